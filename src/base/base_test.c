@@ -1,0 +1,129 @@
+/* Floor 0: pools keep their budgets and undo refused charges, buffers stick to their maximum, readers
+ * never pass the end, CRC32C agrees with the published vector and with its table form. */
+#include "base/test.h"
+
+#include "base/buf.h"
+#include "base/sha256.h"
+
+static void pool_budget_holds(void **state)
+{
+    struct pool *root = pool_open(NULL, "root", 64 << 10);
+    struct pool *child = pool_open(root, "child", POOL_BYTES_UNLIMITED);
+    void *at = NULL;
+    assert_err(ERR_LIMIT, pool_alloc(child, 65 << 10, &at));
+    assert_int_equal(pool_used(root), 0);
+    assert_ok(pool_alloc(child, 32 << 10, &at));
+    assert_true(pool_used(root) >= 32 << 10);
+    assert_err(ERR_LIMIT, pool_alloc(child, 32 << 10, &at));
+    void *block = NULL;
+    assert_ok(pool_block_resize(child, &block, 1000));
+    assert_ok(pool_block_resize(child, &block, 100));
+    pool_reset(child);
+    pool_close(child);
+    assert_int_equal(pool_used(root), 0);
+    pool_close(root);
+}
+
+static void pool_faults_are_injected(void **state)
+{
+    struct pool *root = pool_open(NULL, "root", POOL_BYTES_UNLIMITED);
+    void *at;
+    pool_fault_at(root, 2, false);
+    assert_ok(pool_alloc(root, 8, &at));
+    assert_err(ERR_LIMIT, pool_alloc(root, 8, &at));
+    assert_ok(pool_alloc(root, 8, &at));
+    pool_fault_at(root, 1, true);
+    assert_err(ERR_LIMIT, pool_alloc(root, 8, &at));
+    assert_err(ERR_LIMIT, pool_alloc(root, 8, &at));
+    pool_close(root);
+}
+
+static void buf_sticks_to_its_maximum(void **state)
+{
+    struct pool *root = pool_open(NULL, "root", POOL_BYTES_UNLIMITED);
+    struct buf b = buf_open(root, 100);
+    for (int i = 0; i < 10; i++)
+        buf_put(&b, "0123456789", 10);
+    assert_ok(buf_err(&b));
+    assert_int_equal(b.len, 100);
+    buf_put_u8(&b, 1);
+    assert_err(ERR_LIMIT, buf_err(&b));
+    buf_clear(&b);
+    buf_printf(&b, "%d", 42);
+    assert_true(slice_equal_str(buf_slice(&b), "42"));
+    buf_close(&b);
+    pool_close(root);
+}
+
+static void varints_round_trip(void **state)
+{
+    const uint64_t values[] = { 0, 1, 127, 128, 16383, 16384, UINT32_MAX, UINT64_MAX, UINT64_MAX >> 1 };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        uint8_t bytes[VARINT_BYTES_MAX];
+        size_t len = (size_t)(put_varint(bytes, values[i]) - bytes);
+        struct reader r = reader_of(slice_of(bytes, len));
+        assert_true(read_varint(&r) == values[i]);
+        assert_true(r.ok && read_left(&r) == 0);
+        for (size_t cut = 0; cut < len; cut++) {
+            r = reader_of(slice_of(bytes, cut));
+            assert_true(read_varint(&r) == 0);
+            assert_false(r.ok);
+        }
+    }
+    const uint8_t overlong[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02 };
+    struct reader r = reader_of(slice_of(overlong, sizeof overlong));
+    (void)read_varint(&r);
+    assert_false(r.ok);
+    assert_true(unzigzag(zigzag(INT64_MIN)) == INT64_MIN);
+    assert_true(unzigzag(zigzag(-1)) == -1);
+}
+
+static void readers_go_bad_not_past_the_end(void **state)
+{
+    struct reader r = reader_of(slice_str("\x05" "abc"));
+    struct slice s = read_string(&r);
+    assert_int_equal(s.len, 0);
+    assert_false(r.ok);
+    assert_int_equal(read_le64(&r), 0);
+    assert_int_equal(read_u8(&r), 0);
+}
+
+static void crc32c_matches_vectors(void **state)
+{
+    assert_int_equal(crc32c(slice_str("123456789"), 0), 0xe3069283);   /* RFC 3720 appendix B.4 family */
+    uint8_t bytes[10000];
+    struct test_random random = test_random_begin("crc32c");
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)test_random_u64(&random);
+    for (size_t len = 0; len < sizeof bytes; len += len < 64 ? 1 : 331) {
+        struct slice s = slice_of(bytes, len);
+        assert_int_equal(crc32c(s, 0), crc32c_portable(s, 0));
+        struct slice a = slice_part(s, 0, len / 3), b = slice_part(s, len / 3, len - len / 3);
+        assert_int_equal(crc32c(b, crc32c(a, 0)), crc32c(s, 0));
+    }
+}
+
+static void sha256_matches_a_vector(void **state)
+{
+    const uint8_t expected[4] = { 0xba, 0x78, 0x16, 0xbf };   /* FIPS 180-4 "abc" */
+    uint8_t digest[SHA256_BYTES];
+    struct sha256 *s = sha256_open();
+    sha256_add(s, slice_str("a"));
+    sha256_add(s, slice_str("bc"));
+    sha256_finish(s, digest);
+    assert_memory_equal(digest, expected, sizeof expected);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pool_budget_holds),
+        cmocka_unit_test(pool_faults_are_injected),
+        cmocka_unit_test(buf_sticks_to_its_maximum),
+        cmocka_unit_test(varints_round_trip),
+        cmocka_unit_test(readers_go_bad_not_past_the_end),
+        cmocka_unit_test(crc32c_matches_vectors),
+        cmocka_unit_test(sha256_matches_a_vector),
+    };
+    return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}

@@ -1,0 +1,60 @@
+/* struct slice: borrowed bytes. A slice never owns; whoever hands one out says until when it lives. */
+#ifndef BASE_SLICE_H
+#define BASE_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct slice {
+    const uint8_t *at;
+    size_t len;
+};
+
+/* "%.*s" takes SLICE_ARG(s). */
+#define SLICE_ARG(s) ((int)(s).len), ((const char *)(s).at)
+
+static inline struct slice slice_of(const void *at, size_t len)
+{
+    return (struct slice){ .at = (const uint8_t *)at, .len = len };
+}
+
+/* The bytes of a C string, without its NUL. */
+static inline struct slice slice_str(const char *text)
+{
+    return slice_of(text, strlen(text));
+}
+
+static inline bool slice_equal(struct slice a, struct slice b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+static inline bool slice_equal_str(struct slice a, const char *text)
+{
+    return slice_equal(a, slice_str(text));
+}
+
+/* Byte order, a shorter prefix first: < 0, 0, > 0. */
+static inline int slice_compare(struct slice a, struct slice b)
+{
+    size_t len = a.len < b.len ? a.len : b.len;
+    int order = len == 0 ? 0 : memcmp(a.at, b.at, len);
+    if (order != 0)
+        return order;
+    return a.len < b.len ? -1 : a.len > b.len;
+}
+
+static inline bool slice_starts(struct slice s, struct slice prefix)
+{
+    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.at, prefix.at, prefix.len) == 0);
+}
+
+/* The part [from, from + len). The caller has checked the bounds. */
+static inline struct slice slice_part(struct slice s, size_t from, size_t len)
+{
+    return slice_of(s.at + from, len);
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* The durable, ordered log of opaque records: P partitions, one order each.
+ *
+ * The log does not know what it carries. Drivers (file now, Kafka next) sit behind struct log; nothing
+ * above may know which runs. Writers: log_append, from any thread, completes when the record is as
+ * durable as configured. Readers: one log_reader per partition owner, pulling durable records in order;
+ * the file driver hands its tail over from memory and reads disk only at start.
+ *
+ * Nothing blocks but the pump: log_pump writes and syncs what is queued. The server runs it on a thread
+ * of its own (log_run_thread); simulation calls it step by step. */
+#ifndef LOG_LOG_H
+#define LOG_LOG_H
+
+#include "base/err.h"
+#include "base/pool.h"
+#include "base/slice.h"
+#include "io/io.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LOG_PARTITION_COUNT_MAX 1024
+#define LOG_RECORD_BYTES_MAX (17u << 20)
+
+struct log_position {
+    uint64_t generation;
+    uint64_t offset;
+};
+
+enum log_ack {
+    LOG_ACK_FSYNC,   /* acknowledged after fdatasync: survives power loss */
+    LOG_ACK_OS,      /* acknowledged after write: survives process death only */
+};
+
+struct log_config {
+    const char *directory;         /* below the io's root; created if missing */
+    uint8_t cluster_id[16];        /* a log of another cluster is refused: ERR_CONFLICT */
+    uint32_t partition_count;
+    enum log_ack ack;
+    uint64_t file_bytes;           /* of one physical file, e.g. 64 MiB */
+    uint64_t queue_bytes_max;      /* waiting appends; beyond: ERR_BUSY at once */
+    uint64_t tail_bytes_max;       /* kept in memory for readers; beyond, readers go to disk */
+};
+
+struct log;
+
+/* Damage that recovery found: these offsets of the partition are lost. */
+struct log_damage {
+    uint32_t partition;
+    uint64_t from_offset;    /* [from, to) */
+    uint64_t to_offset;
+    const char *file;        /* where, for fsck and messages; lives as long as the log */
+    uint64_t file_offset;
+};
+
+/* Open or create. Recovery reads all live files, drops a torn tail, names damage. ERR_CONFLICT (another
+ * cluster or partition count), ERR_VERSION, ERR_IO, ERR_SPACE, ERR_LIMIT. */
+err log_open(const struct log_config *config, struct io *io, struct pool *pool, struct log **out_log,
+             struct err_at *at);
+/* Pump what is queued, stop the thread, close. Waiting appends that could not be written: ERR_CLOSED. */
+void log_close(struct log *log);
+
+const struct log_damage *log_damages(const struct log *log, size_t *out_count);
+
+/* One append, embedded in the caller's request; valid until done is called. */
+struct log_append {
+    uint32_t partition;
+    const struct slice *parts;     /* concatenated they are the record; borrowed until done */
+    size_t part_count;
+    /* Called once, from the pumping thread (or from log_append itself on refusal), in offset order per
+     * partition. Must not block. position is meaningful only with OK. */
+    void (*done)(struct log_append *append, err result, struct log_position position);
+    void *context;
+    struct log_append *next;       /* the log's own */
+};
+
+/* Queue an append. Always calls done exactly once; results: OK, ERR_BUSY (queue full), ERR_SPACE
+ * (below the floor or disk full), ERR_IO, ERR_CLOSED, ERR_LIMIT (record too large). */
+void log_append(struct log *log, struct log_append *append);
+
+/* Write and sync one group of what is queued and call its dones. OK also when nothing was queued. */
+err log_pump(struct log *log);
+
+/* Run log_pump on a thread of its own until log_close. */
+err log_run_thread(struct log *log);
+
+/* ---- reading ---- */
+struct log_record {
+    struct log_position position;
+    struct slice bytes;            /* borrowed until the next call on this reader */
+    bool damaged;                  /* this offset is lost; bytes is empty */
+};
+
+struct log_reader;
+
+/* Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND). One thread per reader. */
+err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
+void log_reader_close(struct log_reader *reader);
+
+/* The next durable record. ERR_END: none yet. Never blocks for new records. */
+err log_reader_next(struct log_reader *reader, struct log_record *out_record);
+
+/* Call wake(context) from the pump after records of any partition became durable. One listener. */
+void log_on_durable(struct log *log, void (*wake)(void *context), void *context);
+
+struct log_watermarks {
+    uint64_t generation;
+    uint64_t start_offset;         /* oldest that can be read */
+    uint64_t end_offset;           /* durable end: next offset to be given */
+};
+struct log_watermarks log_watermarks(struct log *log, uint32_t partition);
+
+/* Records of the partition below `before` are not needed any more; files go (are recycled) when no
+ * partition needs them. */
+err log_trim(struct log *log, uint32_t partition, uint64_t before);
+
+/* Give idle recycled files back to the file system, keeping what the recent write rate needs; called now
+ * and then by the owner. */
+err log_tidy(struct log *log);
+
+struct log_usage {
+    uint64_t live_bytes;           /* of files with records some partition needs */
+    uint64_t recycled_bytes;       /* preallocated or waiting for reuse */
+    uint64_t queued_bytes;
+};
+struct log_usage log_usage(struct log *log);
+
+#endif

@@ -1,0 +1,72 @@
+/* Labels: what names a series.
+ *
+ * Canonical form, used in memory, in the log and for hashing: the protobuf label fields of a remote
+ * write 1.0 TimeSeries, sorted by name, each with minimal varints, concatenated:
+ *     0x0a  varint(len of rest)  0x0a varint(len name) name  0x12 varint(len value) value
+ * so a request from a well-behaved sender needs no re-encoding: its bytes are the canonical bytes.
+ * Names are unique and not empty, values not empty (an empty value is an absent label), both UTF-8.
+ * docs/format/labels.md. A canonical label set is passed around as a plain `struct slice`. */
+#ifndef MODEL_LABELS_H
+#define MODEL_LABELS_H
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/slice.h"
+
+#include <stdbool.h>
+
+#define LABELS_BYTES_MAX (64u << 10)     /* canonical bytes of one series */
+#define LABEL_COUNT_MAX 1024             /* hard bound; tenants' limits are lower */
+#define TENANT_BYTES_MAX 150             /* as Mimir's and Loki's */
+
+struct label {
+    struct slice name;
+    struct slice value;
+};
+
+/* Walk canonical labels: reader_of(labels), then labels_next until false. Borrowed from the input.
+ * False at the end and (with r->ok false) on malformed bytes. */
+bool labels_next(struct reader *r, struct label *out_label);
+
+/* Is s a canonical label set: form, order, uniqueness, non-empty, UTF-8, bounds? OK, ERR_INPUT (with
+ * the reason in at), ERR_LIMIT. The empty set is canonical. */
+err labels_check(struct slice s, struct err_at *at);
+
+/* The value of a label; an empty slice when absent. Borrowed from labels. */
+struct slice labels_get(struct slice labels, struct slice name);
+
+/* Append the canonical form of `count` labels to out; sorts the array in place, drops labels with an
+ * empty value. ERR_INPUT: empty or duplicate name, bad UTF-8 (text in at); ERR_LIMIT. */
+err labels_encode(struct label *labels, size_t count, struct buf *out, struct err_at *at);
+
+/* Append one label field in canonical form; the caller keeps the order. */
+void labels_put(struct buf *out, struct slice name, struct slice value);
+
+/* Order of label sets as Prometheus sorts them: pairwise by name, then value, a prefix first. */
+int labels_compare(struct slice a, struct slice b);
+
+/* Number of labels, 0 for malformed input. */
+size_t labels_count(struct slice labels);
+
+/* {__name__="x", a="b"} as Prometheus prints it: x{a="b"}, values Go-quoted; for messages and errors. */
+void labels_print(struct slice labels, struct buf *out);
+
+/* Is s valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF)? */
+bool utf8_valid(struct slice s);
+
+/* Routing and identity: XXH3-128 of the canonical labels, seeded with the cluster's hash_key and the
+ * tenant. docs/format/labels.md §2. */
+struct series_hasher {
+    uint64_t seed;
+};
+struct series_hasher series_hasher_of(const uint8_t hash_key[16], struct slice tenant);
+
+static inline struct hash128 series_hash(struct series_hasher h, struct slice labels)
+{
+    return hash128(labels, h.seed);
+}
+
+/* jump_hash (Lamping, Veach 2014): bucket of key in [0, count). */
+uint32_t jump_hash(uint64_t key, uint32_t count);
+
+#endif

@@ -1,0 +1,127 @@
+/* The source interface: how a query reads series without knowing who stores them. A shard, a set of
+ * shards, or later another node implements it; promql/ and api/ use it; query/ hands it over.
+ *
+ * Flow: select → for each series labels + read → close. A set is a consistent snapshot: reads see the
+ * rows that were applied when select returned (later rows may appear, none disappear). */
+#ifndef MODEL_SOURCE_H
+#define MODEL_SOURCE_H
+
+#include "base/err.h"
+#include "base/pool.h"
+#include "base/slice.h"
+#include "base/time.h"
+#include "model/guard.h"
+#include "model/matcher.h"
+#include "model/sample.h"
+
+#include <stdbool.h>
+
+/* What is missing from an answer, for X-Kelpie-Missing and the proof. */
+struct proof_missing {
+    uint32_t partition;
+    struct time_range range;    /* of sample times that may lack rows */
+    const char *reason;         /* static text: "quarantine", "gap", "unresolved series", … */
+};
+
+struct proof_partition {
+    uint32_t partition;
+    uint64_t generation;
+    uint64_t applied_offset;    /* next offset to be applied when the query began to read */
+    uint64_t end_offset;        /* confirmed end of the log when the query began */
+};
+
+struct proof {
+    bool complete;
+    int64_t data_through_ms;    /* append time of the newest applied record, over all partitions */
+    struct proof_partition *partitions;
+    size_t partition_count;
+    struct proof_missing *missing;
+    size_t missing_count;
+};
+
+struct source_request {
+    struct slice tenant;
+    const struct matcher *matchers;   /* of one selector; NULL with count 0 = every series */
+    size_t matcher_count;
+    struct time_range range;          /* only series with a sample possibly in here, rows clipped to it */
+    size_t series_max;                /* ERR_LIMIT when more match; SIZE_MAX = no bound */
+    struct guard *guard;
+};
+
+struct source;
+struct source_set;
+
+struct source_exemplar {
+    struct slice labels;       /* canonical, the exemplar's own */
+    int64_t t_ms;
+    double value;
+};
+
+struct source_metadata {
+    struct slice family;       /* metric name */
+    struct slice type;         /* "counter", "gauge", … */
+    struct slice help;
+    struct slice unit;
+};
+
+struct source_name_count {
+    struct slice name;
+    uint64_t count;
+};
+
+/* Counts for status/tsdb; each list has at most the asked number of entries, largest first. */
+struct source_cardinality {
+    uint64_t series_count;
+    uint64_t label_pair_count;
+    struct time_range range;
+    struct source_name_count *by_metric;   size_t by_metric_count;
+    struct source_name_count *by_label;    size_t by_label_count;     /* values per label name */
+    struct source_name_count *by_pair;     size_t by_pair_count;      /* series per name=value */
+    struct source_name_count *bytes_by_label; size_t bytes_by_label_count;
+};
+
+struct source_table {
+    /* Wait until everything durable at the call is applied, then find the series. Everything the set
+     * needs is in pool; ERR_LIMIT, ERR_TIMEOUT, ERR_CANCELED, ERR_CLOSED. Series come sorted by
+     * labels_compare. */
+    err (*select)(struct source *source, const struct source_request *request, struct pool *pool,
+                  struct source_set **out_set);
+
+    size_t (*set_count)(const struct source_set *set);
+    struct slice (*set_labels)(const struct source_set *set, size_t series);   /* until set_close */
+
+    /* Samples of one series within request.range, replacing what `columns` held. Different series may be
+     * read from different threads at once. A damaged block is left out and named in the proof (the
+     * caller asks set_proof after its last read). Errors ERR_LIMIT and the guard's. */
+    err (*set_read)(struct source_set *set, size_t series, struct sample_columns *columns);
+
+    const struct proof *(*set_proof)(struct source_set *set);
+    void (*set_close)(struct source_set *set);
+
+    /* Sorted, unique, in pool; limited to `limit` entries (0 = all); request as for select, with
+     * several selectors meaning their union (selector_count 0 = all series). */
+    err (*label_names)(struct source *source, const struct source_request *requests, size_t request_count,
+                       size_t limit, struct pool *pool, struct slice **out_names, size_t *out_count,
+                       struct proof *out_proof);
+    err (*label_values)(struct source *source, struct slice name, const struct source_request *requests,
+                        size_t request_count, size_t limit, struct pool *pool, struct slice **out_values,
+                        size_t *out_count, struct proof *out_proof);
+
+    /* Exemplars of one series of a set, in time order, in pool. */
+    err (*set_exemplars)(struct source_set *set, size_t series, struct pool *pool,
+                         struct source_exemplar **out_exemplars, size_t *out_count);
+
+    /* Metadata of a family (empty = all), newest per (family, type, help, unit). */
+    err (*metadata)(struct source *source, struct slice tenant, struct slice family, struct pool *pool,
+                    struct source_metadata **out_metadata, size_t *out_count);
+
+    err (*cardinality)(struct source *source, struct slice tenant, size_t limit, struct pool *pool,
+                       struct source_cardinality *out_cardinality);
+};
+
+struct source {
+    const struct source_table *table;
+    void *context;
+};
+
+#endif

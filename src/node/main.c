@@ -1,0 +1,2 @@
+/* kelpie: the command line. */
+int main(void) { return 0; }

@@ -1,0 +1,150 @@
+// std::to_chars and from_chars behind a C face. See number.h.
+#include "shim/number.h"
+
+#include <charconv>
+#include <cmath>
+#include <cstring>
+
+static size_t put_text(char *out, const char *text)
+{
+    size_t len = std::strlen(text);
+    std::memcpy(out, text, len);
+    return len;
+}
+
+static size_t print_special(double v, char *out)
+{
+    if (std::isnan(v))
+        return put_text(out, "NaN");
+    return put_text(out, v > 0 ? "+Inf" : "-Inf");
+}
+
+// Lay out the shortest digits ourselves: to_chars' fixed form prints exact integers above 2^53 where Go
+// pads the shortest digits with zeros.
+extern "C" size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX])
+{
+    if (!std::isfinite(v))
+        return print_special(v, out);
+    char text[40];
+    std::to_chars_result r = std::to_chars(text, text + sizeof text, v, std::chars_format::scientific);
+    const char *at = text;
+    char *to = out;
+    if (*at == '-')
+        *to++ = *at++;
+    char digits[32];
+    int digit_count = 0;
+    for (; at != r.ptr && *at != 'e'; at++)
+        if (*at != '.')
+            digits[digit_count++] = *at;
+    int exponent = 0;
+    at++;   // 'e'
+    bool negative = *at == '-';
+    std::from_chars(at + 1, r.ptr, exponent);
+    if (negative)
+        exponent = -exponent;
+    int point = exponent + 1;   // digits before the decimal point
+    if (point <= 0) {
+        *to++ = '0';
+        *to++ = '.';
+        for (int i = point; i < 0; i++)
+            *to++ = '0';
+        std::memcpy(to, digits, static_cast<size_t>(digit_count));
+        return static_cast<size_t>(to + digit_count - out) - (v == 0 ? 2 : 0);   // "0.0" is "0"
+    }
+    for (int i = 0; i < point || i < digit_count; i++) {
+        if (i == point)
+            *to++ = '.';
+        *to++ = i < digit_count ? digits[i] : '0';
+    }
+    return static_cast<size_t>(to - out);
+}
+
+extern "C" size_t number_print_json(double v, char out[NUMBER_TEXT_BYTES_MAX])
+{
+    if (!std::isfinite(v))
+        return print_special(v, out);
+    double magnitude = std::fabs(v);
+    if (magnitude != 0 && (magnitude < 1e-6 || magnitude >= 1e21)) {
+        std::to_chars_result r = std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, v, std::chars_format::scientific);
+        size_t len = static_cast<size_t>(r.ptr - out);
+        // Go's JSON form drops the leading zero of a negative two-digit exponent: 1e-09 is 1e-9.
+        if (len >= 4 && out[len - 4] == 'e' && out[len - 3] == '-' && out[len - 2] == '0') {
+            out[len - 2] = out[len - 1];
+            len--;
+        }
+        return len;
+    }
+    // Small integers are the common case by far.
+    if (magnitude < 1e15 && v == static_cast<double>(static_cast<long long>(v)) && !(v == 0 && std::signbit(v))) {
+        std::to_chars_result r = std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, static_cast<long long>(v));
+        return static_cast<size_t>(r.ptr - out);
+    }
+    return number_print_fixed(v, out);
+}
+
+static bool equal_fold(const char *at, size_t len, const char *word)
+{
+    if (std::strlen(word) != len)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if ((at[i] | 0x20) != word[i])
+            return false;
+    return true;
+}
+
+static bool parse_special(const char *at, size_t len, bool negative, double *out_v)
+{
+    if (equal_fold(at, len, "inf") || equal_fold(at, len, "infinity")) {
+        *out_v = negative ? -HUGE_VAL : HUGE_VAL;
+        return true;
+    }
+    if (equal_fold(at, len, "nan")) {
+        // Go's NaN: quiet with payload 1, as Prometheus stores it.
+        unsigned long long bits = 0x7ff8000000000001ULL;
+        std::memcpy(out_v, &bits, sizeof bits);
+        return true;
+    }
+    return false;
+}
+
+static bool parse_digits(const char *at, const char *end, std::chars_format format, bool negative, double *out_v)
+{
+    double v = 0;
+    std::from_chars_result r = std::from_chars(at, end, v, format);
+    if (r.ptr != end || at == end)
+        return false;
+    if (r.ec == std::errc::result_out_of_range) {
+        // Overflow or underflow: the sign of the exponent tells; without one the digits overflowed.
+        const char *mark = static_cast<const char *>(std::memchr(at, format == std::chars_format::hex ? 'p' : 'e',
+                                                                 static_cast<size_t>(end - at)));
+        if (mark == nullptr)
+            mark = static_cast<const char *>(std::memchr(at, format == std::chars_format::hex ? 'P' : 'E',
+                                                         static_cast<size_t>(end - at)));
+        v = mark != nullptr && mark + 1 < end && mark[1] == '-' ? 0 : HUGE_VAL;
+    } else if (r.ec != std::errc()) {
+        return false;
+    }
+    *out_v = negative ? -v : v;
+    return true;
+}
+
+extern "C" bool number_parse(struct slice text, bool go_syntax, double *out_v)
+{
+    const char *at = reinterpret_cast<const char *>(text.at);
+    const char *end = at + text.len;
+    if (at == end)
+        return false;
+    bool negative = *at == '-';
+    if (*at == '-' || *at == '+')
+        at++;
+    if (at == end || *at == '-' || *at == '+')
+        return false;
+    size_t len = static_cast<size_t>(end - at);
+    if (parse_special(at, len, negative, out_v))
+        return true;
+    if (!((*at >= '0' && *at <= '9') || *at == '.'))
+        return false;
+    if (go_syntax && len > 2 && at[0] == '0' && (at[1] | 0x20) == 'x')
+        return parse_digits(at + 2, end, std::chars_format::hex, negative, out_v);
+    return parse_digits(at, end, std::chars_format::general, negative, out_v);
+}

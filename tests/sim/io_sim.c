@@ -1,0 +1,2 @@
+/* The simulated implementation of io/. */
+typedef int io_sim_unit;
