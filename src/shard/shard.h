@@ -1,0 +1,181 @@
+/* The partitions of a node: from the log's tail to segments, and the source that queries read.
+ *
+ * struct shards owns, per partition, what the log's records mean (bindings, dedupe, unresolved rows),
+ * the head, the stream file of the open range, the manifest chain and its live segments; and for all of
+ * them one series index and one block cache. Work is done by three kinds of steps; each finds something to
+ * do, does a bounded piece and returns. Simulation calls them from one thread in any order; the server
+ * runs them on threads of their own (shards_run_threads).
+ *
+ *   log ─ shards_apply_step ─→ heads ─ shards_spill_step ─→ stream files
+ *       ─ shards_background_step: CUT → build → verify → commit → forget; compaction; retention
+ *
+ * docs/format/{stream,manifest,state}.md; rules: docs/format/manifest.md §4. */
+#ifndef SHARD_SHARD_H
+#define SHARD_SHARD_H
+
+#include "base/err.h"
+#include "base/pool.h"
+#include "base/slice.h"
+#include "io/io.h"
+#include "model/source.h"
+#include "model/sum.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct blob_store;   /* blob/blob.h */
+struct log;          /* log/log.h */
+struct shards;
+
+#define SHARD_RANGE_BYTES_MAX_DEFAULT (UINT64_C(1) << 30)
+
+/* Test-only sabotage, one bit each; the simulator proves that its checker finds every one. 0 in use. */
+enum shard_canary {
+    SHARD_CANARY_CHECKPOINT_FIRST = 1,   /* the stream's checkpoint is written before its rows are synced */
+    SHARD_CANARY_TRIM_FIRST = 2,         /* the log is trimmed before the chain names the segments */
+    SHARD_CANARY_NO_DEDUPE = 4,          /* a record seen twice is applied twice */
+};
+
+struct shards_config {
+    const char *stream_directory;        /* below the io's root; created. "stream" */
+    const char *quarantine_directory;    /* "quarantine" */
+    uint32_t partition_count;
+    uint64_t range_bytes_max;            /* log bytes of a range at most; fixed at init (NODE) */
+
+    uint64_t head_rows_max;              /* rows of one head before it is spilled */
+    uint64_t heads_bytes_max;            /* of all heads together; beyond, the largest are spilled, and
+                                            beyond twice that shards_intake refuses */
+    int64_t head_age_ms;                 /* a head with rows this old is spilled */
+    uint64_t cut_bytes;                  /* a range whose stream file is this large is cut */
+    uint32_t cut_group_count;            /* … or has this many row groups */
+    int64_t cut_age_ms;                  /* … or is this old */
+    int64_t idle_ms;                     /* … or got no record for this long and has rows */
+
+    bool compact;                        /* merge segments in the background */
+    int64_t window_ms;                   /* longest window of a merged segment; a divisor of a day or a day */
+    uint32_t compact_count_min;          /* neighbours of a tier that start a merge */
+
+    int64_t retention_ms;                /* 0 = for ever */
+    uint64_t cache_bytes_max;            /* block cache over all segments */
+    uint64_t index_bytes_max;            /* live index and bindings */
+    uint32_t thread_count;               /* background threads; 0 = cores */
+    uint32_t canary;                     /* enum shard_canary */
+};
+
+/* Defaults for a machine with this much memory. */
+struct shards_config shards_config_default(uint64_t memory_bytes);
+
+/* Reasonable? ERR_INPUT with the reason. */
+err shards_config_check(const struct shards_config *config, struct err_at *at);
+
+/* Recover everything: fold the chains, attach segments, read the stream files, and set the readers behind
+ * them; the log's tail is applied by the first apply steps (shards_ready tells when).
+ * log, blob and io outlive the shards. ERR_CORRUPT, ERR_VERSION, ERR_CONFLICT, ERR_IO, ERR_SPACE, ERR_LIMIT
+ * with the reason in at; damage that can be named is not an error but a missing range of answers.
+ * Cost: 1 M series in 1–5 s. */
+err shards_open(const struct shards_config *config, struct io *io, struct log *log, struct blob_store *blob,
+                struct pool *pool, struct shards **out_shards, struct err_at *at);
+
+/* Stop the threads after the step they are in, spill what the heads hold (so that the next start replays
+ * little), free everything. Every set of the source is closed by then. */
+void shards_close(struct shards *shards);
+
+/* Apply up to a few thousand durable records over all partitions. *out_worked: something was done. One thread
+ * at a time. Errors are kept per partition and shown by shards_intake; the step itself only fails
+ * with ERR_CLOSED. */
+err shards_apply_step(struct shards *shards, bool *out_worked);
+
+/* Spill at most one head that is due. Any thread; one partition is worked on by one thread at a time. */
+err shards_spill_step(struct shards *shards, bool *out_worked);
+
+/* At most one of: cut, build and commit, compact, retain, clean. Any thread. */
+err shards_background_step(struct shards *shards, bool *out_worked);
+
+/* Run the steps on threads until shards_close. Sets the log's durable listener. */
+err shards_run_threads(struct shards *shards);
+
+/* Everything that was durable when the shards were opened is applied. */
+bool shards_ready(struct shards *shards);
+
+/* May ingest append? OK, ERR_SPACE (a spill, build or commit failed for want of space), ERR_BUSY (memory:
+ * apply or spill lags), ERR_IO (a disk error: intake stays closed until restart). One atomic load. */
+err shards_intake(const struct shards *shards);
+
+/* Wait until everything durable at the call is applied. deadline_ns on io_monotonic_ns. ERR_TIMEOUT, ERR_CLOSED.
+ * Without threads (simulation) it runs apply steps itself. */
+err shards_wait_applied(struct shards *shards, int64_t deadline_ns);
+
+/* Ask every partition with rows to cut, build and commit, and wait for it: before a snapshot, and at a
+ * drain. Without threads it runs the steps itself. ERR_TIMEOUT, ERR_SPACE, ERR_IO, ERR_CLOSED. */
+err shards_cut_all(struct shards *shards, int64_t deadline_ns);
+
+/* The node's metrics as a source; lives as long as the shards. Thread-safe. */
+struct source *shards_source(struct shards *shards);
+
+/* Change what can change while running: retention, idle and cut times, compaction. ERR_INPUT. */
+err shards_reconfigure(struct shards *shards, const struct shards_config *config, struct err_at *at);
+
+/* The pending retention step that waits for a person (protocol §4.2): rows older than cutoff_ms would go.
+ * Confirm it. ERR_NOT_FOUND: none waits. */
+err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms);
+
+struct shards_usage {
+    uint64_t series_count;         /* in the live index */
+    uint64_t head_rows, head_bytes;
+    uint64_t stream_rows, stream_bytes, stream_group_count;
+    uint64_t segment_rows, segment_bytes, segment_count;
+    uint64_t duplicate_records;    /* not applied: seen before */
+    uint64_t unresolved_rows;      /* of series whose labels are not known (yet) */
+    uint64_t lost_records;         /* damaged in the log: named in answers */
+    uint64_t quarantined_count;    /* objects set aside */
+    uint64_t far_future_rows;      /* later than 10 min after their append, in open ranges */
+    uint64_t applied_records;      /* since the start */
+    int64_t data_through_ms;       /* append time of the newest applied record */
+    uint32_t retention_waits;      /* partitions whose cut-off waits for a person */
+};
+struct shards_usage shards_usage(struct shards *shards);
+
+/* SUM and counts over everything a partition stores (segments by their entries, stream, head): what tests,
+ * drills and the explorer compare. */
+struct shard_sum {
+    struct sum sum;                /* every stored row, unresolved ones included */
+    uint64_t dropped_rows;         /* duplicates dropped by compaction, and rows dropped by retention */
+    uint64_t generation, next_offset, applied_offset;
+};
+struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition);
+
+/* ---- offline tools: the node is not running ---- */
+
+/* One finding of verify or fsck; text is a sentence without newline. */
+struct shard_report {
+    void (*line)(void *context, bool is_damage, const char *text);
+    void *context;
+};
+
+struct shard_check {
+    uint64_t file_count, byte_count, row_count, segment_count, group_count, record_count;
+    uint64_t damage_count;
+    uint64_t unaccounted_bytes;    /* of files that nothing names */
+};
+
+/* Read every checksum of log, stream files, chains, segments and state, fold, and compare every SUM. Changes
+ * nothing. OK even with damage: see out_check. */
+err shard_verify(const struct shards_config *config, struct io *io, struct log *log, struct blob_store *blob,
+                 struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
+
+/* shard_verify, then move what is damaged or unnamed to the quarantine directory, so that a start
+ * succeeds and answers name what is missing; what the log still has is built again by that start. */
+err shard_fsck(const struct shards_config *config, struct io *io, struct log *log, struct blob_store *blob,
+               struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
+
+/* Snapshot into a new directory `to` (below the io's root, or absolute on the same file system): cut all,
+ * link segments and state, write the chains up to that entry. `to` is then a blob directory; the node adds NODE.
+ * ERR_EXISTS, and as shards_cut_all. */
+err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns);
+
+/* After the blob directory of a snapshot was put in place of an empty one: append a generation to every
+ * chain, so that a fresh log begins at (g + 1, 0). through_ms: newest sample time stored. */
+err shard_restore(const struct shards_config *config, struct io *io, struct blob_store *blob, struct pool *pool,
+                  int64_t *out_through_ms);
+
+#endif
