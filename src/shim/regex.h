@@ -17,7 +17,7 @@ struct regex;
 #define REGEX_MEMORY_BYTES_MAX (8 << 20)
 #define REGEX_PATTERN_BYTES_MAX 65536
 
-/* Compile, '.' matching newline, \C refused. The pattern is used as given (callers anchor). ERR_INPUT with RE2's message in at; ERR_LIMIT: too long. */
+/* Compile, '.' matching newline, \C refused. ERR_INPUT with RE2's message in at; ERR_LIMIT: too long. */
 err regex_open(struct slice pattern, struct regex **out_regex, struct err_at *at);
 void regex_close(struct regex *regex);
 
