@@ -1,0 +1,357 @@
+/* Labels: canonical form, checks, comparison, printing, routing hashes. See labels.h.
+ *
+ * Data comes from ingest (bytes of clients, whose order and UTF-8 nobody has looked at yet) and goes into
+ * the log, the index and every hash, where it is trusted.
+ *
+ * Invariants
+ *  1. A label set has exactly one canonical form: varints are minimal, names ascend strictly, no value is
+ *     empty. So equal sets are equal bytes, and hashing the bytes is hashing the set.
+ *  2. labels_next never reads past its reader and accepts non-minimal varints, because it also walks what
+ *     clients sent; only labels_check decides what is canonical. */
+#include "model/labels.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define TAG_LABEL 0x0a   /* field 1 of TimeSeries, and field 1 (name) of Label: length-delimited */
+#define TAG_VALUE 0x12   /* field 2 of Label */
+
+/* Lengths are below 128 nearly always: one compare instead of the loop. */
+static inline uint64_t read_length(struct reader *r)
+{
+    if (r->at != r->end && *r->at < 0x80)
+        return *r->at++;
+    return read_varint(r);
+}
+
+static inline struct slice read_span(struct reader *r)
+{
+    uint64_t len = read_length(r);
+    if (len > read_left(r)) {
+        read_bad(r);
+        return slice_of(r->end, 0);
+    }
+    struct slice s = slice_of(r->at, (size_t)len);
+    r->at += len;
+    return s;
+}
+
+bool labels_next(struct reader *r, struct label *out_label)
+{
+    if (r->at == r->end)
+        return false;
+    if (read_u8(r) != TAG_LABEL) {
+        read_bad(r);
+        return false;
+    }
+    struct reader field = reader_of(read_span(r));
+    if (!r->ok || read_u8(&field) != TAG_LABEL) {
+        read_bad(r);
+        return false;
+    }
+    struct slice name = read_span(&field);
+    if (!field.ok || read_u8(&field) != TAG_VALUE) {
+        read_bad(r);
+        return false;
+    }
+    struct slice value = read_span(&field);
+    if (!field.ok || field.at != field.end) {
+        read_bad(r);
+        return false;
+    }
+    *out_label = (struct label){ .name = name, .value = value };
+    return true;
+}
+
+static size_t varint_bytes(uint64_t v)
+{
+    size_t bytes = 1;
+    while (v >= 0x80) {
+        v >>= 7;
+        bytes++;
+    }
+    return bytes;
+}
+
+static size_t label_rest_bytes(struct slice name, struct slice value)
+{
+    return 1 + varint_bytes(name.len) + name.len + 1 + varint_bytes(value.len) + value.len;
+}
+
+static size_t label_bytes(struct slice name, struct slice value)
+{
+    size_t rest = label_rest_bytes(name, value);
+    return 1 + varint_bytes(rest) + rest;
+}
+
+err labels_check(struct slice s, struct err_at *at)
+{
+    if (s.len > LABELS_BYTES_MAX)
+        return err_set(at, ERR_LIMIT, "labels take %zu bytes, more than %u", s.len, LABELS_BYTES_MAX);
+    struct reader r = reader_of(s);
+    struct label label;
+    struct slice before = slice_of(NULL, 0);
+    const uint8_t *begin = r.at;
+    size_t count = 0;
+    while (labels_next(&r, &label)) {
+        if (++count > LABEL_COUNT_MAX)
+            return err_set(at, ERR_LIMIT, "more than %d labels", LABEL_COUNT_MAX);
+        if (label.name.len == 0)
+            return err_set(at, ERR_INPUT, "empty label name");
+        if (!utf8_valid(label.name))
+            return err_set(at, ERR_INPUT, "a label name is not UTF-8");
+        if (label.value.len == 0)
+            return err_set(at, ERR_INPUT, "empty value of label \"%.*s\"", SLICE_ARG(label.name));
+        if (!utf8_valid(label.value))
+            return err_set(at, ERR_INPUT, "value of label \"%.*s\" is not UTF-8", SLICE_ARG(label.name));
+        if (count > 1) {
+            int order = slice_compare(before, label.name);
+            if (order == 0)
+                return err_set(at, ERR_INPUT, "duplicate label \"%.*s\"", SLICE_ARG(label.name));
+            if (order > 0)
+                return err_set(at, ERR_INPUT, "label \"%.*s\" is out of order", SLICE_ARG(label.name));
+        }
+        if ((size_t)(r.at - begin) != label_bytes(label.name, label.value))
+            return err_set(at, ERR_INPUT, "a length of label \"%.*s\" is not minimal", SLICE_ARG(label.name));
+        begin = r.at;
+        before = label.name;
+    }
+    return r.ok ? OK : err_set(at, ERR_INPUT, "malformed label field");
+}
+
+struct slice labels_get(struct slice labels, struct slice name)
+{
+    struct reader r = reader_of(labels);
+    struct label label;
+    while (labels_next(&r, &label))
+        if (slice_equal(label.name, name))
+            return label.value;
+    return slice_of(NULL, 0);
+}
+
+void labels_put(struct buf *out, struct slice name, struct slice value)
+{
+    size_t rest = label_rest_bytes(name, value);
+    uint8_t *at = buf_room(out, label_bytes(name, value));
+    if (at == NULL)
+        return;
+    uint8_t *to = at;
+    *to++ = TAG_LABEL;
+    to = put_varint(to, rest);
+    *to++ = TAG_LABEL;
+    to = put_varint(to, name.len);
+    if (name.len != 0)
+        memcpy(to, name.at, name.len);
+    to += name.len;
+    *to++ = TAG_VALUE;
+    to = put_varint(to, value.len);
+    if (value.len != 0)
+        memcpy(to, value.at, value.len);
+    to += value.len;
+    out->len += (size_t)(to - at);
+}
+
+static int label_order(const void *a, const void *b)
+{
+    return slice_compare(((const struct label *)a)->name, ((const struct label *)b)->name);
+}
+
+/* Senders nearly always send sorted labels: look before sorting, and insert while the set is small. */
+static void sort_labels(struct label *labels, size_t count)
+{
+    if (count > 32) {
+        qsort(labels, count, sizeof labels[0], label_order);
+        return;
+    }
+    for (size_t i = 1; i < count; i++) {
+        struct label label = labels[i];
+        size_t to = i;
+        while (to > 0 && slice_compare(label.name, labels[to - 1].name) < 0) {
+            labels[to] = labels[to - 1];
+            to--;
+        }
+        labels[to] = label;
+    }
+}
+
+err labels_encode(struct label *labels, size_t count, struct buf *out, struct err_at *at)
+{
+    size_t kept = 0, bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (labels[i].name.len == 0)
+            return err_set(at, ERR_INPUT, "empty label name");
+        if (!utf8_valid(labels[i].name))
+            return err_set(at, ERR_INPUT, "a label name is not UTF-8");
+        if (!utf8_valid(labels[i].value))
+            return err_set(at, ERR_INPUT, "value of label \"%.*s\" is not UTF-8", SLICE_ARG(labels[i].name));
+    }
+    sort_labels(labels, count);
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && slice_equal(labels[i].name, labels[i - 1].name))
+            return err_set(at, ERR_INPUT, "duplicate label \"%.*s\"", SLICE_ARG(labels[i].name));
+        if (labels[i].value.len == 0)
+            continue;
+        kept++;
+        bytes += label_bytes(labels[i].name, labels[i].value);
+    }
+    if (kept > LABEL_COUNT_MAX)
+        return err_set(at, ERR_LIMIT, "%zu labels, more than %d", kept, LABEL_COUNT_MAX);
+    if (bytes > LABELS_BYTES_MAX)
+        return err_set(at, ERR_LIMIT, "labels take %zu bytes, more than %u", bytes, LABELS_BYTES_MAX);
+    for (size_t i = 0; i < count; i++)
+        if (labels[i].value.len != 0)
+            labels_put(out, labels[i].name, labels[i].value);
+    return buf_err(out);
+}
+
+int labels_compare(struct slice a, struct slice b)
+{
+    struct reader ra = reader_of(a), rb = reader_of(b);
+    struct label la, lb;
+    for (;;) {
+        bool more_a = labels_next(&ra, &la), more_b = labels_next(&rb, &lb);
+        if (!more_a || !more_b)
+            return (int)more_a - (int)more_b;
+        int order = slice_compare(la.name, lb.name);
+        if (order == 0)
+            order = slice_compare(la.value, lb.value);
+        if (order != 0)
+            return order;
+    }
+}
+
+size_t labels_count(struct slice labels)
+{
+    struct reader r = reader_of(labels);
+    struct label label;
+    size_t count = 0;
+    while (labels_next(&r, &label))
+        count++;
+    return r.ok ? count : 0;
+}
+
+/* As Go's strconv.Quote prints it, but printable or not is decided for ASCII only. */
+static void put_quoted(struct buf *out, struct slice s)
+{
+    static const char named[] = "\aa\bb\ff\nn\rr\tt\vv\\\\\"\"";
+    static const char hex[] = "0123456789abcdef";
+    buf_put_u8(out, '"');
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.at[i];
+        const char *found = c == 0 ? NULL : memchr(named, c, sizeof named - 1);
+        if (found != NULL && (c < 0x20 || c == '"' || c == '\\')) {
+            buf_put_u8(out, '\\');
+            buf_put_u8(out, (uint8_t)named[((size_t)(found - named) & ~(size_t)1) + 1]);
+        } else if (c < 0x20 || c == 0x7f) {
+            const char escaped[4] = { '\\', 'x', hex[c >> 4], hex[c & 15] };
+            buf_put(out, escaped, 4);
+        } else {
+            buf_put_u8(out, c);
+        }
+    }
+    buf_put_u8(out, '"');
+}
+
+/* A name that PromQL takes without quotes: [a-zA-Z_][a-zA-Z0-9_]*, a metric's also with colons. */
+static bool name_is_plain(struct slice s, bool colons)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.at[i];
+        bool letter = (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
+        if (!letter && c != '_' && !(colons && c == ':') && !(i > 0 && c >= '0' && c <= '9'))
+            return false;
+    }
+    return s.len > 0;
+}
+
+void labels_print(struct slice labels, struct buf *out)
+{
+    struct slice metric = labels_get(labels, slice_str("__name__"));
+    bool plain = name_is_plain(metric, true);
+    bool any = false;
+    if (plain)
+        buf_put_slice(out, metric);
+    struct reader r = reader_of(labels);
+    struct label label;
+    if (metric.len != 0 && !plain) {
+        buf_put_u8(out, '{');
+        put_quoted(out, metric);
+        any = true;
+    }
+    while (labels_next(&r, &label)) {
+        if (slice_equal_str(label.name, "__name__"))
+            continue;
+        buf_put_str(out, any ? ", " : "{");
+        any = true;
+        if (name_is_plain(label.name, false))
+            buf_put_slice(out, label.name);
+        else
+            put_quoted(out, label.name);
+        buf_put_u8(out, '=');
+        put_quoted(out, label.value);
+    }
+    if (any)
+        buf_put_u8(out, '}');
+    else if (metric.len == 0)
+        buf_put_str(out, "{}");
+}
+
+/* Bytes of the UTF-8 sequence that begins at `at`, 0 when it is malformed. Table 3-7 of the Unicode
+ * standard: the second byte's range depends on the first, the rest are 80..bf. */
+static size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
+{
+    uint8_t c = at[0];
+    size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    if (len < 2 || len > (size_t)(end - at))
+        return len < 2 ? len : 0;
+    uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (at[1] < low || at[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
+bool utf8_valid(struct slice s)
+{
+    const uint8_t *at = s.at, *end = s.at + s.len;
+    while (at < end) {
+#if defined(__SSE2__)
+        while (end - at >= 16 && _mm_movemask_epi8(_mm_loadu_si128((const __m128i *)(const void *)at)) == 0)
+            at += 16;
+        if (at == end)
+            return true;
+#endif
+        size_t len = utf8_sequence(at, end);
+        if (len == 0)
+            return false;
+        at += len;
+    }
+    return true;
+}
+
+struct series_hasher series_hasher_of(const uint8_t hash_key[16], struct slice tenant)
+{
+    return (struct series_hasher){ .seed = hash64(tenant, hash64(slice_of(hash_key, 16), 0)) };
+}
+
+uint32_t jump_hash(uint64_t key, uint32_t count)
+{
+    check(count > 0);
+    int64_t bucket = -1, next = 0;
+    while (next < (int64_t)count) {
+        bucket = next;
+        key = key * UINT64_C(2862933555777941757) + 1;
+        next = (int64_t)((double)(bucket + 1) * ((double)(INT64_C(1) << 31) / (double)((key >> 33) + 1)));
+    }
+    return (uint32_t)bucket;
+}
