@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct blob_store;   /* blob/blob.h */
+struct blob;         /* blob/blob.h */
 struct log;          /* log/log.h */
 struct shards;
 
@@ -73,7 +73,7 @@ err shards_config_check(const struct shards_config *config, struct err_at *at);
  * log, blob and io outlive the shards. ERR_CORRUPT, ERR_VERSION, ERR_CONFLICT, ERR_IO, ERR_SPACE, ERR_LIMIT
  * with the reason in at; damage that can be named is not an error but a missing range of answers.
  * Cost: 1 M series in 1–5 s. */
-err shards_open(const struct shards_config *config, struct io *io, struct log *log, struct blob_store *blob,
+err shards_open(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                 struct pool *pool, struct shards **out_shards, struct err_at *at);
 
 /* Stop the threads after the step they are in, spill what the heads hold (so that the next start replays
@@ -160,12 +160,12 @@ struct shard_check {
 
 /* Read every checksum of log, stream files, chains, segments and state, fold, and compare every SUM. Changes
  * nothing. OK even with damage: see out_check. */
-err shard_verify(const struct shards_config *config, struct io *io, struct log *log, struct blob_store *blob,
+err shard_verify(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                  struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
 
 /* shard_verify, then move what is damaged or unnamed to the quarantine directory, so that a start
  * succeeds and answers name what is missing; what the log still has is built again by that start. */
-err shard_fsck(const struct shards_config *config, struct io *io, struct log *log, struct blob_store *blob,
+err shard_fsck(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
 
 /* Snapshot into a new directory `to` (below the io's root, or absolute on the same file system): cut all,
@@ -175,7 +175,7 @@ err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns);
 
 /* After the blob directory of a snapshot was put in place of an empty one: append a generation to every
  * chain, so that a fresh log begins at (g + 1, 0). through_ms: newest sample time stored. */
-err shard_restore(const struct shards_config *config, struct io *io, struct blob_store *blob, struct pool *pool,
+err shard_restore(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
                   int64_t *out_through_ms);
 
 #endif
