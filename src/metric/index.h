@@ -1,0 +1,106 @@
+/* The live index: every series of the node by tenant and labels; which partition it lives in and under
+ * which local number. Private to the process: no file or answer depends on its ids.
+ *
+ * One writer (the apply thread) calls add, retain and close; everything else is safe from any thread. */
+#ifndef METRIC_INDEX_H
+#define METRIC_INDEX_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/pool.h"
+#include "base/slice.h"
+#include "model/matcher.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define METRIC_INDEX_TENANTS_MAX 65535
+#define METRIC_INDEX_PARTITIONS_MAX 4096
+#define METRIC_ID_NONE UINT32_MAX
+#define METRIC_LOCAL_NONE UINT32_MAX
+
+struct metric_index;
+
+/* All memory hangs below `parent`; partition_count in [1, METRIC_INDEX_PARTITIONS_MAX]. ERR_LIMIT. */
+err metric_index_open(struct pool *parent, uint32_t partition_count, struct metric_index **out_index);
+void metric_index_close(struct metric_index *index);
+
+/* Find or register the series (tenant, canonical labels) of a partition.
+ * out_id      its id, stable while the series lives    out_is_new  it was not there before
+ * A new series gets the partition's next local number (dense from 0; numbers of dropped series are used
+ * again, see retain).
+ * Errors  ERR_INPUT labels are malformed   ERR_CONFLICT known in another partition, or two label sets
+ *         share a fingerprint   ERR_LIMIT memory, tenants or ids.
+ * Owner   the writer.   Cost ~0.1 us known, ~0.7 us new (part building included). */
+err metric_index_add(struct metric_index *index, struct slice tenant, struct slice labels, uint32_t partition,
+                     uint32_t *out_id, bool *out_is_new);
+
+/* Id of a series by its fingerprint (sum_series_hash), METRIC_ID_NONE when unknown. */
+uint32_t metric_index_find(struct metric_index *index, struct hash128 fingerprint);
+
+/* Facts of a series. Dropped or unknown ids: UINT16_MAX, METRIC_LOCAL_NONE, zero hash, ERR_NOT_FOUND. */
+uint16_t metric_index_partition(const struct metric_index *index, uint32_t id);
+uint32_t metric_index_local(const struct metric_index *index, uint32_t id);
+struct hash128 metric_index_fingerprint(const struct metric_index *index, uint32_t id);
+/* The id of a partition's local number; METRIC_ID_NONE. */
+uint32_t metric_index_id_of_local(const struct metric_index *index, uint32_t partition, uint32_t local);
+/* One more than the highest local number ever used in a partition: sizes arrays indexed by it. */
+uint32_t metric_index_local_count(const struct metric_index *index, uint32_t partition);
+
+/* Append the canonical labels of a series to out; the tenant's slice (may be NULL) lives as long as the
+ * index. ERR_NOT_FOUND, ERR_LIMIT. */
+err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out);
+
+/* Ids of the live series that satisfy all matchers, ascending, in arena memory of pool (unknown tenant:
+ * none). ERR_LIMIT. */
+err metric_index_select(struct metric_index *index, struct slice tenant, const struct matcher *matchers,
+                        size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count);
+
+/* Label names, and values of a name, sorted and unique, copied into pool. ids: restrict to these series
+ * (ascending); NULL = all of the tenant. ERR_LIMIT. */
+err metric_index_names(struct metric_index *index, struct slice tenant, const uint32_t *ids, size_t id_count,
+                       struct pool *pool, struct slice **out_names, size_t *out_count);
+err metric_index_values(struct metric_index *index, struct slice tenant, struct slice name,
+                        const uint32_t *ids, size_t id_count, struct pool *pool, struct slice **out_values,
+                        size_t *out_count);
+
+/* Cardinality of a tenant: lists of at most `limit` entries, largest first, in pool. Series dropped but
+ * still inside a part are counted until it is rewritten. ERR_LIMIT. */
+struct metric_name_count {
+    struct slice name;
+    uint64_t count;
+};
+struct metric_cardinality {
+    uint64_t series_count;
+    uint64_t label_pair_count;
+    struct metric_name_count *by_metric;       size_t by_metric_count;       /* series per metric name */
+    struct metric_name_count *by_label;        size_t by_label_count;        /* values per label name */
+    struct metric_name_count *by_pair;         size_t by_pair_count;         /* series per name=value */
+    struct metric_name_count *bytes_by_label;  size_t bytes_by_label_count;  /* bytes of distinct values */
+};
+err metric_index_cardinality(struct metric_index *index, struct slice tenant, size_t limit, struct pool *pool,
+                             struct metric_cardinality *out_cardinality);
+
+/* Tenants that ever had a series, in pool. ERR_LIMIT. */
+err metric_index_tenants(struct metric_index *index, struct pool *pool, struct slice **out_tenants,
+                         size_t *out_count);
+
+/* Live series of a tenant and of the node. */
+uint64_t metric_index_tenant_series(struct metric_index *index, struct slice tenant);
+uint64_t metric_index_series(const struct metric_index *index);
+
+/* A query that keeps ids or local numbers over several calls holds the index meanwhile: local numbers
+ * freed after the hold began are not given to other series before the release. */
+uint32_t metric_index_hold(struct metric_index *index);   /* returns a token */
+void metric_index_release(struct metric_index *index, uint32_t token);
+
+/* Drop every series for which keep answers false. Survivors keep id and local number. Parts with no
+ * living series go, parts with more than half dead are rewritten. Queries wait for microseconds at a
+ * time. ERR_LIMIT: dead series are marked all the same, rewriting is tried at the next call.
+ * keep is called for live series in ascending id order. Owner: the writer. */
+err metric_index_retain(struct metric_index *index, bool (*keep)(void *context, uint32_t id), void *context,
+                        uint64_t *out_dropped);
+
+#endif
