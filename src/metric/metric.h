@@ -11,4 +11,6 @@
 
 #include "metric/group.h"
 
+#include "metric/compact.h"
+
 #endif
