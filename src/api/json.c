@@ -1,0 +1,240 @@
+/* The JSON writer. See json.h.
+ *
+ * Data comes from the API groups, one call a token, and goes into the buf of an answer or of a chunk.
+ *
+ * Invariant: j->comma is true exactly when the next value or name must be preceded by a comma: set by
+ * every complete value, cleared by an opening bracket and by a name. */
+#include "api/json.h"
+
+#include "model/labels.h"
+#include "shim/number.h"
+
+#include <math.h>
+
+static void token(struct json *j)
+{
+    if (j->comma)
+        buf_put_u8(j->out, ',');
+}
+
+void json_open(struct json *j, char bracket)
+{
+    token(j);
+    buf_put_u8(j->out, (uint8_t)bracket);
+    j->comma = false;
+}
+
+void json_close(struct json *j, char bracket)
+{
+    buf_put_u8(j->out, (uint8_t)bracket);
+    j->comma = true;
+}
+
+void json_key(struct json *j, const char *name)
+{
+    token(j);
+    buf_put_u8(j->out, '"');
+    buf_put_str(j->out, name);
+    buf_put(j->out, "\":", 2);
+    j->comma = false;
+}
+
+/* Length of the valid UTF-8 sequence at the begin of [at, end), 0 when there is none (Unicode 15,
+ * table 3-7: no overlong forms, no surrogates, at most U+10FFFF). */
+static size_t utf8_length(const uint8_t *at, const uint8_t *end)
+{
+    size_t left = (size_t)(end - at);
+    uint8_t a = at[0];
+    if (a < 0x80)
+        return 1;
+    if (a < 0xc2 || a > 0xf4 || left < 2)
+        return 0;
+    uint8_t b = at[1];
+    uint8_t low = a == 0xe0 ? 0xa0 : a == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = a == 0xed ? 0x9f : a == 0xf4 ? 0x8f : 0xbf;
+    if (b < low || b > high)
+        return 0;
+    size_t len = a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
+    if (left < len)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
+static void put_escape(struct buf *out, uint8_t c)
+{
+    switch (c) {
+    case '"': buf_put(out, "\\\"", 2); return;
+    case '\\': buf_put(out, "\\\\", 2); return;
+    case '\n': buf_put(out, "\\n", 2); return;
+    case '\r': buf_put(out, "\\r", 2); return;
+    case '\t': buf_put(out, "\\t", 2); return;
+    default: buf_printf(out, "\\u%04x", c); return;
+    }
+}
+
+static void put_quoted(struct buf *out, struct slice text)
+{
+    const uint8_t *at = text.at, *end = text.at + text.len, *plain = at;
+    buf_put_u8(out, '"');
+    while (at < end) {
+        uint8_t c = *at;
+        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+            at++;
+            continue;
+        }
+        size_t len = utf8_length(at, end);
+        if (c >= 0x80 && len != 0) {
+            at += len;
+            continue;
+        }
+        buf_put(out, plain, (size_t)(at - plain));
+        if (c >= 0x80)
+            buf_put_str(out, "\xef\xbf\xbd");
+        else
+            put_escape(out, c);
+        plain = ++at;
+    }
+    buf_put(out, plain, (size_t)(at - plain));
+    buf_put_u8(out, '"');
+}
+
+void json_key_slice(struct json *j, struct slice name)
+{
+    token(j);
+    put_quoted(j->out, name);
+    buf_put_u8(j->out, ':');
+    j->comma = false;
+}
+
+void json_string(struct json *j, struct slice text)
+{
+    token(j);
+    put_quoted(j->out, text);
+    j->comma = true;
+}
+
+void json_str(struct json *j, const char *text) { json_string(j, slice_str(text)); }
+
+/* A token that is written as it is. */
+static void put_plain(struct json *j, const char *text, size_t len)
+{
+    token(j);
+    buf_put(j->out, text, len);
+    j->comma = true;
+}
+
+void json_bool(struct json *j, bool value)
+{
+    if (value)
+        put_plain(j, "true", 4);
+    else
+        put_plain(j, "false", 5);
+}
+
+void json_null(struct json *j) { put_plain(j, "null", 4); }
+
+/* Decimal digits of v, written backwards from end. Returns where they begin. */
+static char *digits(char *end, uint64_t v)
+{
+    do {
+        *--end = (char)('0' + v % 10);
+        v /= 10;
+    } while (v != 0);
+    return end;
+}
+
+void json_uint(struct json *j, uint64_t value)
+{
+    char text[24], *end = text + sizeof text;
+    char *at = digits(end, value);
+    put_plain(j, at, (size_t)(end - at));
+}
+
+void json_int(struct json *j, int64_t value)
+{
+    char text[24], *end = text + sizeof text;
+    char *at = digits(end, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
+    if (value < 0)
+        *--at = '-';
+    put_plain(j, at, (size_t)(end - at));
+}
+
+void json_seconds(struct json *j, double seconds)
+{
+    if (!isfinite(seconds))
+        seconds = 0;
+    char text[NUMBER_TEXT_BYTES_MAX];
+    /* Nanoseconds are what our clocks count; more digits would be noise of the division. */
+    size_t len = number_print_fixed(round(seconds * 1e9) / 1e9, text);
+    put_plain(j, text, len);
+}
+
+void json_value(struct json *j, double value)
+{
+    char text[NUMBER_TEXT_BYTES_MAX + 2];
+    text[0] = '"';
+    size_t len = number_print_json(value, text + 1);
+    text[len + 1] = '"';
+    put_plain(j, text, len + 2);
+}
+
+/* Milliseconds as seconds, written backwards from end. */
+static char *time_digits(char *end, int64_t t_ms)
+{
+    uint64_t ms = t_ms < 0 ? 0 - (uint64_t)t_ms : (uint64_t)t_ms;
+    uint64_t fraction = ms % 1000;
+    if (fraction != 0) {
+        *--end = (char)('0' + fraction % 10);
+        *--end = (char)('0' + fraction / 10 % 10);
+        *--end = (char)('0' + fraction / 100);
+        *--end = '.';
+    }
+    end = digits(end, ms / 1000);
+    if (t_ms < 0)
+        *--end = '-';
+    return end;
+}
+
+void json_time(struct json *j, int64_t t_ms)
+{
+    char text[32], *end = text + sizeof text;
+    char *at = time_digits(end, t_ms);
+    put_plain(j, at, (size_t)(end - at));
+}
+
+void json_point(struct json *j, int64_t t_ms, double value)
+{
+    token(j);
+    char time[32], *time_end = time + sizeof time;
+    char *at = time_digits(time_end, t_ms);
+    size_t time_len = (size_t)(time_end - at);
+    char *to = (char *)buf_room(j->out, time_len + NUMBER_TEXT_BYTES_MAX + 5);
+    if (to == NULL)
+        return;
+    char *begin = to;
+    *to++ = '[';
+    memcpy(to, at, time_len);
+    to += time_len;
+    *to++ = ',';
+    *to++ = '"';
+    to += number_print_json(value, to);
+    *to++ = '"';
+    *to++ = ']';
+    j->out->len += (size_t)(to - begin);
+    j->comma = true;
+}
+
+void json_labels(struct json *j, struct slice labels)
+{
+    struct reader r = reader_of(labels);
+    struct label label;
+    json_open(j, '{');
+    while (labels_next(&r, &label)) {
+        json_key_slice(j, label.name);
+        json_string(j, label.value);
+    }
+    json_close(j, '}');
+}
