@@ -52,6 +52,10 @@ void histogram_encode(const struct histogram *h, struct buf *out);
 /* Decode canonical bytes into pool memory. ERR_CORRUPT, ERR_LIMIT. */
 err histogram_decode(struct slice bytes, struct pool *pool, struct histogram *out_histogram);
 
+/* Upper bound of the positive bucket `index`, as Prometheus computes it: 2^(index / 2^schema), the last finite
+ * one being the largest double; of custom buckets the index-th value, -Inf before the first, +Inf behind. */
+double histogram_bound(const struct histogram *h, int32_t index);
+
 /* The buckets as the HTTP API shows them, absolute, ascending, non-empty ones only. */
 struct histogram_bucket {
     uint8_t boundaries;   /* 0 (lo,hi]  1 [lo,hi)  2 (lo,hi)  3 [lo,hi] */
