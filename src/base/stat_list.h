@@ -5,6 +5,28 @@
 #define STAT_LIST(X)                                                                              \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                               \
       "Diagnostic lines not written because of the rate limit.")                                  \
+    X(STAT_NET_BODY_BYTES, COUNTER, "http_request_body_bytes_total",                              \
+      "Bytes of request bodies received.")                                                        \
+    X(STAT_NET_BODY_BYTES_HELD, GAUGE, "http_request_body_bytes_held",                            \
+      "Bytes of request bodies now charged to the common budget.")                                \
+    X(STAT_NET_CONNECTIONS, GAUGE, "http_connections",                                            \
+      "Open connections.")                                                                        \
+    X(STAT_NET_CONNECTIONS_CUT, COUNTER, "http_connections_cut_total",                            \
+      "Connections cut for being too slow or idle for too long.")                                 \
+    X(STAT_NET_REFUSED_BUDGET, COUNTER, "http_requests_refused_budget_total",                     \
+      "Requests answered with 503 because bodies in flight passed their common budget.")          \
+    X(STAT_NET_REFUSED_DENIED, COUNTER, "http_requests_refused_denied_total",                     \
+      "Requests answered with 401 or 403.")                                                       \
+    X(STAT_NET_REFUSED_MALFORMED, COUNTER, "http_requests_refused_malformed_total",               \
+      "Requests that broke HTTP's rules or had no route.")                                        \
+    X(STAT_NET_REFUSED_SIZE, COUNTER, "http_requests_refused_size_total",                         \
+      "Requests answered with 413 or with too many parameters.")                                  \
+    X(STAT_NET_REQUESTS, COUNTER, "http_requests_total",                                          \
+      "Requests answered.")                                                                       \
+    X(STAT_NET_REQUESTS_RUNNING, GAUGE, "http_requests_running",                                  \
+      "Requests being read, handled or answered.")                                                \
+    X(STAT_NET_RESPONSE_BYTES, COUNTER, "http_response_body_bytes_total",                         \
+      "Bytes of answers' bodies as sent, after compression.")                                     \
     X(STAT_QUERIES, COUNTER, "queries_total",                                                     \
       "Queries that were admitted and have ended.")                                               \
     X(STAT_QUERIES_CANCELED, COUNTER, "queries_canceled_total",                                   \
