@@ -1,0 +1,539 @@
+/* Chain entries as bytes and their fold. See chain.h and docs/format/manifest.md.
+ *
+ * Entries come from build, compaction and retention (encode) and from the blob store at start, verify and
+ * restore (decode, fold). The same fold runs when an entry was just written, so that memory and disk cannot
+ * tell different stories.
+ *
+ * Invariants
+ *  1. c->segments are sorted by (from, to, digest): position order; ties only between segments of one range, whose
+ *     rows never share a (series, t), or whose times do not overlap.
+ *  2. Two live segments whose times overlap have disjoint spans, or come from one range: chain_may_replace
+ *     keeps it so.
+ *  3. A COMMIT is valid only if its start is c->end; so the spans of all commits tile the path of positions.
+ *  4. An entry that is not valid changes nothing but next_number. */
+#include "shard/chain.h"
+
+#include "base/check.h"
+#include "base/hash.h"
+
+#define ENTRY_MAGIC UINT32_C(0x4e48434b)   /* "KCHN" */
+#define ENTRY_HEAD_BYTES 40
+#define ENTRY_BYTES_MIN (ENTRY_HEAD_BYTES + 4)
+
+/* ---- encoding ---- */
+
+static void put_sum(struct buf *out, struct sum s)
+{
+    buf_put_le64(out, s.count);
+    buf_put_le64(out, s.low);
+    buf_put_le64(out, s.high);
+}
+
+static void put_position(struct buf *out, struct log_position p)
+{
+    buf_put_le64(out, p.generation);
+    buf_put_le64(out, p.offset);
+}
+
+static void put_range(struct buf *out, struct time_range r)
+{
+    buf_put_le64(out, (uint64_t)r.min_ms);
+    buf_put_le64(out, (uint64_t)r.max_ms);
+}
+
+static void put_segments(struct buf *out, const struct chain_entry *entry)
+{
+    buf_put_le32(out, (uint32_t)entry->segment_count);
+    for (size_t i = 0; i < entry->segment_count; i++) {
+        const struct chain_segment *s = &entry->segments[i];
+        buf_put(out, s->digest, SHA256_BYTES);
+        buf_put_le64(out, s->bytes);
+        put_position(out, s->from);
+        put_position(out, s->to);
+        put_range(out, s->range);
+        put_sum(out, s->sum);
+        buf_put_le16(out, s->format_version);
+        buf_put_u8(out, s->flags);
+    }
+}
+
+static void put_commit(struct buf *out, const struct chain_entry *entry)
+{
+    put_position(out, entry->start);
+    put_position(out, entry->end);
+    buf_put_u8(out, entry->reason);
+    buf_put_le16(out, entry->format_version);
+    buf_put_le64(out, entry->record_count);
+    buf_put_le64(out, entry->log_bytes);
+    put_sum(out, entry->sum);
+    put_sum(out, entry->resolved_removed);
+    put_sum(out, entry->resolved_added);
+    put_sum(out, entry->unresolved);
+    buf_put_le64(out, (uint64_t)entry->data_through_ms);
+    buf_put(out, entry->state_digest, SHA256_BYTES);
+    buf_put_le64(out, entry->state_bytes);
+    buf_put_le32(out, (uint32_t)entry->loss_count);
+    for (size_t i = 0; i < entry->loss_count; i++) {
+        const struct chain_loss *l = &entry->losses[i];
+        buf_put_u8(out, l->kind);
+        put_position(out, l->from);
+        put_position(out, l->to);
+        put_range(out, l->range);
+        buf_put_le64(out, l->row_count);
+    }
+    put_segments(out, entry);
+}
+
+err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
+{
+    check(entry->kind >= CHAIN_COMMIT && entry->kind < CHAIN_KIND_COUNT);
+    if (entry->segment_count > CHAIN_SEGMENT_COUNT_MAX || entry->input_count > CHAIN_SEGMENT_COUNT_MAX
+        || entry->loss_count > CHAIN_LOSS_COUNT_MAX)
+        return ERR_LIMIT;
+    size_t from = out->len;
+    buf_put_le32(out, ENTRY_MAGIC);
+    buf_put_le16(out, CHAIN_FORMAT_VERSION);
+    buf_put_u8(out, entry->kind);
+    buf_put_u8(out, 0);
+    buf_put_le64(out, entry->number);
+    buf_put_le32(out, entry->partition);
+    buf_put_le32(out, (uint32_t)entry->leader_epoch);
+    buf_put_le64(out, (uint64_t)entry->written_ms);
+    buf_put_le64(out, 0);   /* reserved */
+    switch ((enum chain_kind)entry->kind) {
+    case CHAIN_COMMIT:
+        put_commit(out, entry);
+        break;
+    case CHAIN_REPLACE:
+        put_sum(out, entry->dropped);
+        put_sum(out, entry->distinct);
+        buf_put_le32(out, (uint32_t)entry->input_count);
+        for (size_t i = 0; i < entry->input_count; i++)
+            buf_put(out, entry->inputs[i], SHA256_BYTES);
+        put_segments(out, entry);
+        break;
+    case CHAIN_RETAIN:
+        buf_put_le64(out, (uint64_t)entry->cutoff_ms);
+        buf_put_u8(out, entry->confirmed);
+        break;
+    case CHAIN_GENERATION:
+        put_position(out, entry->end);
+        break;
+    case CHAIN_KIND_COUNT:
+        check(false);
+    }
+    TRY(buf_err(out));
+    buf_put_le32(out, crc32c(slice_of(out->at + from, out->len - from), 0));
+    return buf_err(out);
+}
+
+/* ---- decoding ---- */
+
+static struct sum get_sum(struct reader *r)
+{
+    struct sum s;
+    s.count = read_le64(r);
+    s.low = read_le64(r);
+    s.high = read_le64(r);
+    return s;
+}
+
+static struct log_position get_position(struct reader *r)
+{
+    struct log_position p;
+    p.generation = read_le64(r);
+    p.offset = read_le64(r);
+    return p;
+}
+
+static struct time_range get_range(struct reader *r)
+{
+    struct time_range range;
+    range.min_ms = (int64_t)read_le64(r);
+    range.max_ms = (int64_t)read_le64(r);
+    return range;
+}
+
+static void get_digest(struct reader *r, uint8_t out_digest[SHA256_BYTES])
+{
+    struct slice s = read_bytes(r, SHA256_BYTES);
+    if (s.len == SHA256_BYTES)
+        memcpy(out_digest, s.at, SHA256_BYTES);
+    else
+        memset(out_digest, 0, SHA256_BYTES);
+}
+
+#define SEGMENT_BYTES (SHA256_BYTES + 8 + 32 + 16 + 24 + 3)
+#define LOSS_BYTES (1 + 32 + 16 + 8)
+
+static err get_segments(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    size_t count = read_le32(r);
+    if (count > CHAIN_SEGMENT_COUNT_MAX)
+        return ERR_LIMIT;
+    if (!r->ok || count > read_left(r) / SEGMENT_BYTES)
+        return ERR_CORRUPT;
+    void *at;
+    TRY(pool_zalloc(pool, count * sizeof *entry->segments + 1, &at));
+    entry->segments = at;
+    entry->segment_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct chain_segment *s = &entry->segments[i];
+        get_digest(r, s->digest);
+        s->bytes = read_le64(r);
+        s->from = get_position(r);
+        s->to = get_position(r);
+        s->range = get_range(r);
+        s->sum = get_sum(r);
+        s->format_version = read_le16(r);
+        s->flags = read_u8(r);
+        if (position_compare(s->from, s->to) >= 0 || s->range.min_ms > s->range.max_ms || s->sum.count == 0)
+            return ERR_CORRUPT;
+    }
+    return OK;
+}
+
+static err get_commit(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->start = get_position(r);
+    entry->end = get_position(r);
+    entry->reason = read_u8(r);
+    entry->format_version = read_le16(r);
+    entry->record_count = read_le64(r);
+    entry->log_bytes = read_le64(r);
+    entry->sum = get_sum(r);
+    entry->resolved_removed = get_sum(r);
+    entry->resolved_added = get_sum(r);
+    entry->unresolved = get_sum(r);
+    entry->data_through_ms = (int64_t)read_le64(r);
+    get_digest(r, entry->state_digest);
+    entry->state_bytes = read_le64(r);
+    size_t count = read_le32(r);
+    if (count > CHAIN_LOSS_COUNT_MAX)
+        return ERR_LIMIT;
+    if (!r->ok || count > read_left(r) / LOSS_BYTES)
+        return ERR_CORRUPT;
+    void *at;
+    TRY(pool_zalloc(pool, count * sizeof *entry->losses + 1, &at));
+    entry->losses = at;
+    entry->loss_count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct chain_loss *l = &entry->losses[i];
+        l->kind = read_u8(r);
+        l->from = get_position(r);
+        l->to = get_position(r);
+        l->range = get_range(r);
+        l->row_count = read_le64(r);
+    }
+    return get_segments(r, pool, entry);
+}
+
+static err get_replace(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->dropped = get_sum(r);
+    entry->distinct = get_sum(r);
+    size_t count = read_le32(r);
+    if (count > CHAIN_SEGMENT_COUNT_MAX)
+        return ERR_LIMIT;
+    if (!r->ok || count == 0 || count > read_left(r) / SHA256_BYTES)
+        return ERR_CORRUPT;
+    void *at;
+    TRY(pool_zalloc(pool, count * SHA256_BYTES, &at));
+    entry->inputs = at;
+    entry->input_count = count;
+    for (size_t i = 0; i < count; i++)
+        get_digest(r, entry->inputs[i]);
+    return get_segments(r, pool, entry);
+}
+
+err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry *out_entry)
+{
+    if (bytes.len < ENTRY_BYTES_MIN || bytes.len > CHAIN_ENTRY_BYTES_MAX || get_le32(bytes.at) != ENTRY_MAGIC)
+        return ERR_CORRUPT;
+    struct slice body = slice_part(bytes, 0, bytes.len - 4);
+    if (crc32c(body, 0) != get_le32(bytes.at + body.len))
+        return ERR_CORRUPT;
+    struct reader r = reader_of(body);
+    struct chain_entry entry = { 0 };
+    read_le32(&r);
+    if (read_le16(&r) > CHAIN_FORMAT_VERSION)
+        return ERR_VERSION;
+    entry.kind = read_u8(&r);
+    read_u8(&r);
+    entry.number = read_le64(&r);
+    entry.partition = read_le32(&r);
+    entry.leader_epoch = (int32_t)read_le32(&r);
+    entry.written_ms = (int64_t)read_le64(&r);
+    read_le64(&r);
+    switch (entry.kind) {
+    case CHAIN_COMMIT:
+        TRY(get_commit(&r, pool, &entry));
+        break;
+    case CHAIN_REPLACE:
+        TRY(get_replace(&r, pool, &entry));
+        break;
+    case CHAIN_RETAIN:
+        entry.cutoff_ms = (int64_t)read_le64(&r);
+        entry.confirmed = read_u8(&r) != 0;
+        break;
+    case CHAIN_GENERATION:
+        entry.end = get_position(&r);
+        break;
+    default:
+        return ERR_VERSION;
+    }
+    if (!r.ok || read_left(&r) != 0)
+        return ERR_CORRUPT;
+    *out_entry = entry;
+    return OK;
+}
+
+/* ---- fold ---- */
+
+struct chain chain_open(struct pool *pool, uint32_t partition, struct log_position start)
+{
+    return (struct chain){ .pool = pool, .partition = partition, .next_number = 1, .end = start,
+                           .cutoff_ms = TIME_MS_MIN, .data_through_ms = INT64_MIN };
+}
+
+void chain_close(struct chain *c)
+{
+    pool_block_free(c->pool, c->segments);
+    pool_block_free(c->pool, c->losses);
+    c->segments = NULL;
+    c->losses = NULL;
+    c->segment_count = c->segment_capacity = c->loss_count = c->loss_capacity = 0;
+}
+
+static int segment_order(const struct chain_segment *a, const struct chain_segment *b)
+{
+    int order = position_compare(a->from, b->from);
+    if (order == 0)
+        order = position_compare(a->to, b->to);
+    if (order == 0)
+        order = a->range.min_ms < b->range.min_ms ? -1 : a->range.min_ms > b->range.min_ms;
+    return order != 0 ? order : memcmp(a->digest, b->digest, SHA256_BYTES);
+}
+
+static err reserve_segments(struct chain *c, size_t more)
+{
+    if (c->segment_count + more > CHAIN_LIVE_COUNT_MAX)
+        return ERR_LIMIT;
+    void *block = c->segments;
+    TRY(pool_block_reserve(c->pool, &block, sizeof *c->segments, c->segment_count + more, &c->segment_capacity));
+    c->segments = block;
+    return OK;
+}
+
+/* Room was reserved. */
+static void insert_segment(struct chain *c, const struct chain_segment *s)
+{
+    size_t at = c->segment_count;
+    while (at > 0 && segment_order(s, &c->segments[at - 1]) < 0)
+        at--;
+    memmove(c->segments + at + 1, c->segments + at, (c->segment_count - at) * sizeof *c->segments);
+    c->segments[at] = *s;
+    c->segment_count++;
+}
+
+static void remove_segment(struct chain *c, size_t at)
+{
+    c->segment_count--;
+    memmove(c->segments + at, c->segments + at + 1, (c->segment_count - at) * sizeof *c->segments);
+}
+
+static bool ranges_overlap(struct time_range a, struct time_range b)
+{
+    return a.min_ms <= b.max_ms && b.min_ms <= a.max_ms;
+}
+
+bool chain_may_replace(const struct chain *c, const size_t *indexes, size_t count)
+{
+    check(count > 0);
+    struct log_position from = c->segments[indexes[0]].from, to = c->segments[indexes[0]].to;
+    struct time_range range = c->segments[indexes[0]].range;
+    for (size_t i = 1; i < count; i++) {
+        const struct chain_segment *s = &c->segments[indexes[i]];
+        from = position_compare(s->from, from) < 0 ? s->from : from;
+        to = position_compare(s->to, to) > 0 ? s->to : to;
+        range.min_ms = s->range.min_ms < range.min_ms ? s->range.min_ms : range.min_ms;
+        range.max_ms = s->range.max_ms > range.max_ms ? s->range.max_ms : range.max_ms;
+    }
+    size_t next = 0;
+    for (size_t i = 0; i < c->segment_count; i++) {
+        if (next < count && indexes[next] == i) {
+            next++;
+            continue;
+        }
+        const struct chain_segment *s = &c->segments[i];
+        bool between = position_compare(s->from, to) < 0 && position_compare(from, s->to) < 0;
+        if (between && ranges_overlap(s->range, range))
+            return false;
+    }
+    return true;
+}
+
+static err fold_commit(struct chain *c, const struct chain_entry *entry, const char **out_why)
+{
+    if (position_compare(entry->start, c->end) != 0 || position_compare(entry->start, entry->end) >= 0) {
+        *out_why = "its range does not start at the chain's end";
+        return OK;
+    }
+    struct sum sum = { 0 };
+    for (size_t i = 0; i < entry->segment_count; i++) {
+        const struct chain_segment *s = &entry->segments[i];
+        if (position_compare(s->from, entry->start) < 0 || position_compare(s->to, entry->end) > 0) {
+            *out_why = "a segment lies outside its range";
+            return OK;
+        }
+        sum_add(&sum, s->sum);
+    }
+    if (!sum_equal(sum, entry->sum) || entry->resolved_added.count != entry->resolved_removed.count) {
+        *out_why = "its sums do not agree";
+        return OK;
+    }
+    TRY(reserve_segments(c, entry->segment_count));
+    if (c->loss_count + entry->loss_count > CHAIN_LOSS_COUNT_MAX)
+        return ERR_LIMIT;
+    void *block = c->losses;
+    TRY(pool_block_reserve(c->pool, &block, sizeof *c->losses, c->loss_count + entry->loss_count + 1,
+                           &c->loss_capacity));
+    c->losses = block;
+    for (size_t i = 0; i < entry->segment_count; i++)
+        insert_segment(c, &entry->segments[i]);
+    for (size_t i = 0; i < entry->loss_count; i++)
+        c->losses[c->loss_count++] = entry->losses[i];
+    c->end = entry->end;
+    if (entry->data_through_ms > c->data_through_ms)
+        c->data_through_ms = entry->data_through_ms;
+    memcpy(c->state_digests[1], c->state_digests[0], SHA256_BYTES);
+    memcpy(c->state_digests[0], entry->state_digest, SHA256_BYTES);
+    c->unresolved = entry->unresolved;
+    c->commit_count++;
+    *out_why = NULL;
+    return OK;
+}
+
+/* Index of a live segment by digest, at or behind `from` in the cyclic sense of a plain scan; count = none. */
+static size_t find_segment(const struct chain *c, const uint8_t digest[SHA256_BYTES])
+{
+    size_t i = 0;
+    while (i < c->segment_count && memcmp(c->segments[i].digest, digest, SHA256_BYTES) != 0)
+        i++;
+    return i;
+}
+
+static const char *replace_invalid(const struct chain *c, const struct chain_entry *entry, size_t *indexes)
+{
+    struct sum in = { 0 }, out = entry->dropped;
+    struct log_position from = { UINT64_MAX, UINT64_MAX }, to = { 0, 0 };
+    for (size_t i = 0; i < entry->input_count; i++) {
+        size_t at = find_segment(c, entry->inputs[i]);
+        if (at == c->segment_count)
+            return "an input is not live";
+        size_t k = i;   /* insertion sort; equal indexes mean an input named twice */
+        while (k > 0 && indexes[k - 1] > at) {
+            indexes[k] = indexes[k - 1];
+            k--;
+        }
+        if (k > 0 && indexes[k - 1] == at)
+            return "an input is named twice";
+        indexes[k] = at;
+        sum_add(&in, c->segments[at].sum);
+        from = position_compare(c->segments[at].from, from) < 0 ? c->segments[at].from : from;
+        to = position_compare(c->segments[at].to, to) > 0 ? c->segments[at].to : to;
+    }
+    for (size_t i = 0; i < entry->segment_count; i++) {
+        const struct chain_segment *s = &entry->segments[i];
+        if (position_compare(s->from, from) != 0 || position_compare(s->to, to) != 0)
+            return "an output's span is not that of the inputs";
+        sum_add(&out, s->sum);
+    }
+    if (!sum_equal(in, out))
+        return "its sums do not agree";
+    if (!chain_may_replace(c, indexes, entry->input_count))
+        return "the inputs are not neighbours";
+    return NULL;
+}
+
+static err fold_replace(struct chain *c, const struct chain_entry *entry, const char **out_why)
+{
+    void *block = NULL;
+    TRY(pool_block_resize(c->pool, &block, entry->input_count * sizeof(size_t)));
+    size_t *indexes = block;
+    err e = OK;
+    *out_why = replace_invalid(c, entry, indexes);
+    if (*out_why != NULL)
+        goto out;
+    TRY_OUT(reserve_segments(c, entry->segment_count));
+    for (size_t i = entry->input_count; i > 0; i--)
+        remove_segment(c, indexes[i - 1]);
+    for (size_t i = 0; i < entry->segment_count; i++)
+        insert_segment(c, &entry->segments[i]);
+    sum_add(&c->dropped, entry->dropped);
+out:
+    pool_block_free(c->pool, block);
+    return e;
+}
+
+static void fold_retain(struct chain *c, const struct chain_entry *entry, const char **out_why)
+{
+    if (entry->cutoff_ms <= c->cutoff_ms) {
+        *out_why = "the cut-off does not advance";
+        return;
+    }
+    c->cutoff_ms = entry->cutoff_ms;
+    size_t kept = 0;
+    for (size_t i = 0; i < c->segment_count; i++) {
+        if (c->segments[i].range.max_ms < c->cutoff_ms)
+            sum_add(&c->dropped, c->segments[i].sum);
+        else
+            c->segments[kept++] = c->segments[i];
+    }
+    c->segment_count = kept;
+    kept = 0;
+    for (size_t i = 0; i < c->loss_count; i++)
+        if (c->losses[i].range.max_ms >= c->cutoff_ms)
+            c->losses[kept++] = c->losses[i];
+    c->loss_count = kept;
+    *out_why = NULL;
+}
+
+err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why)
+{
+    if (entry->number != c->next_number || entry->partition != c->partition)
+        return ERR_CONFLICT;
+    const char *why = NULL;
+    switch ((enum chain_kind)entry->kind) {
+    case CHAIN_COMMIT:
+        TRY(fold_commit(c, entry, &why));
+        break;
+    case CHAIN_REPLACE:
+        TRY(fold_replace(c, entry, &why));
+        break;
+    case CHAIN_RETAIN:
+        fold_retain(c, entry, &why);
+        break;
+    case CHAIN_GENERATION:
+        if (entry->end.generation != c->end.generation + 1)
+            why = "the generation does not follow";
+        else
+            c->end = entry->end;
+        break;
+    case CHAIN_KIND_COUNT:
+        check(false);
+    }
+    c->next_number++;
+    c->ignored_count += why != NULL;
+    *out_valid = why == NULL;
+    *out_why = why;
+    return OK;
+}
+
+struct sum chain_stored_sum(const struct chain *c)
+{
+    struct sum sum = { 0 };
+    for (size_t i = 0; i < c->segment_count; i++)
+        sum_add(&sum, c->segments[i].sum);
+    return sum;
+}
