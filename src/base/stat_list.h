@@ -46,6 +46,8 @@
     X(STAT_QUERY_MILLISECONDS, COUNTER, "query_duration_milliseconds_total",                      \
       "Time from arrival to the end of evaluation, over all queries.")                            \
     X(STAT_QUERY_SAMPLES, COUNTER, "query_samples_total",                                         \
-      "Samples read by queries.")
+      "Samples read by queries.")                                                                 \
+    X(STAT_WRITES_REFUSED, COUNTER, "writes_refused_total",                                       \
+      "Write requests not taken because intake is closed: starting, disk full, memory.")
 
 #endif

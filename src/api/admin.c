@@ -1,0 +1,92 @@
+/* Health, reload, /metrics and the landing page.
+ *
+ * /metrics comes from the table of statistics (base/stat.h) and from what the node adds; its text form is
+ * Prometheus' 0.0.4. */
+#include "api/call.h"
+#include "api/groups.h"
+
+#include "base/stat.h"
+
+static void answer_text(struct net_response *response, unsigned status, const char *text)
+{
+    response->status = status;
+    response->content_type = "text/plain; charset=utf-8";
+    buf_put_str(&response->body, text);
+    buf_put_u8(&response->body, '\n');
+}
+
+void admin_healthy(void *context, struct net_request *request, struct net_response *response)
+{
+    answer_text(response, 200, "Kelpie is healthy.");
+}
+
+void admin_ready(void *context, struct net_request *request, struct net_response *response)
+{
+    const struct api *api = context;
+    char reason[API_REASON_BYTES_MAX] = "";
+    if (api->config.is_ready == NULL || api->config.is_ready(api->config.context, reason)) {
+        answer_text(response, 200, "Kelpie is ready.");
+        return;
+    }
+    answer_text(response, 503, reason[0] != 0 ? reason : "Kelpie is not ready.");
+    ERR_IGNORE(net_response_header(response, "Retry-After", "1"));   /* the status says it already */
+}
+
+void admin_reload(void *context, struct net_request *request, struct net_response *response)
+{
+    const struct api *api = context;
+    struct err_at at = { 0 };
+    if (api->config.reload == NULL) {
+        answer_text(response, 403, "there is no configuration to reload");
+        return;
+    }
+    err e = api->config.reload(api->config.context, &at);
+    if (e == OK) {
+        answer_text(response, 200, "configuration reloaded");
+        return;
+    }
+    response->status = 500;   /* as Prometheus; nothing was changed */
+    response->content_type = "text/plain; charset=utf-8";
+    buf_printf(&response->body, "failed to reload config: %s\n", at.text[0] != 0 ? at.text : err_text(e));
+}
+
+void admin_metrics(void *context, struct net_request *request, struct net_response *response)
+{
+    const struct api *api = context;
+    struct buf *out = &response->body;
+    if (api->config.refresh != NULL)
+        api->config.refresh(api->config.context);
+    response->content_type = "text/plain; version=0.0.4; charset=utf-8";
+    buf_put_str(out, "# HELP kelpie_build_info Version of the program; always 1.\n# TYPE kelpie_build_info gauge\n"
+                     "kelpie_build_info{version=\"" KELPIE_VERSION "\"} 1\n");
+    for (size_t i = 0; i < STAT_COUNT; i++) {
+        const struct stat_row *row = &stat_rows[i];
+        buf_printf(out, "# HELP kelpie_%s %s\n# TYPE kelpie_%s %s\nkelpie_%s %lld\n", row->name, row->help, row->name,
+                   row->type == STAT_COUNTER ? "counter" : "gauge", row->name,
+                   (long long)stat_get((enum stat)i));
+    }
+    if (api->config.metrics_text != NULL)
+        api->config.metrics_text(api->config.context, out);
+}
+
+static const char page[] =
+    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Kelpie</title>\n"
+    "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;padding:0 1em;color:#123}"
+    "code{background:#eef;padding:0 .3em}</style></head><body>\n"
+    "<h1>Kelpie " KELPIE_VERSION "</h1>\n"
+    "<p>A store for telemetry. It speaks Prometheus' API: add it to Grafana as a Prometheus data source, and send"
+    " to it with <code>remote_write</code> at <code>/api/v1/write</code>.</p>\n"
+    "<form action=\"/api/v1/query\"><input name=\"query\" size=\"48\" placeholder=\"up\" aria-label=\"PromQL\">"
+    " <button>Query</button></form>\n"
+    "<ul>\n<li><a href=\"/metrics\">/metrics</a>: how this node is doing</li>\n"
+    "<li><a href=\"/api/v1/targets\">/api/v1/targets</a>: what it scrapes</li>\n"
+    "<li><a href=\"/api/v1/status/tsdb\">/api/v1/status/tsdb</a>: cardinality</li>\n"
+    "<li><a href=\"/api/v1/status/config\">/api/v1/status/config</a>: the configuration in force</li>\n"
+    "<li><a href=\"/-/ready\">/-/ready</a>, <a href=\"/-/healthy\">/-/healthy</a></li>\n</ul>\n"
+    "</body></html>\n";
+
+void admin_landing(void *context, struct net_request *request, struct net_response *response)
+{
+    response->content_type = "text/html; charset=utf-8";
+    buf_put_str(&response->body, page);
+}

@@ -1,0 +1,365 @@
+/* /api/v1/metadata, targets, rules, alerts, status/…: what Grafana and people ask about the node itself.
+ *
+ * Small answers, written whole into the response's body. Rules and alerts do not exist yet: their lists are
+ * empty, which is a valid answer and lets Grafana go on. buildinfo has no `features`: Grafana would take
+ * the node for Mimir. Shapes: Prometheus web/api/v1/api.go. */
+#include "api/call.h"
+#include "api/groups.h"
+
+#include "base/time.h"
+#include "model/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* The version of Prometheus whose API is spoken: clients switch features on by it (label matchers from
+ * 2.24, UTF-8 names from 3.0). */
+#define PROMETHEUS_VERSION "3.14.0"
+#define TIME_TEXT_BYTES 40
+
+/* Unix ms as RFC 3339 in UTC. Days → date after Hinnant, "chrono-compatible low-level date algorithms". */
+static void json_rfc3339(struct json *json, int64_t t_ms)
+{
+    char text[TIME_TEXT_BYTES];
+    int64_t days = t_ms / MS_PER_DAY - (t_ms % MS_PER_DAY < 0);
+    int64_t ms = t_ms - days * MS_PER_DAY;
+    int64_t shifted = days + 719468;
+    int64_t era = (shifted >= 0 ? shifted : shifted - 146096) / 146097;
+    int64_t day_of_era = shifted - era * 146097;
+    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    int64_t month_index = (5 * day_of_year + 2) / 153;
+    int day = (int)(day_of_year - (153 * month_index + 2) / 5 + 1);
+    int month = (int)(month_index < 10 ? month_index + 3 : month_index - 9);
+    int year = (int)(year_of_era + era * 400 + (month <= 2));
+    snprintf(text, sizeof text, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day,
+             (int)(ms / MS_PER_HOUR), (int)(ms / MS_PER_MINUTE % 60), (int)(ms / MS_PER_SECOND % 60),
+             (int)(ms % 1000));
+    json_str(json, text);
+}
+
+static void member(struct json *json, const char *name, const char *value)
+{
+    json_key(json, name);
+    json_str(json, value);
+}
+
+/* ---- metadata ---- */
+
+static int by_family(const void *a, const void *b)
+{
+    const struct source_metadata *x = a, *y = b;
+    int order = slice_compare(x->family, y->family);
+    return order != 0 ? order : slice_compare(x->type, y->type);
+}
+
+static void write_family(struct json *json, const struct source_metadata *rows, size_t count)
+{
+    json_key_slice(json, rows[0].family);
+    json_open(json, '[');
+    for (size_t i = 0; i < count; i++) {
+        json_open(json, '{');
+        json_key(json, "type");
+        json_string(json, rows[i].type);
+        json_key(json, "help");
+        json_string(json, rows[i].help);
+        json_key(json, "unit");
+        json_string(json, rows[i].unit);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void write_metadata(struct call *call, struct source_metadata *rows, size_t count, uint64_t limit,
+                           uint64_t limit_per_metric)
+{
+    struct json json = call_success(call);
+    json_open(&json, '{');
+    if (count > 1)
+        qsort(rows, count, sizeof *rows, by_family);
+    uint64_t family_count = 0;
+    for (size_t from = 0, to; from < count && (limit == 0 || family_count < limit); from = to, family_count++) {
+        for (to = from + 1; to < count && slice_equal(rows[to].family, rows[from].family); to++)
+            ;
+        size_t shown = to - from;
+        if (limit_per_metric != 0 && shown > limit_per_metric)
+            shown = limit_per_metric;
+        write_family(&json, rows + from, shown);
+    }
+    json_close(&json, '}');
+    call_done(call, &json);
+}
+
+void prom_metadata(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    uint64_t limit = 0, limit_per_metric = 0;
+    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit)
+        || !call_limit(&call, "limit_per_metric", &limit_per_metric))
+        return;
+    struct query *query = call_query(&call, request->target);
+    if (query == NULL)
+        return;
+    struct source *source = query_source(query);
+    struct source_metadata *rows = NULL;
+    size_t count = 0;
+    err e = source->table->metadata(source, call.tenant, call_param(&call, "metric"), query_pool(query), &rows,
+                                    &count);
+    query_release(query, e);
+    if (e == OK)
+        write_metadata(&call, rows, count, limit, limit_per_metric);
+    else
+        call_fail_err(&call, e, NULL);
+    query_end(query);
+}
+
+/* ---- status ---- */
+
+static void write_counts(struct json *json, const char *name, const struct source_name_count *rows,
+                         size_t count)
+{
+    json_key(json, name);
+    json_open(json, '[');
+    for (size_t i = 0; i < count; i++) {
+        json_open(json, '{');
+        json_key(json, "name");
+        json_string(json, rows[i].name);
+        json_key(json, "value");
+        json_uint(json, rows[i].count);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+}
+
+static void write_cardinality(struct call *call, const struct source_cardinality *c)
+{
+    struct json json = call_success(call);
+    json_open(&json, '{');
+    json_key(&json, "headStats");
+    json_open(&json, '{');
+    json_key(&json, "numSeries");
+    json_uint(&json, c->series_count);
+    json_key(&json, "numLabelPairs");
+    json_uint(&json, c->label_pair_count);
+    json_key(&json, "chunkCount");
+    json_uint(&json, 0);   /* there are none: rows lie in columns */
+    json_key(&json, "minTime");
+    json_int(&json, c->range.min_ms);
+    json_key(&json, "maxTime");
+    json_int(&json, c->range.max_ms);
+    json_close(&json, '}');
+    write_counts(&json, "seriesCountByMetricName", c->by_metric, c->by_metric_count);
+    write_counts(&json, "labelValueCountByLabelName", c->by_label, c->by_label_count);
+    write_counts(&json, "memoryInBytesByLabelName", c->bytes_by_label, c->bytes_by_label_count);
+    write_counts(&json, "seriesCountByLabelValuePair", c->by_pair, c->by_pair_count);
+    json_close(&json, '}');
+    call_done(call, &json);
+}
+
+void prom_status_tsdb(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    uint64_t limit = 10;
+    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit))
+        return;
+    if (limit < 1 || limit > API_TSDB_LIMIT_MAX) {
+        call_fail(&call, CALL_BAD_DATA, "limit must be a positive number of at most %d", API_TSDB_LIMIT_MAX);
+        return;
+    }
+    struct query *query = call_query(&call, request->target);
+    if (query == NULL)
+        return;
+    struct source *source = query_source(query);
+    struct source_cardinality cardinality = { 0 };
+    err e = source->table->cardinality(source, call.tenant, limit, query_pool(query), &cardinality);
+    query_release(query, e);
+    if (e == OK)
+        write_cardinality(&call, &cardinality);
+    else
+        call_fail_err(&call, e, NULL);
+    query_end(query);
+}
+
+void prom_status_buildinfo(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    if (!call_begin(&call, context, request, response))
+        return;
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    member(&json, "version", PROMETHEUS_VERSION);
+    member(&json, "revision", "");
+    member(&json, "branch", "");
+    member(&json, "buildUser", "");
+    member(&json, "buildDate", "");
+    member(&json, "goVersion", "");
+    member(&json, "kelpieVersion", KELPIE_VERSION);
+    json_close(&json, '}');
+    call_done(&call, &json);
+}
+
+void prom_status_runtimeinfo(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    if (!call_begin(&call, context, request, response))
+        return;
+    const struct api_config *config = &call.api->config;
+    char retention[32];
+    snprintf(retention, sizeof retention, "%llds", (long long)(config->retention_ms / MS_PER_SECOND));
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    json_key(&json, "startTime");
+    json_rfc3339(&json, config->start_ms);
+    json_key(&json, "serverTime");
+    json_rfc3339(&json, io_now_ms(config->io));
+    member(&json, "CWD", config->data_directory != NULL ? config->data_directory : "");
+    json_key(&json, "reloadConfigSuccess");
+    json_bool(&json, true);
+    json_key(&json, "lastConfigTime");
+    json_rfc3339(&json, config->start_ms);
+    json_key(&json, "corruptionCount");
+    json_uint(&json, 0);
+    json_key(&json, "goroutineCount");
+    json_uint(&json, 0);
+    json_key(&json, "GOMAXPROCS");
+    json_uint(&json, io_cpu_count(config->io));
+    member(&json, "GOGC", "");
+    member(&json, "GODEBUG", "");
+    member(&json, "storageRetention", config->retention_ms > 0 ? retention : "");
+    json_close(&json, '}');
+    call_done(&call, &json);
+}
+
+void prom_status_flags(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    if (!call_begin(&call, context, request, response))
+        return;
+    struct buf flags = buf_open(request->pool, 1u << 16);
+    if (call.api->config.flags != NULL)
+        call.api->config.flags(call.api->config.context, &flags);
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    const uint8_t *at = flags.at, *end = flags.at + flags.len;
+    while (at < end) {   /* name NUL value NUL, written by the node itself */
+        size_t name_len = strnlen((const char *)at, (size_t)(end - at));
+        const uint8_t *value = at + name_len + 1;
+        if (value >= end)
+            break;
+        size_t value_len = strnlen((const char *)value, (size_t)(end - value));
+        json_key_slice(&json, slice_of(at, name_len));
+        json_string(&json, slice_of(value, value_len));
+        at = value + value_len + 1;
+    }
+    json_close(&json, '}');
+    call_done(&call, &json);
+    buf_close(&flags);
+}
+
+void prom_status_config(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    if (!call_begin(&call, context, request, response))
+        return;
+    struct buf text = buf_open(request->pool, 16u << 20);
+    if (call.api->config.config_text != NULL)
+        call.api->config.config_text(call.api->config.context, &text);
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    json_key(&json, "yaml");
+    json_string(&json, buf_slice(&text));
+    json_close(&json, '}');
+    call_done(&call, &json);
+    buf_close(&text);
+}
+
+/* ---- targets, rules, alerts ---- */
+
+static void target_add(void *to, const struct api_target *target)
+{
+    struct json *json = to;
+    char text[32];
+    json_open(json, '{');
+    json_key(json, "discoveredLabels");
+    json_labels(json, target->discovered);
+    json_key(json, "labels");
+    json_labels(json, target->labels);
+    json_key(json, "scrapePool");
+    json_string(json, target->job);
+    json_key(json, "scrapeUrl");
+    json_string(json, target->url);
+    json_key(json, "globalUrl");
+    json_string(json, target->url);
+    json_key(json, "lastError");
+    json_string(json, target->error);
+    json_key(json, "lastScrape");
+    json_rfc3339(json, target->scraped_ms);
+    json_key(json, "lastScrapeDuration");
+    json_seconds(json, (double)target->took_ns / 1e9);
+    member(json, "health", target->health);
+    snprintf(text, sizeof text, "%gs", (double)target->interval_ms / 1000);
+    member(json, "scrapeInterval", text);
+    snprintf(text, sizeof text, "%gs", (double)target->timeout_ms / 1000);
+    member(json, "scrapeTimeout", text);
+    json_close(json, '}');
+}
+
+void prom_targets(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    if (!call_begin(&call, context, request, response))
+        return;
+    const struct api_config *config = &call.api->config;
+    struct slice state = call_param(&call, "state");
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    json_key(&json, "activeTargets");
+    json_open(&json, '[');
+    if (config->targets != NULL && !slice_equal_str(state, "dropped"))
+        config->targets(config->context, request->pool, target_add, &json);
+    json_close(&json, ']');
+    json_key(&json, "droppedTargets");
+    json_open(&json, '[');
+    json_close(&json, ']');
+    json_key(&json, "droppedTargetCounts");
+    json_open(&json, '{');
+    json_close(&json, '}');
+    json_close(&json, '}');
+    call_done(&call, &json);
+}
+
+/* data: an object of empty lists. */
+static void empty_lists(void *context, struct net_request *request, struct net_response *response,
+                        const char *first, const char *second)
+{
+    struct call call;
+    if (!call_begin(&call, context, request, response))
+        return;
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    json_key(&json, first);
+    json_open(&json, '[');
+    json_close(&json, ']');
+    if (second != NULL) {
+        json_key(&json, second);
+        json_open(&json, '[');
+        json_close(&json, ']');
+    }
+    json_close(&json, '}');
+    call_done(&call, &json);
+}
+
+void prom_rules(void *context, struct net_request *request, struct net_response *response)
+{
+    empty_lists(context, request, response, "groups", NULL);
+}
+
+void prom_alerts(void *context, struct net_request *request, struct net_response *response)
+{
+    empty_lists(context, request, response, "alerts", NULL);
+}
+
+void prom_alertmanagers(void *context, struct net_request *request, struct net_response *response)
+{
+    empty_lists(context, request, response, "activeAlertmanagers", "droppedAlertmanagers");
+}

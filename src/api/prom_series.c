@@ -1,0 +1,385 @@
+/* /api/v1/series, labels, label/NAME/values, query_exemplars: reads of names and labels.
+ *
+ * match[] parameters → selectors → one source request each → union. A call takes a query slot as queries do,
+ * because a match over all series is as dear as one. Source: Prometheus web/api/v1/api.go. */
+#include "api/answer.h"
+#include "api/groups.h"
+#include "api/params.h"
+
+#include "base/time.h"
+#include "model/labels.h"
+
+#include <stdlib.h>
+
+/* The parsed match[] of a call. */
+struct match {
+    struct promql_expr **exprs;          /* regexes of the selectors; closed by match_done */
+    struct source_request *requests;
+    size_t count;
+};
+
+static void match_done(struct match *match)
+{
+    for (size_t i = 0; i < match->count; i++)
+        promql_expr_done(match->exprs[i]);
+    match->count = 0;
+}
+
+static size_t match_count(const struct net_request *request)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < request->param_count; i++)
+        count += slice_equal_str(request->params[i].name, "match[]");
+    return count;
+}
+
+static void request_fill(struct query *query, struct time_range range, struct source_request *request)
+{
+    *request = (struct source_request){
+        .tenant = query_tenant(query),
+        .range = range,
+        .series_max = query_series_max(query),
+        .guard = query_guard(query),
+    };
+}
+
+static err match_add(struct query *query, struct slice text, struct time_range range, struct match *match,
+                     struct err_at *at)
+{
+    struct promql_expr *expr;
+    struct promql_selector *selectors;
+    size_t selector_count;
+    TRY(promql_parse_selector(text, query_pool(query), &expr, at));
+    err e = promql_selectors(expr, query_pool(query), &selectors, &selector_count);
+    if (e != OK || selector_count != 1) {
+        promql_expr_done(expr);
+        return e != OK ? e : err_set(at, ERR_INPUT, "a series selector is expected");
+    }
+    struct source_request *request = &match->requests[match->count];
+    request_fill(query, range, request);
+    request->matchers = selectors[0].matchers;
+    request->matcher_count = selectors[0].matcher_count;
+    match->exprs[match->count++] = expr;
+    return OK;
+}
+
+/* Room for count selectors. */
+static err match_open(struct query *query, size_t count, struct match *match)
+{
+    void *room;
+    *match = (struct match){ 0 };
+    TRY(pool_alloc(query_pool(query), (count + 1) * sizeof *match->requests, &room));
+    match->requests = room;
+    TRY(pool_alloc(query_pool(query), (count + 1) * sizeof *match->exprs, &room));
+    match->exprs = room;
+    return OK;
+}
+
+/* Parse every match[]. False: answered, the query has ended. */
+static bool match_parse(struct call *call, struct query *query, struct time_range range, struct match *match)
+{
+    struct err_at at = { 0 };
+    size_t count = match_count(call->request);
+    err e = count > ANSWER_SETS_MAX ? err_set(&at, ERR_INPUT, "more than %d selectors", ANSWER_SETS_MAX)
+                                    : match_open(query, count, match);
+    for (size_t i = 0; e == OK && i < call->request->param_count; i++)
+        if (slice_equal_str(call->request->params[i].name, "match[]"))
+            e = match_add(query, call->request->params[i].value, range, match, &at);
+    if (e == OK)
+        return true;
+    query_release(query, e);
+    if (e == ERR_INPUT)
+        call_fail_expression(call, "match[]", &at);
+    else
+        call_fail_err(call, e, &at);
+    match_done(match);
+    query_end(query);
+    return false;
+}
+
+/* start and end, by default everything. False: answered. */
+static bool read_range(struct call *call, struct time_range *out_range)
+{
+    *out_range = (struct time_range){ TIME_MS_MIN, TIME_MS_MAX };
+    if (!call_time(call, "start", &out_range->min_ms) || !call_time(call, "end", &out_range->max_ms))
+        return false;
+    if (out_range->min_ms <= out_range->max_ms)
+        return true;
+    call_fail(call, CALL_BAD_DATA, "invalid parameter \"end\": end timestamp must not be before start timestamp");
+    return false;
+}
+
+/* ---- series ---- */
+
+/* Select all requests into answer->sets; *a is the union of the proofs. */
+static err select_all(struct answer *answer, const struct match *match, struct proof *proof)
+{
+    struct query *query = answer->query;
+    struct source *source = query_source(query);
+    void *room;
+    TRY(pool_alloc(query_pool(query), (match->count + 1) * sizeof *answer->sets, &room));
+    answer->sets = room;
+    for (size_t i = 0; i < match->count; i++) {
+        TRY(source->table->select(source, &match->requests[i], query_pool(query), &answer->sets[i]));
+        answer->set_count++;
+    }
+    *proof = (struct proof){ .complete = true };
+    for (size_t i = 0; i < answer->set_count; i++)
+        TRY(answer_join_proof(proof, source->table->set_proof(answer->sets[i]), query_pool(query)));
+    return OK;
+}
+
+static int by_labels(const void *a, const void *b)
+{
+    return labels_compare(*(const struct slice *)a, *(const struct slice *)b);
+}
+
+/* The union of the sets' series, sorted, at most limit (0 = all) of them. */
+static err collect_labels(struct answer *answer, uint64_t limit)
+{
+    const struct source_table *table = query_source(answer->query)->table;
+    size_t total = 0, count = 0;
+    void *room;
+    for (size_t i = 0; i < answer->set_count; i++)
+        total += table->set_count(answer->sets[i]);
+    TRY(pool_alloc(query_pool(answer->query), (total + 1) * sizeof(struct slice), &room));
+    struct slice *labels = room;
+    for (size_t i = 0; i < answer->set_count; i++)
+        for (size_t k = 0; k < table->set_count(answer->sets[i]); k++)
+            labels[count++] = table->set_labels(answer->sets[i], k);
+    if (answer->set_count > 1) {
+        qsort(labels, count, sizeof *labels, by_labels);
+        size_t kept = 0;
+        for (size_t i = 0; i < count; i++)
+            if (kept == 0 || !slice_equal(labels[kept - 1], labels[i]))
+                labels[kept++] = labels[i];
+        count = kept;
+    }
+    answer->is_truncated = limit != 0 && count > limit;
+    answer->labels = labels;
+    answer->item_count = answer->is_truncated ? limit : count;
+    return OK;
+}
+
+/* Answer a failed read; the query ends. */
+static void fail_read(struct call *call, struct answer *answer, err e)
+{
+    query_release(answer->query, e);
+    call_fail_err(call, e, NULL);
+    answer_drop(answer);
+}
+
+void prom_series(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    struct time_range range;
+    struct match match;
+    uint64_t limit = 0;
+    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit)
+        || !read_range(&call, &range))
+        return;
+    if (match_count(request) == 0) {
+        call_fail(&call, CALL_BAD_DATA, "no match[] parameter provided");
+        return;
+    }
+    struct query *query = call_query(&call, request->target);
+    if (query == NULL || !match_parse(&call, query, range, &match))
+        return;
+    struct answer *answer = answer_open(&call, query);
+    if (answer == NULL) {
+        match_done(&match);
+        return;
+    }
+    void *room;
+    err e = pool_zalloc(query_pool(query), sizeof(struct proof), &room);
+    if (e == OK) {
+        answer->proof = room;
+        e = select_all(answer, &match, room);
+    }
+    match_done(&match);
+    if (e == OK)
+        e = collect_labels(answer, limit);
+    if (e != OK)
+        fail_read(&call, answer, e);
+    else
+        answer_send(&call, answer, answer->item_count * 16);
+}
+
+/* ---- label names and values ---- */
+
+/* name empty: label names; else the values of that label. */
+static void send_texts(struct call *call, struct slice name)
+{
+    struct time_range range;
+    struct match match;
+    uint64_t limit = 0;
+    if (!call_limit(call, "limit", &limit) || !read_range(call, &range))
+        return;
+    struct query *query = call_query(call, call->request->target);
+    if (query == NULL || !match_parse(call, query, range, &match))
+        return;
+    struct answer *answer = answer_open(call, query);
+    if (answer == NULL) {
+        match_done(&match);
+        return;
+    }
+    struct source *source = query_source(query);
+    struct slice *texts = NULL;
+    size_t count = match.count;
+    size_t ask = limit != 0 && limit < SIZE_MAX ? (size_t)limit + 1 : 0;   /* one more tells: truncated */
+    void *room;
+    if (count == 0)   /* no selector: everything in the range, and the range travels in a request */
+        request_fill(query, range, &match.requests[count++]);
+    err e = pool_zalloc(query_pool(query), sizeof(struct proof), &room);
+    struct proof *proof = room;
+    if (e == OK && name.len == 0)
+        e = source->table->label_names(source, match.requests, count, ask, query_pool(query), &texts,
+                                       &answer->item_count, proof);
+    else if (e == OK)
+        e = source->table->label_values(source, name, match.requests, count, ask, query_pool(query), &texts,
+                                        &answer->item_count, proof);
+    match_done(&match);
+    if (e != OK) {
+        answer->item_count = 0;
+        fail_read(call, answer, e);
+        return;
+    }
+    answer->texts = texts;
+    answer->proof = proof;
+    answer->is_truncated = limit != 0 && answer->item_count > limit;
+    if (answer->is_truncated)
+        answer->item_count = limit;
+    answer_send(call, answer, answer->item_count);
+}
+
+void prom_labels(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    if (call_begin(&call, context, request, response))
+        send_texts(&call, slice_of("", 0));
+}
+
+void prom_label_values(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    struct slice name;
+    if (!call_begin(&call, context, request, response))
+        return;
+    if (param_unescape_name(request->argument, request->pool, &name) != OK) {
+        call_fail_err(&call, ERR_LIMIT, NULL);
+        return;
+    }
+    if (name.len == 0 || name.len > LABELS_BYTES_MAX || !utf8_valid(name)) {
+        call_fail(&call, CALL_BAD_DATA, "invalid label name: \"%.*s\"", (int)(name.len < 200 ? name.len : 200),
+                  (const char *)name.at);
+        return;
+    }
+    send_texts(&call, name);
+}
+
+/* ---- exemplars ---- */
+
+/* Every selector of the expression as a source request. */
+static err expression_requests(struct query *query, struct slice text, struct time_range range,
+                               struct match *match, bool *out_parse_failed, struct err_at *at)
+{
+    struct promql_selector *selectors;
+    size_t count;
+    *out_parse_failed = true;
+    TRY(promql_parse(text, query_pool(query), &match->exprs[0], at));
+    *out_parse_failed = false;
+    match->count = 1;
+    TRY(promql_selectors(match->exprs[0], query_pool(query), &selectors, &count));
+    void *room;
+    TRY(pool_alloc(query_pool(query), (count + 1) * sizeof *match->requests, &room));
+    match->requests = room;
+    for (size_t i = 0; i < count; i++) {
+        request_fill(query, range, &match->requests[i]);
+        match->requests[i].matchers = selectors[i].matchers;
+        match->requests[i].matcher_count = selectors[i].matcher_count;
+    }
+    match->count = 1;
+    match->requests[count].guard = NULL;   /* ends the list */
+    return OK;
+}
+
+static err write_exemplars(struct answer *answer, struct source_set *set, struct json *json)
+{
+    struct query *query = answer->query;
+    const struct source_table *table = query_source(query)->table;
+    for (size_t i = 0; i < table->set_count(set); i++) {
+        struct source_exemplar *exemplars;
+        size_t count;
+        TRY(guard_check(query_guard(query)));
+        TRY(table->set_exemplars(set, i, query_pool(query), &exemplars, &count));
+        if (count == 0)
+            continue;
+        json_open(json, '{');
+        json_key(json, "seriesLabels");
+        json_labels(json, table->set_labels(set, i));
+        json_key(json, "exemplars");
+        json_open(json, '[');
+        for (size_t k = 0; k < count; k++) {
+            json_open(json, '{');
+            json_key(json, "labels");
+            json_labels(json, exemplars[k].labels);
+            json_key(json, "value");
+            json_value(json, exemplars[k].value);
+            json_key(json, "timestamp");
+            json_time(json, exemplars[k].t_ms);
+            json_close(json, '}');
+        }
+        json_close(json, ']');
+        json_close(json, '}');
+    }
+    return OK;
+}
+
+static err read_exemplars(struct answer *answer, const struct match *match, struct json *json)
+{
+    struct query *query = answer->query;
+    struct source *source = query_source(query);
+    for (size_t i = 0; match->requests[i].guard != NULL; i++) {
+        struct source_set *set;
+        TRY(source->table->select(source, &match->requests[i], query_pool(query), &set));
+        err e = write_exemplars(answer, set, json);
+        source->table->set_close(set);
+        TRY(e);
+    }
+    return OK;
+}
+
+void prom_query_exemplars(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    struct time_range range;
+    struct match match;
+    struct err_at at = { 0 };
+    bool parse_failed = false;
+    if (!call_begin(&call, context, request, response) || !read_range(&call, &range))
+        return;
+    struct slice text = call_param(&call, "query");
+    struct query *query = call_query(&call, text);
+    if (query == NULL)
+        return;
+    struct answer *answer = answer_open(&call, query);
+    if (answer == NULL)
+        return;
+    err e = match_open(query, 1, &match);
+    if (e == OK)
+        e = expression_requests(query, text, range, &match, &parse_failed, &at);
+    if (e == OK) {
+        struct json json = call_success(&call);
+        json_open(&json, '[');
+        e = read_exemplars(answer, &match, &json);
+        json_close(&json, ']');
+        call_done(&call, &json);
+    }
+    match_done(&match);
+    query_release(query, e);
+    if (parse_failed)
+        call_fail_expression(&call, "query", &at);
+    else if (e != OK)
+        call_fail_err(&call, e, &at);
+    answer_drop(answer);
+}
