@@ -23,4 +23,8 @@ struct time_range {
     int64_t max_ms;
 };
 
+/* t_ms as RFC 3339 in UTC with milliseconds: 2026-01-31T23:59:59.000Z; NUL-terminated. */
+#define TIME_TEXT_BYTES 40
+void time_print(int64_t t_ms, char out[TIME_TEXT_BYTES]);
+
 #endif

@@ -1,0 +1,35 @@
+/* Command-line options: --name VALUE, --name=VALUE, --flag; the rest are operands. */
+#ifndef NODE_OPTIONS_H
+#define NODE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define OPTIONS_OPERANDS_MAX 16
+
+struct option {
+    const char *name;        /* "--config" */
+    const char *value_name;  /* "FILE"; NULL = a flag */
+    const char *help;
+    const char **text;       /* set for options with a value */
+    bool *flag;              /* set for flags */
+};
+
+struct command {
+    const char *name;                    /* "config show" */
+    const char *operands;                /* "EXPR [TIME]" for the usage line; "" = none */
+    const char *summary;                 /* one sentence */
+    const struct option *options;
+    size_t option_count;
+    size_t operands_min, operands_max;
+};
+
+/* Parse argv[0 … argc). Returns 0: go on; 1: help was asked for and printed, exit with 0; 2: a mistake was
+ * reported on standard error, exit with 2. */
+int options_parse(const struct command *command, int argc, char **argv,
+                  const char *operands[OPTIONS_OPERANDS_MAX], size_t *out_operand_count);
+
+/* The name of names[0 … count) that is most like text, or NULL when none is near. */
+const char *options_nearest(const char *text, const char *const *names, size_t count);
+
+#endif
