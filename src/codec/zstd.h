@@ -11,7 +11,7 @@
 err zstd_compress(struct slice in, int level, struct buf *out);
 
 /* Append the content of all frames of `in` to out, whose max bounds it. Frames need not name their size.
- * Errors ERR_INPUT (malformed or short), ERR_LIMIT (larger than out may get, or a window above 8 MiB). */
+ * Errors ERR_INPUT (malformed, short, or a window above 8 MiB), ERR_LIMIT (larger than out may get). */
 err zstd_decompress(struct slice in, struct buf *out);
 
 /* Decompress one frame into exactly `len` bytes. Errors ERR_INPUT: malformed or of another size. */

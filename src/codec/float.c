@@ -1,0 +1,311 @@
+/* Float vectors: 64-bit patterns become integers, which codec/int.h encodes. docs/codecs.md §3.
+ *
+ *   bits[n] ─ scale: smallest e with v = i / 10^e for (nearly) all, or the raw bits as integers
+ *        ─ exceptions: stale markers (a position), others (position and 8 bytes); in their places the integer before
+ *        ─ int_encode
+ *
+ * Division by 10^e is correctly rounded, so every decimal of up to 15 digits comes back exactly; each value is
+ * tested by the very formula of the decoder (ALP, SIGMOD 2024, needs two multiplications and more exceptions).
+ * No fused operations (-ffp-contract=off), round to nearest: the same bytes on every machine.
+ * Invariants:
+ *   1. Decoding yields the very bits: a value that the scale does not express exactly is an exception.
+ *   2. At most n/16 exceptions that are not stale markers; more, and the vector is kept as raw bits. */
+#include "codec/float.h"
+#include "base/check.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#define AVX2 __attribute__((target("avx2")))
+#endif
+
+#define STALE_BITS UINT64_C(0x7ff0000000000002)   /* Prometheus' stale marker */
+#define SCALE_MAX 17
+#define SCALE_RAW 31u          /* bits 0 … 4 of the head: scale */
+#define HEAD_STALE 32u
+#define HEAD_OTHERS 64u
+#define SCALE_TRY_RAW 6        /* from here on, raw bits may be the smaller form */
+
+static const double POWERS[SCALE_MAX + 1] = {
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
+};
+
+struct exceptions {
+    size_t stale_count, other_count;
+    uint8_t stale[CODEC_VECTOR_COUNT_MAX];
+    uint8_t others[CODEC_VECTOR_COUNT_MAX];
+};
+
+/* Is v = *out / 10^e exactly, as the decoder computes it? */
+static inline bool express(uint64_t bits, unsigned e, int64_t *out)
+{
+    double v = bits_double(bits);
+    if (e == 0) {
+        if (!(v > -9.2e18 && v < 9.2e18))
+            return false;
+        int64_t i = (int64_t)v;
+        *out = i;
+        return double_bits((double)i) == bits;
+    }
+    double scaled = v * POWERS[e];
+    if (!(scaled > -9007199254740992.0 && scaled < 9007199254740992.0))
+        return false;
+    double rounder = scaled < 0 ? -0.5 : 0.5;
+    int64_t i = (int64_t)(scaled + rounder);
+    *out = i;
+    return double_bits((double)i / POWERS[e]) == bits;
+}
+
+/* Integers for scale e, exceptions aside. False when too many are not expressed. */
+static bool convert(const uint64_t *bits, size_t n, unsigned e, int64_t *ints, struct exceptions *x)
+{
+    x->stale_count = x->other_count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (__builtin_expect(express(bits[i], e, &ints[i]), 1))
+            continue;
+        if (bits[i] == STALE_BITS)
+            x->stale[x->stale_count++] = (uint8_t)i;
+        else if (x->other_count == n / 16)
+            return false;
+        else
+            x->others[x->other_count++] = (uint8_t)i;
+    }
+    return true;
+}
+
+/* The scale of the vector: the smallest that expresses all but n/64 of what any scale expresses. False: raw.
+ * Starts at 0 and restarts at what the misses need, so that a vector of one scale costs two looks. */
+static bool find_scale(const uint64_t *bits, size_t n, unsigned *out_e)
+{
+    unsigned e = 0;
+    for (;;) {
+        size_t misses = 0, lost = 0;
+        unsigned need_max = e;
+        for (size_t i = 0; i < n; i++) {
+            int64_t ignored;
+            if (__builtin_expect(express(bits[i], e, &ignored), 1) || bits[i] == STALE_BITS)
+                continue;
+            unsigned need = e + 1;
+            while (need <= SCALE_MAX && !express(bits[i], need, &ignored))
+                need++;
+            if (need > SCALE_MAX) {
+                if (++lost > n / 16)
+                    return false;
+                continue;
+            }
+            need_max = need > need_max ? need : need_max;
+            if (++misses > n / 64 && (misses >= 4 || i + 1 == n || n < 64))
+                break;
+        }
+        if (misses <= n / 64) {
+            *out_e = e;
+            return true;
+        }
+        e = need_max;
+    }
+}
+
+/* Every exception (positions ascend) gets the integer before it; those at the front the first one behind. */
+static void fill(int64_t *ints, size_t n, const uint8_t *positions, size_t count)
+{
+    size_t lead = 0;
+    while (lead < count && positions[lead] == lead)
+        lead++;
+    for (size_t i = 0; i < lead; i++)
+        ints[i] = lead < n ? ints[lead] : 0;
+    for (size_t i = lead; i < count; i++)
+        ints[positions[i]] = ints[positions[i] - 1];
+}
+
+static size_t write_vector(const uint64_t *bits, int64_t *ints, size_t n, unsigned scale,
+                           const struct exceptions *x, enum codec_effort effort, uint8_t *out)
+{
+    uint8_t *at = out;
+    uint8_t marked[CODEC_VECTOR_COUNT_MAX];
+    size_t marked_count = 0;
+    for (size_t s = 0, o = 0; s < x->stale_count || o < x->other_count;)
+        marked[marked_count++] = o == x->other_count || (s < x->stale_count && x->stale[s] < x->others[o])
+                                     ? x->stale[s++] : x->others[o++];
+    if (marked_count != 0)
+        fill(ints, n, marked, marked_count);
+    *at++ = (uint8_t)(scale | (x->stale_count != 0 ? HEAD_STALE : 0) | (x->other_count != 0 ? HEAD_OTHERS : 0));
+    if (x->stale_count != 0) {
+        *at++ = (uint8_t)(x->stale_count - 1);
+        memcpy(at, x->stale, x->stale_count);
+        at += x->stale_count;
+    }
+    if (x->other_count != 0) {
+        *at++ = (uint8_t)(x->other_count - 1);
+        memcpy(at, x->others, x->other_count);
+        at += x->other_count;
+        for (size_t i = 0; i < x->other_count; i++, at += 8)
+            put_le64(at, bits[x->others[i]]);
+    }
+    return (size_t)(at - out) + int_encode(ints, n, effort, at);
+}
+
+static size_t write_raw(const uint64_t *bits, size_t n, enum codec_effort effort, uint8_t *out)
+{
+    int64_t ints[CODEC_VECTOR_COUNT_MAX];
+    struct exceptions x;
+    x.stale_count = x.other_count = 0;
+    for (size_t i = 0; i < n; i++) {
+        ints[i] = (int64_t)bits[i];
+        if (bits[i] == STALE_BITS)
+            x.stale[x.stale_count++] = (uint8_t)i;
+    }
+    if (x.stale_count == n)
+        x.stale_count = 0;     /* all of them: a run of the raw bits */
+    return write_vector(bits, ints, n, SCALE_RAW, &x, effort, out);
+}
+
+size_t float_encode(const uint64_t *bits, size_t count, enum codec_effort effort, uint8_t *out)
+{
+    check(count >= 1 && count <= CODEC_VECTOR_COUNT_MAX);
+    int64_t ints[CODEC_VECTOR_COUNT_MAX];
+    struct exceptions x;
+    unsigned e;
+    if (!find_scale(bits, count, &e) || !convert(bits, count, e, ints, &x) || x.stale_count == count)
+        return write_raw(bits, count, effort, out);
+    size_t used = write_vector(bits, ints, count, e, &x, effort, out);
+    if (effort == CODEC_FULL && (e >= SCALE_TRY_RAW || x.other_count != 0)) {
+        uint8_t raw[FLOAT_VECTOR_BYTES_MAX + CODEC_PAD_BYTES];
+        size_t raw_used = write_raw(bits, count, effort, raw);
+        if (raw_used < used) {
+            memcpy(out, raw, raw_used);
+            used = raw_used;
+        }
+    }
+    check(used <= FLOAT_VECTOR_BYTES_MAX);
+    return used;
+}
+
+static void to_doubles_portable(uint64_t *bits, size_t n, unsigned e)
+{
+    double power = POWERS[e];
+    for (size_t i = 0; i < n; i++)
+        bits[i] = double_bits((double)(int64_t)bits[i] / power);
+}
+
+#ifdef AVX2
+/* int64 to double, correctly rounded over the whole range: the high and low halves as the mantissas of 2^84 and
+ * 2^52, one rounding in the last sum (the method of Mysticial, "How to efficiently perform double/int64
+ * conversions with SSE/AVX", answer of 2016). */
+AVX2 static void to_doubles_avx2(uint64_t *bits, size_t n, unsigned e)
+{
+    const __m256i low_magic = _mm256_set1_epi64x(0x4330000000000000);    /* 2^52 */
+    const __m256i high_magic = _mm256_set1_epi64x(0x4530000080000000);   /* 2^84 + 2^63 */
+    const __m256d all_magic = _mm256_castsi256_pd(_mm256_set1_epi64x(0x4530000080100000));
+    __m256d power = _mm256_set1_pd(POWERS[e]);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(bits + i));
+        __m256i low = _mm256_blend_epi32(low_magic, v, 0x55);
+        __m256i high = _mm256_xor_si256(_mm256_srli_epi64(v, 32), high_magic);
+        __m256d d = _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(high), all_magic), _mm256_castsi256_pd(low));
+        if (e != 0)
+            d = _mm256_div_pd(d, power);
+        _mm256_storeu_pd((double *)(bits + i), d);
+    }
+    to_doubles_portable(bits + i, n - i, e);
+}
+#endif
+
+/* The exceptions in front of the integers: read and bound. */
+static bool read_exceptions(struct reader *r, uint8_t head, size_t n, struct slice *stale, struct slice *others,
+                            struct slice *other_bits)
+{
+    *stale = *others = *other_bits = slice_of(r->at, 0);
+    if (head & HEAD_STALE)
+        *stale = read_bytes(r, (size_t)read_u8(r) + 1);
+    if (head & HEAD_OTHERS) {
+        size_t count = (size_t)read_u8(r) + 1;
+        *others = read_bytes(r, count);
+        *other_bits = read_bytes(r, count * 8);
+    }
+    for (size_t i = 0; i < stale->len; i++)
+        if (stale->at[i] >= n)
+            return false;
+    for (size_t i = 0; i < others->len; i++)
+        if (others->at[i] >= n)
+            return false;
+    return r->ok;
+}
+
+static inline err decode(struct slice bytes, size_t n, uint64_t *out, size_t *out_used, bool simd)
+{
+    if (n == 0 || n > CODEC_VECTOR_COUNT_MAX)
+        return ERR_CORRUPT;
+    struct reader r = reader_of(bytes);
+    uint8_t head = read_u8(&r);
+    unsigned scale = head & 31;
+    if (!r.ok || head >> 7 != 0 || (scale > SCALE_MAX && scale != SCALE_RAW))
+        return ERR_CORRUPT;
+    struct slice stale, others, other_bits;
+    if (!read_exceptions(&r, head, n, &stale, &others, &other_bits))
+        return ERR_CORRUPT;
+    size_t used;
+    struct slice ints = slice_of(r.at, read_left(&r));
+    TRY(simd ? int_decode(ints, n, (int64_t *)out, &used) : int_decode_portable(ints, n, (int64_t *)out, &used));
+    if (scale != SCALE_RAW) {
+#ifdef AVX2
+        if (simd)
+            to_doubles_avx2(out, n, scale);
+        else
+#endif
+            to_doubles_portable(out, n, scale);
+    }
+    for (size_t i = 0; i < stale.len; i++)
+        out[stale.at[i]] = STALE_BITS;
+    for (size_t i = 0; i < others.len; i++)
+        out[others.at[i]] = get_le64(other_bits.at + 8 * i);
+    *out_used = (size_t)(r.at - bytes.at) + used;
+    return OK;
+}
+
+err float_decode(struct slice bytes, size_t count, uint64_t *out_bits, size_t *out_used)
+{
+#ifdef AVX2
+    if (__builtin_cpu_supports("avx2"))
+        return decode(bytes, count, out_bits, out_used, true);
+#endif
+    return decode(bytes, count, out_bits, out_used, false);
+}
+
+err float_decode_portable(struct slice bytes, size_t count, uint64_t *out_bits, size_t *out_used)
+{
+    return decode(bytes, count, out_bits, out_used, false);
+}
+
+err float_column_encode(const uint64_t *bits, size_t count, enum codec_effort effort, struct buf *out)
+{
+    for (size_t i = 0; i < count; i += CODEC_VECTOR_COUNT_MAX) {
+        size_t n = count - i < CODEC_VECTOR_COUNT_MAX ? count - i : CODEC_VECTOR_COUNT_MAX;
+        uint8_t vector[FLOAT_VECTOR_BYTES_MAX + CODEC_PAD_BYTES];
+        buf_put(out, vector, float_encode(bits + i, n, effort, vector));
+    }
+    return buf_err(out);
+}
+
+err float_column_decode(struct reader *r, size_t count, uint64_t *out_bits)
+{
+    for (size_t i = 0; i < count; i += CODEC_VECTOR_COUNT_MAX) {
+        size_t n = count - i < CODEC_VECTOR_COUNT_MAX ? count - i : CODEC_VECTOR_COUNT_MAX;
+        size_t used;
+        TRY(float_decode(slice_of(r->at, read_left(r)), n, out_bits + i, &used));
+        r->at += used;
+    }
+    return OK;
+}
+
+bool float_integers(const uint64_t *bits, size_t count, int64_t *out_integers)
+{
+    for (size_t i = 0; i < count; i++) {
+        double v = bits_double(bits[i]);
+        if (!(v >= 0 && v < 9007199254740992.0))
+            return false;
+        out_integers[i] = (int64_t)v;
+        if (double_bits((double)out_integers[i]) != bits[i])
+            return false;
+    }
+    return true;
+}
