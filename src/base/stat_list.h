@@ -47,6 +47,26 @@
       "Time from arrival to the end of evaluation, over all queries.")                            \
     X(STAT_QUERY_SAMPLES, COUNTER, "query_samples_total",                                         \
       "Samples read by queries.")                                                                 \
+    X(STAT_SHARD_APPLIED_ROWS, COUNTER, "shard_applied_rows_total",                               \
+      "Rows of log records that were applied.")                                                   \
+    X(STAT_SHARD_BUILT_ROWS, COUNTER, "shard_built_rows_total",                                   \
+      "Rows written to segments from closed ranges.")                                             \
+    X(STAT_SHARD_COMMITS, COUNTER, "shard_commits_total",                                         \
+      "Ranges committed to manifest chains.")                                                     \
+    X(STAT_SHARD_COMPACTED_ROWS, COUNTER, "shard_compacted_rows_total",                           \
+      "Rows read by merges of segments.")                                                         \
+    X(STAT_SHARD_COMPACTIONS, COUNTER, "shard_compactions_total",                                 \
+      "Merges of segments that were committed.")                                                  \
+    X(STAT_SHARD_DUPLICATE_RECORDS, COUNTER, "shard_duplicate_records_total",                     \
+      "Log records not applied because their sequence was seen before.")                          \
+    X(STAT_SHARD_LOST_RECORDS, COUNTER, "shard_lost_records_total",                               \
+      "Log records that were damaged; answers name what may be missing.")                         \
+    X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total",                                 \
+      "Files and objects set aside because of damage.")                                           \
+    X(STAT_SHARD_SPILLED_BYTES, COUNTER, "shard_spilled_bytes_total",                             \
+      "Bytes of frames written to stream files.")                                                 \
+    X(STAT_SHARD_SPILLED_ROWS, COUNTER, "shard_spilled_rows_total",                               \
+      "Rows of heads written to stream files.")                                                   \
     X(STAT_WRITES_REFUSED, COUNTER, "writes_refused_total",                                       \
       "Write requests not taken because intake is closed: starting, disk full, memory.")
 
