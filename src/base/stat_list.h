@@ -5,6 +5,26 @@
 #define STAT_LIST(X)                                                                              \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                               \
       "Diagnostic lines not written because of the rate limit.")                                  \
+    X(STAT_LOG_APPENDS, COUNTER, "log_records_total",                                             \
+      "Records made durable in the log.")                                                         \
+    X(STAT_LOG_APPENDS_FAILED, COUNTER, "log_records_failed_total",                               \
+      "Records that could not be written to the log.")                                            \
+    X(STAT_LOG_APPENDS_REFUSED, COUNTER, "log_records_refused_total",                             \
+      "Records refused because the queue was full, the disk below its floor, or at shutdown.")    \
+    X(STAT_LOG_BYTES, COUNTER, "log_bytes_total",                                                 \
+      "Bytes of frames written to the log.")                                                      \
+    X(STAT_LOG_FILES_OPENED, COUNTER, "log_files_opened_total",                                   \
+      "Physical log files begun, new or recycled.")                                               \
+    X(STAT_LOG_FILES_SEALED, COUNTER, "log_files_sealed_total",                                   \
+      "Log files given up after a failed write or sync.")                                         \
+    X(STAT_LOG_RECORDS_DAMAGED, COUNTER, "log_records_damaged_total",                             \
+      "Records found damaged by recovery or by a reader.")                                        \
+    X(STAT_LOG_RECORDS_FROM_DISK, COUNTER, "log_records_read_from_disk_total",                    \
+      "Records that a reader fetched from disk instead of the tail in memory.")                   \
+    X(STAT_LOG_SYNCS, COUNTER, "log_syncs_total",                                                 \
+      "Syncs of log files, each for a group of records.")                                         \
+    X(STAT_LOG_SYNC_NS, COUNTER, "log_write_sync_nanoseconds_total",                              \
+      "Time spent in writes and syncs of groups.")                                                \
     X(STAT_NET_BODY_BYTES, COUNTER, "http_request_body_bytes_total",                              \
       "Bytes of request bodies received.")                                                        \
     X(STAT_NET_BODY_BYTES_HELD, GAUGE, "http_request_body_bytes_held",                            \
