@@ -20,6 +20,7 @@
 #define METRIC_INDEX_PARTITIONS_MAX 4096
 #define METRIC_ID_NONE UINT32_MAX
 #define METRIC_LOCAL_NONE UINT32_MAX
+#define METRIC_LOCALS_MAX (1u << 26)          /* of one partition */
 
 struct metric_index;
 
