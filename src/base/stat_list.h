@@ -47,6 +47,50 @@
       "Requests being read, handled or answered.")                                                \
     X(STAT_NET_RESPONSE_BYTES, COUNTER, "http_response_body_bytes_total",                         \
       "Bytes of answers' bodies as sent, after compression.")                                     \
+    X(STAT_NODE_DATA_THROUGH_MS, GAUGE, "data_through_milliseconds",                              \
+      "Append time (Unix) of the newest record that queries see.")                                \
+    X(STAT_NODE_FREE_BYTES, GAUGE, "disk_free_bytes",                                             \
+      "Free space on the data disk.")                                                             \
+    X(STAT_NODE_HEAD_BYTES, GAUGE, "head_bytes",                                                  \
+      "Memory of the heads: rows not yet spilled.")                                               \
+    X(STAT_NODE_HEAD_ROWS, GAUGE, "head_rows",                                                    \
+      "Rows in the heads.")                                                                       \
+    X(STAT_NODE_INTAKE_CLOSED, GAUGE, "intake_closed",                                            \
+      "1 while writes are refused: free space below the floor, memory, disk error.")              \
+    X(STAT_NODE_LOG_LIVE_BYTES, GAUGE, "log_live_bytes",                                          \
+      "Bytes of log files with records that are still needed.")                                   \
+    X(STAT_NODE_LOG_RECYCLED_BYTES, GAUGE, "log_recycled_bytes",                                  \
+      "Bytes of log files that wait to be written again.")                                        \
+    X(STAT_NODE_MEMORY_BUDGET_BYTES, GAUGE, "memory_budget_bytes",                                \
+      "Memory that all pools together may take.")                                                 \
+    X(STAT_NODE_MEMORY_BYTES, GAUGE, "memory_bytes",                                              \
+      "Memory that all pools together hold.")                                                     \
+    X(STAT_NODE_QUARANTINED, GAUGE, "quarantined_objects",                                        \
+      "Damaged objects that were set aside.")                                                     \
+    X(STAT_NODE_QUERIES_RUNNING, GAUGE, "queries_running",                                        \
+      "Queries in evaluation.")                                                                   \
+    X(STAT_NODE_QUERIES_WAITING, GAUGE, "queries_waiting",                                        \
+      "Queries that wait for a slot.")                                                            \
+    X(STAT_NODE_QUERY_BYTES, GAUGE, "query_memory_bytes",                                         \
+      "Memory that all queries together hold.")                                                   \
+    X(STAT_NODE_RELOADS, COUNTER, "config_reloads_total",                                         \
+      "Reloads of the configuration that were applied.")                                          \
+    X(STAT_NODE_RELOADS_FAILED, COUNTER, "config_reloads_failed_total",                           \
+      "Reloads of the configuration that were refused.")                                          \
+    X(STAT_NODE_SEGMENTS, GAUGE, "segments",                                                      \
+      "Live segments.")                                                                           \
+    X(STAT_NODE_SEGMENT_BYTES, GAUGE, "segment_bytes",                                            \
+      "Bytes of live segments.")                                                                  \
+    X(STAT_NODE_SEGMENT_ROWS, GAUGE, "segment_rows",                                              \
+      "Rows in live segments.")                                                                   \
+    X(STAT_NODE_SERIES, GAUGE, "series",                                                          \
+      "Series in the live index.")                                                                \
+    X(STAT_NODE_STREAM_BYTES, GAUGE, "stream_bytes",                                              \
+      "Bytes of stream files: spilled rows of open ranges.")                                      \
+    X(STAT_NODE_STREAM_ROWS, GAUGE, "stream_rows",                                                \
+      "Rows in stream files.")                                                                    \
+    X(STAT_NODE_UNRESOLVED_ROWS, GAUGE, "unresolved_rows",                                        \
+      "Rows of series whose labels are not known (yet); answers are incomplete.")                 \
     X(STAT_QUERIES, COUNTER, "queries_total",                                                     \
       "Queries that were admitted and have ended.")                                               \
     X(STAT_QUERIES_CANCELED, COUNTER, "queries_canceled_total",                                   \
@@ -67,6 +111,12 @@
       "Time from arrival to the end of evaluation, over all queries.")                            \
     X(STAT_QUERY_SAMPLES, COUNTER, "query_samples_total",                                         \
       "Samples read by queries.")                                                                 \
+    X(STAT_SEGMENT_CACHE_EVICTIONS, COUNTER, "segment_cache_evictions_total",                     \
+      "Blocks dropped from the block cache to stay within its budget.")                           \
+    X(STAT_SEGMENT_CACHE_HITS, COUNTER, "segment_cache_hits_total",                               \
+      "Blocks found in the block cache.")                                                         \
+    X(STAT_SEGMENT_CACHE_MISSES, COUNTER, "segment_cache_misses_total",                           \
+      "Blocks read from a segment because the block cache did not have them.")                    \
     X(STAT_SHARD_APPLIED_ROWS, COUNTER, "shard_applied_rows_total",                               \
       "Rows of log records that were applied.")                                                   \
     X(STAT_SHARD_BUILT_ROWS, COUNTER, "shard_built_rows_total",                                   \
