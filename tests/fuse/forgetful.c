@@ -471,9 +471,8 @@ int main(int argc, char **argv)
     snprintf(inner, sizeof inner, "%s/.inode", durable_root);
     mkdir(inner, 0700);
     walk("", false);
-    char *arguments[] = { argv[0], "-f", "-s", "-o", "auto_unmount,default_permissions", argv[1], NULL };
-    if (geteuid() == 0)
-        arguments[4] = "default_permissions";
+    char foreground[] = "-f", single[] = "-s", option[] = "-o", permissions[] = "default_permissions";
+    char *arguments[] = { argv[0], foreground, single, option, permissions, argv[1], NULL };
     int result = fuse_main(6, arguments, &operations, NULL);
     walk("", true);
     for (size_t i = 0; i < dirty_name_count; i++)
