@@ -50,7 +50,8 @@ struct segment_writer;
 
 /* Begin a file of this path, which must not exist. The writer's memory is in a child of pool.
  * Errors ERR_EXISTS, ERR_SPACE, ERR_IO, ERR_LIMIT. Owner: one thread. */
-err segment_writer_open(struct io *io, const char *path, struct pool *pool, struct segment_writer **out_writer);
+err segment_writer_open(struct io *io, const char *path, uint16_t kind, struct pool *pool,
+                        struct segment_writer **out_writer);
 
 /* Append a block of 1 … SEGMENT_BLOCK_BYTES_MAX bytes to a section. Blocks of sections may alternate.
  * compress: try the second stage, kept if it saves 5 %. *out_block (may be NULL): its number within the
