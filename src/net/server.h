@@ -135,7 +135,8 @@ struct slice net_request_header(const struct net_request *request, const char *n
 /* The first parameter of this name; false and an empty slice when absent. */
 bool net_request_param(const struct net_request *request, const char *name, struct slice *out_value);
 
-/* Add a header to the answer; both are copied. ERR_LIMIT; ERR_INPUT: a line break inside. */
+/* Add a header to the answer; both are copied. ERR_LIMIT; ERR_INPUT: empty, a line break inside, or one that
+ * the server sets itself (Content-Length, Transfer-Encoding, Connection, Date). */
 err net_response_header(struct net_response *response, const char *name, const char *value);
 
 #endif
