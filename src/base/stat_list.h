@@ -5,6 +5,58 @@
 #define STAT_LIST(X)                                                                              \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                               \
       "Diagnostic lines not written because of the rate limit.")                                  \
+    X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                            \
+      "Series whose labels were sent to the log and acknowledged.")                               \
+    X(STAT_INGEST_EXEMPLARS, COUNTER, "ingest_exemplars_total",                                   \
+      "Exemplars stored durably.")                                                                \
+    X(STAT_INGEST_HISTOGRAMS, COUNTER, "ingest_histograms_total",                                 \
+      "Native histogram samples stored durably.")                                                 \
+    X(STAT_INGEST_INCARNATIONS, COUNTER, "ingest_incarnations_total",                             \
+      "New producer incarnations taken because of dead series numbers.")                          \
+    X(STAT_INGEST_RECORDS, COUNTER, "ingest_records_total",                                       \
+      "Batch records handed to the log.")                                                         \
+    X(STAT_INGEST_REFUSED_EXEMPLAR_INVALID, COUNTER, "ingest_refused_exemplar_invalid_total",     \
+      "Exemplars refused as invalid.")                                                            \
+    X(STAT_INGEST_REFUSED_HISTOGRAM_INVALID, COUNTER, "ingest_refused_histogram_invalid_total",   \
+      "Histogram samples refused as invalid.")                                                    \
+    X(STAT_INGEST_REFUSED_LABELS_INVALID, COUNTER, "ingest_refused_labels_invalid_total",         \
+      "Samples refused for invalid labels.")                                                      \
+    X(STAT_INGEST_REFUSED_LABEL_COUNT, COUNTER, "ingest_refused_label_count_total",               \
+      "Samples refused for too many labels in a series.")                                         \
+    X(STAT_INGEST_REFUSED_METADATA_INVALID, COUNTER, "ingest_refused_metadata_invalid_total",     \
+      "Metadata refused as invalid.")                                                             \
+    X(STAT_INGEST_REFUSED_NAME_LENGTH, COUNTER, "ingest_refused_name_length_total",               \
+      "Samples refused for a label or metric name that is too long.")                             \
+    X(STAT_INGEST_REFUSED_NAME_MISSING, COUNTER, "ingest_refused_name_missing_total",             \
+      "Samples refused for a missing __name__.")                                                  \
+    X(STAT_INGEST_REFUSED_SAMPLE_MISSING, COUNTER, "ingest_refused_sample_missing_total",         \
+      "Series refused because they had no sample.")                                               \
+    X(STAT_INGEST_REFUSED_SERIES_LIMIT, COUNTER, "ingest_refused_series_limit_total",             \
+      "Samples refused because the tenant has too many active series.")                           \
+    X(STAT_INGEST_REFUSED_TIME_RANGE, COUNTER, "ingest_refused_time_range_total",                 \
+      "Samples refused for a timestamp outside the years -9999 to 9999.")                         \
+    X(STAT_INGEST_REFUSED_VALUE_LENGTH, COUNTER, "ingest_refused_value_length_total",             \
+      "Samples refused for a label value that is too long.")                                      \
+    X(STAT_INGEST_REQUESTS, COUNTER, "ingest_requests_total",                                     \
+      "Write requests answered.")                                                                 \
+    X(STAT_INGEST_REQUESTS_FAILED, COUNTER, "ingest_requests_failed_total",                       \
+      "Write requests answered with 503 or 507.")                                                 \
+    X(STAT_INGEST_REQUESTS_PARTIAL, COUNTER, "ingest_requests_partial_total",                     \
+      "Write requests answered with 400: malformed, or stored in part.")                          \
+    X(STAT_INGEST_REQUESTS_REFUSED, COUNTER, "ingest_requests_refused_total",                     \
+      "Write requests answered with 413, 415 or 429.")                                            \
+    X(STAT_INGEST_SAMPLES, COUNTER, "ingest_samples_total",                                       \
+      "Float samples stored durably.")                                                            \
+    X(STAT_INGEST_SAMPLES_FUTURE, COUNTER, "ingest_samples_future_total",                         \
+      "Samples stored whose time is beyond the future bound.")                                    \
+    X(STAT_INGEST_SERIES, GAUGE, "ingest_series",                                                 \
+      "Series in the ingest table, over all tenants.")                                            \
+    X(STAT_INGEST_SERIES_CREATED, COUNTER, "ingest_series_created_total",                         \
+      "Series entered into the ingest table.")                                                    \
+    X(STAT_INGEST_SERIES_DROPPED, COUNTER, "ingest_series_dropped_total",                         \
+      "Series dropped from the ingest table as idle.")                                            \
+    X(STAT_INGEST_TABLE_BYTES, GAUGE, "ingest_table_bytes",                                       \
+      "Memory of the ingest table.")                                                              \
     X(STAT_LOG_APPENDS, COUNTER, "log_records_total",                                             \
       "Records made durable in the log.")                                                         \
     X(STAT_LOG_APPENDS_FAILED, COUNTER, "log_records_failed_total",                               \
