@@ -1,0 +1,438 @@
+/* Vector matching: + and its like, comparisons, and/or/unless between two instant vectors.
+ *
+ * Both sides are evaluated to frames; every row gets the number of its match group (the labels that on or
+ * ignoring leave over). Groups with one row on each side, the rule, are combined row by row; the others step by
+ * step, because series of one group may follow each other in time without ever meeting.
+ *
+ * Invariants: 1. At no step do two rows of the "one" side of a group have a value while the other side has any:
+ * else ERR_EXECUTION. 2. At no step do two rows of the "many" side meet the same "one" in a one-to-one match,
+ * whether or not a comparison lets them pass. 3. Rows of the result with equal labels are joined if they never
+ * meet, refused otherwise. */
+#include "promql/eval.h"
+
+#include "base/check.h"
+
+#include <math.h>
+
+#define NONE UINT32_MAX
+
+struct side {
+    struct frame *frame;
+    uint32_t *groups;    /* of each row */
+    uint32_t *first;     /* of each group: a row, or NONE */
+    uint32_t *next;      /* of each row: the next of its group, or NONE */
+};
+
+struct match {
+    struct eval *eval;
+    const struct node *n;
+    const struct grid *grid;
+    struct pool *pool;           /* tables; closed at the end */
+    struct label_index index;    /* match groups */
+    struct side left, right;
+};
+
+static err side_groups(struct match *m, struct side *side)
+{
+    const struct matching *matching = &m->n->binary.matching;
+    struct buf scratch = buf_open(m->pool, LABELS_BYTES_MAX);
+    void *memory;
+    TRY(pool_alloc(m->pool, (side->frame->count + 1) * sizeof(uint32_t), &memory));
+    side->groups = memory;
+    TRY(pool_alloc(m->pool, (side->frame->count + 1) * sizeof(uint32_t), &memory));
+    side->next = memory;
+    for (size_t i = 0; i < side->frame->count; i++) {
+        const struct row *row = &side->frame->rows[i];
+        bool is_new;
+        if (row->histogram_count > 0)
+            return fail_histogram(m->eval->at, row->labels, operator_name(m->n->binary.op));
+        buf_clear(&scratch);
+        labels_project(row->labels, matching->names, matching->name_count, matching->on, true, &scratch);
+        TRY(buf_err(&scratch));
+        TRY(label_index_get(&m->index, buf_slice(&scratch), &side->groups[i], &is_new));
+    }
+    return OK;
+}
+
+static err side_chains(struct match *m, struct side *side)
+{
+    void *memory;
+    TRY(pool_alloc(m->pool, (m->index.count + 1) * sizeof(uint32_t), &memory));
+    side->first = memory;
+    for (size_t g = 0; g < m->index.count; g++)
+        side->first[g] = NONE;
+    for (size_t i = side->frame->count; i > 0; i--) {
+        uint32_t row = (uint32_t)i - 1;
+        side->next[row] = side->first[side->groups[row]];
+        side->first[side->groups[row]] = row;
+    }
+    return OK;
+}
+
+/* {a="b", c="d"} as Prometheus prints label sets in errors. */
+static void labels_text(struct slice labels, struct buf *out)
+{
+    struct reader r = reader_of(labels);
+    struct label label;
+    bool first = true;
+    buf_put_str(out, "{");
+    while (labels_next(&r, &label)) {
+        buf_printf(out, "%s%.*s=\"", first ? "" : ", ", (int)(label.name.len & 0xff), label.name.at);
+        for (size_t i = 0; i < label.value.len && i < 200; i++) {
+            uint8_t c = label.value.at[i];
+            if (c == '"' || c == '\\')
+                buf_put_u8(out, '\\');
+            buf_put_u8(out, c == '\n' ? ' ' : c);
+        }
+        buf_put_str(out, "\"");
+        first = false;
+    }
+    buf_put_str(out, "}");
+}
+
+static err fail_duplicate(struct match *m, uint32_t group, struct slice a, struct slice b, bool right)
+{
+    if (labels_compare(a, b) > 0) {
+        struct slice swap = a;
+        a = b;
+        b = swap;
+    }
+    struct buf text = buf_open(m->pool, 64u << 10);
+    buf_put_str(&text, "found duplicate series for the match group ");
+    labels_text(m->index.keys[group], &text);
+    buf_printf(&text, " on the %s hand-side of the operation: [", right ? "right" : "left");
+    labels_text(a, &text);
+    buf_put_str(&text, ", ");
+    labels_text(b, &text);
+    buf_put_str(&text, "];many-to-many matching not allowed: matching labels must be unique on one side");
+    TRY(buf_err(&text));
+    return err_set(m->eval->at, ERR_EXECUTION, "%.*s", (int)text.len, (const char *)text.at);
+}
+
+/* Is there any value on this side at each step? In pool. */
+static err side_present(struct match *m, const struct side *side, bool **out_present)
+{
+    void *memory;
+    TRY(pool_zalloc(m->pool, m->grid->count * sizeof(bool), &memory));
+    bool *present = memory;
+    for (size_t i = 0; i < side->frame->count; i++)
+        for (size_t step = 0; step < m->grid->count; step++)
+            present[step] |= !is_absent(side->frame->rows[i].values[step]);
+    *out_present = present;
+    return OK;
+}
+
+/* Invariant 1 for every group with more than one row on the "one" side. */
+static err check_one_side(struct match *m, const struct side *many, const struct side *one, bool one_is_right)
+{
+    bool *present = NULL;
+    for (uint32_t g = 0; g < m->index.count; g++) {
+        uint32_t first = one->first[g];
+        if (first == NONE || one->next[first] == NONE)
+            continue;
+        if (present == NULL)
+            TRY(side_present(m, many, &present));
+        for (size_t step = 0; step < m->grid->count; step++) {
+            uint32_t seen = NONE;
+            for (uint32_t r = first; r != NONE && present[step]; r = one->next[r]) {
+                if (is_absent(one->frame->rows[r].values[step]))
+                    continue;
+                if (seen != NONE)
+                    return fail_duplicate(m, g, one->frame->rows[seen].labels, one->frame->rows[r].labels, one_is_right);
+                seen = r;
+            }
+        }
+    }
+    return OK;
+}
+
+/* Invariant 2. */
+static err check_many_side(struct match *m, const struct side *many, const struct side *one)
+{
+    for (uint32_t g = 0; g < m->index.count; g++) {
+        uint32_t first = many->first[g];
+        if (first == NONE || many->next[first] == NONE || one->first[g] == NONE)
+            continue;
+        for (size_t step = 0; step < m->grid->count; step++) {
+            bool met = false;
+            for (uint32_t r = one->first[g]; r != NONE && !met; r = one->next[r])
+                met = !is_absent(one->frame->rows[r].values[step]);
+            unsigned count = 0;
+            for (uint32_t r = first; r != NONE && met; r = many->next[r])
+                count += !is_absent(many->frame->rows[r].values[step]);
+            if (count > 1)
+                return err_set(m->eval->at, ERR_EXECUTION,
+                               "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)");
+        }
+    }
+    return OK;
+}
+
+/* Labels of a result row. */
+static err result_labels(struct match *m, struct slice many, struct slice one, struct buf *a, struct buf *b,
+                         struct slice *out)
+{
+    const struct matching *matching = &m->n->binary.matching;
+    bool drops = !operator_is_comparison(m->n->binary.op);
+    buf_clear(a);
+    if (matching->card == MATCH_ONE_TO_ONE) {
+        labels_project(many, matching->names, matching->name_count, matching->on, drops, a);
+        if (drops && matching->on && labels_get(buf_slice(a), label_name).len > 0) {
+            buf_clear(b);
+            labels_project(buf_slice(a), NULL, 0, false, true, b);
+            *out = buf_slice(b);
+            return buf_err(b);
+        }
+        *out = buf_slice(a);
+        return buf_err(a);
+    }
+    labels_project(many, NULL, 0, false, drops, a);
+    for (size_t i = 0; i < matching->include_count; i++) {
+        buf_clear(b);
+        labels_set(buf_slice(a), matching->include[i], labels_get(one, matching->include[i]), b);
+        struct buf *swap = a;
+        a = b;
+        b = swap;
+    }
+    *out = buf_slice(a);
+    return buf_err(a) != OK ? buf_err(a) : buf_err(b);
+}
+
+/* The operator over two rows into out; steps where only one side has a value stay ABSENT. */
+static void combine(const struct node *n, const double *left, const double *right, size_t count, double *out)
+{
+    enum operator_type op = n->binary.op;
+    if (op == OPERATOR_DIVIDE) {
+        for (size_t i = 0; i < count; i++)
+            if (!is_absent(left[i]) && !is_absent(right[i]))
+                out[i] = left[i] / right[i];
+        return;
+    }
+    bool filter = operator_is_comparison(op) && !n->binary.return_bool;
+    for (size_t i = 0; i < count; i++) {
+        if (is_absent(left[i]) || is_absent(right[i]))
+            continue;
+        double v = scalar_operate(op, left[i], right[i]);
+        if (!filter)
+            out[i] = v;
+        else if (v != 0)
+            out[i] = left[i];
+    }
+}
+
+/* Pairs that went into one result row, to tell a repeated match from series that follow each other. */
+struct pair {
+    uint32_t many, one;
+    uint32_t next;
+};
+
+struct pairs {
+    struct pair *pairs;
+    size_t count, capacity;
+    uint32_t *last;              /* of each result row */
+    size_t last_capacity;
+};
+
+static err pairs_add(struct match *m, struct pairs *p, uint32_t number, bool is_new, uint32_t many, uint32_t one)
+{
+    TRY(pool_block_reserve(m->pool, (void **)&p->pairs, sizeof *p->pairs, p->count + 1, &p->capacity));
+    TRY(pool_block_reserve(m->pool, (void **)&p->last, sizeof *p->last, number + 1, &p->last_capacity));
+    p->pairs[p->count] = (struct pair){ many, one, is_new ? NONE : p->last[number] };
+    p->last[number] = (uint32_t)p->count++;
+    return OK;
+}
+
+/* A result row got a second pair: they must not meet. */
+static err pairs_check(struct match *m, const struct pairs *p, uint32_t number, const struct side *many,
+                       const struct side *one)
+{
+    const struct pair *fresh = &p->pairs[p->last[number]];
+    const double *fresh_many = many->frame->rows[fresh->many].values, *fresh_one = one->frame->rows[fresh->one].values;
+    for (uint32_t i = fresh->next; i != NONE; i = p->pairs[i].next) {
+        const double *old_many = many->frame->rows[p->pairs[i].many].values;
+        const double *old_one = one->frame->rows[p->pairs[i].one].values;
+        for (size_t step = 0; step < m->grid->count; step++) {
+            if (is_absent(fresh_many[step]) || is_absent(fresh_one[step]) || is_absent(old_many[step])
+                || is_absent(old_one[step]))
+                continue;
+            if (many->groups[fresh->many] == many->groups[p->pairs[i].many])
+                return err_set(m->eval->at, ERR_EXECUTION,
+                               "multiple matches for labels: grouping labels must ensure unique matches");
+            return err_set(m->eval->at, ERR_EXECUTION, "vector cannot contain metrics with the same labelset");
+        }
+    }
+    return OK;
+}
+
+static err match_pairs(struct match *m, const struct side *many, const struct side *one, bool swapped,
+                       struct frame *out)
+{
+    struct buf a = buf_open(m->pool, LABELS_BYTES_MAX), b = buf_open(m->pool, LABELS_BYTES_MAX);
+    struct label_index results = label_index_open(out->pool);
+    struct pairs pairs = { 0 };
+    for (uint32_t i = 0; i < many->frame->count; i++) {
+        const struct row *many_row = &many->frame->rows[i];
+        if (i % 256 == 0)
+            TRY(guard_maybe(m->eval));
+        for (uint32_t k = one->first[many->groups[i]]; k != NONE; k = one->next[k]) {
+            const struct row *one_row = &one->frame->rows[k];
+            struct slice labels;
+            uint32_t number;
+            bool is_new;
+            TRY(result_labels(m, many_row->labels, one_row->labels, &a, &b, &labels));
+            TRY(label_index_get(&results, labels, &number, &is_new));
+            TRY(pairs_add(m, &pairs, number, is_new, i, k));
+            if (is_new) {
+                struct row row = { .labels = results.keys[number],
+                                   .drop_name = m->n->binary.return_bool || many_row->drop_name };
+                TRY(values_new(out->pool, m->grid->count, &row.values));
+                TRY(frame_add(out, row));
+            } else {
+                TRY(pairs_check(m, &pairs, number, many, one));
+            }
+            combine(m->n, swapped ? one_row->values : many_row->values, swapped ? many_row->values : one_row->values,
+                    m->grid->count, out->rows[number].values);
+        }
+    }
+    return OK;
+}
+
+static err match_eval(struct match *m, struct frame **out_frame)
+{
+    bool swapped = m->n->binary.matching.card == MATCH_ONE_TO_MANY;
+    struct side *many = swapped ? &m->right : &m->left, *one = swapped ? &m->left : &m->right;
+    TRY(side_chains(m, many));
+    TRY(side_chains(m, one));
+    TRY(check_one_side(m, many, one, !swapped));
+    if (m->n->binary.matching.card == MATCH_ONE_TO_ONE)
+        TRY(check_many_side(m, many, one));
+    struct frame *out;
+    TRY(frame_open(m->eval, &out));
+    TRY(match_pairs(m, many, one, swapped, out));
+    frame_close(m->eval, m->left.frame);
+    frame_close(m->eval, m->right.frame);
+    *out_frame = out;
+    return OK;
+}
+
+/* ---- and, or, unless ---- */
+
+/* For each group a row of values that is present where any row of the side is; NULL without rows. */
+static err side_any(struct match *m, const struct side *side, const double ***out_any)
+{
+    void *memory;
+    TRY(pool_zalloc(m->pool, (m->index.count + 1) * sizeof(double *), &memory));
+    const double **any = memory;
+    for (uint32_t g = 0; g < m->index.count; g++) {
+        uint32_t first = side->first[g];
+        if (first == NONE)
+            continue;
+        any[g] = side->frame->rows[first].values;
+        if (side->next[first] == NONE)
+            continue;
+        double *joined;
+        TRY(values_new(m->pool, m->grid->count, &joined));
+        for (uint32_t r = first; r != NONE; r = side->next[r])
+            for (size_t step = 0; step < m->grid->count; step++)
+                if (!is_absent(side->frame->rows[r].values[step]))
+                    joined[step] = 1;
+        any[g] = joined;
+    }
+    *out_any = any;
+    return OK;
+}
+
+/* Keep of each row the steps where any[group] is present (or, with !present, absent). */
+static void side_filter(struct match *m, struct side *side, const double *const *any, bool present)
+{
+    for (size_t i = 0; i < side->frame->count; i++) {
+        const double *mask = any[side->groups[i]];
+        double *values = side->frame->rows[i].values;
+        for (size_t step = 0; step < m->grid->count; step++)
+            if ((mask != NULL && !is_absent(mask[step])) != present)
+                values[step] = ABSENT;
+    }
+}
+
+static bool values_any(const double *values, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!is_absent(values[i]))
+            return true;
+    return false;
+}
+
+static void frame_compact(struct frame *frame, size_t step_count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < frame->count; i++)
+        if (values_any(frame->rows[i].values, step_count))
+            frame->rows[kept++] = frame->rows[i];
+    frame->count = kept;
+}
+
+/* Add the right side's rows to the left's frame; a row with the labels of a left one fills its gaps. */
+static err set_or(struct match *m)
+{
+    struct frame *left = m->left.frame, *right = m->right.frame;
+    struct label_index index = label_index_open(m->pool);
+    uint32_t number;
+    bool is_new;
+    for (size_t i = 0; i < left->count; i++)
+        TRY(label_index_get(&index, left->rows[i].labels, &number, &is_new));
+    bool unique = index.count == left->count;
+    for (size_t i = 0; i < right->count; i++) {
+        struct row row = right->rows[i];
+        if (!values_any(row.values, m->grid->count))
+            continue;
+        if (unique && label_index_find(&index, row.labels, &number) && left->rows[number].drop_name == row.drop_name) {
+            for (size_t step = 0; step < m->grid->count; step++)
+                if (!is_absent(row.values[step]))
+                    left->rows[number].values[step] = row.values[step];
+            continue;
+        }
+        double *values;
+        TRY(values_new(left->pool, m->grid->count, &values));
+        memcpy(values, row.values, m->grid->count * sizeof *values);
+        row.values = values;
+        TRY(pool_copy(left->pool, row.labels, &row.labels));
+        TRY(frame_add(left, row));
+    }
+    return OK;
+}
+
+static err set_eval(struct match *m, struct frame **out_frame)
+{
+    const double **any;
+    TRY(side_chains(m, &m->left));
+    TRY(side_chains(m, &m->right));
+    if (m->n->binary.op == OPERATOR_OR) {
+        TRY(side_any(m, &m->left, &any));
+        side_filter(m, &m->right, any, false);
+        TRY(set_or(m));
+    } else {
+        TRY(side_any(m, &m->right, &any));
+        side_filter(m, &m->left, any, m->n->binary.op == OPERATOR_AND);
+        frame_compact(m->left.frame, m->grid->count);
+    }
+    m->left.frame->ordered = false;
+    frame_close(m->eval, m->right.frame);
+    *out_frame = m->left.frame;
+    return OK;
+}
+
+err binary_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)
+{
+    struct match m = { .eval = eval, .n = n, .grid = grid };
+    TRY(eval_frame(eval, n->binary.left, grid, &m.left.frame));
+    TRY(eval_frame(eval, n->binary.right, grid, &m.right.frame));
+    m.pool = pool_open(eval->pool, "promql_match", POOL_BYTES_UNLIMITED);
+    m.index = label_index_open(m.pool);
+    err e = OK;
+    TRY_OUT(side_groups(&m, &m.left));
+    TRY_OUT(side_groups(&m, &m.right));
+    TRY_OUT(operator_is_set(n->binary.op) ? set_eval(&m, out_frame) : match_eval(&m, out_frame));
+out:
+    pool_close(m.pool);
+    return e;
+}

@@ -1,0 +1,261 @@
+/* The evaluator's inside: grids, rows, frames, pipelines. Internal to the room.
+ *
+ *     eval.c      walks the tree, makes the result            call.c       functions that need whole frames
+ *     pipeline.c  leaf → stages → sink, series by series      elementwise.c  stages: math, clamp, scalar operators
+ *     window.c    range functions over one series             aggregate.c  partial → merge, topk and the like
+ *     binary.c    vector matching                             labelset.c   edits of canonical labels
+ *     frame.c     memory of intermediate results              bucket.c     quantiles of classic histograms */
+#ifndef PROMQL_EVAL_H
+#define PROMQL_EVAL_H
+
+#include "base/bytes.h"
+#include "base/buf.h"
+#include "model/labels.h"
+#include "promql/ast.h"
+
+#define CHUNK_COUNT_MAX 64        /* of one pipeline; the split depends on the series count alone, so that sums
+                                   * do not depend on the number of workers */
+#define CHUNK_SERIES_MIN 64
+#define STAGE_COUNT_MAX PROMQL_DEPTH_MAX
+
+/* Evaluation times: start + i × step for i in [0, count). */
+struct grid {
+    int64_t start_ms;
+    int64_t step_ms;
+    size_t count;
+};
+
+static inline int64_t grid_t(const struct grid *g, size_t i) { return g->start_ms + (int64_t)i * g->step_ms; }
+static inline int64_t grid_end(const struct grid *g) { return grid_t(g, g->count - 1); }
+
+/* "No value at this step". The stale marker can never be a value of an expression, so its bits are free for
+ * this; every operation tests before it computes, because arithmetic would turn it into a plain NaN. */
+#define ABSENT bits_double(SAMPLE_STALE_BITS)
+static inline bool is_absent(double v) { return double_bits(v) == SAMPLE_STALE_BITS; }
+
+/* One series over a grid. */
+struct row {
+    struct slice labels;
+    double *values;                          /* grid.count */
+    struct sample_histogram *histograms;     /* row = step, where values[step] is ABSENT */
+    size_t histogram_count;
+    bool drop_name;                          /* __name__ goes when the result is made */
+};
+
+/* An instant vector over a grid. Rows live in pool or in the chunks' pools. */
+struct frame {
+    struct frame *next;
+    struct pool *pool;
+    struct pool *chunk_pools[CHUNK_COUNT_MAX];
+    size_t chunk_pool_count;
+    struct row *rows;
+    size_t count;
+    size_t capacity;
+    bool ordered;        /* sort(), topk(): keep the order in an instant result */
+};
+
+struct value {
+    enum promql_type type;
+    struct frame *frame;      /* PROMQL_VECTOR */
+    double *scalars;          /* PROMQL_SCALAR: grid.count */
+    struct slice string;
+};
+
+struct annotations {
+    struct slice *texts;
+    size_t count;
+    size_t dropped;
+};
+
+struct eval {
+    const struct promql_request *request;
+    struct pool *pool;            /* of this evaluation; frames' pools are below it */
+    struct frame *frames;         /* open ones */
+    int64_t lookback_ms;
+    struct annotations warnings, infos;
+    struct proof proof;
+    size_t partition_capacity, missing_capacity;
+    struct promql_stats stats;
+    struct pool *result_pool;     /* annotations and proof are made here */
+    struct err_at *at;
+};
+
+/* ---- frame.c ---- */
+err frame_open(struct eval *eval, struct frame **out_frame);
+void frame_close(struct eval *eval, struct frame *frame);   /* NULL allowed */
+/* A pool below the frame's for one chunk; from the evaluation's thread only. */
+struct pool *frame_chunk_pool(struct frame *frame);
+err frame_add(struct frame *frame, struct row row);
+/* Room for a row's values, all ABSENT. */
+err values_new(struct pool *pool, size_t count, double **out_values);
+void annotate(struct eval *eval, struct annotations *list, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* " (line:column)" of a node for annotations. */
+struct position_text {
+    char text[32];
+};
+struct position_text position_of(const struct eval *eval, const struct node *n);
+/* ERR_EXECUTION: series has native histograms, which `what` does not handle. */
+err fail_histogram(struct err_at *at, struct slice labels, const char *what);
+err guard_maybe(const struct eval *eval);
+
+/* ---- labelset.c ---- */
+/* Append the labels of `labels` whose names are (keep) or are not (!keep) among the sorted names; !keep also
+ * leaves __name__ out when drop_name. */
+void labels_project(struct slice labels, const struct slice *names, size_t count, bool keep, bool drop_name,
+                    struct buf *out);
+/* Append labels with one label set to value (removed when value is empty). */
+void labels_set(struct slice labels, struct slice name, struct slice value, struct buf *out);
+struct slice labels_without_name(struct slice labels, struct buf *scratch);   /* borrowed from either */
+extern const struct slice label_name;   /* "__name__" */
+
+/* A hash table from label sets to the numbers 0, 1, … in order of first appearance. */
+struct label_index {
+    struct pool *pool;
+    struct slice *keys;
+    uint64_t *hashes;
+    size_t count;
+    size_t key_capacity, hash_capacity;
+    uint32_t *slots;       /* number + 1, 0 = free */
+    size_t slot_count;     /* power of two */
+};
+/* The number of key; copies it when new. ERR_LIMIT. */
+err label_index_get(struct label_index *index, struct slice key, uint32_t *out_number, bool *out_new);
+bool label_index_find(const struct label_index *index, struct slice key, uint32_t *out_number);
+static inline struct label_index label_index_open(struct pool *pool) { return (struct label_index){ .pool = pool }; }
+
+/* ---- window.c ---- */
+struct window_input {
+    const int64_t *t_ms;      /* without stale markers */
+    const double *values;
+    size_t count;
+    struct grid ends;         /* window i is (end - range, end]; step 0 = all the same */
+    int64_t range_ms;
+    int64_t eval_start_ms;    /* evaluation time of step i, for predict_linear */
+    int64_t eval_step_ms;
+    const double *arg;        /* scalar argument per step, or NULL */
+};
+struct window_scratch {
+    struct pool *pool;
+    void *at;
+    size_t bytes;
+};
+/* out[i] for every i in [0, ends.count): the function's value or ABSENT. ERR_LIMIT for scratch. */
+err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch, double *out);
+bool function_is_window(enum function_id id);
+double quantile_of(double q, double *values, size_t count);   /* sorts values */
+
+/* ---- elementwise.c ---- */
+struct stage {
+    void (*apply)(const struct stage *stage, double *values, size_t count);
+    double (*math)(double v);
+    enum operator_type op;
+    const double *scalars[2];   /* per step */
+    bool scalar_left;
+    bool return_bool;
+    bool drops_name;
+    struct grid grid;
+    const char *name;           /* for errors */
+};
+/* Is the call one of those that map a value to a value? */
+bool function_is_elementwise(enum function_id id);
+/* scalars of the arguments were set by the caller. */
+void stage_of_function(enum function_id id, struct stage *stage);
+void stage_of_operator(enum operator_type op, struct stage *stage);
+void stage_of_negation(struct stage *stage);
+double scalar_operate(enum operator_type op, double left, double right);   /* comparisons give 1 or 0 */
+
+/* ---- pipeline.c ---- */
+enum leaf_type { LEAF_FRAME, LEAF_SELECT, LEAF_TIMESTAMP, LEAF_WINDOW, LEAF_WINDOW_FRAME };
+
+struct pipeline {
+    enum leaf_type leaf;
+    struct frame *frame;            /* LEAF_FRAME: values are overwritten; LEAF_WINDOW_FRAME: the subquery's rows */
+    struct grid frame_grid;         /* of a subquery's frame */
+    const struct node *selector;    /* LEAF_SELECT, LEAF_WINDOW */
+    const struct node *position;    /* of the window function's argument, for annotations */
+    enum function_id window;
+    const char *window_name;
+    int64_t range_ms;
+    int64_t offset_ms;
+    bool fixed;                     /* @ */
+    int64_t fixed_ms;
+    const double *window_arg;
+    bool drops_name;
+    struct stage *stages;
+    size_t stage_count;
+};
+
+struct group_set;
+
+/* Build the pipeline of a vector node, evaluating what must come first (scalar arguments, inner frames). */
+err pipeline_build(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out);
+/* The pipeline of a call of a range function (absent_over_time: 1 where there is a sample). */
+err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out);
+/* Run it into a new frame, or into groups (partials per chunk, merged in chunk order). */
+err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *grid, struct frame **out_frame);
+err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid, struct group_set *groups);
+/* Raw samples of a matrix selector, for an instant query's result. */
+err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms, struct promql_result *out);
+err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out_offset_ms, bool *out_fixed,
+                      int64_t *out_fixed_ms);
+
+/* ---- aggregate.c ---- */
+struct group {
+    bool drop_name;
+    double *a, *b, *c;     /* accumulators per step; which are used depends on the type */
+};
+struct group_set {
+    enum aggregate_type type;
+    const struct slice *names;
+    size_t name_count;
+    bool keep;             /* by: names are kept; else they go */
+    struct grid grid;
+    struct pool *pool;
+    struct label_index index;
+    struct group *groups;
+    size_t capacity;
+};
+err group_set_add(struct group_set *set, const struct row *row, struct buf *scratch);
+err group_set_merge(struct group_set *into, const struct group_set *from);
+err aggregate_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
+
+static inline void kahan_add(double v, double *sum, double *c)
+{
+    double t = *sum + v;
+    if (__builtin_isinf(t))
+        *c = 0;
+    else if (__builtin_fabs(*sum) >= __builtin_fabs(v))
+        *c += (*sum - t) + v;
+    else
+        *c += (v - t) + *sum;
+    *sum = t;
+}
+
+/* ---- binary.c ---- */
+err binary_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
+
+/* ---- bucket.c ---- */
+struct bucket {
+    double upper;
+    double count;
+};
+double bucket_quantile(double q, struct bucket *buckets, size_t count, bool *out_forced);
+double bucket_fraction(double lower, double upper, struct bucket *buckets, size_t count);
+err bucket_call(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
+
+/* ---- call.c ---- */
+err call_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out);
+
+/* ---- eval.c ---- */
+err eval_node(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out);
+err eval_frame(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
+err eval_scalars(struct eval *eval, const struct node *n, const struct grid *grid, double **out_scalars);
+/* The grid of a subquery's inner expression for an outer grid. ERR_LIMIT too many steps. */
+err subquery_grid(struct eval *eval, const struct node *n, const struct grid *outer, struct grid *out_grid,
+                  int64_t *out_range_ms, int64_t *out_offset_ms, bool *out_fixed, int64_t *out_fixed_ms);
+/* Sort rows by labels, drop names, merge equal label sets. */
+err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid, bool keep_order);
+err duration_of(struct eval *eval, const struct duration *d, bool allow_negative, int64_t *out_ms);
+
+#endif

@@ -1,0 +1,745 @@
+/* Pipelines: leaf → stages → sink, one series at a time, in parallel over chunks of series.
+ *
+ *     leaf    selector at an instant | range function over a selector or a subquery's rows | rows of a frame
+ *     stages  elementwise.c, in place over the row
+ *     sink    rows of a new frame | groups of an aggregation
+ *
+ * So `sum by (x) (rate(foo[5m]) * 8)` reads each series once, keeps one row of values per worker and adds it to
+ * its group; no series' values outlive their turn. A chunk is what a cluster will evaluate elsewhere: its group
+ * set is the partial result, group_set_merge the operator that joins partials.
+ *
+ * Data comes from the source's set (labels borrowed until set_close: kept ones are copied) or a frame; it goes
+ * to a frame or group_set.
+ *
+ * Invariants: 1. The split into chunks depends on the number of series alone, and chunks are joined in order:
+ * the result does not depend on the number of workers. 2. A worker writes only to its chunk. 3. Rows without a
+ * value at any step are dropped. 4. A row with native histograms passes no stage, no window function and no
+ * group but count and group: ERR_EXECUTION names series and function. */
+#include "promql/eval.h"
+
+#include "base/check.h"
+#include "model/histogram.h"
+
+#include <string.h>
+
+#define NON_COUNTER_COUNT_MAX 8
+
+struct chunk {
+    size_t from, to;
+    struct pool *keep;         /* rows of the frame, or the partial groups */
+    struct row *rows;
+    size_t row_count, row_capacity;
+    struct group_set *groups;
+    struct group_set partial;  /* what groups points at, except for the first chunk */
+    struct slice non_counters[NON_COUNTER_COUNT_MAX];
+    size_t non_counter_count;
+    uint64_t samples;
+    err e;
+    struct err_at at;
+};
+
+struct run {
+    struct eval *eval;
+    const struct pipeline *p;
+    const struct grid *grid;
+    struct grid ends;                  /* of windows, or the instants of selection */
+    const struct source_table *table;
+    struct source_set *set;
+    struct chunk *chunks;
+    bool to_groups;
+};
+
+/* What one worker needs while it runs one chunk. */
+struct worker {
+    const struct run *run;
+    struct chunk *chunk;
+    struct pool *pool;                 /* scratch: gone when the chunk is done */
+    struct sample_columns columns;
+    struct window_scratch window;
+    struct buf labels;                 /* scratch for keys */
+    double *values;                    /* the row under way */
+    bool values_kept;                  /* they went into the frame: the next row needs new ones */
+    struct sample_histogram *histograms;
+    size_t histogram_capacity;
+};
+
+err duration_of(struct eval *eval, const struct duration *d, bool allow_negative, int64_t *out_ms)
+{
+    int64_t range_ms = eval->request->end_ms - eval->request->start_ms;
+    return duration_value(d, eval->request->step_ms, range_ms, allow_negative, out_ms, eval->at);
+}
+
+err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out_offset_ms, bool *out_fixed,
+                      int64_t *out_fixed_ms)
+{
+    *out_offset_ms = 0;
+    if (m->offset != NULL)
+        TRY(duration_of(eval, m->offset, true, out_offset_ms));
+    *out_fixed = m->at != AT_NONE;
+    *out_fixed_ms = m->at == AT_TIME ? m->at_ms
+                    : m->at == AT_START ? eval->request->start_ms : eval->request->end_ms;
+    return OK;
+}
+
+static struct grid ends_of(const struct pipeline *p, const struct grid *grid)
+{
+    struct grid ends = *grid;
+    if (p->fixed) {
+        ends.start_ms = p->fixed_ms;
+        ends.step_ms = 0;
+    }
+    ends.start_ms -= p->offset_ms;
+    return ends;
+}
+
+static struct time_range clamp_range(int64_t min_ms, int64_t max_ms)
+{
+    return (struct time_range){ .min_ms = min_ms < TIME_MS_MIN ? TIME_MS_MIN : min_ms,
+                                .max_ms = max_ms > TIME_MS_MAX ? TIME_MS_MAX : max_ms };
+}
+
+/* ---- leaves ---- */
+
+static bool is_stale_histogram(struct worker *w, struct slice bytes)
+{
+    struct histogram h;
+    struct pool *pool = pool_open(w->pool, "promql_histogram", POOL_BYTES_UNLIMITED);
+    bool stale = histogram_decode(bytes, pool, &h) == OK && sample_is_stale(h.sum);
+    pool_close(pool);
+    return stale;
+}
+
+/* The value at each instant: the newest sample of (end - lookback, end], none when that is a stale marker
+ * (whose bits are ABSENT's). Histograms of the selection are listed in w->histograms. */
+static err select_row(struct worker *w, double *out, size_t *out_histogram_count)
+{
+    const struct sample_columns *c = &w->columns;
+    const struct grid *ends = &w->run->ends;
+    int64_t lookback_ms = w->run->eval->lookback_ms;
+    bool timestamp = w->run->p->leaf == LEAF_TIMESTAMP;
+    size_t high = 0, histogram = 0, histogram_count = 0;
+    for (size_t step = 0; step < ends->count; step++) {
+        int64_t end_ms = grid_t(ends, step);
+        while (high < c->count && c->t_ms[high] <= end_ms)
+            high++;
+        out[step] = ABSENT;
+        if (high == 0 || c->t_ms[high - 1] <= end_ms - lookback_ms)
+            continue;
+        double v = c->values[high - 1];
+        if (c->histogram_count > 0) {
+            while (histogram < c->histogram_count && c->histograms[histogram].row < high - 1)
+                histogram++;
+            if (histogram < c->histogram_count && c->histograms[histogram].row == high - 1) {
+                struct slice bytes = c->histograms[histogram].bytes;
+                if (is_stale_histogram(w, bytes))
+                    continue;
+                if (!timestamp) {
+                    TRY(pool_block_reserve(w->pool, (void **)&w->histograms, sizeof *w->histograms, histogram_count + 1,
+                                           &w->histogram_capacity));
+                    w->histograms[histogram_count++] = (struct sample_histogram){ (uint32_t)step, bytes };
+                    continue;
+                }
+            }
+        }
+        out[step] = timestamp && !is_absent(v) ? (double)c->t_ms[high - 1] / 1000 : v;
+    }
+    *out_histogram_count = histogram_count;
+    return OK;
+}
+
+/* Does a window hold a sample at t? */
+static bool in_some_window(const struct run *run, int64_t t_ms)
+{
+    const struct grid *ends = &run->ends;
+    int64_t first = 0;
+    if (ends->step_ms > 0 && t_ms > ends->start_ms)
+        first = (t_ms - ends->start_ms + ends->step_ms - 1) / ends->step_ms;
+    if ((uint64_t)first >= ends->count)
+        return false;
+    int64_t end_ms = grid_t(ends, (size_t)first);
+    return t_ms <= end_ms && t_ms > end_ms - run->p->range_ms;
+}
+
+static bool window_takes_histograms(enum function_id id)
+{
+    return id == FUNCTION_COUNT_OVER_TIME || id == FUNCTION_PRESENT_OVER_TIME || id == FUNCTION_ABSENT_OVER_TIME;
+}
+
+/* Take stale markers out of the columns; refuse histograms where the function would need them. */
+static err columns_clean(struct worker *w, struct slice labels)
+{
+    struct sample_columns *c = &w->columns;
+    size_t kept = 0, histogram = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        if (histogram < c->histogram_count && c->histograms[histogram].row == i) {
+            struct slice bytes = c->histograms[histogram++].bytes;
+            if (is_stale_histogram(w, bytes))
+                continue;
+            if (!window_takes_histograms(w->run->p->window) && in_some_window(w->run, c->t_ms[i]))
+                return fail_histogram(&w->chunk->at, labels, w->run->p->window_name);
+        } else if (sample_is_stale(c->values[i])) {
+            continue;
+        }
+        if (kept != i) {
+            c->t_ms[kept] = c->t_ms[i];
+            c->values[kept] = c->values[i];
+        }
+        kept++;
+    }
+    c->count = kept;
+    return OK;
+}
+
+static err columns_of_row(struct worker *w, const struct row *row)
+{
+    const struct grid *grid = &w->run->p->frame_grid;
+    struct sample_columns *c = &w->columns;
+    sample_columns_clear(c);
+    TRY(sample_columns_reserve(c, grid->count));
+    if (row->histogram_count > 0)
+        return fail_histogram(&w->chunk->at, row->labels, w->run->p->window_name);
+    for (size_t i = 0; i < grid->count; i++) {
+        if (is_absent(row->values[i]))
+            continue;
+        c->t_ms[c->count] = grid_t(grid, i);
+        c->values[c->count++] = row->values[i];
+    }
+    return OK;
+}
+
+static bool ends_with(struct slice s, const char *suffix)
+{
+    size_t len = strlen(suffix);
+    return s.len >= len && memcmp(s.at + s.len - len, suffix, len) == 0;
+}
+
+/* Remember a name that does not look like a counter's, for the annotation. */
+static void note_non_counter(struct worker *w, struct slice labels)
+{
+    struct chunk *chunk = w->chunk;
+    struct slice name = labels_get(labels, label_name);
+    if (name.len == 0 || ends_with(name, "_total") || ends_with(name, "_sum") || ends_with(name, "_count")
+        || ends_with(name, "_bucket") || chunk->non_counter_count == NON_COUNTER_COUNT_MAX)
+        return;
+    for (size_t i = 0; i < chunk->non_counter_count; i++)
+        if (slice_equal(chunk->non_counters[i], name))
+            return;
+    chunk->non_counters[chunk->non_counter_count++] = name;
+}
+
+static err window_row(struct worker *w, struct slice labels, double *out)
+{
+    const struct run *run = w->run;
+    const struct pipeline *p = run->p;
+    if (w->columns.count == 0) {
+        for (size_t i = 0; i < run->grid->count; i++)
+            out[i] = ABSENT;
+        return OK;
+    }
+    if (p->window == FUNCTION_RATE || p->window == FUNCTION_INCREASE)
+        note_non_counter(w, labels);
+    struct window_input in = {
+        .t_ms = w->columns.t_ms, .values = w->columns.values, .count = w->columns.count, .ends = run->ends,
+        .range_ms = p->range_ms, .eval_start_ms = run->grid->start_ms, .eval_step_ms = run->grid->step_ms,
+        .arg = p->window_arg,
+    };
+    return window_apply(p->window, &in, &w->window, out);
+}
+
+/* ---- one row ---- */
+
+static err row_read(struct worker *w, size_t series, struct row *row)
+{
+    const struct run *run = w->run;
+    const struct pipeline *p = run->p;
+    if (p->leaf == LEAF_FRAME) {
+        *row = p->frame->rows[series];
+        return OK;
+    }
+    if (w->values_kept) {
+        TRY(values_new(run->to_groups ? w->pool : w->chunk->keep, run->grid->count, &w->values));
+        w->values_kept = false;
+    }
+    *row = (struct row){ .values = w->values };
+    if (p->leaf == LEAF_WINDOW_FRAME) {
+        const struct row *inner = &p->frame->rows[series];
+        row->labels = inner->labels;
+        row->drop_name = inner->drop_name;
+        TRY(columns_of_row(w, inner));
+        return window_row(w, row->labels, row->values);
+    }
+    row->labels = run->table->set_labels(run->set, series);
+    sample_columns_clear(&w->columns);
+    TRY(run->table->set_read(run->set, series, &w->columns));
+    w->chunk->samples += w->columns.count;
+    if (run->eval->request->guard != NULL)
+        TRY(guard_samples(run->eval->request->guard, w->columns.count));
+    if (p->leaf == LEAF_WINDOW) {
+        TRY(columns_clean(w, row->labels));
+        return window_row(w, row->labels, row->values);
+    }
+    TRY(select_row(w, row->values, &row->histogram_count));
+    row->histograms = w->histograms;
+    return OK;
+}
+
+static bool row_is_empty(const struct row *row, size_t count)
+{
+    if (row->histogram_count > 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!is_absent(row->values[i]))
+            return false;
+    return true;
+}
+
+/* Keep a row: what is borrowed from columns and set is copied. */
+static err row_keep(struct worker *w, struct row *row)
+{
+    const struct pipeline *p = w->run->p;
+    struct pool *keep = w->chunk->keep;
+    if (p->leaf == LEAF_SELECT && row->histogram_count > 0) {
+        void *memory;
+        TRY(pool_alloc(keep, row->histogram_count * sizeof *row->histograms, &memory));
+        struct sample_histogram *copies = memory;
+        for (size_t i = 0; i < row->histogram_count; i++) {
+            copies[i] = row->histograms[i];
+            if (i > 0 && row->histograms[i].bytes.at == row->histograms[i - 1].bytes.at)
+                copies[i].bytes = copies[i - 1].bytes;
+            else
+                TRY(pool_copy(keep, row->histograms[i].bytes, &copies[i].bytes));
+        }
+        row->histograms = copies;
+    }
+    if (p->leaf != LEAF_FRAME)
+        TRY(pool_copy(keep, row->labels, &row->labels));
+    TRY(pool_block_reserve(keep, (void **)&w->chunk->rows, sizeof *row, w->chunk->row_count + 1,
+                           &w->chunk->row_capacity));
+    w->chunk->rows[w->chunk->row_count++] = *row;
+    w->values_kept = true;
+    return OK;
+}
+
+static err row_process(struct worker *w, size_t series)
+{
+    const struct run *run = w->run;
+    const struct pipeline *p = run->p;
+    struct row row;
+    TRY(row_read(w, series, &row));
+    row.drop_name |= p->drops_name;
+    if (row_is_empty(&row, run->grid->count))
+        return OK;
+    for (size_t i = 0; i < p->stage_count; i++) {
+        if (row.histogram_count > 0)
+            return fail_histogram(&w->chunk->at, row.labels, p->stages[i].name);
+        p->stages[i].apply(&p->stages[i], row.values, run->grid->count);
+    }
+    if (p->stage_count > 0 && row_is_empty(&row, run->grid->count))
+        return OK;
+    if (!run->to_groups)
+        return row_keep(w, &row);
+    if (row.histogram_count > 0) {
+        if (w->chunk->groups->type != AGGREGATE_COUNT && w->chunk->groups->type != AGGREGATE_GROUP)
+            return fail_histogram(&w->chunk->at, row.labels, aggregate_name(w->chunk->groups->type));
+        for (size_t i = 0; i < row.histogram_count; i++)
+            row.values[row.histograms[i].row] = 1;
+    }
+    return group_set_add(w->chunk->groups, &row, &w->labels);
+}
+
+static void chunk_run(void *context, size_t index)
+{
+    const struct run *run = context;
+    struct chunk *chunk = &run->chunks[index];
+    struct pool *pool = pool_open(run->eval->pool, "promql_worker", POOL_BYTES_UNLIMITED);
+    struct worker w = { .run = run, .chunk = chunk, .pool = pool, .columns = sample_columns_open(pool),
+                        .window = { .pool = pool }, .labels = buf_open(pool, LABELS_BYTES_MAX), .values_kept = true };
+    for (size_t i = chunk->from; i < chunk->to && chunk->e == OK; i++) {
+        chunk->e = row_process(&w, i);
+        if (chunk->e == OK && run->set == NULL && i % 64 == 0)
+            chunk->e = guard_maybe(run->eval);
+    }
+    pool_close(pool);
+}
+
+/* ---- the run ---- */
+
+static void run_jobs(const struct eval *eval, size_t count, void (*job)(void *, size_t), void *context)
+{
+    const struct promql_runner *runner = &eval->request->runner;
+    if (runner->run != NULL && runner->width > 1 && count > 1) {
+        runner->run(runner->context, count, job, context);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        job(context, i);
+}
+
+static err run_select(struct run *run, struct source_request *request, size_t *out_count)
+{
+    struct eval *eval = run->eval;
+    const struct node *selector = run->p->selector;
+    int64_t back_ms = run->p->leaf == LEAF_WINDOW ? run->p->range_ms : eval->lookback_ms;
+    run->table = eval->request->source->table;
+    *request = (struct source_request){
+        .tenant = eval->request->tenant, .matchers = selector->selector.matchers,
+        .matcher_count = selector->selector.count,
+        .range = clamp_range(run->ends.start_ms - back_ms + 1, grid_end(&run->ends)),
+        .series_max = eval->request->series_max != 0 ? eval->request->series_max : SIZE_MAX,
+        .guard = eval->request->guard,
+    };
+    *out_count = 0;
+    if (request->range.min_ms > request->range.max_ms)
+        return OK;
+    err e = run->table->select(eval->request->source, request, eval->pool, &run->set);
+    if (e != OK)
+        return err_set(eval->at, e, "cannot select series: %s", err_text(e));
+    *out_count = run->table->set_count(run->set);
+    eval->stats.series_loaded += *out_count;
+    return OK;
+}
+
+static err proof_add(struct eval *eval, const struct proof *proof)
+{
+    struct proof *into = &eval->proof;
+    into->complete = into->complete && proof->complete;
+    if (proof->data_through_ms > into->data_through_ms)
+        into->data_through_ms = proof->data_through_ms;
+    for (size_t i = 0; i < proof->partition_count; i++) {
+        bool known = false;
+        for (size_t k = 0; k < into->partition_count && !known; k++)
+            known = into->partitions[k].partition == proof->partitions[i].partition;
+        if (known)
+            continue;
+        TRY(pool_block_reserve(eval->result_pool, (void **)&into->partitions, sizeof *into->partitions,
+                               into->partition_count + 1, &eval->partition_capacity));
+        into->partitions[into->partition_count++] = proof->partitions[i];
+    }
+    for (size_t i = 0; i < proof->missing_count; i++) {
+        TRY(pool_block_reserve(eval->result_pool, (void **)&into->missing, sizeof *into->missing,
+                               into->missing_count + 1, &eval->missing_capacity));
+        into->missing[into->missing_count++] = proof->missing[i];
+    }
+    return OK;
+}
+
+static void annotate_non_counters(struct eval *eval, const struct pipeline *p, const struct chunk *chunk)
+{
+    for (size_t i = 0; i < chunk->non_counter_count; i++) {
+        struct slice name = chunk->non_counters[i];
+        annotate(eval, &eval->infos,
+                 "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"%s",
+                 (int)(name.len < 200 ? name.len : 200), name.at, position_of(eval, p->position).text);
+    }
+}
+
+/* Open each chunk's memory; groups NULL: rows go to frame. */
+static void chunks_open(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups,
+                        size_t *out_chunk_count)
+{
+    size_t size = (series_count + CHUNK_COUNT_MAX - 1) / CHUNK_COUNT_MAX;
+    if (size < CHUNK_SERIES_MIN)
+        size = CHUNK_SERIES_MIN;
+    size_t count = 0;
+    for (size_t from = 0; from < series_count; from += size) {
+        struct chunk *chunk = &run->chunks[count];
+        chunk->from = from;
+        chunk->to = from + size < series_count ? from + size : series_count;
+        if (groups == NULL) {
+            chunk->keep = frame_chunk_pool(frame);
+        } else if (count == 0) {
+            chunk->groups = groups;
+        } else {
+            chunk->keep = pool_open(run->eval->pool, "promql_partial", POOL_BYTES_UNLIMITED);
+            chunk->partial = *groups;
+            chunk->partial.pool = chunk->keep;
+            chunk->partial.index = label_index_open(chunk->keep);
+            chunk->partial.groups = NULL;
+            chunk->partial.capacity = 0;
+            chunk->groups = &chunk->partial;
+        }
+        count++;
+    }
+    *out_chunk_count = count;
+}
+
+static err run_chunks(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups)
+{
+    struct eval *eval = run->eval;
+    err e = OK;
+    size_t chunk_count = 0;
+    void *memory;
+    TRY_OUT(pool_zalloc(eval->pool, CHUNK_COUNT_MAX * sizeof *run->chunks, &memory));
+    run->chunks = memory;
+    chunks_open(run, series_count, frame, groups, &chunk_count);
+    run_jobs(eval, chunk_count, chunk_run, run);
+    for (size_t i = 0; i < chunk_count && e == OK; i++) {
+        struct chunk *chunk = &run->chunks[i];
+        e = chunk->e;
+        if (e != OK) {
+            if (chunk->at.text[0] != 0)
+                err_set(eval->at, e, "%s", chunk->at.text);
+            break;
+        }
+        eval->stats.samples_loaded += chunk->samples;
+        annotate_non_counters(eval, run->p, chunk);
+        if (groups == NULL)
+            for (size_t k = 0; k < chunk->row_count && e == OK; k++)
+                e = frame_add(frame, chunk->rows[k]);
+        else if (i > 0)
+            e = group_set_merge(groups, chunk->groups);
+    }
+out:
+    for (size_t i = 1; groups != NULL && i < chunk_count; i++)
+        pool_close(run->chunks[i].keep);
+    return e;
+}
+
+static err pipeline_run(struct eval *eval, struct pipeline *p, const struct grid *grid, struct frame *frame,
+                        struct group_set *groups)
+{
+    struct run run = { .eval = eval, .p = p, .grid = grid, .ends = ends_of(p, grid), .to_groups = groups != NULL };
+    struct source_request request;
+    size_t series_count;
+    err e = OK;
+    if (p->leaf == LEAF_FRAME || p->leaf == LEAF_WINDOW_FRAME)
+        series_count = p->frame->count;
+    else
+        TRY(run_select(&run, &request, &series_count));
+    TRY_OUT(run_chunks(&run, series_count, frame, groups));
+    if (run.set != NULL)
+        TRY_OUT(proof_add(eval, run.table->set_proof(run.set)));
+out:
+    if (run.set != NULL)
+        run.table->set_close(run.set);
+    return e;
+}
+
+err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *grid, struct frame **out_frame)
+{
+    if (p->leaf == LEAF_FRAME && p->stage_count == 0) {
+        *out_frame = p->frame;
+        return OK;
+    }
+    struct frame *frame;
+    TRY(frame_open(eval, &frame));
+    TRY(pipeline_run(eval, p, grid, frame, NULL));
+    if (p->leaf == LEAF_FRAME) {
+        /* The rows were changed in place and still live in the old frame: give it the surviving ones. */
+        struct frame *old = p->frame;
+        for (size_t i = 0; i < frame->count; i++)
+            old->rows[i] = frame->rows[i];
+        old->count = frame->count;
+        frame_close(eval, frame);
+        frame = old;
+    } else if (p->leaf == LEAF_WINDOW_FRAME) {
+        frame_close(eval, p->frame);
+    }
+    *out_frame = frame;
+    return OK;
+}
+
+err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid, struct group_set *groups)
+{
+    TRY(pipeline_run(eval, p, grid, NULL, groups));
+    if (p->leaf == LEAF_FRAME || p->leaf == LEAF_WINDOW_FRAME)
+        frame_close(eval, p->frame);
+    return OK;
+}
+
+/* ---- building ---- */
+
+static err stage_add(struct eval *eval, struct pipeline *p, struct stage stage)
+{
+    if ((p->stage_count & (p->stage_count - 1)) == 0) {   /* 0, 1, 2, 4, …: double */
+        void *memory;
+        size_t capacity = p->stage_count == 0 ? 1 : p->stage_count * 2;
+        TRY(pool_alloc(eval->pool, capacity * sizeof stage, &memory));
+        if (p->stage_count > 0)
+            memcpy(memory, p->stages, p->stage_count * sizeof stage);
+        p->stages = memory;
+    }
+    p->stages[p->stage_count++] = stage;
+    p->drops_name |= stage.drops_name;
+    return OK;
+}
+
+static err build_selector(struct eval *eval, const struct node *n, enum leaf_type leaf, struct pipeline *out)
+{
+    *out = (struct pipeline){ .leaf = leaf, .selector = n, .drops_name = leaf == LEAF_TIMESTAMP };
+    return modifiers_resolve(eval, &n->selector.modifiers, &out->offset_ms, &out->fixed, &out->fixed_ms);
+}
+
+err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out)
+{
+    const struct function *f = n->call.function;
+    size_t matrix_arg = f->id == FUNCTION_QUANTILE_OVER_TIME ? 1 : 0;
+    struct node *matrix = node_unwrap(n->call.args[matrix_arg]);
+    double *arg = NULL;
+    if (n->call.arg_count > 1)
+        TRY(eval_scalars(eval, n->call.args[1 - matrix_arg], grid, &arg));
+    if (f->id == FUNCTION_QUANTILE_OVER_TIME)
+        for (size_t i = 0; i < grid->count; i++)
+            if (!(arg[i] >= 0 && arg[i] <= 1)) {
+                annotate(eval, &eval->warnings, "PromQL warning: quantile value should be between 0 and 1, got %g%s",
+                         arg[i], position_of(eval, n->call.args[0]).text);
+                break;
+            }
+    if (matrix->type == NODE_SELECTOR) {
+        TRY(build_selector(eval, matrix, LEAF_WINDOW, out));
+        TRY(duration_of(eval, matrix->selector.range, false, &out->range_ms));
+    } else {
+        check(matrix->type == NODE_SUBQUERY);
+        struct pipeline p = { .leaf = LEAF_WINDOW_FRAME };
+        TRY(subquery_grid(eval, matrix, grid, &p.frame_grid, &p.range_ms, &p.offset_ms, &p.fixed, &p.fixed_ms));
+        if (p.frame_grid.count == 0)
+            TRY(frame_open(eval, &p.frame));
+        else
+            TRY(eval_frame(eval, matrix->subquery.inner, &p.frame_grid, &p.frame));
+        *out = p;
+    }
+    out->window = f->id;
+    out->window_name = f->name;
+    out->window_arg = arg;
+    out->position = n->call.args[matrix_arg];
+    out->drops_name |= f->id != FUNCTION_LAST_OVER_TIME && f->id != FUNCTION_FIRST_OVER_TIME;
+    return OK;
+}
+
+static err build_operator(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out)
+{
+    struct stage stage = { .return_bool = n->binary.return_bool };
+    stage.scalar_left = n->binary.left->value_type == PROMQL_SCALAR;
+    const struct node *vector = stage.scalar_left ? n->binary.right : n->binary.left;
+    const struct node *scalar = stage.scalar_left ? n->binary.left : n->binary.right;
+    TRY(pipeline_build(eval, vector, grid, out));
+    double *scalars;
+    TRY(eval_scalars(eval, scalar, grid, &scalars));
+    stage.scalars[0] = scalars;
+    stage_of_operator(n->binary.op, &stage);
+    return stage_add(eval, out, stage);
+}
+
+static err build_elementwise(struct eval *eval, const struct node *n, const struct grid *grid,
+                             struct pipeline *out)
+{
+    const struct function *f = n->call.function;
+    struct stage stage = { .grid = *grid, .name = f->name };
+    if (n->call.arg_count == 0) {   /* hour() and its like: of the evaluation time */
+        struct frame *frame;
+        struct row row = { .labels = slice_of("", 0) };
+        TRY(frame_open(eval, &frame));
+        TRY(values_new(frame->pool, grid->count, &row.values));
+        for (size_t i = 0; i < grid->count; i++)
+            row.values[i] = (double)grid_t(grid, i) / 1000;
+        TRY(frame_add(frame, row));
+        *out = (struct pipeline){ .leaf = LEAF_FRAME, .frame = frame };
+    } else {
+        const struct node *arg = node_unwrap(n->call.args[0]);
+        if (f->id == FUNCTION_TIMESTAMP && arg->type == NODE_SELECTOR)
+            return build_selector(eval, arg, LEAF_TIMESTAMP, out);
+        TRY(pipeline_build(eval, arg, grid, out));
+    }
+    for (size_t i = 1; i < n->call.arg_count; i++) {
+        double *scalars;
+        TRY(eval_scalars(eval, n->call.args[i], grid, &scalars));
+        stage.scalars[i - 1] = scalars;
+    }
+    stage_of_function(f->id, &stage);
+    return stage_add(eval, out, stage);
+}
+
+err pipeline_build(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out)
+{
+    n = node_unwrap((struct node *)n);
+    if (n->type == NODE_SELECTOR)
+        return build_selector(eval, n, LEAF_SELECT, out);
+    if (n->type == NODE_UNARY) {
+        TRY(pipeline_build(eval, n->unary.inner, grid, out));
+        struct stage stage = { 0 };
+        stage_of_negation(&stage);
+        return n->unary.negate ? stage_add(eval, out, stage) : OK;
+    }
+    if (n->type == NODE_BINARY
+        && (n->binary.left->value_type == PROMQL_SCALAR || n->binary.right->value_type == PROMQL_SCALAR))
+        return build_operator(eval, n, grid, out);
+    if (n->type == NODE_CALL && function_is_elementwise(n->call.function->id))
+        return build_elementwise(eval, n, grid, out);
+    if (n->type == NODE_CALL && n->call.function->id != FUNCTION_ABSENT_OVER_TIME
+        && function_is_window(n->call.function->id))
+        return pipeline_build_window(eval, n, grid, out);
+    struct value value;
+    TRY(eval_node(eval, n, grid, &value));
+    check(value.type == PROMQL_VECTOR);
+    *out = (struct pipeline){ .leaf = LEAF_FRAME, .frame = value.frame };
+    return OK;
+}
+
+/* ---- raw samples ---- */
+
+static err raw_series(struct eval *eval, struct slice labels, struct sample_columns *c, struct promql_series *out)
+{
+    struct pool *pool = eval->result_pool;
+    void *t_memory, *value_memory, *histogram_memory;
+    TRY(pool_alloc(pool, c->count * sizeof(int64_t), &t_memory));
+    TRY(pool_alloc(pool, c->count * sizeof(double), &value_memory));
+    TRY(pool_alloc(pool, c->histogram_count * sizeof(struct sample_histogram), &histogram_memory));
+    int64_t *t_ms = t_memory;
+    double *values = value_memory;
+    struct sample_histogram *histograms = histogram_memory;
+    struct promql_series series = { .t_ms = t_ms, .values = values, .histograms = histograms };
+    TRY(pool_copy(pool, labels, &series.labels));
+    size_t histogram = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        bool is_histogram = histogram < c->histogram_count && c->histograms[histogram].row == i;
+        if (!is_histogram && sample_is_stale(c->values[i]))
+            continue;
+        if (is_histogram) {
+            struct slice bytes = c->histograms[histogram++].bytes;
+            struct worker w = { .pool = eval->pool };
+            if (is_stale_histogram(&w, bytes))
+                continue;
+            struct sample_histogram *h = &histograms[series.histogram_count++];
+            h->row = (uint32_t)series.count;
+            TRY(pool_copy(pool, bytes, &h->bytes));
+        }
+        t_ms[series.count] = c->t_ms[i];
+        values[series.count++] = c->values[i];
+    }
+    *out = series;
+    return OK;
+}
+
+err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms, struct promql_result *out)
+{
+    struct pipeline p;
+    struct grid grid = { .start_ms = end_ms, .count = 1 };
+    TRY(build_selector(eval, selector, LEAF_WINDOW, &p));
+    TRY(duration_of(eval, selector->selector.range, false, &p.range_ms));
+    struct run run = { .eval = eval, .p = &p, .grid = &grid, .ends = ends_of(&p, &grid) };
+    struct source_request request;
+    size_t series_count;
+    err e = OK;
+    TRY(run_select(&run, &request, &series_count));
+    struct sample_columns columns = sample_columns_open(eval->pool);
+    void *memory;
+    TRY_OUT(pool_alloc(eval->result_pool, series_count * sizeof *out->series, &memory));
+    out->series = memory;
+    for (size_t i = 0; i < series_count; i++) {
+        sample_columns_clear(&columns);
+        TRY_OUT(run.table->set_read(run.set, i, &columns));
+        eval->stats.samples_loaded += columns.count;
+        if (eval->request->guard != NULL)
+            TRY_OUT(guard_samples(eval->request->guard, columns.count));
+        struct promql_series *series = &out->series[out->series_count];
+        TRY_OUT(raw_series(eval, run.table->set_labels(run.set, i), &columns, series));
+        out->series_count += series->count > 0;
+    }
+    if (run.set != NULL)
+        TRY_OUT(proof_add(eval, run.table->set_proof(run.set)));
+out:
+    sample_columns_close(&columns);
+    if (run.set != NULL)
+        run.table->set_close(run.set);
+    return e;
+}

@@ -1,0 +1,459 @@
+/* Range functions: one pass over the samples of one series gives the value at every step.
+ *
+ * A window is (end - range, end]. Both its edges only move forward from step to step, so two cursors walk the
+ * samples once. On top of that each function keeps what it needs to not look at a sample again:
+ *     rate, increase, delta    first and last sample, and the list of counter resets (rare, so summed per window
+ *                              in order: bit for bit what a scan of the window would give)
+ *     changes, resets          prefix counts
+ *     min, max                 a queue of candidates, monotonic in value
+ *     sum, avg                 where windows overlap much: two stacks (suffix sums of the older part, a running sum
+ *                              of the newer), which add but never subtract, so that no precision is lost; else a
+ *                              plain scan
+ *     the others               a plain scan of the window
+ * Sums are Kahan's in Neumaier's form, as in Prometheus.
+ *
+ * Invariants: 1. Input has no stale markers and strictly ascending times. 2. Windows' ends do not go back.
+ * 3. out[i] is ABSENT exactly where Prometheus gives no sample. */
+#include "promql/eval.h"
+
+#include "base/check.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct cursor {
+    size_t low, high;   /* the window holds samples [low, high) */
+};
+
+static inline void cursor_move(struct cursor *c, const struct window_input *in, int64_t end_ms)
+{
+    while (c->high < in->count && in->t_ms[c->high] <= end_ms)
+        c->high++;
+    int64_t begin_ms = end_ms - in->range_ms;
+    while (c->low < c->high && in->t_ms[c->low] <= begin_ms)
+        c->low++;
+}
+
+static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
+{
+    if (bytes <= scratch->bytes)
+        return OK;
+    bytes += bytes / 2;
+    pool_block_free(scratch->pool, scratch->at);
+    scratch->at = NULL;
+    scratch->bytes = 0;
+    TRY(pool_block_resize(scratch->pool, &scratch->at, bytes));
+    scratch->bytes = bytes;
+    return OK;
+}
+
+/* ---- functions of first, last and count ---- */
+
+static double extrapolate(const struct window_input *in, size_t low, size_t high, int64_t end_ms, double change,
+                          bool counter, bool per_second)
+{
+    double to_start = (double)(in->t_ms[low] - (end_ms - in->range_ms)) / 1000;
+    double to_end = (double)(end_ms - in->t_ms[high - 1]) / 1000;
+    double sampled = (double)(in->t_ms[high - 1] - in->t_ms[low]) / 1000;
+    double average = sampled / (double)(high - low - 1);
+    double threshold = average * 1.1;
+    if (to_start >= threshold)
+        to_start = average / 2;
+    if (counter) {
+        /* A counter cannot be negative: do not extrapolate beyond the point where it would be 0. */
+        double to_zero = to_start;
+        if (change > 0 && in->values[low] >= 0)
+            to_zero = sampled * (in->values[low] / change);
+        if (to_zero < to_start)
+            to_start = to_zero;
+    }
+    if (to_end >= threshold)
+        to_end = average / 2;
+    double factor = (sampled + to_start + to_end) / sampled;
+    if (per_second)
+        factor /= (double)in->range_ms / 1000;
+    return change * factor;
+}
+
+static err window_rate(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                       double *out)
+{
+    bool counter = id != FUNCTION_DELTA;
+    uint32_t *resets = NULL;
+    size_t reset_count = 0;
+    if (counter) {
+        for (size_t i = 1; i < in->count; i++)
+            reset_count += in->values[i] < in->values[i - 1];
+        if (reset_count > 0) {
+            TRY(scratch_reserve(scratch, reset_count * sizeof *resets));
+            resets = scratch->at;
+            reset_count = 0;
+            for (size_t i = 1; i < in->count; i++)
+                if (in->values[i] < in->values[i - 1])
+                    resets[reset_count++] = (uint32_t)i;
+        }
+    }
+    struct cursor c = { 0 };
+    size_t reset_low = 0;
+    for (size_t step = 0; step < in->ends.count; step++) {
+        int64_t end_ms = grid_t(&in->ends, step);
+        cursor_move(&c, in, end_ms);
+        if (c.high - c.low < 2) {
+            out[step] = ABSENT;
+            continue;
+        }
+        double change = in->values[c.high - 1] - in->values[c.low];
+        while (reset_low < reset_count && resets[reset_low] <= c.low)
+            reset_low++;
+        for (size_t r = reset_low; r < reset_count && resets[r] < c.high; r++)
+            change += in->values[resets[r] - 1];
+        out[step] = extrapolate(in, c.low, c.high, end_ms, change, counter, id == FUNCTION_RATE);
+    }
+    return OK;
+}
+
+static void window_instant_rate(enum function_id id, const struct window_input *in, double *out)
+{
+    struct cursor c = { 0 };
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        out[step] = ABSENT;
+        if (c.high - c.low < 2)
+            continue;
+        double last = in->values[c.high - 1], previous = in->values[c.high - 2];
+        int64_t interval_ms = in->t_ms[c.high - 1] - in->t_ms[c.high - 2];
+        if (interval_ms == 0)
+            continue;
+        if (id == FUNCTION_IDELTA)
+            out[step] = last - previous;
+        else
+            out[step] = (last < previous ? last : last - previous) / ((double)interval_ms / 1000);
+    }
+}
+
+static void window_pick(enum function_id id, const struct window_input *in, double *out)
+{
+    struct cursor c = { 0 };
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        if (c.high == c.low)
+            out[step] = ABSENT;
+        else if (id == FUNCTION_COUNT_OVER_TIME)
+            out[step] = (double)(c.high - c.low);
+        else if (id == FUNCTION_LAST_OVER_TIME)
+            out[step] = in->values[c.high - 1];
+        else if (id == FUNCTION_FIRST_OVER_TIME)
+            out[step] = in->values[c.low];
+        else
+            out[step] = 1;   /* present_over_time, absent_over_time */
+    }
+}
+
+/* ---- prefix counts ---- */
+
+static err window_events(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                         double *out)
+{
+    TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
+    uint32_t *before = scratch->at;   /* before[i]: events at samples ≤ i */
+    before[0] = 0;
+    for (size_t i = 1; i < in->count; i++) {
+        double previous = in->values[i - 1], current = in->values[i];
+        bool event = id == FUNCTION_RESETS ? current < previous
+                                           : current != previous && !(isnan(current) && isnan(previous));
+        before[i] = before[i - 1] + event;
+    }
+    struct cursor c = { 0 };
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        out[step] = c.high == c.low ? ABSENT : (double)(before[c.high - 1] - before[c.low]);
+    }
+    return OK;
+}
+
+/* ---- min and max ---- */
+
+static err window_extreme(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                          double *out)
+{
+    bool max = id == FUNCTION_MAX_OVER_TIME;
+    TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
+    uint32_t *queue = scratch->at;   /* sample indexes, values best first; NaN never enters */
+    size_t front = 0, back = 0, entered = 0;
+    struct cursor c = { 0 };
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        if (entered < c.low)
+            entered = c.low;
+        for (; entered < c.high; entered++) {
+            double v = in->values[entered];
+            if (isnan(v))
+                continue;
+            while (back > front && (max ? in->values[queue[back - 1]] < v : in->values[queue[back - 1]] > v))
+                back--;
+            queue[back++] = (uint32_t)entered;
+        }
+        while (front < back && queue[front] < c.low)
+            front++;
+        if (c.high == c.low)
+            out[step] = ABSENT;
+        else
+            out[step] = front < back ? in->values[queue[front]] : in->values[c.low];
+    }
+    return OK;
+}
+
+/* ---- sum and avg ---- */
+
+static double scan_sum(const double *v, size_t count)
+{
+    double sum = 0, c = 0;
+    for (size_t i = 0; i < count; i++)
+        kahan_add(v[i], &sum, &c);
+    return isinf(sum) ? sum : sum + c;
+}
+
+/* The mean; should the sum overflow, goes on with a running mean. */
+static double scan_average(const double *v, size_t count)
+{
+    double sum = 0, c = 0;
+    for (size_t i = 0; i < count; i++) {
+        double sum_next = sum, c_next = c;
+        kahan_add(v[i], &sum_next, &c_next);
+        if (i > 0 && isinf(sum_next)) {
+            double mean = sum / (double)i;
+            c /= (double)i;
+            for (; i < count; i++) {
+                double n = (double)(i + 1), keep = (n - 1) / n;
+                mean *= keep;
+                c *= keep;
+                kahan_add(v[i] / n, &mean, &c);
+            }
+            return isinf(mean) ? mean : mean + c;
+        }
+        sum = sum_next;
+        c = c_next;
+    }
+    if (isinf(sum))
+        return sum;
+    return sum / (double)count + c / (double)count;
+}
+
+struct partial_sum {
+    double sum, c;
+};
+
+/* Suffix sums of samples [low, middle) into stack. */
+static void stack_fill(const struct window_input *in, size_t low, size_t middle, struct partial_sum *stack)
+{
+    struct partial_sum p = { 0 };
+    for (size_t i = middle; i > low; i--) {
+        kahan_add(in->values[i - 1], &p.sum, &p.c);
+        stack[i - 1] = p;
+    }
+}
+
+static err window_sum(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                      double *out)
+{
+    bool average = id == FUNCTION_AVG_OVER_TIME;
+    bool overlap = in->ends.step_ms > 0 && in->range_ms / 4 >= in->ends.step_ms && in->ends.count > 4;
+    struct partial_sum *stack = NULL, back = { 0 };
+    if (overlap) {
+        TRY(scratch_reserve(scratch, (in->count + 1) * sizeof *stack));
+        stack = scratch->at;
+    }
+    struct cursor c = { 0 };
+    size_t middle = 0, entered = 0;   /* stack: [low, middle), back: [middle, entered) */
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        size_t count = c.high - c.low;
+        if (count == 0) {
+            out[step] = ABSENT;
+            continue;
+        }
+        if (!overlap) {
+            out[step] = average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
+            continue;
+        }
+        if (c.low >= middle) {
+            middle = entered = c.high;
+            stack_fill(in, c.low, middle, stack);
+            back = (struct partial_sum){ 0 };
+        }
+        for (; entered < c.high; entered++)
+            kahan_add(in->values[entered], &back.sum, &back.c);
+        struct partial_sum total = stack[c.low];
+        double compensation = total.c + back.c;
+        total.c = 0;
+        kahan_add(back.sum, &total.sum, &total.c);
+        total.c += compensation;
+        if (!isfinite(total.sum))
+            out[step] = average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
+        else if (average)
+            out[step] = total.sum / (double)count + total.c / (double)count;
+        else
+            out[step] = total.sum + total.c;
+    }
+    return OK;
+}
+
+/* ---- scans ---- */
+
+/* Welford with compensated sums. */
+static double scan_variance(const double *v, size_t count)
+{
+    double mean = 0, mean_c = 0, square = 0, square_c = 0;
+    for (size_t i = 0; i < count; i++) {
+        double delta = v[i] - (mean + mean_c);
+        kahan_add(delta / (double)(i + 1), &mean, &mean_c);
+        kahan_add(delta * (v[i] - (mean + mean_c)), &square, &square_c);
+    }
+    return (square + square_c) / (double)count;
+}
+
+static void linear_regression(const int64_t *t_ms, const double *v, size_t count, int64_t at_ms, double *out_slope,
+                              double *out_intercept)
+{
+    double n = (double)count;
+    double x_sum = 0, y_sum = 0, xy_sum = 0, xx_sum = 0, x_c = 0, y_c = 0, xy_c = 0, xx_c = 0;
+    bool constant = true;
+    for (size_t i = 0; i < count; i++) {
+        constant = constant && v[i] == v[0];
+        double x = (double)(t_ms[i] - at_ms) / 1000;
+        kahan_add(x, &x_sum, &x_c);
+        kahan_add(v[i], &y_sum, &y_c);
+        kahan_add(x * v[i], &xy_sum, &xy_c);
+        kahan_add(x * x, &xx_sum, &xx_c);
+    }
+    if (constant) {
+        *out_slope = isinf(v[0]) ? NAN : 0;
+        *out_intercept = isinf(v[0]) ? NAN : v[0];
+        return;
+    }
+    x_sum += x_c;
+    y_sum += y_c;
+    xy_sum += xy_c;
+    xx_sum += xx_c;
+    double covariance = xy_sum - x_sum * y_sum / n;
+    double variance = xx_sum - x_sum * x_sum / n;
+    *out_slope = covariance / variance;
+    *out_intercept = y_sum / n - *out_slope * x_sum / n;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    if (isnan(x) || isnan(y))
+        return isnan(y) - isnan(x);   /* NaN first, as Go sorts */
+    return (x > y) - (x < y);
+}
+
+double quantile_of(double q, double *values, size_t count)
+{
+    if (count == 0 || isnan(q))
+        return NAN;
+    if (q < 0)
+        return -INFINITY;
+    if (q > 1)
+        return INFINITY;
+    qsort(values, count, sizeof *values, compare_doubles);
+    double n = (double)count;
+    double rank = q * (n - 1);
+    double lower = fmax(0, floor(rank)), upper = fmin(n - 1, lower + 1);
+    double weight = rank - floor(rank);
+    return values[(size_t)lower] * (1 - weight) + values[(size_t)upper] * weight;
+}
+
+static err window_scan(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                       double *out)
+{
+    if (id == FUNCTION_QUANTILE_OVER_TIME)
+        TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
+    struct cursor c = { 0 };
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        size_t count = c.high - c.low;
+        const double *v = in->values + c.low;
+        const int64_t *t_ms = in->t_ms + c.low;
+        double slope, intercept;
+        out[step] = ABSENT;
+        if (count == 0)
+            continue;
+        switch (id) {
+        case FUNCTION_STDVAR_OVER_TIME: out[step] = scan_variance(v, count); break;
+        case FUNCTION_STDDEV_OVER_TIME: out[step] = sqrt(scan_variance(v, count)); break;
+        case FUNCTION_QUANTILE_OVER_TIME:
+            memcpy(scratch->at, v, count * sizeof *v);
+            out[step] = quantile_of(in->arg[step], scratch->at, count);
+            break;
+        case FUNCTION_DERIV:
+            if (count < 2)
+                break;
+            linear_regression(t_ms, v, count, t_ms[0], &slope, &intercept);
+            out[step] = slope;
+            break;
+        case FUNCTION_PREDICT_LINEAR:
+            if (count < 2)
+                break;
+            linear_regression(t_ms, v, count, in->eval_start_ms + (int64_t)step * in->eval_step_ms, &slope,
+                              &intercept);
+            out[step] = slope * in->arg[step] + intercept;
+            break;
+        default: check(false);
+        }
+    }
+    return OK;
+}
+
+bool function_is_window(enum function_id id)
+{
+    switch (id) {
+    case FUNCTION_ABSENT_OVER_TIME: case FUNCTION_AVG_OVER_TIME: case FUNCTION_CHANGES:
+    case FUNCTION_COUNT_OVER_TIME: case FUNCTION_DELTA: case FUNCTION_DERIV: case FUNCTION_FIRST_OVER_TIME:
+    case FUNCTION_IDELTA: case FUNCTION_INCREASE: case FUNCTION_IRATE: case FUNCTION_LAST_OVER_TIME:
+    case FUNCTION_MAX_OVER_TIME: case FUNCTION_MIN_OVER_TIME: case FUNCTION_PREDICT_LINEAR:
+    case FUNCTION_PRESENT_OVER_TIME: case FUNCTION_QUANTILE_OVER_TIME: case FUNCTION_RATE: case FUNCTION_RESETS:
+    case FUNCTION_STDDEV_OVER_TIME: case FUNCTION_STDVAR_OVER_TIME: case FUNCTION_SUM_OVER_TIME:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static err window_steps(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                        double *out)
+{
+    switch (id) {
+    case FUNCTION_RATE: case FUNCTION_INCREASE: case FUNCTION_DELTA:
+        return window_rate(id, in, scratch, out);
+    case FUNCTION_IRATE: case FUNCTION_IDELTA:
+        window_instant_rate(id, in, out);
+        return OK;
+    case FUNCTION_COUNT_OVER_TIME: case FUNCTION_PRESENT_OVER_TIME: case FUNCTION_ABSENT_OVER_TIME:
+    case FUNCTION_LAST_OVER_TIME: case FUNCTION_FIRST_OVER_TIME:
+        window_pick(id, in, out);
+        return OK;
+    case FUNCTION_CHANGES: case FUNCTION_RESETS:
+        return window_events(id, in, scratch, out);
+    case FUNCTION_MIN_OVER_TIME: case FUNCTION_MAX_OVER_TIME:
+        return window_extreme(id, in, scratch, out);
+    case FUNCTION_SUM_OVER_TIME: case FUNCTION_AVG_OVER_TIME:
+        return window_sum(id, in, scratch, out);
+    default:
+        return window_scan(id, in, scratch, out);
+    }
+}
+
+err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch, double *out)
+{
+    if (in->ends.step_ms != 0 || in->ends.count <= 1 || in->arg != NULL)
+        return window_steps(id, in, scratch, out);
+    /* All windows are the same (@): compute one. */
+    struct window_input one = *in;
+    one.ends.count = 1;
+    TRY(window_steps(id, &one, scratch, out));
+    for (size_t step = 1; step < in->ends.count; step++)
+        out[step] = out[0];
+    return OK;
+}
