@@ -1,4 +1,4 @@
-/* Health, reload, /metrics and the landing page.
+/* Health, reload, snapshots, /metrics and the landing page.
  *
  * /metrics comes from the table of statistics (base/stat.h) and from what the node adds; its text form is
  * Prometheus' 0.0.4. */
@@ -48,6 +48,27 @@ void admin_reload(void *context, struct net_request *request, struct net_respons
     response->status = 500;   /* as Prometheus; nothing was changed */
     response->content_type = "text/plain; charset=utf-8";
     buf_printf(&response->body, "failed to reload config: %s\n", at.text[0] != 0 ? at.text : err_text(e));
+}
+
+void admin_snapshot(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    char name[API_SNAPSHOT_NAME_BYTES] = "";
+    struct err_at at = { 0 };
+    if (!call_begin(&call, context, request, response))
+        return;
+    const struct api_config *config = &call.api->config;
+    err e = config->snapshot != NULL ? config->snapshot(config->context, name, &at) : ERR_UNSUPPORTED;
+    if (e != OK) {
+        call_fail_err(&call, e, &at);
+        return;
+    }
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    json_key(&json, "name");
+    json_str(&json, name);
+    json_close(&json, '}');
+    call_done(&call, &json);
 }
 
 void admin_metrics(void *context, struct net_request *request, struct net_response *response)

@@ -26,6 +26,7 @@ static const struct net_route routes[] = {
     { .methods = NET_GET, .path = "/api/v1/status/flags", .handle = prom_status_flags },
     { .methods = NET_GET, .path = "/api/v1/status/config", .handle = prom_status_config },
     { .methods = NET_GET, .path = "/api/v1/status/tsdb", .handle = prom_status_tsdb },
+    { .methods = NET_POST | NET_PUT, .path = "/api/v1/admin/tsdb/snapshot", .handle = admin_snapshot },
     { .methods = NET_POST, .path = "/api/v1/write", .handle = prom_write },
     { .methods = NET_POST, .path = "/api/v1/import/prometheus", .handle = prom_import },
     { .methods = NET_GET, .path = "/", .handle = admin_landing },

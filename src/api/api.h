@@ -19,6 +19,7 @@
 #define API_REASON_BYTES_MAX 256
 #define API_IMPORT_BYTES_MAX (256u << 20)   /* of a text import after decompression: 413 */
 #define API_RANGE_POINTS_MAX 11000          /* (end - start) / step of a range query: 400, as Prometheus */
+#define API_SNAPSHOT_NAME_BYTES 64
 #define API_TSDB_LIMIT_MAX 10000            /* entries a list of status/tsdb: 400, as Prometheus */
 
 struct api;
@@ -65,6 +66,9 @@ struct api_config {
     void (*metrics_text)(void *context, struct buf *out);
     /* Call add for every active scrape target; what it points to lives until the call returns. */
     void (*targets)(void *context, struct pool *pool, api_target_add add, void *to);
+
+    /* Make a snapshot; its name, below snapshots/ of the data directory, in out_name. */
+    err (*snapshot)(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], struct err_at *at);
 
     const char *data_directory;
     int64_t start_ms;                    /* Unix time of the node's start */

@@ -1,0 +1,15 @@
+/* The commands of the program, one function each: arguments behind the command's name → exit status
+ * (0 fine, 1 failed, 2 misused). */
+#ifndef NODE_COMMANDS_H
+#define NODE_COMMANDS_H
+
+int command_serve(int argc, char **argv);       /* serve.c */
+int command_config(int argc, char **argv);      /* config_command.c */
+int command_query(int argc, char **argv);       /* query_command.c */
+int command_verify(int argc, char **argv);      /* offline.c */
+int command_fsck(int argc, char **argv);
+int command_export(int argc, char **argv);
+int command_snapshot(int argc, char **argv);    /* snapshot.c */
+int command_restore(int argc, char **argv);
+
+#endif

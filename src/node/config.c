@@ -1,0 +1,333 @@
+/* The table of settings, and what follows from it. See config.h.
+ *
+ * Data comes from a YAML tree (model/yaml.h), which knows line and column of everything, and goes into struct
+ * config, from which node.c fills the configuration of each room. Rooms check their own values again.
+ *
+ * Invariants
+ *  1. A row's type says the C type at its offset: T_DURATION int64_t ms, T_BYTES, T_COUNT and T_ENUM
+ *     uint64_t, T_BOOL bool.
+ *  2. A key that no row and no section names is an error with its position. */
+#include "node/config.h"
+
+#include "base/time.h"
+#include "model/labels.h"
+#include "model/yaml.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum type { T_DURATION, T_BYTES, T_COUNT, T_BOOL, T_ENUM };
+
+struct setting {
+    const char *section;
+    const char *key;
+    size_t offset;
+    enum type type;
+    bool is_live;
+    int64_t min, max;               /* ms, bytes, count */
+    const char *const *names;       /* T_ENUM; max + 1 of them */
+};
+
+static const char *const ack_names[] = { "fsync", "os" };
+static const char *const level_names[] = { "debug", "info", "warn", "error" };
+static const char *const format_names[] = { "logfmt", "json" };
+
+#define AT(field) offsetof(struct config, field)
+#define LIVE true
+#define RESTART false
+#define GIB (INT64_C(1) << 30)
+#define ANY INT64_MAX
+
+/* Sections lie together, in the order of docs/configuration.md. */
+static const struct setting settings[] = {
+    { "storage", "ack", AT(ack), T_ENUM, RESTART, 0, 1, ack_names },
+    { "storage", "retention", AT(retention_ms), T_DURATION, LIVE, 0, ANY, NULL },
+    { "storage", "compaction", AT(compaction), T_BOOL, LIVE, 0, 1, NULL },
+    { "storage", "cut_age", AT(cut_age_ms), T_DURATION, LIVE, MS_PER_MINUTE, MS_PER_HOUR, NULL },
+    { "storage", "idle_cut", AT(idle_cut_ms), T_DURATION, LIVE, MS_PER_SECOND, MS_PER_HOUR, NULL },
+    { "storage", "free_space_floor", AT(free_space_floor), T_BYTES, LIVE, 0, ANY, NULL },
+    { "storage", "log_file_bytes", AT(log_file_bytes), T_BYTES, RESTART, 1 << 20, GIB, NULL },
+    { "storage", "head_rows", AT(head_rows_max), T_COUNT, RESTART, 0, ANY, NULL },
+    { "storage", "background_threads", AT(background_threads), T_COUNT, RESTART, 0, 256, NULL },
+    { "memory", "budget", AT(memory_budget), T_BYTES, RESTART, 0, ANY, NULL },
+    { "query", "max_concurrency", AT(query_concurrency), T_COUNT, LIVE, 1, 1024, NULL },
+    { "query", "max_queue", AT(query_queue), T_COUNT, LIVE, 0, 65536, NULL },
+    { "query", "queue_timeout", AT(query_queue_timeout_ms), T_DURATION, LIVE, 0, MS_PER_HOUR, NULL },
+    { "query", "timeout", AT(query_timeout_ms), T_DURATION, LIVE, 1, MS_PER_DAY, NULL },
+    { "query", "lookback_delta", AT(query_lookback_ms), T_DURATION, LIVE, 1, 365 * MS_PER_DAY, NULL },
+    { "query", "max_samples", AT(query_samples_max), T_COUNT, LIVE, 1, ANY, NULL },
+    { "query", "max_memory", AT(query_bytes_max), T_BYTES, LIVE, 1 << 20, ANY, NULL },
+    { "query", "max_series", AT(query_series_max), T_COUNT, LIVE, 0, ANY, NULL },
+    { "query", "slow_query_threshold", AT(query_slow_ms), T_DURATION, LIVE, 0, MS_PER_DAY, NULL },
+    { "query", "workers", AT(query_workers), T_COUNT, RESTART, 0, 256, NULL },
+    { "http", "max_connections", AT(http_connections_max), T_COUNT, RESTART, 1, 65536, NULL },
+    { "http", "max_connections_per_ip", AT(http_connections_per_ip_max), T_COUNT, RESTART, 1, 65536, NULL },
+    { "http", "max_body_bytes", AT(http_body_bytes_max), T_BYTES, RESTART, 1 << 20, GIB, NULL },
+    { "http", "cors", AT(http_cors), T_BOOL, RESTART, 0, 1, NULL },
+    { "log", "level", AT(log_level), T_ENUM, LIVE, 0, 3, level_names },
+    { "log", "format", AT(log_format), T_ENUM, RESTART, 0, 1, format_names },
+};
+
+#define SETTING_COUNT (sizeof settings / sizeof settings[0])
+
+struct limit_setting {
+    const char *key;
+    size_t offset;
+    int64_t max;
+};
+
+static const struct limit_setting limit_settings[] = {
+    { "max_series", offsetof(struct config_limits, series_max), ANY },
+    { "max_labels_per_series", offsetof(struct config_limits, labels_per_series_max), LABEL_COUNT_MAX },
+    { "max_label_name_bytes", offsetof(struct config_limits, name_bytes_max), LABELS_BYTES_MAX },
+    { "max_label_value_bytes", offsetof(struct config_limits, value_bytes_max), LABELS_BYTES_MAX },
+    { "max_samples_per_request", offsetof(struct config_limits, samples_per_request_max), UINT32_MAX },
+    { "max_requests_in_flight", offsetof(struct config_limits, requests_in_flight_max), UINT32_MAX },
+};
+
+#define LIMIT_COUNT (sizeof limit_settings / sizeof limit_settings[0])
+
+struct config config_default(void)
+{
+    return (struct config){
+        .ack = CONFIG_ACK_FSYNC,
+        .log_file_bytes = 64 << 20,
+        .compaction = true,
+        .cut_age_ms = MS_PER_HOUR,
+        .idle_cut_ms = 10 * MS_PER_MINUTE,
+        .query_concurrency = 20,
+        .query_queue = 256,
+        .query_queue_timeout_ms = 30 * MS_PER_SECOND,
+        .query_timeout_ms = 2 * MS_PER_MINUTE,
+        .query_lookback_ms = 5 * MS_PER_MINUTE,
+        .query_samples_max = 50 * 1000 * 1000,
+        .query_bytes_max = 1 << 30,
+        .query_slow_ms = 10 * MS_PER_SECOND,
+        .http_connections_max = 1024,
+        .http_connections_per_ip_max = 512,
+        .http_body_bytes_max = 64 << 20,
+        .http_cors = true,
+        .log_level = CONFIG_INFO,
+        .log_format = CONFIG_LOGFMT,
+        .limits = { .labels_per_series_max = 60, .name_bytes_max = 1024, .value_bytes_max = 4096,
+                    .samples_per_request_max = 1000000 },
+    };
+}
+
+/* ---- reading ---- */
+
+static err read_setting(const struct setting *s, struct yaml_node *section, struct config *config,
+                        struct err_at *at)
+{
+    void *field = (char *)config + s->offset;
+    struct yaml_node *node = yaml_get(section, s->key);
+    if (node == NULL || yaml_is_null(node))
+        return OK;
+    int64_t number = 0;
+    switch (s->type) {
+    case T_BOOL: return yaml_bool(node, field, at);
+    case T_ENUM: {
+        size_t index = (size_t)*(uint64_t *)field;
+        TRY(yaml_get_enum(section, s->key, s->names, (size_t)s->max + 1, &index, at));
+        *(uint64_t *)field = index;
+        return OK;
+    }
+    case T_COUNT:
+        TRY(yaml_int(node, s->min, s->max, &number, at));
+        *(uint64_t *)field = (uint64_t)number;
+        return OK;
+    case T_DURATION:
+        TRY(yaml_duration(node, &number, at));
+        if (number < s->min || number > s->max)
+            return yaml_error(node, ERR_INPUT, at, "%s must be %lld ms to %lld ms", s->key, (long long)s->min,
+                              (long long)s->max);
+        *(int64_t *)field = number;
+        return OK;
+    case T_BYTES: {
+        uint64_t bytes = 0;
+        TRY(yaml_bytes(node, &bytes, at));
+        if (bytes < (uint64_t)s->min || bytes > (uint64_t)s->max)
+            return yaml_error(node, ERR_INPUT, at, "%s must be %lld to %lld bytes", s->key, (long long)s->min,
+                              (long long)s->max);
+        *(uint64_t *)field = bytes;
+        return OK;
+    }
+    }
+    return OK;
+}
+
+static err read_limits(struct yaml_node *map, struct config_limits *limits, struct err_at *at)
+{
+    for (size_t i = 0; i < LIMIT_COUNT; i++) {
+        const struct limit_setting *s = &limit_settings[i];
+        uint64_t *field = (uint64_t *)((char *)limits + s->offset);
+        int64_t number = (int64_t)*field;
+        TRY(yaml_get_int(map, s->key, 0, s->max, &number, at));
+        *field = (uint64_t)number;
+    }
+    return OK;
+}
+
+static err read_overrides(struct yaml_node *overrides, struct pool *pool, struct config *config,
+                          struct err_at *at)
+{
+    void *room;
+    if (overrides->count > CONFIG_TENANTS_MAX)
+        return yaml_error(overrides, ERR_INPUT, at, "more than %d tenants", CONFIG_TENANTS_MAX);
+    TRY(pool_zalloc(pool, (overrides->count + 1) * sizeof *config->tenants, &room));
+    config->tenants = room;
+    for (size_t i = 0; i < overrides->count; i++) {
+        struct yaml_pair *pair = &overrides->pairs[i];
+        struct config_tenant *tenant = &config->tenants[i];
+        pair->is_used = true;
+        if (pair->key->text.len == 0 || pair->key->text.len > TENANT_BYTES_MAX)
+            return yaml_error(pair->key, ERR_INPUT, at, "a tenant's name has 1 to %d bytes", TENANT_BYTES_MAX);
+        *tenant = (struct config_tenant){ .name = pair->key->text, .limits = config->limits };
+        TRY(yaml_map_begin(pair->value, at));
+        TRY(read_limits(pair->value, &tenant->limits, at));
+        TRY(yaml_map_end(pair->value, at));
+        config->tenant_count++;
+    }
+    return OK;
+}
+
+static err read_limits_section(struct yaml_node *root, struct pool *pool, struct config *config,
+                               struct err_at *at)
+{
+    struct yaml_node *section, *overrides;
+    TRY(yaml_get_map(root, "limits", &section, at));
+    if (section == NULL)
+        return OK;
+    TRY(read_limits(section, &config->limits, at));
+    TRY(yaml_get_map(section, "overrides", &overrides, at));
+    if (overrides != NULL)
+        TRY(read_overrides(overrides, pool, config, at));
+    return yaml_map_end(section, at);
+}
+
+err config_parse(struct slice text, struct pool *pool, struct config *out_config, struct err_at *at)
+{
+    struct config config = config_default();
+    struct yaml_node *root;
+    TRY(yaml_parse(text, pool, &root, at));
+    TRY(yaml_map_begin(root, at));
+    config.root = root;
+    for (size_t i = 0; i < SETTING_COUNT;) {
+        const char *name = settings[i].section;
+        struct yaml_node *section;
+        TRY(yaml_get_map(root, name, &section, at));
+        for (; i < SETTING_COUNT && strcmp(settings[i].section, name) == 0; i++)
+            if (section != NULL)
+                TRY(read_setting(&settings[i], section, &config, at));
+        if (section != NULL)
+            TRY(yaml_map_end(section, at));
+    }
+    TRY(read_limits_section(root, pool, &config, at));
+    (void)yaml_get(root, "global");           /* marks them used: ingest reads them */
+    (void)yaml_get(root, "scrape_configs");
+    TRY(yaml_map_end(root, at));
+    *out_config = config;
+    return OK;
+}
+
+/* ---- printing ---- */
+
+static void print_duration(struct buf *out, int64_t ms)
+{
+    static const struct { int64_t ms; const char *unit; } units[] = {
+        { MS_PER_DAY, "d" }, { MS_PER_HOUR, "h" }, { MS_PER_MINUTE, "m" }, { MS_PER_SECOND, "s" }, { 1, "ms" },
+    };
+    if (ms == 0) {
+        buf_put_str(out, "0s");
+        return;
+    }
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (ms / units[i].ms > 0)
+            buf_printf(out, "%lld%s", (long long)(ms / units[i].ms), units[i].unit);
+        ms %= units[i].ms;
+    }
+}
+
+static void print_bytes(struct buf *out, uint64_t bytes)
+{
+    static const char *const units[] = { "", "KiB", "MiB", "GiB", "TiB" };
+    size_t unit = 0;
+    while (bytes != 0 && bytes % 1024 == 0 && unit < 4) {
+        bytes /= 1024;
+        unit++;
+    }
+    buf_printf(out, "%llu%s", (unsigned long long)bytes, units[unit]);
+}
+
+static void print_setting(const struct setting *s, const struct config *config, struct buf *out)
+{
+    const void *field = (const char *)config + s->offset;
+    buf_printf(out, "  %s: ", s->key);
+    switch (s->type) {
+    case T_BOOL: buf_put_str(out, *(const bool *)field ? "true" : "false"); break;
+    case T_ENUM: buf_put_str(out, s->names[*(const uint64_t *)field]); break;
+    case T_COUNT: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field); break;
+    case T_DURATION: print_duration(out, *(const int64_t *)field); break;
+    case T_BYTES: print_bytes(out, *(const uint64_t *)field); break;
+    }
+    buf_printf(out, "   # %s\n", s->is_live ? "live" : "restart");
+}
+
+static void print_limits(const struct config_limits *limits, const struct config_limits *unless,
+                         const char *indent, struct buf *out)
+{
+    for (size_t i = 0; i < LIMIT_COUNT; i++) {
+        size_t offset = limit_settings[i].offset;
+        uint64_t value = *(const uint64_t *)((const char *)limits + offset);
+        if (unless == NULL || value != *(const uint64_t *)((const char *)unless + offset))
+            buf_printf(out, "%s%s: %llu   # live\n", indent, limit_settings[i].key, (unsigned long long)value);
+    }
+}
+
+void config_print(const struct config *config, struct buf *out)
+{
+    const char *section = "";
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        if (strcmp(section, settings[i].section) != 0) {
+            section = settings[i].section;
+            buf_printf(out, "%s:\n", section);
+        }
+        print_setting(&settings[i], config, out);
+    }
+    buf_put_str(out, "limits:\n");
+    print_limits(&config->limits, NULL, "  ", out);
+    if (config->tenant_count > 0)
+        buf_put_str(out, "  overrides:\n");
+    for (size_t i = 0; i < config->tenant_count; i++) {
+        const struct config_tenant *tenant = &config->tenants[i];
+        buf_put_str(out, "    \"");
+        for (size_t k = 0; k < tenant->name.len; k++) {
+            uint8_t c = tenant->name.at[k];
+            if (c == '"' || c == '\\')
+                buf_put_u8(out, '\\');
+            buf_put_u8(out, c);
+        }
+        buf_put_str(out, "\":\n");
+        print_limits(&tenant->limits, &config->limits, "      ", out);
+    }
+}
+
+/* ---- comparing ---- */
+
+static size_t setting_bytes(const struct setting *s)
+{
+    return s->type == T_BOOL ? sizeof(bool) : sizeof(uint64_t);
+}
+
+void config_keep_restart(const struct config *running, struct config *next, struct buf *out)
+{
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        const struct setting *s = &settings[i];
+        const void *old_field = (const char *)running + s->offset;
+        void *new_field = (char *)next + s->offset;
+        if (s->is_live || memcmp(old_field, new_field, setting_bytes(s)) == 0)
+            continue;
+        buf_printf(out, "%s%s.%s", out->len > 0 ? ", " : "", s->section, s->key);
+        memcpy(new_field, old_field, setting_bytes(s));
+    }
+}

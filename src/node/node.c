@@ -1,0 +1,564 @@
+/* Starting, running and stopping a node. See node.h.
+ *
+ *   files → loaded → sink → data directory → identity (lock) → log → blob → shards → ingest → queries
+ *         → scraping → api → server
+ * and back in the opposite order: the server stops accepting first, the lock goes last.
+ *
+ * Threads: whoever opened the node steps and closes it; reloads may come from any connection's thread too and are
+ * serialised by reload_mutex; api callbacks run on connection threads and read only atomics or call
+ * thread-safe functions of rooms.
+ *
+ * Invariants
+ *  1. Every member is NULL until it is open, so that node_close closes exactly what was opened.
+ *  2. `loaded` is replaced only under reload_mutex, after every step of a reload that can fail; nobody else
+ *     keeps pointers into it.
+ *  3. Writes are refused while intake_floor is set (free space; the log asks it, too) or shards_intake says so. */
+#include "node/node.h"
+
+#include "api/api.h"
+#include "base/diag.h"
+#include "base/stat.h"
+#include "base/time.h"
+#include "blob/blob.h"
+#include "ingest/ingest.h"
+#include "io/thread.h"
+#include "log/log.h"
+#include "node/identity.h"
+#include "node/loaded.h"
+#include "node/process.h"
+#include "node/sink.h"
+#include "query/query.h"
+#include "shard/shard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define GIB (UINT64_C(1) << 30)
+#define MEMORY_BYTES_MIN (256u << 20)
+#define SNAPSHOT_MS_MAX (10 * MS_PER_MINUTE)
+
+struct node {
+    struct pool *pool;               /* root of all memory; its budget is the memory budget */
+    struct pool *query_pool;
+    struct node_options options;
+    struct io *cwd;                  /* rooted at the working directory: configuration, certificates */
+    struct io *io;                   /* rooted at the data directory */
+    struct sink *sink;
+    struct identity identity;
+    struct identity_lock *lock;
+    struct log *log;
+    struct blob *blob;
+    struct shards *shards;
+    struct ingest *ingest;
+    struct query_service *queries;
+    struct api *api;
+    struct net_server *server;
+    int64_t start_ms;
+    uint64_t memory_bytes;
+
+    struct io_mutex reload_mutex;
+    struct loaded *loaded;
+    _Atomic bool intake_floor;       /* free space is below the floor */
+    _Atomic uint64_t free_bytes;
+    bool was_ready;
+};
+
+/* ---- configuration ---- */
+
+err node_check_config(const struct node_options *options, struct err_at *at)
+{
+    struct io *cwd;
+    struct loaded *loaded;
+    TRY(io_open(".", &cwd));
+    struct pool *pool = pool_open(NULL, "check", POOL_BYTES_UNLIMITED);
+    err e = loaded_read(options, cwd, pool, &loaded, at);
+    if (e == OK)
+        loaded_free(loaded);
+    pool_close(pool);
+    io_close(cwd);
+    return e;
+}
+
+err node_print_config(const struct node_options *options, struct buf *out, struct err_at *at)
+{
+    struct io *cwd;
+    struct loaded *loaded;
+    TRY(io_open(".", &cwd));
+    struct pool *pool = pool_open(NULL, "print", POOL_BYTES_UNLIMITED);
+    err e = loaded_read(options, cwd, pool, &loaded, at);
+    if (e == OK) {
+        config_print(&loaded->config, out);
+        loaded_free(loaded);
+    }
+    pool_close(pool);
+    io_close(cwd);
+    return e;
+}
+
+/* 60 % of the machine's or the cgroup's memory unless configured. */
+static uint64_t memory_budget(struct io *io, const struct config *config)
+{
+    uint64_t machine = io_memory_bytes(io);
+    uint64_t budget = config->memory_budget != 0 ? config->memory_budget : machine / 10 * 6;
+    return budget < MEMORY_BYTES_MIN ? MEMORY_BYTES_MIN : budget;
+}
+
+static struct shards_config shards_settings(const struct node *node, const struct config *config)
+{
+    struct shards_config shards = shards_config_default(node->memory_bytes);
+    shards.partition_count = node->identity.partition_count;
+    shards.range_bytes_max = node->identity.range_bytes_max;
+    shards.retention_ms = config->retention_ms;
+    shards.compact = config->compaction;
+    shards.cut_age_ms = config->cut_age_ms;
+    shards.idle_ms = config->idle_cut_ms;
+    shards.thread_count = (uint32_t)config->background_threads;
+    if (config->head_rows_max != 0)
+        shards.head_rows_max = config->head_rows_max;
+    return shards;
+}
+
+static enum diag_level level_of(const struct config *config) { return (enum diag_level)config->log_level; }
+
+/* ---- callbacks of the api ---- */
+
+static bool node_is_ready(void *context, char *reason)
+{
+    struct node *node = context;
+    if (shards_ready(node->shards))
+        return true;
+    snprintf(reason, API_REASON_BYTES_MAX, "Kelpie is starting: reading the tail of the log.");
+    return false;
+}
+
+static err node_intake(void *context, char *reason)
+{
+    struct node *node = context;
+    if (atomic_load_explicit(&node->intake_floor, memory_order_relaxed)) {
+        snprintf(reason, API_REASON_BYTES_MAX, "free space on the data disk is below storage.free_space_floor"
+                 " (%llu bytes free); writes resume by themselves",
+                 (unsigned long long)atomic_load_explicit(&node->free_bytes, memory_order_relaxed));
+        return ERR_SPACE;
+    }
+    err e = shards_intake(node->shards);
+    if (e != OK)
+        snprintf(reason, API_REASON_BYTES_MAX, "storage takes no rows now: %s", err_text(e));
+    return e;
+}
+
+static err node_reload_callback(void *context, struct err_at *at) { return node_reload(context, at); }
+
+static void node_config_text(void *context, struct buf *out)
+{
+    struct node *node = context;
+    io_mutex_lock(&node->reload_mutex);
+    config_print(&node->loaded->config, out);
+    io_mutex_unlock(&node->reload_mutex);
+}
+
+static void put_flag(struct buf *out, const char *name, const char *value)
+{
+    buf_put(out, name, strlen(name) + 1);
+    buf_put(out, value, strlen(value) + 1);
+}
+
+static void node_flags(void *context, struct buf *out)
+{
+    const struct node *node = context;
+    const struct node_options *options = &node->options;
+    put_flag(out, "config", options->config_file != NULL ? options->config_file : "");
+    put_flag(out, "data", options->data_directory);
+    put_flag(out, "http", options->listen);
+    put_flag(out, "insecure", options->is_insecure ? "true" : "false");
+    put_flag(out, "web.config.file", options->web_config_file != NULL ? options->web_config_file : "");
+}
+
+static void node_refresh(void *context)
+{
+    struct node *node = context;
+    struct shards_usage shards = shards_usage(node->shards);
+    struct log_usage log = log_usage(node->log);
+    struct query_service_usage queries = query_service_usage(node->queries);
+    stat_set(STAT_NODE_DATA_THROUGH_MS, shards.data_through_ms);
+    stat_set(STAT_NODE_FREE_BYTES, (int64_t)atomic_load(&node->free_bytes));
+    stat_set(STAT_NODE_HEAD_BYTES, (int64_t)shards.head_bytes);
+    stat_set(STAT_NODE_HEAD_ROWS, (int64_t)shards.head_rows);
+    stat_set(STAT_NODE_INTAKE_CLOSED, atomic_load(&node->intake_floor) || shards_intake(node->shards) != OK);
+    stat_set(STAT_NODE_LOG_LIVE_BYTES, (int64_t)log.live_bytes);
+    stat_set(STAT_NODE_LOG_RECYCLED_BYTES, (int64_t)log.recycled_bytes);
+    stat_set(STAT_NODE_MEMORY_BUDGET_BYTES, (int64_t)node->memory_bytes);
+    stat_set(STAT_NODE_MEMORY_BYTES, (int64_t)pool_used(node->pool));
+    stat_set(STAT_NODE_QUARANTINED, (int64_t)shards.quarantined_count);
+    stat_set(STAT_NODE_QUERIES_RUNNING, queries.running);
+    stat_set(STAT_NODE_QUERIES_WAITING, queries.waiting);
+    stat_set(STAT_NODE_QUERY_BYTES, (int64_t)queries.bytes_used);
+    stat_set(STAT_NODE_SEGMENT_BYTES, (int64_t)shards.segment_bytes);
+    stat_set(STAT_NODE_SEGMENT_ROWS, (int64_t)shards.segment_rows);
+    stat_set(STAT_NODE_SEGMENTS, (int64_t)shards.segment_count);
+    stat_set(STAT_NODE_SERIES, (int64_t)shards.series_count);
+    stat_set(STAT_NODE_STREAM_BYTES, (int64_t)shards.stream_bytes);
+    stat_set(STAT_NODE_STREAM_ROWS, (int64_t)shards.stream_rows);
+    stat_set(STAT_NODE_UNRESOLVED_ROWS, (int64_t)shards.unresolved_rows);
+}
+
+static void node_metrics_text(void *context, struct buf *out)
+{
+    const struct node *node = context;
+    process_metrics(node->io, node->start_ms, out);
+}
+
+/* data/snapshots/NAME: blob/ and NODE. NAME is the time, so that names sort, and a few random digits. */
+static err node_snapshot(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], struct err_at *at)
+{
+    struct node *node = context;
+    char time[TIME_TEXT_BYTES], path[IO_PATH_BYTES_MAX];
+    uint8_t bytes[IDENTITY_BYTES];
+    uint32_t salt;
+    io_random(node->io, &salt, sizeof salt);
+    time_print(io_now_ms(node->io), time);
+    snprintf(out_name, API_SNAPSHOT_NAME_BYTES, "%.4s%.2s%.2sT%.2s%.2s%.2sZ-%08x", time, time + 5, time + 8,
+             time + 11, time + 14, time + 17, salt);
+    err e = io_dir_create(node->io, "snapshots");
+    if (e != OK && e != ERR_EXISTS)
+        return err_set(at, e, "cannot create snapshots/: %s", err_text(e));
+    snprintf(path, sizeof path, "snapshots/%s", out_name);
+    TRY(io_dir_create(node->io, path));
+    snprintf(path, sizeof path, "snapshots/%s/blob", out_name);
+    e = shards_snapshot(node->shards, path, io_monotonic_ns(node->io) + SNAPSHOT_MS_MAX * NS_PER_MS);
+    if (e != OK)
+        return err_set(at, e, "cannot make the snapshot: %s", err_text(e));
+    identity_encode(&node->identity, bytes);
+    snprintf(path, sizeof path, "snapshots/%s/%s", out_name, IDENTITY_FILE);
+    e = io_replace_file(node->io, path, slice_of(bytes, sizeof bytes));
+    if (e == OK)
+        e = io_dir_sync(node->io, "snapshots");
+    diag(DIAG_INFO, "snapshot made", "name=%s result=\"%s\"", out_name, err_text(e));
+    return e;
+}
+
+/* ---- free space ---- */
+
+/* max(5 %, min(1 GiB, 20 %)) of the disk unless configured. */
+static uint64_t space_floor(uint64_t configured, const struct io_space *space)
+{
+    if (configured != 0)
+        return configured;
+    uint64_t small = space->total_bytes / 5 < GIB ? space->total_bytes / 5 : GIB;
+    return space->total_bytes / 20 > small ? space->total_bytes / 20 : small;
+}
+
+/* The recycled files of the log are space of ours: they are written again, not allocated. */
+static void watch_space(struct node *node)
+{
+    struct io_space space;
+    if (io_space(node->io, &space) != OK)
+        return;
+    io_mutex_lock(&node->reload_mutex);
+    uint64_t floor = space_floor(node->loaded->config.free_space_floor, &space);
+    io_mutex_unlock(&node->reload_mutex);
+    bool was_below = atomic_load(&node->intake_floor);
+    /* 2 % of the floor more to open again, so that the answer does not flicker. */
+    bool is_below = space.free_bytes < (was_below ? floor + floor / 50 : floor);
+    atomic_store(&node->free_bytes, space.free_bytes);
+    atomic_store(&node->intake_floor, is_below);
+    if (is_below && !was_below)
+        diag(DIAG_ERROR, "free space is below the floor, writes are refused until there is more",
+             "free_bytes=%llu floor_bytes=%llu", (unsigned long long)space.free_bytes, (unsigned long long)floor);
+    if (!is_below && was_below)
+        diag(DIAG_INFO, "free space is above the floor again, writes are taken", "free_bytes=%llu",
+             (unsigned long long)space.free_bytes);
+}
+
+/* ---- opening ---- */
+
+static bool is_loopback(const char *listen)
+{
+    size_t len = strlen(listen);
+    const char *colon = strrchr(listen, ':');
+    size_t host_len = colon != NULL ? (size_t)(colon - listen) : len;
+    return (host_len >= 4 && memcmp(listen, "127.", 4) == 0) || (host_len == 9 && memcmp(listen, "localhost", 9) == 0)
+           || (host_len == 5 && memcmp(listen, "[::1]", 5) == 0);
+}
+
+static err check_exposure(const struct node *node, struct err_at *at)
+{
+    const struct net_web_config *web = &node->loaded->web;
+    bool is_closed = web->cert_file.len > 0
+                     && (web->user_count > 0 || web->token_count > 0 || web->client_auth >= NET_CLIENT_AUTH_VERIFY);
+    if (is_loopback(node->options.listen) || is_closed || node->options.is_insecure)
+        return OK;
+    return err_set(at, ERR_INPUT, "%s is open to others: give --web.config.file with TLS and credentials, or"
+                   " --insecure if that is meant", node->options.listen);
+}
+
+static err open_data_directory(struct node *node, struct err_at *at)
+{
+    const char *path = node->options.data_directory;
+    err e = io_dir_create(node->cwd, path);
+    if (e != OK && e != ERR_EXISTS)
+        return err_set(at, e, "cannot create the data directory %s: %s", path, err_text(e));
+    e = io_open(path, &node->io);
+    return e == OK ? OK : err_set(at, e, "cannot open the data directory %s: %s", path, err_text(e));
+}
+
+static uint32_t partition_count(struct io *io)
+{
+    uint32_t count = NODE_PARTITIONS_MIN;
+    unsigned cpus = io_cpu_count(io);
+    while (count < cpus && count < NODE_PARTITIONS_MAX)
+        count *= 2;
+    return count;
+}
+
+static bool space_is_low(void *context)
+{
+    const struct node *node = context;
+    return atomic_load_explicit(&node->intake_floor, memory_order_relaxed);
+}
+
+static err open_log(struct node *node, struct err_at *at)
+{
+    const struct config *config = &node->loaded->config;
+    struct log_config log = {
+        .directory = "log",
+        .partition_count = node->identity.partition_count,
+        .ack = config->ack == CONFIG_ACK_OS ? LOG_ACK_OS : LOG_ACK_FSYNC,
+        .file_bytes = config->log_file_bytes,
+        .queue_bytes_max = node->memory_bytes / 16,
+        .tail_bytes_max = node->memory_bytes / 16,
+        .is_space_low = space_is_low,
+        .space_context = node,
+    };
+    memcpy(log.cluster_id, node->identity.cluster_id, sizeof log.cluster_id);
+    err e = log_open(&log, node->io, node->pool, &node->log, at);
+    if (e != OK)
+        return e;
+    size_t damage_count;
+    const struct log_damage *damages = log_damages(node->log, &damage_count);
+    for (size_t i = 0; i < damage_count; i++)
+        diag(DIAG_ERROR, "the log is damaged, these records are lost and answers say so",
+             "partition=%u from_offset=%llu to_offset=%llu file=%s file_offset=%llu", damages[i].partition,
+             (unsigned long long)damages[i].from_offset, (unsigned long long)damages[i].to_offset, damages[i].file,
+             (unsigned long long)damages[i].file_offset);
+    return OK;
+}
+
+static err open_storage(struct node *node, struct err_at *at)
+{
+    TRY(identity_open(node->io, node->pool, partition_count(node->io), SHARD_RANGE_BYTES_MAX_DEFAULT,
+                      &node->identity, &node->lock, at));
+    TRY(open_log(node, at));
+    err e = blob_open_dir("blob", node->io, node->pool, &node->blob);
+    if (e != OK)
+        return err_set(at, e, "cannot open the blob directory: %s", err_text(e));
+    struct shards_config shards = shards_settings(node, &node->loaded->config);
+    TRY(shards_config_check(&shards, at));
+    TRY(shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, at));
+    TRY(log_run_thread(node->log));
+    return shards_run_threads(node->shards);
+}
+
+static err open_ingest(struct node *node, struct err_at *at)
+{
+    struct ingest_config config = ingest_config_default();
+    struct ingest_tenant_limits *tenants;
+    size_t tenant_count;
+    memcpy(config.hash_key, node->identity.hash_key, sizeof config.hash_key);
+    config.partition_count = node->identity.partition_count;
+    config.limits = loaded_limits(&node->loaded->config.limits);
+    TRY(loaded_tenants(node->loaded, node->loaded->pool, &tenants, &tenant_count));
+    config.tenants = tenants;
+    config.tenant_count = tenant_count;
+    TRY(ingest_config_check(&config, at));
+    return ingest_open(&config, node->io, node->log, node->pool, &node->ingest);
+}
+
+static err open_queries(struct node *node)
+{
+    struct query_config config = loaded_query(node->loaded);
+    node->query_pool = pool_open(node->pool, "queries", node->memory_bytes / 4);
+    return query_service_open(&config, node->io, shards_source(node->shards), node->query_pool, &node->queries);
+}
+
+static err open_server(struct node *node, struct err_at *at)
+{
+    const struct config *config = &node->loaded->config;
+    struct api_config api = {
+        .io = node->io,
+        .queries = node->queries,
+        .ingest = node->ingest,
+        .context = node,
+        .is_ready = node_is_ready,
+        .intake = node_intake,
+        .reload = node_reload_callback,
+        .config_text = node_config_text,
+        .flags = node_flags,
+        .refresh = node_refresh,
+        .metrics_text = node_metrics_text,
+        .snapshot = node_snapshot,
+        .data_directory = node->options.data_directory,
+        .start_ms = node->start_ms,
+        .retention_ms = config->retention_ms,
+    };
+    TRY(api_open(&api, node->pool, &node->api));
+    struct net_server_config server = net_server_config_default();
+    server.listen = node->options.listen;
+    server.context = node->api;
+    server.routes = api_routes(&server.route_count);
+    server.web = node->loaded->has_web ? &node->loaded->web : NULL;
+    server.cors = config->http_cors;
+    server.connections_max = (unsigned)config->http_connections_max;
+    server.connections_per_ip_max = (unsigned)config->http_connections_per_ip_max;
+    server.body_bytes_max = config->http_body_bytes_max;
+    return net_server_open(node->cwd, node->pool, &server, &node->server, at);
+}
+
+static err open_all(struct node *node, struct err_at *at)
+{
+    err e = io_open(".", &node->cwd);
+    if (e != OK)
+        return err_set(at, e, "cannot open the working directory: %s", err_text(e));
+    node->start_ms = io_now_ms(node->cwd);
+    TRY(loaded_read(&node->options, node->cwd, node->pool, &node->loaded, at));
+    TRY(check_exposure(node, at));
+    const struct config *config = &node->loaded->config;
+    TRY(sink_open(node->cwd, node->pool, config->log_format == CONFIG_JSON, level_of(config), &node->sink));
+    node->memory_bytes = memory_budget(node->cwd, config);
+    pool_set_budget(node->pool, node->memory_bytes);
+    TRY(open_data_directory(node, at));
+    TRY(open_storage(node, at));
+    watch_space(node);
+    TRY(open_ingest(node, at));
+    TRY(open_queries(node));
+    TRY(open_server(node, at));
+    diag(DIAG_INFO, "kelpie is listening", "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu"
+         " took_ms=%lld", KELPIE_VERSION, node->options.listen, net_server_port(node->server),
+         node->options.data_directory, node->identity.partition_count, (unsigned long long)node->memory_bytes,
+         (long long)(io_now_ms(node->io) - node->start_ms));
+    return OK;
+}
+
+err node_open(const struct node_options *options, struct node **out_node, struct err_at *at)
+{
+    struct pool *pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);
+    void *room;
+    err e = pool_zalloc(pool, sizeof(struct node), &room);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    struct node *node = room;
+    node->pool = pool;
+    node->options = *options;
+    io_mutex_init(&node->reload_mutex);
+    e = open_all(node, at);
+    if (e != OK) {
+        node_close(node);
+        return at != NULL && at->text[0] != 0 ? e : err_set(at, e, "cannot start: %s", err_text(e));
+    }
+    *out_node = node;
+    return OK;
+}
+
+uint16_t node_port(const struct node *node) { return net_server_port(node->server); }
+
+/* ---- running ---- */
+
+void node_step(struct node *node)
+{
+    watch_space(node);
+    ingest_step(node->ingest);
+    err e = log_tidy(node->log);
+    if (e != OK)
+        diag(DIAG_WARN, "cannot give log files back", "error=\"%s\"", err_text(e));
+    if (!node->was_ready && shards_ready(node->shards)) {
+        node->was_ready = true;
+        diag(DIAG_INFO, "kelpie is ready", "after_ms=%lld series=%llu",
+             (long long)(io_now_ms(node->io) - node->start_ms),
+             (unsigned long long)shards_usage(node->shards).series_count);
+    }
+}
+
+/* Everything that can fail, before anything that cannot be undone. The mutex is held. */
+static err apply(struct node *node, struct loaded *next, struct err_at *at)
+{
+    struct shards_config shards = shards_settings(node, &next->config);
+    struct query_config query = loaded_query(next);
+    struct ingest_limits limits = loaded_limits(&next->config.limits);
+    struct ingest_tenant_limits *tenants;
+    size_t tenant_count;
+    TRY(shards_config_check(&shards, at));
+    TRY(loaded_tenants(next, next->pool, &tenants, &tenant_count));
+    if (next->has_web)
+        TRY(net_server_reload(node->server, &next->web, at));
+    err e = ingest_set_limits(node->ingest, &limits, tenants, tenant_count);
+    if (e == OK)
+        e = shards_reconfigure(node->shards, &shards, at);
+    if (e == OK)
+        e = query_service_configure(node->queries, &query, at);
+    if (e != OK && node->loaded->has_web)   /* the old values were accepted once and are again */
+        ERR_IGNORE(net_server_reload(node->server, &node->loaded->web, NULL));
+    return e;
+}
+
+err node_reload(struct node *node, struct err_at *at)
+{
+    struct loaded *next;
+    struct err_at local = { 0 };
+    at = at != NULL ? at : &local;
+    io_mutex_lock(&node->reload_mutex);
+    err e = loaded_read(&node->options, node->cwd, node->pool, &next, at);
+    if (e == OK) {
+        struct buf waiting = buf_open(next->pool, 4096);
+        config_keep_restart(&node->loaded->config, &next->config, &waiting);
+        e = apply(node, next, at);
+        if (e == OK && waiting.len > 0)
+            diag(DIAG_WARN, "some changed settings wait for a restart", "settings=\"%.*s\"",
+                 SLICE_ARG(buf_slice(&waiting)));
+        struct loaded *old = e == OK ? node->loaded : next;
+        if (e == OK) {
+            node->loaded = next;
+            sink_set_level(node->sink, level_of(&next->config));
+        }
+        loaded_free(old);
+    }
+    io_mutex_unlock(&node->reload_mutex);
+    stat_add(e == OK ? STAT_NODE_RELOADS : STAT_NODE_RELOADS_FAILED, 1);
+    if (e == OK)
+        diag(DIAG_INFO, "configuration reloaded", "%s", "");
+    else
+        diag(DIAG_ERROR, "configuration not reloaded, nothing was changed", "reason=\"%s\"", at->text);
+    return e;
+}
+
+void node_close(struct node *node)
+{
+    if (node == NULL)
+        return;
+    if (node->server != NULL) {
+        diag(DIAG_INFO, "stopping: no more connections, running requests end", "drain_ms_max=%d", NODE_DRAIN_MS);
+        net_server_close(node->server, NODE_DRAIN_MS);
+    }
+    if (node->queries != NULL)
+        query_service_close(node->queries);
+    if (node->ingest != NULL)
+        ingest_close(node->ingest);
+    if (node->shards != NULL)
+        shards_close(node->shards);
+    if (node->log != NULL)
+        log_close(node->log);
+    if (node->blob != NULL)
+        blob_close(node->blob);
+    identity_close(node->lock);
+    if (node->server != NULL)
+        diag(DIAG_INFO, "stopped", "%s", "");
+    loaded_free(node->loaded);
+    pool_close(node->query_pool);
+    sink_close(node->sink);
+    if (node->io != NULL)
+        io_close(node->io);
+    if (node->cwd != NULL)
+        io_close(node->cwd);
+    io_mutex_done(&node->reload_mutex);
+    pool_close(node->pool);
+}

@@ -1,0 +1,93 @@
+/* kelpie serve: run a node until SIGTERM or SIGINT; SIGHUP reloads.
+ *
+ * Signals are blocked in every thread and taken one by one by this one, which also does the housekeeping, so
+ * that no code runs in a signal handler. A second SIGTERM or SIGINT ends the process at once: nothing that
+ * was acknowledged can be lost by that. */
+#include "node/commands.h"
+#include "node/node.h"
+#include "node/options.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+
+#define STEP_SECONDS 1
+
+static void block_signals(sigset_t *out_set)
+{
+    sigemptyset(out_set);
+    sigaddset(out_set, SIGTERM);
+    sigaddset(out_set, SIGINT);
+    sigaddset(out_set, SIGHUP);
+    sigprocmask(SIG_BLOCK, out_set, NULL);   /* threads started later inherit it */
+    signal(SIGPIPE, SIG_IGN);                /* a client that left is an error of its connection */
+}
+
+/* Until a signal that ends the node. */
+static void run(struct node *node, const sigset_t *signals)
+{
+    for (;;) {
+        struct timespec second = { .tv_sec = STEP_SECONDS };
+        int got = sigtimedwait(signals, NULL, &second);
+        if (got == SIGTERM || got == SIGINT)
+            return;
+        if (got == SIGHUP)
+            ERR_IGNORE(node_reload(node, NULL));   /* it reports itself; the old configuration goes on */
+        node_step(node);
+    }
+}
+
+static int serve(const struct node_options *options)
+{
+    sigset_t signals;
+    struct node *node;
+    struct err_at at = { 0 };
+    block_signals(&signals);
+    err e = node_open(options, &node, &at);
+    if (e != OK) {
+        fprintf(stderr, "kelpie serve: %s\n", at.text);
+        return 1;
+    }
+    run(node, &signals);
+    sigset_t ending;
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    sigprocmask(SIG_UNBLOCK, &ending, NULL);   /* the second one has its default effect */
+    node_close(node);
+    return 0;
+}
+
+int command_serve(int argc, char **argv)
+{
+    struct node_options options = { .data_directory = NODE_DATA_DEFAULT, .listen = NODE_LISTEN_DEFAULT };
+    bool check_config = false;
+    const struct option list[] = {
+        { "--config", "FILE", "configuration (YAML); without it defaults hold", &options.config_file, NULL },
+        { "--data", "DIR", "data directory, created if missing (default: data)", &options.data_directory, NULL },
+        { "--http", "ADDR", "address to listen on (default: " NODE_LISTEN_DEFAULT ")", &options.listen, NULL },
+        { "--web.config.file", "FILE", "TLS and credentials, in Prometheus' format", &options.web_config_file, NULL },
+        { "--insecure", NULL, "allow an address beyond loopback without TLS and credentials", NULL,
+          &options.is_insecure },
+        { "--check-config", NULL, "read and check the configuration, then exit", NULL, &check_config },
+        { "--log.level", "LEVEL", "debug, info, warn or error", &options.log_level, NULL },
+        { "--log.format", "FORMAT", "logfmt or json", &options.log_format, NULL },
+    };
+    const struct command self = { .name = "serve", .operands = "", .options = list,
+                                  .summary = "Run a node until SIGTERM or SIGINT; SIGHUP reads the configuration again.",
+                                  .option_count = sizeof list / sizeof list[0] };
+    const char *operands[OPTIONS_OPERANDS_MAX];
+    size_t count;
+    int failed = options_parse(&self, argc, argv, operands, &count);
+    if (failed != 0)
+        return failed == 1 ? 0 : failed;
+    if (!check_config)
+        return serve(&options);
+    struct err_at at = { 0 };
+    if (node_check_config(&options, &at) != OK) {
+        fprintf(stderr, "kelpie serve: %s\n", at.text);
+        return 1;
+    }
+    printf("the configuration is fine\n");
+    return 0;
+}
