@@ -250,7 +250,6 @@ static err translate(const struct transfer *t, CURLcode code, const char *error_
     case CURLE_PEER_FAILED_VERIFICATION:
         return err_set(at, ERR_DENIED, "%s", text);
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_SSL_CERTPROBLEM:
         return err_set(at, ERR_INPUT, "%s", text);
     default:

@@ -489,7 +489,7 @@ static void test_credentials(void **state)
 {
     struct crypt_data data = { 0 };
     char hash[64];
-    strcpy(hash, crypt_r("secret", "$2y$04$abcdefghijklmnopqrstuu", &data));
+    strcpy(hash, crypt_rn("secret", "$2y$04$abcdefghijklmnopqrstuu", &data, sizeof data));
     struct net_user user = { slice_str("alice"), slice_str(hash) };
     struct slice token = slice_str("t0ken");
     struct net_web_config web = net_web_config_default();

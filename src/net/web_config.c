@@ -225,7 +225,7 @@ static void remember(struct net_auth *auth, const struct verdict *verdict)
 static bool bcrypt_matches(const char *hash, const char *password)
 {
     struct crypt_data data = { 0 };
-    const char *made = crypt_r(password, hash, &data);
+    const char *made = crypt_rn(password, hash, &data, sizeof data);
     uint8_t difference = made == NULL || strlen(made) != BCRYPT_TEXT_BYTES;
     for (size_t i = 0; made != NULL && difference == 0 && i < BCRYPT_TEXT_BYTES; i++)
         difference |= (uint8_t)(made[i] ^ hash[i]);

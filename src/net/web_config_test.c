@@ -15,8 +15,8 @@ static char secret_hash[64], other_hash[64];
 static void make_hashes(void)
 {
     struct crypt_data data = { 0 };
-    strcpy(secret_hash, crypt_r("secret", "$2y$04$abcdefghijklmnopqrstuu", &data));
-    strcpy(other_hash, crypt_r("other", "$2b$04$bbcdefghijklmnopqrstuu", &data));
+    strcpy(secret_hash, crypt_rn("secret", "$2y$04$abcdefghijklmnopqrstuu", &data, sizeof data));
+    strcpy(other_hash, crypt_rn("other", "$2b$04$bbcdefghijklmnopqrstuu", &data, sizeof data));
 }
 
 static void test_check(void **state)
