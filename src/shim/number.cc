@@ -66,13 +66,7 @@ extern "C" size_t number_print_json(double v, char out[NUMBER_TEXT_BYTES_MAX])
     double magnitude = std::fabs(v);
     if (magnitude != 0 && (magnitude < 1e-6 || magnitude >= 1e21)) {
         std::to_chars_result r = std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, v, std::chars_format::scientific);
-        size_t len = static_cast<size_t>(r.ptr - out);
-        // Go's JSON form drops the leading zero of a negative two-digit exponent: 1e-09 is 1e-9.
-        if (len >= 4 && out[len - 4] == 'e' && out[len - 3] == '-' && out[len - 2] == '0') {
-            out[len - 2] = out[len - 1];
-            len--;
-        }
-        return len;
+        return static_cast<size_t>(r.ptr - out);   // Prometheus keeps Go's two exponent digits: 1e-07
     }
     // Small integers are the common case by far.
     if (magnitude < 1e15 && v == static_cast<double>(static_cast<long long>(v)) && !(v == 0 && std::signbit(v))) {
