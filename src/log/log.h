@@ -39,6 +39,10 @@ struct log_config {
     uint64_t file_bytes;           /* of one physical file, e.g. 64 MiB */
     uint64_t queue_bytes_max;      /* waiting appends; beyond: ERR_BUSY at once */
     uint64_t tail_bytes_max;       /* kept in memory for readers; beyond, readers go to disk */
+    /* Whether free space is below the node's floor: appends are refused with ERR_SPACE while it is. Called from
+     * any thread by every append, so it looks at a flag. NULL: never. */
+    bool (*is_space_low)(void *context);
+    void *space_context;
 };
 
 struct log;
@@ -92,11 +96,13 @@ struct log_record {
 
 struct log_reader;
 
-/* Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND). One thread per reader. */
+/* Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else ERR_ORDER: the log went
+ * back). One thread per reader. Readers are closed before the log. Errors also ERR_LIMIT. */
 err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
 void log_reader_close(struct log_reader *reader);
 
-/* The next durable record. ERR_END: none yet. Never blocks for new records. */
+/* The next durable record. ERR_END: none yet. Never blocks for new records. ERR_NOT_FOUND: it was trimmed meanwhile.
+ * ERR_IO, ERR_LIMIT: not read this time; the reader stays where it is and may try again. */
 err log_reader_next(struct log_reader *reader, struct log_record *out_record);
 
 /* Call wake(context) from the pump after records of any partition became durable. One listener. */

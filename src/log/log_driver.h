@@ -1,0 +1,33 @@
+/* The function table between log.h and its drivers. A driver embeds struct log and struct log_reader as the first
+ * member of its own structs. Every function has the contract of the log.h call of its name. */
+#ifndef LOG_LOG_DRIVER_H
+#define LOG_LOG_DRIVER_H
+
+#include "log/log.h"
+
+struct log_driver {
+    void (*close)(struct log *log);
+    const struct log_damage *(*damages)(const struct log *log, size_t *out_count);
+    void (*append)(struct log *log, struct log_append *append);
+    err (*pump)(struct log *log);
+    err (*run_thread)(struct log *log);
+    void (*on_durable)(struct log *log, void (*wake)(void *context), void *context);
+    err (*reader_open)(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
+    void (*reader_close)(struct log_reader *reader);
+    err (*reader_next)(struct log_reader *reader, struct log_record *out_record);
+    struct log_watermarks (*watermarks)(struct log *log, uint32_t partition);
+    err (*trim)(struct log *log, uint32_t partition, uint64_t before);
+    err (*tidy)(struct log *log);
+    struct log_usage (*usage)(struct log *log);
+};
+
+struct log {
+    const struct log_driver *driver;
+    uint32_t partition_count;
+};
+
+struct log_reader {
+    struct log *log;
+};
+
+#endif

@@ -1,0 +1,345 @@
+/* Readers of the file driver: the tail from memory, everything older from disk.
+ *
+ * The tail is the list of group buffers as they were written. A reader is lent slices of them without a
+ * copy; a buffer goes when every open reader has passed it, or earlier when the tail is over its bound, and a
+ * reader that is behind then reads disk: one frame, or a window of 64 KiB when its next frames lie close.
+ *
+ * Invariants:
+ *   1. A buffer is not freed or reused while a reader borrows from it (`reading`).
+ *   2. A file is not recycled while a reader reads it outside the mutex (`reading`).
+ *   3. Bytes from disk are lent only after both checksums matched and partition, offset and length are those
+ *      asked for; otherwise the record is reported as damaged. */
+#include "log/log_file.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/stat.h"
+
+#define WINDOW_BYTES (64u << 10)
+#define WINDOW_FRAMES 4u          /* read a window when that many of our frames lie in it */
+#define SPARE_BYTES_MAX (1u << 20)
+#define CHUNKS_MAX (1u << 20)
+
+/* ---- the tail ---- */
+
+err log_chunk_take(struct log_file *log, uint64_t bytes, struct log_chunk **out_chunk)
+{
+    struct log_chunk *spare = log->spare;
+    if (spare != NULL && spare->capacity >= bytes && spare->capacity <= 8 * bytes) {
+        log->spare = NULL;
+        *out_chunk = spare;
+        return OK;
+    }
+    void *at = NULL;
+    uint64_t capacity = (bytes + LOG_PAGE_BYTES - 1) / LOG_PAGE_BYTES * LOG_PAGE_BYTES;
+    TRY(pool_block_resize(log->pool, &at, sizeof(struct log_chunk) + (size_t)capacity));
+    struct log_chunk *chunk = at;
+    *chunk = (struct log_chunk){ .capacity = capacity };
+    *out_chunk = chunk;
+    return OK;
+}
+
+void log_chunk_give(struct log_file *log, struct log_chunk *chunk)
+{
+    check(chunk->reading == 0);
+    if (chunk->capacity <= SPARE_BYTES_MAX) {
+        pool_block_free(log->pool, log->spare);
+        chunk->is_kept = false;
+        log->spare = chunk;
+        return;
+    }
+    pool_block_free(log->pool, chunk);
+}
+
+err log_chunks_reserve(struct log_file *log)
+{
+    void *at = log->chunks;
+    if (log->chunk_count == CHUNKS_MAX)
+        return ERR_LIMIT;
+    TRY(pool_block_reserve(log->pool, &at, sizeof log->chunks[0], log->chunk_count + 1, &log->chunk_capacity));
+    log->chunks = at;
+    return OK;
+}
+
+void log_chunk_keep(struct log_file *log, struct log_chunk *chunk)
+{
+    check(log->chunk_count < log->chunk_capacity);
+    chunk->is_kept = true;
+    log->chunks[log->chunk_count++] = chunk;
+    log->chunk_bytes += chunk->capacity;
+}
+
+/* Whether all readers passed (number, end): the first place that any of them still has to read. */
+static void first_needed(const struct log_file *log, uint64_t *out_number, uint64_t *out_position)
+{
+    uint64_t number = UINT64_MAX;
+    uint64_t position = UINT64_MAX;
+    for (const struct log_file_reader *reader = log->readers; reader != NULL; reader = reader->next) {
+        if (reader->offset >= log->ends[reader->partition])
+            continue;
+        size_t index, place_index;
+        uint64_t at = 0;   /* damaged: whatever follows in that file */
+        if (log_place_of(log, reader->partition, reader->offset, &index, &place_index))
+            at = (uint64_t)log->files[index]->places[reader->partition].at[place_index].position_8 * LOG_FRAME_ALIGN;
+        uint64_t file_number = log->files[index]->number;
+        if (file_number < number || (file_number == number && at < position)) {
+            number = file_number;
+            position = at;
+        }
+    }
+    *out_number = number;
+    *out_position = position;
+}
+
+void log_chunks_release(struct log_file *log)
+{
+    uint64_t number, position;
+    first_needed(log, &number, &position);
+    size_t gone = 0;
+    while (gone < log->chunk_count) {
+        struct log_chunk *chunk = log->chunks[gone];
+        bool passed = chunk->number < number ||
+                      (chunk->number == number && chunk->position + chunk->len <= position);
+        if (!passed && log->chunk_bytes <= log->config.tail_bytes_max)
+            break;
+        log->chunk_bytes -= chunk->capacity;
+        chunk->is_kept = false;
+        if (chunk->reading == 0)
+            log_chunk_give(log, chunk);
+        gone++;
+    }
+    log->chunk_count -= gone;
+    if (gone != 0 && log->chunk_count != 0)
+        memmove(log->chunks, log->chunks + gone, log->chunk_count * sizeof log->chunks[0]);
+}
+
+/* The chunk that holds (number, position), or NULL. */
+static struct log_chunk *find_chunk(const struct log_file *log, uint64_t number, uint64_t position)
+{
+    size_t low = 0;
+    size_t high = log->chunk_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        const struct log_chunk *chunk = log->chunks[middle];
+        if (chunk->number < number || (chunk->number == number && chunk->position + chunk->len <= position))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == log->chunk_count)
+        return NULL;
+    struct log_chunk *chunk = log->chunks[low];
+    return chunk->number == number && chunk->position <= position ? chunk : NULL;
+}
+
+/* ---- places ---- */
+
+/* Damaged offsets of the partition in [from, to); *out_inside tells whether `to` itself is damaged. */
+static uint64_t damaged_in(const struct log_file *log, uint32_t partition, uint64_t from, uint64_t to, bool *out_inside)
+{
+    uint64_t count = 0;
+    *out_inside = false;
+    for (size_t i = 0; i < log->damage_count; i++) {
+        const struct log_damage *damage = &log->damages[i];
+        if (damage->partition != partition || damage->to_offset <= from || damage->from_offset > to)
+            continue;
+        *out_inside = *out_inside || damage->to_offset > to;
+        uint64_t begin = damage->from_offset > from ? damage->from_offset : from;
+        uint64_t end = damage->to_offset < to ? damage->to_offset : to;
+        count += end - begin;
+    }
+    return count;
+}
+
+bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offset, size_t *out_file_index,
+                  size_t *out_place_index)
+{
+    size_t low = 0;                 /* the last file whose first offset is not above */
+    size_t high = log->file_count;
+    check(high > 0);
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (log->files[middle]->places[partition].first <= offset)
+            low = middle;
+        else
+            high = middle;
+    }
+    *out_file_index = low;
+    const struct log_places *places = &log->files[low]->places[partition];
+    check(places->first <= offset);
+    bool is_damaged = false;
+    uint64_t skipped = log->damage_count == 0 ? 0 : damaged_in(log, partition, places->first, offset, &is_damaged);
+    if (is_damaged)
+        return false;
+    uint64_t index = offset - places->first - skipped;
+    check(index < places->count);
+    *out_place_index = (size_t)index;
+    return true;
+}
+
+/* ---- readers ---- */
+
+static uint64_t start_offset(const struct log_file *log, uint32_t partition)
+{
+    uint64_t first = log->file_count == 0 ? 0 : log->files[0]->places[partition].first;
+    return log->trims[partition] > first ? log->trims[partition] : first;
+}
+
+err log_read_open(struct log *base, uint32_t partition, uint64_t offset, struct log_reader **out_reader)
+{
+    struct log_file *log = log_file_of(base);
+    struct pool *pool = pool_open(log->pool, "log_reader", POOL_BYTES_UNLIMITED);
+    void *at = NULL;
+    err e = pool_zalloc(pool, sizeof(struct log_file_reader), &at);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    struct log_file_reader *reader = at;
+    *reader = (struct log_file_reader){
+        .base.log = base, .partition = partition, .offset = offset, .pool = pool,
+    };
+    io_mutex_lock(&log->mutex);
+    if (offset < start_offset(log, partition))
+        e = ERR_NOT_FOUND;
+    else if (offset > log->ends[partition])
+        e = ERR_ORDER;
+    if (e == OK) {
+        reader->next = log->readers;
+        log->readers = reader;
+    }
+    io_mutex_unlock(&log->mutex);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    *out_reader = &reader->base;
+    return OK;
+}
+
+/* Give back what was lent. Under mutex. */
+static void give_back(struct log_file *log, struct log_file_reader *reader)
+{
+    struct log_chunk *chunk = reader->chunk;
+    reader->chunk = NULL;
+    if (chunk != NULL && --chunk->reading == 0 && !chunk->is_kept)
+        log_chunk_give(log, chunk);
+}
+
+void log_read_close(struct log_reader *base)
+{
+    struct log_file *log = log_file_of(base->log);
+    struct log_file_reader *reader = (struct log_file_reader *)base;
+    io_mutex_lock(&log->mutex);
+    give_back(log, reader);
+    struct log_file_reader **link = &log->readers;
+    while (*link != reader)
+        link = &(*link)->next;
+    *link = reader->next;
+    log_chunks_release(log);
+    io_mutex_unlock(&log->mutex);
+    pool_close(reader->pool);
+}
+
+/* How many bytes to read from position on: one frame, or a window when it holds enough of our frames. */
+static uint64_t read_ahead(const struct log_store_file *file, const struct log_places *places, size_t index)
+{
+    uint64_t position = (uint64_t)places->at[index].position_8 * LOG_FRAME_ALIGN;
+    uint64_t bytes = log_frame_bytes(places->at[index].length);
+    if (index + WINDOW_FRAMES >= places->count)
+        return bytes;
+    uint64_t ahead = (uint64_t)places->at[index + WINDOW_FRAMES].position_8 * LOG_FRAME_ALIGN;
+    if (ahead - position > WINDOW_BYTES || bytes > WINDOW_BYTES)
+        return bytes;
+    return file->end - position < WINDOW_BYTES ? file->end - position : WINDOW_BYTES;
+}
+
+/* Bring [position, position + need) into the window, reading `bytes` ≥ need. Outside the mutex. */
+static err window_read(struct log_file_reader *reader, const struct log_store_file *file, uint64_t position,
+                       uint64_t need, uint64_t bytes)
+{
+    if (reader->window_number == file->number && position >= reader->window_position &&
+        position + need <= reader->window_position + reader->window_len)
+        return OK;
+    void *at = reader->window;
+    reader->window_len = 0;
+    if (bytes > reader->window_capacity) {
+        TRY(pool_block_resize(reader->pool, &at, (size_t)bytes));
+        reader->window = at;
+        reader->window_capacity = (size_t)bytes;
+    }
+    TRY(io_file_read(file->file, position, reader->window, (size_t)bytes, NULL));
+    reader->window_number = file->number;
+    reader->window_position = position;
+    reader->window_len = bytes;
+    return OK;
+}
+
+/* Read the record at `place` from disk. Outside the mutex, the file is held by `reading`. */
+static err read_from_disk(struct log_file_reader *reader, const struct log_store_file *file, struct log_place place,
+                          uint64_t bytes, struct log_record *out_record)
+{
+    uint64_t position = (uint64_t)place.position_8 * LOG_FRAME_ALIGN;
+    err e = window_read(reader, file, position, log_frame_bytes(place.length), bytes);
+    if (e == ERR_END)
+        e = ERR_IO;   /* the file is shorter than it was */
+    TRY(e);
+    const uint8_t *at = reader->window + (position - reader->window_position);
+    struct log_frame frame;
+    bool is_whole = log_frame_decode(at, file->seed, file->number, &frame) && frame.partition == reader->partition &&
+                    frame.offset == reader->offset && frame.length == place.length && log_frame_is_whole(at, &frame);
+    if (!is_whole) {
+        stat_add(STAT_LOG_RECORDS_DAMAGED, 1);
+        out_record->damaged = true;
+        return OK;
+    }
+    stat_add(STAT_LOG_RECORDS_FROM_DISK, 1);
+    out_record->bytes = slice_of(at + LOG_FRAME_HEADER_BYTES, place.length);
+    return OK;
+}
+
+err log_read_next(struct log_reader *base, struct log_record *out_record)
+{
+    struct log_file *log = log_file_of(base->log);
+    struct log_file_reader *reader = (struct log_file_reader *)base;
+    uint32_t p = reader->partition;
+    err e = OK;
+    *out_record = (struct log_record){ .position = { .offset = reader->offset } };
+
+    io_mutex_lock(&log->mutex);
+    give_back(log, reader);
+    if (reader->offset < start_offset(log, p))
+        e = ERR_NOT_FOUND;
+    else if (reader->offset >= log->ends[p])
+        e = ERR_END;
+    if (e != OK)
+        goto out;
+    size_t index, place_index;
+    if (!log_place_of(log, p, reader->offset, &index, &place_index)) {
+        out_record->damaged = true;
+        goto out;
+    }
+    struct log_store_file *file = log->files[index];
+    const struct log_places *places = &file->places[p];
+    struct log_place place = places->at[place_index];
+    uint64_t position = (uint64_t)place.position_8 * LOG_FRAME_ALIGN;
+    struct log_chunk *chunk = find_chunk(log, file->number, position);
+    if (chunk != NULL) {
+        chunk->reading++;
+        reader->chunk = chunk;
+        out_record->bytes = slice_of(chunk->bytes + (position - chunk->position) + LOG_FRAME_HEADER_BYTES, place.length);
+        goto out;
+    }
+    uint64_t bytes = read_ahead(file, places, place_index);
+    file->reading++;
+    io_mutex_unlock(&log->mutex);
+    e = read_from_disk(reader, file, place, bytes, out_record);
+    io_mutex_lock(&log->mutex);
+    file->reading--;
+out:
+    if (e == OK)
+        reader->offset++;
+    io_mutex_unlock(&log->mutex);
+    return e;
+}

@@ -1,0 +1,472 @@
+/* Goal: the log keeps its contract on the real system: order, offsets, readers from memory and from disk, restart,
+ * recycling, limits, threads. Method: small files in a fresh directory; a record's bytes are a function of its
+ * partition and offset, so every reader checks every byte. Crashes and faults: log_simtest.c. */
+#include "base/test.h"
+
+#include <string.h>
+
+#include "base/stat.h"
+#include "base/time.h"
+#include "io/thread.h"
+#include "log/log_file.h"
+
+#define PARTITIONS 4
+
+struct fixture {
+    struct io *io;
+    struct pool *pool;
+    struct log *log;
+    char root[64];
+    struct log_config config;
+};
+
+struct request {
+    struct log_append append;
+    struct slice part[2];
+    uint8_t bytes[70000];
+    err result;
+    struct log_position position;
+    int done_count;
+};
+
+static void request_done(struct log_append *append, err result, struct log_position position)
+{
+    struct request *request = append->context;
+    request->result = result;
+    request->position = position;
+    request->done_count++;
+}
+
+static void fill(uint8_t *at, size_t len, uint32_t partition, uint64_t offset)
+{
+    for (size_t i = 0; i < len; i++)
+        at[i] = (uint8_t)(hash_mix(partition * UINT64_C(1000003) + offset + i / 8) >> (i % 8 * 8));
+}
+
+static size_t length_of(uint32_t partition, uint64_t offset, size_t bytes_max)
+{
+    return (size_t)(hash_mix(offset * 7 + partition) % bytes_max);
+}
+
+static void open_log(struct fixture *f)
+{
+    struct err_at at;
+    err e = log_open(&f->config, f->io, f->pool, &f->log, &at);
+    if (e != OK)
+        fail_msg("%s: %s", err_text(e), at.text);
+}
+
+static int set_up(void **state)
+{
+    struct fixture *f = test_calloc(1, sizeof *f);
+    strcpy(f->root, "/tmp/log_test_XXXXXX");
+    assert_non_null(mkdtemp(f->root));
+    assert_ok(io_open(f->root, &f->io));
+    f->pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    f->config = (struct log_config){
+        .directory = "log", .cluster_id = "cluster-of-tests", .partition_count = PARTITIONS,
+        .file_bytes = 256 << 10, .queue_bytes_max = 32 << 20, .tail_bytes_max = 1 << 20,
+    };
+    open_log(f);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    log_close(f->log);
+    pool_close(f->pool);
+    io_close(f->io);
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s", f->root);
+    assert_int_equal(0, system(command));
+    test_free(f);
+    return 0;
+}
+
+static void append_begin(struct fixture *f, struct request *r, uint32_t partition, uint64_t offset, size_t bytes_max)
+{
+    size_t len = length_of(partition, offset, bytes_max);
+    fill(r->bytes, len, partition, offset);
+    r->part[0] = slice_of(r->bytes, len / 3);
+    r->part[1] = slice_of(r->bytes + len / 3, len - len / 3);
+    r->append = (struct log_append){
+        .partition = partition, .parts = r->part, .part_count = 2, .done = request_done, .context = r,
+    };
+    r->done_count = 0;
+    log_append(f->log, &r->append);
+}
+
+/* Append `count` records to each partition, from its present end, in groups of a few. */
+static void append_many(struct fixture *f, uint64_t count, size_t bytes_max)
+{
+    struct request *requests = test_calloc(PARTITIONS, sizeof *requests);
+    uint64_t from[PARTITIONS];
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        from[p] = log_watermarks(f->log, p).end_offset;
+    for (uint64_t i = 0; i < count; i++) {
+        for (uint32_t p = 0; p < PARTITIONS; p++)
+            append_begin(f, &requests[p], p, from[p] + i, bytes_max);
+        assert_ok(log_pump(f->log));
+        while (requests[PARTITIONS - 1].done_count == 0)
+            assert_ok(log_pump(f->log));
+        for (uint32_t p = 0; p < PARTITIONS; p++) {
+            assert_int_equal(1, requests[p].done_count);
+            assert_ok(requests[p].result);
+            assert_int_equal(from[p] + i, requests[p].position.offset);
+        }
+    }
+    test_free(requests);
+}
+
+static void expect_record(struct log_reader *reader, uint32_t partition, uint64_t offset, size_t bytes_max)
+{
+    static uint8_t expected[70000];
+    struct log_record record;
+    assert_ok(log_reader_next(reader, &record));
+    assert_int_equal(offset, record.position.offset);
+    assert_false(record.damaged);
+    size_t len = length_of(partition, offset, bytes_max);
+    assert_int_equal(len, record.bytes.len);
+    fill(expected, len, partition, offset);
+    assert_memory_equal(expected, record.bytes.at, len);
+}
+
+static void expect_all(struct fixture *f, uint64_t from, size_t bytes_max)
+{
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        struct log_reader *reader;
+        struct log_record record;
+        assert_ok(log_reader_open(f->log, p, from, &reader));
+        uint64_t end = log_watermarks(f->log, p).end_offset;
+        for (uint64_t offset = from; offset < end; offset++)
+            expect_record(reader, p, offset, bytes_max);
+        assert_err(ERR_END, log_reader_next(reader, &record));
+        log_reader_close(reader);
+    }
+}
+
+static void reopen(struct fixture *f)
+{
+    log_close(f->log);
+    open_log(f);
+    size_t count;
+    log_damages(f->log, &count);
+    assert_int_equal(0, count);
+}
+
+static void test_append_read_reopen(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 300, 2000);
+    expect_all(f, 0, 2000);
+    reopen(f);
+    expect_all(f, 0, 2000);
+    append_many(f, 100, 2000);
+    reopen(f);
+    expect_all(f, 0, 2000);
+    expect_all(f, 399, 2000);
+}
+
+static void test_large_and_empty_records(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 20, 70000);   /* larger than a quarter of a file */
+    append_many(f, 5, 1);        /* empty */
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        struct log_reader *reader;
+        assert_ok(log_reader_open(f->log, p, 0, &reader));
+        for (uint64_t i = 0; i < 25; i++)
+            expect_record(reader, p, i, i < 20 ? 70000 : 1);
+        log_reader_close(reader);
+    }
+
+    size_t len = LOG_RECORD_BYTES_MAX;
+    uint8_t *bytes = test_calloc(1, len + 1);
+    fill(bytes, len, 0, 25);
+    struct slice part = slice_of(bytes, len + 1);
+    struct request *r = test_calloc(1, sizeof *r);
+    r->append = (struct log_append){ .parts = &part, .part_count = 1, .done = request_done, .context = r };
+    log_append(f->log, &r->append);
+    assert_int_equal(1, r->done_count);
+    assert_err(ERR_LIMIT, r->result);
+    part.len = len;
+    log_append(f->log, &r->append);
+    assert_ok(log_pump(f->log));
+    assert_ok(r->result);
+    reopen(f);
+    struct log_reader *reader;
+    struct log_record record;
+    assert_ok(log_reader_open(f->log, 0, 25, &reader));
+    assert_ok(log_reader_next(reader, &record));
+    assert_int_equal(len, record.bytes.len);
+    assert_memory_equal(bytes, record.bytes.at, len);
+    log_reader_close(reader);
+    test_free(r);
+    test_free(bytes);
+}
+
+static void test_tail_is_served_from_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct log_reader *readers[PARTITIONS];
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        assert_ok(log_reader_open(f->log, p, 0, &readers[p]));
+    int64_t before = stat_get(STAT_LOG_RECORDS_FROM_DISK);
+    for (uint64_t round = 0; round < 30; round++) {
+        append_many(f, 5, 2000);
+        for (uint32_t p = 0; p < PARTITIONS; p++)
+            for (uint64_t i = 0; i < 5; i++)
+                expect_record(readers[p], p, round * 5 + i, 2000);
+    }
+    assert_int_equal(before, stat_get(STAT_LOG_RECORDS_FROM_DISK));
+    assert_ok(log_pump(f->log));
+    assert_int_equal(0, log_file_of(f->log)->chunk_bytes);   /* all passed, nothing is held */
+
+    /* One reader stops: the tail holds what it needs up to the bound, then it reads disk. */
+    size_t tail_bytes = 0;
+    for (uint64_t round = 30; round < 300; round++) {
+        append_many(f, 5, 2000);
+        for (uint32_t p = 1; p < PARTITIONS; p++)
+            for (uint64_t i = 0; i < 5; i++)
+                expect_record(readers[p], p, round * 5 + i, 2000);
+        tail_bytes = (size_t)log_file_of(f->log)->chunk_bytes;
+        assert_true(tail_bytes <= f->config.tail_bytes_max + LOG_GROUP_BYTES_MAX);
+    }
+    assert_true(tail_bytes > f->config.tail_bytes_max / 2);
+    for (uint64_t i = 150; i < 1500; i++)
+        expect_record(readers[0], 0, i, 2000);
+    assert_true(stat_get(STAT_LOG_RECORDS_FROM_DISK) > before);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        log_reader_close(readers[p]);
+}
+
+static void test_trim_recycles(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 600, 2000);   /* about ten files */
+    size_t files = log_file_of(f->log)->file_count;
+    assert_true(files > 5);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        assert_ok(log_trim(f->log, p, 500));
+    assert_int_equal(500, log_watermarks(f->log, 0).start_offset);
+    assert_true(log_file_of(f->log)->file_count < 5);
+    assert_true(log_usage(f->log).recycled_bytes > 0);
+    assert_true(log_usage(f->log).recycled_bytes <= 2 * f->config.file_bytes);
+    struct log_reader *reader;
+    assert_err(ERR_NOT_FOUND, log_reader_open(f->log, 1, 499, &reader));
+    assert_err(ERR_ORDER, log_reader_open(f->log, 1, 601, &reader));
+    expect_all(f, 500, 2000);
+    append_many(f, 200, 2000);   /* over the recycled files */
+    expect_all(f, 500, 2000);
+    reopen(f);
+    assert_int_equal(500, log_watermarks(f->log, 0).start_offset);   /* a header since then names the trim */
+    expect_all(f, 500, 2000);
+
+    /* A reader that is overtaken by the trim. */
+    struct log_record record;
+    assert_ok(log_reader_open(f->log, 0, 500, &reader));
+    assert_ok(log_trim(f->log, 0, 510));
+    assert_err(ERR_NOT_FOUND, log_reader_next(reader, &record));
+    log_reader_close(reader);
+}
+
+static void test_offsets_survive_a_full_trim(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 50, 2000);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        assert_ok(log_trim(f->log, p, 50));
+    for (int round = 0; round < 3; round++) {
+        reopen(f);
+        assert_int_equal(50 + round, log_watermarks(f->log, 2).end_offset);
+        append_many(f, 1, 2000);
+        for (uint32_t p = 0; p < PARTITIONS; p++)
+            assert_ok(log_trim(f->log, p, 51 + (uint64_t)round));
+        assert_ok(log_tidy(f->log));
+        assert_int_equal(1, log_file_of(f->log)->file_count);
+    }
+}
+
+static void test_refusals(void **state)
+{
+    struct fixture *f = *state;
+    struct request *a = test_calloc(1, sizeof *a);
+    log_close(f->log);
+    f->config.queue_bytes_max = 100;
+    open_log(f);
+    struct slice part = slice_of("0123456789012345678901234567890123456789012345678901234567890123", 64);
+    a->append = (struct log_append){ .parts = &part, .part_count = 1, .done = request_done, .context = a };
+    struct request *b = test_calloc(1, sizeof *b);
+    b->append = a->append;
+    b->append.context = b;
+    log_append(f->log, &a->append);
+    log_append(f->log, &b->append);
+    assert_int_equal(0, a->done_count);
+    assert_int_equal(1, b->done_count);
+    assert_err(ERR_BUSY, b->result);
+    assert_int_equal(64, log_usage(f->log).queued_bytes);
+    log_close(f->log);   /* pumps what waits */
+    assert_ok(a->result);
+    f->log = NULL;
+
+    struct log_config other = f->config;
+    struct err_at at;
+    other.cluster_id[3] ^= 1;
+    assert_err(ERR_CONFLICT, log_open(&other, f->io, f->pool, &f->log, &at));
+    other = f->config;
+    other.partition_count = 8;
+    assert_err(ERR_CONFLICT, log_open(&other, f->io, f->pool, &f->log, &at));
+    other.partition_count = 2;
+    assert_err(ERR_CONFLICT, log_open(&other, f->io, f->pool, &f->log, &at));
+    other.partition_count = 0;
+    assert_err(ERR_LIMIT, log_open(&other, f->io, f->pool, &f->log, &at));
+    other = f->config;
+    other.file_bytes = 100;
+    assert_err(ERR_LIMIT, log_open(&other, f->io, f->pool, &f->log, &at));
+    open_log(f);
+    test_free(a);
+    test_free(b);
+}
+
+static bool space_is_low(void *context) { return *(bool *)context; }
+
+static void test_space_floor(void **state)
+{
+    struct fixture *f = *state;
+    bool low = true;
+    struct request *r = test_calloc(1, sizeof *r);
+    log_close(f->log);
+    f->config.is_space_low = space_is_low;
+    f->config.space_context = &low;
+    open_log(f);
+    append_begin(f, r, 0, 0, 100);
+    assert_int_equal(1, r->done_count);
+    assert_err(ERR_SPACE, r->result);
+    low = false;
+    append_many(f, 1, 100);
+    f->config.is_space_low = NULL;
+    reopen(f);
+    expect_all(f, 0, 100);
+    test_free(r);
+}
+
+static void test_ack_os(void **state)
+{
+    struct fixture *f = *state;
+    log_close(f->log);
+    f->config.ack = LOG_ACK_OS;
+    open_log(f);
+    int64_t before = stat_get(STAT_LOG_SYNCS);
+    append_many(f, 50, 2000);
+    assert_true(stat_get(STAT_LOG_SYNCS) - before <= 2);
+    expect_all(f, 0, 2000);
+    reopen(f);
+    expect_all(f, 0, 2000);
+}
+
+/* ---- threads ---- */
+
+struct waiter {
+    struct io_mutex mutex;
+    struct io_cond cond;
+};
+
+struct client {
+    struct fixture *f;
+    struct waiter *waiter;
+    uint32_t partition;
+    uint64_t count;
+    bool is_done;
+    err result;
+    struct io_thread *thread;
+};
+
+static void client_done(struct log_append *append, err result, struct log_position position)
+{
+    struct client *c = append->context;
+    io_mutex_lock(&c->waiter->mutex);
+    c->result = result;
+    c->is_done = true;
+    io_cond_broadcast(&c->waiter->cond);
+    io_mutex_unlock(&c->waiter->mutex);
+}
+
+static void client_run(void *context)
+{
+    struct client *c = context;
+    static const uint8_t bytes[4096];
+    struct slice part = slice_of(bytes, sizeof bytes);
+    for (uint64_t i = 0; i < c->count; i++) {
+        struct log_append append = {
+            .partition = c->partition, .parts = &part, .part_count = 1, .done = client_done, .context = c,
+        };
+        c->is_done = false;
+        log_append(c->f->log, &append);
+        io_mutex_lock(&c->waiter->mutex);
+        while (!c->is_done)
+            io_cond_wait(&c->waiter->cond, &c->waiter->mutex);
+        io_mutex_unlock(&c->waiter->mutex);
+        assert_ok(c->result);
+    }
+}
+
+static void test_threads(void **state)
+{
+    struct fixture *f = *state;
+    struct waiter waiters[8];
+    struct client clients[8];
+    assert_ok(log_run_thread(f->log));
+    int64_t begin_ns = io_monotonic_ns(f->io);
+    for (uint32_t i = 0; i < 8; i++) {
+        io_mutex_init(&waiters[i].mutex);
+        io_cond_init(&waiters[i].cond);
+        clients[i] = (struct client){ .f = f, .waiter = &waiters[i], .partition = i % PARTITIONS, .count = 100 };
+        assert_ok(io_thread_start(f->io, "client", client_run, &clients[i], &clients[i].thread));
+    }
+    struct log_reader *reader;
+    struct log_record record;
+    assert_ok(log_reader_open(f->log, 0, 0, &reader));
+    uint64_t seen = 0;
+    while (seen < 200) {
+        err e = log_reader_next(reader, &record);
+        if (e == OK) {
+            assert_int_equal(seen, record.position.offset);
+            assert_int_equal(4096, record.bytes.len);
+            seen++;
+            if (seen % 50 == 0)
+                assert_ok(log_trim(f->log, 0, seen - 10));
+        } else {
+            assert_err(ERR_END, e);
+            io_sleep_ns(f->io, 100000);
+        }
+    }
+    log_reader_close(reader);
+    for (uint32_t i = 0; i < 8; i++) {
+        io_thread_join(clients[i].thread);
+        io_mutex_done(&waiters[i].mutex);
+        io_cond_done(&waiters[i].cond);
+    }
+    printf("# 800 records of 4 KiB from 8 threads: %lld us each\n",
+           (long long)((io_monotonic_ns(f->io) - begin_ns) / 1000 / 800));
+    reopen(f);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        assert_int_equal(200, log_watermarks(f->log, p).end_offset);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_append_read_reopen, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_and_empty_records, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_tail_is_served_from_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_trim_recycles, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_offsets_survive_a_full_trim, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_space_floor, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_ack_os, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
