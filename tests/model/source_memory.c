@@ -1,0 +1,118 @@
+#include "model/source_memory.h"
+
+#include "model/labels.h"
+
+#include <stdlib.h>
+
+struct source_set {
+    struct pool *pool;
+    const struct source_memory_series **series;
+    size_t count;
+    struct time_range range;
+    struct proof proof;
+};
+
+static int compare_series(const void *a, const void *b)
+{
+    return labels_compare((*(const struct source_memory_series *const *)a)->labels,
+                          (*(const struct source_memory_series *const *)b)->labels);
+}
+
+static err memory_select(struct source *source, const struct source_request *request, struct pool *pool,
+                         struct source_set **out_set)
+{
+    const struct source_memory *m = source->context;
+    void *memory;
+    TRY(pool_zalloc(pool, sizeof(struct source_set), &memory));
+    struct source_set *set = memory;
+    TRY(pool_alloc(pool, (m->count + 1) * sizeof *set->series, &memory));
+    set->pool = pool;
+    set->series = memory;
+    set->range = request->range;
+    set->proof.complete = true;
+    for (size_t i = 0; i < m->count; i++) {
+        const struct sample_columns *c = &m->series[i].columns;
+        if (c->count == 0 || c->t_ms[0] > request->range.max_ms || c->t_ms[c->count - 1] < request->range.min_ms
+            || !matchers_match(request->matchers, request->matcher_count, m->series[i].labels))
+            continue;
+        if (set->count == request->series_max)
+            return ERR_LIMIT;
+        set->series[set->count++] = &m->series[i];
+    }
+    if (set->count > 1)
+        qsort(set->series, set->count, sizeof *set->series, compare_series);
+    *out_set = set;
+    return OK;
+}
+
+static size_t memory_count(const struct source_set *set) { return set->count; }
+
+static struct slice memory_labels(const struct source_set *set, size_t series) { return set->series[series]->labels; }
+
+static err memory_read(struct source_set *set, size_t series, struct sample_columns *columns)
+{
+    const struct sample_columns *c = &set->series[series]->columns;
+    size_t histogram = 0;
+    sample_columns_clear(columns);
+    for (size_t i = 0; i < c->count; i++) {
+        bool is_histogram = histogram < c->histogram_count && c->histograms[histogram].row == i;
+        struct slice bytes = is_histogram ? c->histograms[histogram++].bytes : slice_of(NULL, 0);
+        if (c->t_ms[i] < set->range.min_ms || c->t_ms[i] > set->range.max_ms)
+            continue;
+        if (is_histogram)
+            TRY(sample_columns_add_histogram(columns, c->t_ms[i], bytes, 0));
+        else
+            TRY(sample_columns_add(columns, c->t_ms[i], c->values[i], 0));
+    }
+    return OK;
+}
+
+static const struct proof *memory_proof(struct source_set *set) { return &set->proof; }
+
+static void memory_close(struct source_set *set) { set->count = 0; }
+
+static const struct source_table table = {
+    .select = memory_select, .set_count = memory_count, .set_labels = memory_labels, .set_read = memory_read,
+    .set_proof = memory_proof, .set_close = memory_close,
+};
+
+void source_memory_init(struct source_memory *m, struct pool *pool)
+{
+    *m = (struct source_memory){ .source = { .table = &table, .context = m }, .pool = pool };
+}
+
+err source_memory_series(struct source_memory *m, struct slice labels, struct source_memory_series **out_series)
+{
+    for (size_t i = 0; i < m->count; i++)
+        if (slice_equal(m->series[i].labels, labels)) {
+            *out_series = &m->series[i];
+            return OK;
+        }
+    TRY(pool_block_reserve(m->pool, (void **)&m->series, sizeof *m->series, m->count + 1, &m->capacity));
+    struct source_memory_series *series = &m->series[m->count];
+    *series = (struct source_memory_series){ .columns = sample_columns_open(m->pool) };
+    TRY(pool_copy(m->pool, labels, &series->labels));
+    m->count++;
+    *out_series = series;
+    return OK;
+}
+
+err source_memory_add(struct source_memory_series *series, int64_t t_ms, double value)
+{
+    struct sample_columns *c = &series->columns;
+    size_t at = c->count;
+    while (at > 0 && c->t_ms[at - 1] > t_ms)
+        at--;
+    if (at > 0 && c->t_ms[at - 1] == t_ms) {
+        c->values[at - 1] = value;
+        return OK;
+    }
+    TRY(sample_columns_add(c, t_ms, value, 0));
+    for (size_t i = c->count - 1; i > at; i--) {
+        c->t_ms[i] = c->t_ms[i - 1];
+        c->values[i] = c->values[i - 1];
+    }
+    c->t_ms[at] = t_ms;
+    c->values[at] = value;
+    return OK;
+}
