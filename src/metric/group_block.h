@@ -1,0 +1,31 @@
+/* One series inside a block of a row group: to bytes and back. Used by group_encode.c and group.c. */
+#ifndef METRIC_GROUP_BLOCK_H
+#define METRIC_GROUP_BLOCK_H
+
+#include "base/buf.h"
+#include "base/bytes.h"
+#include "base/err.h"
+#include "metric/group.h"
+
+/* The rows of a series, and what the coding of the next one refers to. */
+struct group_rows {
+    uint32_t number;
+    uint32_t row_count;
+    uint32_t histogram_count;
+    bool has_starts;
+    int64_t *t_ms;
+    uint64_t *bits;
+    int64_t *start_ms;
+    struct metric_group_histogram *histograms;
+};
+
+/* Append one series. before: the series before it in the block, NULL for the first; only its number, row
+ * count and times are looked at. */
+void group_series_encode(const struct group_rows *rows, const struct group_rows *before, struct buf *out);
+
+/* Decode the next series of a block into rows, whose arrays hold rows_max and histograms_max entries;
+ * `before` as above (its arrays must not be the same ones). Histogram bytes borrow the block. ERR_CORRUPT. */
+err group_series_decode(struct reader *r, const struct group_rows *before, uint32_t first_number,
+                        uint32_t rows_max, uint32_t histograms_max, struct group_rows *rows);
+
+#endif
