@@ -1,0 +1,30 @@
+/* The function table between blob.h and its drivers. A driver embeds struct blob and struct blob_handle as the
+ * first member of its own structs. Keys are checked before a driver sees them. */
+#ifndef BLOB_BLOB_DRIVER_H
+#define BLOB_BLOB_DRIVER_H
+
+#include "blob/blob.h"
+
+struct blob_driver {
+    void (*close)(struct blob *blob);
+    err (*put)(struct blob *blob, const char *key, struct slice bytes);
+    err (*put_file)(struct blob *blob, const char *key, const char *temp_path);
+    err (*open)(struct blob *blob, const char *key, struct blob_handle **out_handle);
+    void (*handle_close)(struct blob_handle *handle);
+    err (*read)(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
+    err (*size)(struct blob *blob, const char *key, uint64_t *out_size);
+    err (*list)(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
+                size_t *out_count);
+    err (*delete_)(struct blob *blob, const char *key);   /* `delete` is a word of C++ */
+};
+
+struct blob {
+    const struct blob_driver *driver;
+};
+
+struct blob_handle {
+    struct blob *blob;
+    uint64_t size;
+};
+
+#endif

@@ -1,0 +1,234 @@
+/* Goal: an object is there whole or not at all, and stays once promised. Method: a workload of puts, deletes and
+ * lists on the simulated disk, crashed at every call with every pattern and failed at every call with every
+ * error; afterwards each key is compared with what was promised. */
+#include "base/test.h"
+
+#include <string.h>
+
+#include "blob/blob.h"
+#include "sim/io_sim.h"
+
+#define KEYS 6
+
+/* What was promised of each key: absent, whole, or either (a call failed). */
+enum promise { ABSENT, WHOLE, EITHER };
+
+struct world {
+    struct io *io;
+    struct pool *pool;
+    enum promise promises[KEYS];
+};
+
+static const char *const keys[KEYS] = {
+    "p000/chain/00000001", "p000/chain/00000002", "p000/segment/aa", "p001/segment/bb", "p001/state/cc", "top",
+};
+
+static struct slice content(size_t key)
+{
+    static uint8_t bytes[4000];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(key * 31 + i * 7 + i / 256);
+    return slice_of(bytes, 700 * key);   /* the first is empty */
+}
+
+static err put_file(struct world *w, struct blob *blob, size_t key)
+{
+    struct io_file *file = NULL;
+    err e = OK;
+    e = io_unlink(w->io, "built");
+    if (e != OK && e != ERR_NOT_FOUND)
+        return e;
+    TRY_OUT(io_file_open(w->io, "built", IO_CREATE, &file));
+    TRY_OUT(io_file_write(file, 0, content(key)));
+out:
+    io_file_close(file);
+    if (e == OK)
+        e = blob_put_file(blob, keys[key], "built");
+    return e;
+}
+
+static err workload(struct world *w)
+{
+    struct blob *blob = NULL;
+    TRY(blob_open_dir("blob", w->io, w->pool, &blob));
+    err e = OK;
+    for (size_t key = 0; key < KEYS; key++) {
+        w->promises[key] = EITHER;
+        TRY_OUT(key % 2 == 0 ? blob_put(blob, keys[key], content(key)) : put_file(w, blob, key));
+        w->promises[key] = WHOLE;
+    }
+    w->promises[2] = EITHER;
+    TRY_OUT(blob_delete(blob, keys[2]));
+    w->promises[2] = ABSENT;
+out:
+    blob_close(blob);
+    return e;
+}
+
+static void check_promises(struct world *w)
+{
+    struct blob *blob = NULL;
+    assert_ok(blob_open_dir("blob", w->io, w->pool, &blob));
+    for (size_t key = 0; key < KEYS; key++) {
+        struct slice bytes;
+        err e = blob_get(blob, keys[key], 10000, w->pool, &bytes);
+        if (w->promises[key] == WHOLE)
+            assert_ok(e);
+        if (w->promises[key] == ABSENT)
+            assert_err(ERR_NOT_FOUND, e);
+        if (e == OK)
+            assert_true(slice_equal(content(key), bytes));
+        else
+            assert_err(ERR_NOT_FOUND, e);
+        err again = blob_put(blob, keys[key], content(key));
+        assert_err(e == OK ? ERR_EXISTS : OK, again);
+    }
+    struct io_dir_entry *names;
+    size_t count;
+    assert_ok(io_dir_list(w->io, "blob/.tmp", w->pool, &names, &count));
+    assert_int_equal(0, count);
+    blob_close(blob);
+}
+
+static void world_begin(struct world *w, uint64_t seed)
+{
+    *w = (struct world){ 0 };
+    assert_ok(io_sim_open(seed, &w->io));
+    w->pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+}
+
+static void world_end(struct world *w)
+{
+    pool_close(w->pool);
+    io_close(w->io);
+}
+
+static void test_crash_at_every_call(void **state)
+{
+    uint64_t seed = test_random_begin("crash").state;
+    uint64_t states = 0;
+    for (uint64_t call = 1;; call++) {
+        bool was_down = false;
+        for (int keep = 0; keep < IO_SIM_KEEP_COUNT; keep++) {
+            for (uint64_t variant = 0; variant < (keep < IO_SIM_KEEP_PREFIX ? 1u : 4u); variant++) {
+                struct world w;
+                world_begin(&w, seed);
+                io_sim_crash_at_call(w.io, call);
+                ERR_IGNORE(workload(&w));
+                was_down = io_sim_is_down(w.io);
+                io_sim_crash(w.io, (enum io_sim_keep)keep, seed ^ call * 64 ^ variant);
+                check_promises(&w);
+                world_end(&w);
+                states++;
+            }
+        }
+        if (!was_down)
+            break;
+    }
+    printf("# %llu crash states\n", (unsigned long long)states);
+}
+
+static void test_fail_every_call(void **state)
+{
+    static const err errors[] = { ERR_IO, ERR_SPACE };
+    for (size_t i = 0; i < 2; i++) {
+        for (int sticky = 0; sticky < 2; sticky++) {
+            for (uint64_t call = 1;; call++) {
+                struct world w;
+                world_begin(&w, call);
+                io_sim_fault_at(w.io, call, sticky != 0, errors[i]);
+                ERR_IGNORE(workload(&w));
+                bool failed = io_sim_faults(w.io) != 0;
+                io_sim_crash(w.io, IO_SIM_KEEP_SECTORS, call);
+                check_promises(&w);
+                world_end(&w);
+                if (!failed)
+                    break;
+            }
+        }
+    }
+}
+
+static void test_fail_every_allocation(void **state)
+{
+    for (uint64_t nth = 1;; nth++) {
+        struct world w;
+        world_begin(&w, nth);
+        pool_fault_at(w.pool, nth, false);
+        err e = workload(&w);
+        pool_fault_at(w.pool, 0, false);
+        check_promises(&w);
+        world_end(&w);
+        if (e == OK)
+            break;
+        assert_err(ERR_LIMIT, e);
+    }
+}
+
+static void test_interface(void **state)
+{
+    struct world w;
+    world_begin(&w, 1);
+    assert_ok(workload(&w));
+    struct blob *blob;
+    assert_ok(blob_open_dir("blob", w.io, w.pool, &blob));
+    assert_err(ERR_EXISTS, blob_put(blob, keys[1], content(3)));
+    assert_err(ERR_NOT_FOUND, blob_put_file(blob, "new", "nowhere"));
+    assert_err(ERR_NOT_FOUND, blob_delete(blob, keys[2]));
+    assert_err(ERR_NOT_FOUND, blob_delete(blob, "p000"));
+
+    struct blob_handle *handle;
+    uint8_t bytes[64];
+    assert_err(ERR_NOT_FOUND, blob_open(blob, keys[2], &handle));
+    assert_err(ERR_NOT_FOUND, blob_open(blob, "p000/chain", &handle));
+    assert_ok(blob_open(blob, keys[3], &handle));
+    assert_int_equal(2100, blob_handle_size(handle));
+    assert_ok(blob_read(handle, 2036, bytes, 64));
+    assert_memory_equal(content(3).at + 2036, bytes, 64);
+    assert_err(ERR_END, blob_read(handle, 2037, bytes, 64));
+    assert_err(ERR_END, blob_read(handle, UINT64_MAX, bytes, 2));
+    assert_ok(blob_delete(blob, keys[3]));
+    assert_ok(blob_read(handle, 0, bytes, 64));   /* readable until closed */
+    blob_handle_close(handle);
+
+    struct slice whole;
+    uint64_t size;
+    assert_err(ERR_LIMIT, blob_get(blob, keys[1], 699, w.pool, &whole));
+    assert_ok(blob_get(blob, keys[1], 700, w.pool, &whole));
+    assert_int_equal(0, whole.at[700]);
+    assert_ok(blob_size(blob, keys[1], &size));
+    assert_int_equal(700, size);
+    assert_err(ERR_NOT_FOUND, blob_size(blob, keys[2], &size));
+
+    struct blob_entry *entries;
+    size_t count;
+    assert_ok(blob_list(blob, "p000/chain", w.pool, &entries, &count));
+    assert_int_equal(2, count);
+    assert_string_equal(keys[0], entries[0].key);
+    assert_string_equal(keys[1], entries[1].key);
+    assert_ok(blob_list(blob, "p777", w.pool, &entries, &count));
+    assert_int_equal(0, count);
+
+    static const char *const bad[] = { "", "/a", "a/", "a//b", ".", "..", "a/../b", ".tmp/1", "a b", "a\n", "\xc3\xa4", "a/.b" };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_err(ERR_INPUT, blob_put(blob, bad[i], content(1)));
+    char longest[BLOB_KEY_BYTES_MAX + 2];
+    memset(longest, 'k', sizeof longest);
+    longest[BLOB_KEY_BYTES_MAX + 1] = '\0';
+    assert_err(ERR_INPUT, blob_put(blob, longest, content(1)));
+    longest[BLOB_KEY_BYTES_MAX] = '\0';
+    assert_ok(blob_put(blob, longest, content(1)));
+    blob_close(blob);
+    world_end(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_interface),
+        cmocka_unit_test(test_crash_at_every_call),
+        cmocka_unit_test(test_fail_every_call),
+        cmocka_unit_test(test_fail_every_allocation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
