@@ -156,14 +156,16 @@ void ingest_write(struct ingest *ingest, struct slice tenant, const struct inges
                   struct ingest_result *out_result);
 
 /* ---- the same without waiting ---- */
-/* Each does all but the wait and always gives a request, to be polled until it is done. */
+/* Each does all but the wait and gives a request to be polled until it is done. NULL: it was refused before
+ * anything was decoded (too many requests, no memory, a bad tenant), and out_refusal says why. */
 struct ingest_request *ingest_begin_remote_write(struct ingest *ingest, struct slice tenant,
                                                  struct slice content_type, struct slice content_encoding,
-                                                 struct slice body);
+                                                 struct slice body, struct ingest_result *out_refusal);
 struct ingest_request *ingest_begin_import_text(struct ingest *ingest, struct slice tenant,
-                                                struct slice content_type, struct slice body);
+                                                struct slice content_type, struct slice body,
+                                                struct ingest_result *out_refusal);
 struct ingest_request *ingest_begin_write(struct ingest *ingest, struct slice tenant,
-                                          const struct ingest_rows *rows);
+                                          const struct ingest_rows *rows, struct ingest_result *out_refusal);
 
 /* False while appends are under way. True: out_result is filled and the request is gone. */
 bool ingest_poll(struct ingest_request *request, struct ingest_result *out_result);

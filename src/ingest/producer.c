@@ -1,0 +1,47 @@
+/* Producers. See producer.h.
+ *
+ * A series number means something only together with the producer's incarnation, and a reader of the log knows
+ * its labels only from a record that carried both. So:
+ *
+ * Invariants (protocol §1)
+ *  1. The incarnation is drawn from the system's random bytes at start and at each renewal, never stored.
+ *  2. Within an incarnation a number is given to one series and to no other, ever.
+ *  3. A mark says: a record with this series' labels was positively acknowledged in this epoch. Every record
+ *     that uses a number without a mark carries the labels. Anything but a positive acknowledgement starts a
+ *     new epoch, which clears all marks at once, before anything else is sent.
+ *  4. An acknowledgement not above the last one is not positive: the log went back. */
+#include "ingest/producer.h"
+
+void producer_forget_marks(struct producer *producer)
+{
+    uint32_t epoch = atomic_load(&producer->epoch);
+    while (!atomic_compare_exchange_weak(&producer->epoch, &epoch, epoch + 1 == 0 ? 1 : epoch + 1))
+        ;
+}
+
+void producer_renew(struct producer *producer, struct io *io)
+{
+    io_random(io, producer->incarnation, sizeof producer->incarnation);
+    producer->next_number = 0;
+    producer->live = 0;
+    producer->dead = 0;
+    producer->renewed_ns = io_monotonic_ns(io);
+    atomic_store(&producer->sequence, 0);
+    producer_forget_marks(producer);
+}
+
+static bool is_above(struct log_position a, struct log_position b)
+{
+    return a.generation != b.generation ? a.generation > b.generation : a.offset > b.offset;
+}
+
+bool producer_acked(struct producer *producer, err result, struct log_position position)
+{
+    if (result == OK && (!producer->has_acked || is_above(position, producer->acked))) {
+        producer->has_acked = true;
+        producer->acked = position;
+        return true;
+    }
+    producer_forget_marks(producer);
+    return false;
+}

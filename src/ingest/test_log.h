@@ -1,0 +1,166 @@
+/* For tests of this room: a log that keeps records in memory and answers as it is told, a reader that binds series
+ * numbers to labels as a shard does, and a tiny protobuf writer. Include after base/test.h in one file. */
+#ifndef INGEST_TEST_LOG_H
+#define INGEST_TEST_LOG_H
+
+#include "ingest/ingest.h"
+#include "model/histogram.h"
+
+enum fake_mode { FAKE_ACK, FAKE_HOLD };
+
+#define FAKE_BINDING_COUNT (1u << 16)
+
+struct fake_row {
+    struct slice labels;
+    int64_t t_ms;
+    uint64_t bits;           /* of histograms: hash of the canonical bytes */
+    int64_t start_ms;
+};
+
+struct log {
+    struct pool *pool;
+    enum fake_mode mode;
+    err answer;              /* in mode FAKE_ACK */
+    struct log_append *held[4096];
+    size_t held_count;
+    uint64_t offset[LOG_PARTITION_COUNT_MAX];
+    bool discard;            /* do not decode: for measurements */
+    uint64_t record_count, byte_count, announce_count;
+    struct { uint8_t key[20]; struct slice labels; } *bindings;   /* FAKE_BINDING_COUNT, by hash */
+    struct fake_row *rows;
+    size_t row_count, row_capacity;
+    struct batch_exemplar exemplars[64];
+    size_t exemplar_count;
+    struct batch_metadata metadata[64];
+    size_t metadata_count;
+    uint64_t unbound;        /* rows whose number no durable record had announced */
+};
+
+static inline struct log *fake_log_open(struct pool *pool)
+{
+    void *log, *bindings;
+    assert_ok(pool_zalloc(pool, sizeof(struct log), &log));
+    assert_ok(pool_zalloc(pool, FAKE_BINDING_COUNT * sizeof ((struct log *)log)->bindings[0], &bindings));
+    struct log *l = log;
+    l->pool = pool;
+    l->bindings = bindings;
+    return l;
+}
+
+static inline struct slice *fake_binding(struct log *log, const uint8_t incarnation[16], uint32_t number)
+{
+    uint8_t key[20];
+    memcpy(key, incarnation, 16);
+    memcpy(key + 16, &number, 4);
+    for (uint64_t i = hash64(slice_of(key, 20), 0);; i++) {
+        size_t at = i % FAKE_BINDING_COUNT;
+        if (log->bindings[at].labels.at == NULL)
+            memcpy(log->bindings[at].key, key, 20);
+        else if (memcmp(log->bindings[at].key, key, 20) != 0)
+            continue;
+        return &log->bindings[at].labels;
+    }
+}
+
+static inline void fake_row_add(struct log *log, const struct batch *b, uint32_t number, struct fake_row row)
+{
+    struct slice *labels = fake_binding(log, b->incarnation, number);
+    if (labels->at == NULL) {
+        log->unbound++;
+        return;
+    }
+    row.labels = *labels;
+    void *rows = log->rows;
+    assert_ok(pool_block_reserve(log->pool, &rows, sizeof row, log->row_count + 1, &log->row_capacity));
+    log->rows = rows;
+    log->rows[log->row_count++] = row;
+}
+
+static inline void fake_apply(struct log *log, struct slice record)
+{
+    struct batch b;
+    struct slice copy;
+    assert_ok(pool_copy(log->pool, record, &copy));
+    assert_ok(batch_decode(copy, log->pool, &b));
+    for (size_t i = 0; i < b.announce_count; i++) {
+        struct slice *labels = fake_binding(log, b.incarnation, b.announces[i].number);
+        assert_true(labels->at == NULL || slice_equal(*labels, b.announces[i].labels));   /* never rebound */
+        *labels = b.announces[i].labels;
+    }
+    log->announce_count += b.announce_count;
+    size_t start = 0;
+    for (size_t i = 0; i < b.row_count; i++) {
+        bool has_start = start < b.start_count && b.starts[start].row == i;
+        fake_row_add(log, &b, b.numbers[i], (struct fake_row){ .t_ms = b.t_ms[i], .bits = b.value_bits[i],
+                                                               .start_ms = has_start ? b.starts[start].start_ms : 0 });
+        start += has_start;
+    }
+    for (size_t i = 0; i < b.histogram_count; i++)
+        fake_row_add(log, &b, b.histograms[i].number,
+                     (struct fake_row){ .t_ms = b.histograms[i].t_ms, .start_ms = b.histograms[i].start_ms,
+                                        .bits = hash64(b.histograms[i].bytes, 0) });
+    for (size_t i = 0; i < b.exemplar_count && log->exemplar_count < 64; i++)
+        log->exemplars[log->exemplar_count++] = b.exemplars[i];
+    for (size_t i = 0; i < b.metadata_count && log->metadata_count < 64; i++)
+        log->metadata[log->metadata_count++] = b.metadata[i];
+}
+
+static inline void fake_answer(struct log *log, struct log_append *append, err answer)
+{
+    struct log_position position = { 0, 0 };
+    if (answer == OK) {
+        log->record_count++;
+        log->byte_count += append->parts[0].len;
+        if (!log->discard)
+            fake_apply(log, append->parts[0]);
+        position.offset = ++log->offset[append->partition];
+    }
+    append->done(append, answer, position);
+}
+
+/* Answer a held append; the others keep their order. */
+static inline void fake_release(struct log *log, size_t index, err answer)
+{
+    struct log_append *append = log->held[index];
+    memmove(&log->held[index], &log->held[index + 1], (--log->held_count - index) * sizeof log->held[0]);
+    fake_answer(log, append, answer);
+}
+
+void log_append(struct log *log, struct log_append *append)
+{
+    assert_int_equal(append->part_count, 1);
+    if (log->mode == FAKE_HOLD && log->held_count < 4096)
+        log->held[log->held_count++] = append;
+    else
+        fake_answer(log, append, log->answer);
+}
+
+/* ---- a protobuf writer ---- */
+
+static inline void pb_tag(struct buf *b, unsigned number, unsigned wire) { buf_put_varint(b, number << 3 | wire); }
+
+static inline void pb_varint(struct buf *b, unsigned number, uint64_t v)
+{
+    pb_tag(b, number, 0);
+    buf_put_varint(b, v);
+}
+
+static inline void pb_double(struct buf *b, unsigned number, uint64_t bits)
+{
+    pb_tag(b, number, 1);
+    buf_put_le64(b, bits);
+}
+
+static inline void pb_bytes(struct buf *b, unsigned number, struct slice s)
+{
+    pb_tag(b, number, 2);
+    buf_put_string(b, s);
+}
+
+static inline void pb_message(struct buf *b, unsigned number, struct buf *message)
+{
+    pb_bytes(b, number, buf_slice(message));
+    buf_clear(message);
+}
+
+#endif
