@@ -159,18 +159,34 @@ static err string_arg(struct eval *eval, const struct node *n, size_t i, const s
     return OK;
 }
 
-static err check_unique(struct eval *eval, const struct frame *frame)
+/* Rows that a new label made equal become one if they never meet. */
+static err rows_unite(struct eval *eval, struct frame *frame, const struct grid *grid)
 {
-    struct pool *pool = pool_open(eval->pool, "promql_unique", POOL_BYTES_UNLIMITED);
+    struct pool *pool = pool_open(eval->pool, "promql_unite", POOL_BYTES_UNLIMITED);
     struct label_index index = label_index_open(pool);
+    size_t kept = 0;
     err e = OK;
     for (size_t i = 0; i < frame->count; i++) {
+        struct row *row = &frame->rows[i];
         uint32_t number;
         bool is_new;
-        TRY_OUT(label_index_get(&index, frame->rows[i].labels, &number, &is_new));
-        if (!is_new)
+        TRY_OUT(label_index_get(&index, row->labels, &number, &is_new));
+        if (is_new) {
+            frame->rows[kept++] = *row;
+            continue;
+        }
+        struct row *first = &frame->rows[number];
+        bool meet = first->histogram_count > 0 || row->histogram_count > 0;
+        for (size_t step = 0; step < grid->count && !meet; step++)
+            meet = !is_absent(first->values[step]) && !is_absent(row->values[step]);
+        if (meet)
             TRY_OUT(err_set(eval->at, ERR_EXECUTION, "vector cannot contain metrics with the same labelset"));
+        for (size_t step = 0; step < grid->count; step++)
+            if (!is_absent(row->values[step]))
+                first->values[step] = row->values[step];
+        first->drop_name |= row->drop_name;
     }
+    frame->count = kept;
 out:
     pool_close(pool);
     return e;
@@ -274,7 +290,7 @@ static err call_label_replace(struct eval *eval, const struct node *n, const str
     r.groups = memory;
     TRY_OUT(eval_frame(eval, n->call.args[0], grid, out_frame));
     TRY_OUT(replace_rows(eval, *out_frame, &r));
-    TRY_OUT(check_unique(eval, *out_frame));
+    TRY_OUT(rows_unite(eval, *out_frame, grid));
 out:
     regex_close(r.regex);
     return e;
@@ -304,7 +320,7 @@ static err call_label_join(struct eval *eval, const struct node *n, const struct
         TRY(buf_err(&value));
         TRY(relabel_row(frame, &frame->rows[i], target, buf_slice(&value), &scratch));
     }
-    return check_unique(eval, frame);
+    return rows_unite(eval, frame, grid);
 }
 
 /* histogram_count and its like: floats give nothing. */

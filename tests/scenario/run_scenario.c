@@ -1,6 +1,7 @@
 /* Runs .test scripts of the query language against the evaluator and a source in memory.
  *
- * Usage: run_scenario [-v] [-k] FILE…     -v prints every evaluation, -k skips scripts' blocks with native histograms
+ * Usage: run_scenario [-v] [-r] [-f] FILE…    -v prints every evaluation, -r does not ask again as a range,
+ * -f evaluates blocks with native histograms as if their series were not there
  *
  * The grammar is the one Prometheus' own scripts use, so that a user's bug report can be run as it is:
  *     clear
@@ -49,6 +50,7 @@ struct scenario {
     bool has_histograms;
     bool verbose;
     bool no_range_check;
+    bool force;
     unsigned passed, failed, skipped;
 };
 
@@ -509,7 +511,7 @@ static const char *check_as_range(struct scenario *s, const struct evaluation *v
 
 static void run_evaluation(struct scenario *s, const struct evaluation *v, struct expectation *x)
 {
-    if (x->skip || s->has_histograms) {
+    if (x->skip || (s->has_histograms && !s->force)) {
         s->skipped++;
         return;
     }
@@ -720,15 +722,17 @@ static bool read_lines(struct scenario *s, struct pool *pool)
 int main(int argc, char **argv)
 {
     unsigned passed = 0, failed = 0, skipped = 0;
-    bool verbose = false, no_range_check = false;
+    bool verbose = false, no_range_check = false, force = false;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "-v") == 0 || strcmp(argv[i], "-r") == 0) {
+        if (strcmp(argv[i], "-v") == 0 || strcmp(argv[i], "-r") == 0 || strcmp(argv[i], "-f") == 0) {
             verbose |= argv[i][1] == 'v';
+            force |= argv[i][1] == 'f';
             no_range_check |= argv[i][1] == 'r';
             continue;
         }
         struct pool *pool = pool_open(NULL, "script", POOL_BYTES_UNLIMITED);
-        struct scenario s = { .file = argv[i], .verbose = verbose, .no_range_check = no_range_check };
+        struct scenario s = { .file = argv[i], .verbose = verbose, .no_range_check = no_range_check,
+                              .force = force };
         bool ok = read_lines(&s, pool) && run_script(&s);
         pool_close(s.pool);
         pool_close(pool);
