@@ -62,8 +62,8 @@ static void run(struct call *call, const struct range_params *range)
         query_release(query, e);
         if (parse_failed || e == ERR_INPUT)
             call_fail_expression(call, "query", &at);
-        else
-            call_fail_err(call, e, &at);
+        else   /* clients know Prometheus' own words for these two */
+            call_fail_err(call, e, e == ERR_TIMEOUT || e == ERR_CANCELED ? NULL : &at);
         answer_drop(answer);
         return;
     }
