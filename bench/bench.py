@@ -192,7 +192,7 @@ def part_ingest(target, turn):
 
 def part_new(target, turn):
     load, _ = make_data('new', series=1000000, steps=1, start=DAY_START * 1000)
-    more, _ = make_data('new-more', series=1000000, steps=4, start=(DAY_START + 15) * 1000)
+    more, _ = make_data('new-more', series=1000000, steps=3, start=(DAY_START + 15) * 1000)
     server = Server(target, os.path.join(WORK, 'new-' + target)).start()
     try:
         server.wait_ready()
@@ -200,6 +200,7 @@ def part_new(target, turn):
         figures = send(server, load)
         load_cpu = server.cpu() - before
         rest = send(server, more)
+        four_cpu = server.cpu() - before
         resident = server.resident()
         server.kill()
         begun = time.monotonic()
@@ -208,7 +209,7 @@ def part_new(target, turn):
         ready = time.monotonic() - begun
         count = 0
         query = '/api/v1/query?' + urllib.parse.urlencode(
-            {'query': 'count({__name__!=""})', 'time': DAY_START + 15 * 5 + 10})
+            {'query': 'count({__name__!=""})', 'time': DAY_START + 15 * 4 + 10})
         while time.monotonic() - begun < 300 and count < 1000000:
             try:
                 result = json.loads(server.get(query))['data']['result']
@@ -216,7 +217,8 @@ def part_new(target, turn):
             except (OSError, ValueError, KeyError):
                 time.sleep(0.05)
         all_answer = time.monotonic() - begun
-        keep('new', target, dict(new_per_cpu_s=figures['samples'] / load_cpu, cpu_s=load_cpu,
+        keep('new', target, dict(new_per_cpu_s=(figures['samples'] + rest['samples']) / four_cpu, cpu_s=four_cpu,
+                                 first_per_cpu_s=figures['samples'] / load_cpu,
                                  p99_ms=figures['p99_ms'], later_p99_ms=rest['p99_ms'],
                                  resident_per_series=resident / 1e6, ready_s=ready, all_answer_s=all_answer,
                                  series_found=count))
@@ -308,7 +310,8 @@ FIGURES = [   # part, key, title, higher is better
     ('ingest', 'samples_per_cpu_s', 'known series: samples per CPU-second, settled', True),
     ('ingest', 'acknowledged_per_cpu_s', 'known series: samples per CPU-second, until acknowledged', True),
     ('ingest', 'p99_ms', 'request latency p99, ms', False),
-    ('new', 'new_per_cpu_s', 'new series: samples per CPU-second', True),
+    ('new', 'new_per_cpu_s', 'first four scrapes of 1,000,000 new series: samples per CPU-second', True),
+    ('new', 'first_per_cpu_s', 'the first of them alone', True),
     ('new', 'resident_per_series', 'resident bytes per active series at 1,000,000', False),
     ('new', 'all_answer_s', 'kill -9 to all 1,000,000 series answering, s', False),
     ('disk', 'bytes_per_sample', 'bytes per sample on disk, settled', False),
