@@ -32,11 +32,6 @@ static bool read_sample(struct slice message, struct sample *out_sample)
 {
     struct reader r = reader_of(message);
     struct sample s = { 0 };
-    if (message.len > 10 && r.at[0] == TAG_VALUE && r.at[9] == TAG_TIMESTAMP) {   /* as every encoder writes it */
-        s.value_bits = get_le64(r.at + 1);
-        r.at += 10;
-        s.t_ms = (int64_t)read_varint(&r);
-    }
     struct field f;
     while (field_next(&r, &f)) {
         if (field_is(&f, 1, WIRE_64))
@@ -188,12 +183,16 @@ static err read_series(struct ingest_request *r, struct slice message, struct er
     struct reader rows = reader_of(slice_part(message, label_bytes, message.len - label_bytes));
     if (rows.at != rows.end && *rows.at == TAG_LABELS)
         return read_scattered(r, message, at);
-    /* One sample and nothing else: nearly always. */
+    /* One sample and nothing else, as every encoder writes it: nearly always. */
     size_t left = read_left(&rows);
-    struct sample s;
     if (left > 12 && left < 130 && rows.at[0] == TAG_SAMPLES && rows.at[1] == left - 2
-        && read_sample(slice_of(rows.at + 2, left - 2), &s))
-        return request_sample(r, &ref, s.t_ms, s.value_bits, 0);
+        && rows.at[2] == TAG_VALUE && rows.at[11] == TAG_TIMESTAMP) {
+        uint64_t value_bits = get_le64(rows.at + 3);
+        struct reader time = { rows.at + 12, rows.end, true };
+        int64_t t_ms = (int64_t)read_varint(&time);
+        if (time.ok && time.at == time.end)
+            return request_sample(r, &ref, t_ms, value_bits, 0);
+    }
     if (found && has_label_field(rows))
         return read_scattered(r, message, at);
     return read_rows(r, &ref, rows, at);

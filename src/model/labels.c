@@ -91,6 +91,56 @@ static size_t label_bytes(struct slice name, struct slice value)
     return 1 + varint_bytes(rest) + rest;
 }
 
+/* Bytes of the UTF-8 sequence that begins at `at`, 0 when it is malformed. Table 3-7 of the Unicode
+ * standard: the second byte's range depends on the first, the rest are 80..bf. */
+static size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
+{
+    uint8_t c = at[0];
+    size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    if (len < 2 || len > (size_t)(end - at))
+        return len < 2 ? len : 0;
+    uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    uint8_t high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (at[1] < low || at[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if ((at[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
+/* Length of the ASCII prefix, a multiple of what is looked at in one step or all of s. */
+static size_t ascii_prefix(struct slice s)
+{
+    size_t at = 0;
+#if defined(__SSE2__)
+    for (; s.len - at >= 16; at += 16)
+        if (_mm_movemask_epi8(_mm_loadu_si128((const __m128i *)(const void *)(s.at + at))) != 0)
+            return at;
+#endif
+    for (; s.len - at >= 8; at += 8)
+        if ((get_le64(s.at + at) & UINT64_C(0x8080808080808080)) != 0)
+            return at;
+    while (at < s.len && s.at[at] < 0x80)
+        at++;
+    return at;
+}
+
+bool utf8_valid(struct slice s)
+{
+    const uint8_t *at = s.at, *end = s.at + s.len;
+    while (at < end) {
+        at += ascii_prefix(slice_of(at, (size_t)(end - at)));
+        if (at == end)
+            break;
+        size_t len = utf8_sequence(at, end);
+        if (len == 0)
+            return false;
+        at += len;
+    }
+    return true;
+}
+
 err labels_check(struct slice s, struct err_at *at)
 {
     if (s.len > LABELS_BYTES_MAX)
@@ -100,16 +150,17 @@ err labels_check(struct slice s, struct err_at *at)
     struct slice before = slice_of(NULL, 0);
     const uint8_t *begin = r.at;
     size_t count = 0;
+    bool ascii = ascii_prefix(s) == s.len;   /* then all names and values are, whatever the lengths say */
     while (labels_next(&r, &label)) {
         if (++count > LABEL_COUNT_MAX)
             return err_set(at, ERR_LIMIT, "more than %d labels", LABEL_COUNT_MAX);
         if (label.name.len == 0)
             return err_set(at, ERR_INPUT, "empty label name");
-        if (!utf8_valid(label.name))
+        if (!ascii && !utf8_valid(label.name))
             return err_set(at, ERR_INPUT, "a label name is not UTF-8");
         if (label.value.len == 0)
             return err_set(at, ERR_INPUT, "empty value of label \"%.*s\"", SLICE_ARG(label.name));
-        if (!utf8_valid(label.value))
+        if (!ascii && !utf8_valid(label.value))
             return err_set(at, ERR_INPUT, "value of label \"%.*s\" is not UTF-8", SLICE_ARG(label.name));
         if (count > 1) {
             int order = slice_compare(before, label.name);
@@ -301,42 +352,6 @@ void labels_print(struct slice labels, struct buf *out)
         buf_put_u8(out, '}');
     else if (metric.len == 0)
         buf_put_str(out, "{}");
-}
-
-/* Bytes of the UTF-8 sequence that begins at `at`, 0 when it is malformed. Table 3-7 of the Unicode
- * standard: the second byte's range depends on the first, the rest are 80..bf. */
-static size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
-{
-    uint8_t c = at[0];
-    size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
-    if (len < 2 || len > (size_t)(end - at))
-        return len < 2 ? len : 0;
-    uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-    uint8_t high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-    if (at[1] < low || at[1] > high)
-        return 0;
-    for (size_t i = 2; i < len; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    return len;
-}
-
-bool utf8_valid(struct slice s)
-{
-    const uint8_t *at = s.at, *end = s.at + s.len;
-    while (at < end) {
-#if defined(__SSE2__)
-        while (end - at >= 16 && _mm_movemask_epi8(_mm_loadu_si128((const __m128i *)(const void *)at)) == 0)
-            at += 16;
-        if (at == end)
-            return true;
-#endif
-        size_t len = utf8_sequence(at, end);
-        if (len == 0)
-            return false;
-        at += len;
-    }
-    return true;
 }
 
 struct series_hasher series_hasher_of(const uint8_t hash_key[16], struct slice tenant)
