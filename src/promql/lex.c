@@ -133,6 +133,17 @@ static bool number_value(struct slice text, double *out_v)
             return true;
         }
     }
+    size_t digits = 0;
+    double whole = 0;
+    while (digits < text.len && (is_digit(text.at[digits]) || text.at[digits] == '_')) {
+        if (text.at[digits] != '_')
+            whole = whole * 10 + (text.at[digits] - '0');
+        digits++;
+    }
+    if (digits == text.len && memchr(text.at, '_', text.len) != NULL) {   /* 1_000: only integers may */
+        *out_v = whole;
+        return true;
+    }
     return number_parse(text, true, out_v);
 }
 

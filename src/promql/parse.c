@@ -156,7 +156,7 @@ static err parse_duration_call(struct parser *p, struct duration **out)
     return expect(p, TOKEN_RIGHT_PAREN, context, "\")\"");
 }
 
-/* sign_max: how a leading sign binds; after `offset` it takes the next operand only. */
+/* tight_sign: after `offset` a leading sign takes the next operand only. */
 static err parse_duration_operand(struct parser *p, bool tight_sign, struct duration **out)
 {
     TRY(depth_enter(p));
@@ -206,6 +206,7 @@ static err parse_duration(struct parser *p, int precedence_min, struct duration 
         TRY(take(p));
         binary->op = op;
         binary->left = left;
+        binary->begin = left->begin;
         TRY(parse_duration(p, op == OPERATOR_POWER ? precedence : precedence + 1, &binary->right));
         left = binary;
     }
