@@ -130,7 +130,7 @@ err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, ui
         return err_set(at, e, "cannot open NODE in the data directory for writing: %s", err_text(e));
     e = io_file_lock(file);
     if (e != OK)
-        e = err_set(at, e, "%s", e == ERR_BUSY ? "another process uses this data directory" : "cannot lock NODE");
+        e = err_set(at, e, "%s", e == ERR_BUSY ? "the data directory is in use by another process" : "cannot lock NODE");
     if (e == OK)
         e = read_or_init(io, file, partition_count, range_bytes_max, out_identity, at);
     if (e != OK) {
