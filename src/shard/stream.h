@@ -17,7 +17,7 @@
 #define STREAM_FILE_HEADER_BYTES 64
 #define STREAM_FRAME_HEADER_BYTES 48
 #define STREAM_FORMAT_VERSION 1
-#define STREAM_PART_COUNT_MAX 1000
+#define STREAM_PART_COUNT_MAX 1000000
 
 /* Names a part: in its file name and in its header. */
 struct stream_name {

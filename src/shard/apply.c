@@ -1,0 +1,487 @@
+/* Apply: what a log record means. See partition.h; protocol in docs/format/manifest.md §4.
+ *
+ * Records come from the log's reader in order and become bindings, sequences, rows of the head and SUM. Apply is a pure
+ * function of log bytes: no clock, configuration or randomness decides what is stored (when a head
+ * is frozen does not matter to what it holds). It runs on one thread.
+ *
+ * Invariants
+ *  1. A record is applied once: its sequence enters the producer's set last, after everything else of it succeeded; a
+ *     record that fails for want of memory is tried again and goes on where it stopped (struct progress).
+ *  2. p->applied is one more than the offset of the last record whose rows readers can see.
+ *  3. Rows of a number without labels are kept as unresolved; a later announcement turns them into rows.
+ *  4. A record is never split over two heads or two ranges. */
+#include "shard/partition.h"
+
+#include "base/check.h"
+#include "base/diag.h"
+#include "base/stat.h"
+#include "model/histogram.h"
+
+/* ---- freezing ---- */
+
+err partition_freeze(struct partition *p)
+{
+    struct range *range = p->open_range;
+    if (range->frozen_count >= SHARD_FROZEN_COUNT_MAX)
+        return ERR_BUSY;
+    struct metric_head *next = NULL;
+    if (p->head_rows > 0) {
+        struct metric_head_config config = metric_head_config_default();
+        config.rows_max = (uint32_t)p->shards->config.head_rows_max;
+        TRY(metric_head_open(p->pool, &config, &next));
+    }
+    struct pool *pool = pool_open(p->shards->pool, "frozen", POOL_BYTES_UNLIMITED);
+    void *at;
+    struct frozen *frozen = NULL;
+    err e = OK;
+    TRY_OUT(pool_zalloc(pool, sizeof *frozen, &at));
+    frozen = at;
+    frozen->pool = pool;
+    frozen->from = p->head_from;
+    TRY_OUT(partition_capture(p, range, true, pool, &frozen->checkpoint));
+    partition_captured(p);
+    if (p->head_rows > 0) {
+        frozen->head = p->head;
+        frozen->view = metric_head_view(p->head);
+        p->head = next;
+        next = NULL;
+    }
+    p->head_rows = 0;
+    p->head_from = p->applied;
+    *range->frozen_end = frozen;
+    range->frozen_end = &frozen->next;
+    range->frozen_count++;
+    pool = NULL;
+out:
+    metric_head_unref(next);
+    pool_close(pool);
+    return e;
+}
+
+err partition_close_range(struct partition *p, uint8_t reason, uint16_t format_version)
+{
+    struct range *range = p->open_range, *next = NULL;
+    struct pool *state_pool = NULL;
+    err e = OK;
+    TRY_OUT(range_open(p->shards, p->applied, &next));
+    state_pool = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
+    range->closed = true;
+    range->end = p->applied;
+    range->reason = reason;
+    range->format_version = format_version;
+    TRY_OUT(partition_capture(p, range, false, state_pool, &range->state));
+    TRY_OUT(partition_freeze(p));
+    range->state_pool = state_pool;
+    range->unresolved = state_unresolved_sum(&range->state);
+    range->next = next;
+    p->open_range = next;
+    p->head_from = p->applied;
+    p->closed_count++;
+    shards_wake_work(p->shards);
+    return OK;
+out:
+    range->closed = false;
+    pool_close(state_pool);
+    range_unref(next);
+    return e;
+}
+
+/* Room in the head for a record, freezing a full one. ERR_BUSY: too many wait for spill. */
+static err reserve(struct partition *p, const struct batch *b)
+{
+    size_t arena_bytes = 0;
+    for (size_t i = 0; i < b->histogram_count; i++)
+        arena_bytes += b->histograms[i].bytes.len + 16;
+    for (size_t i = 0; i < b->exemplar_count; i++)
+        arena_bytes += b->exemplars[i].labels.len + 16;
+    err e = metric_head_reserve(p->head, b->row_count, b->histogram_count, arena_bytes);
+    if (e != ERR_FULL)
+        return e;
+    TRY(partition_freeze(p));
+    shards_wake_work(p->shards);
+    return metric_head_reserve(p->head, b->row_count, b->histogram_count, arena_bytes);
+}
+
+/* ---- unresolved rows ---- */
+
+static err unresolved_add(struct partition *p, struct range *range, size_t producer, uint32_t number, int64_t t_ms,
+                          int64_t start_ms, uint64_t bits, struct slice histogram)
+{
+    if (p->unresolved_count >= STATE_UNRESOLVED_COUNT_MAX) {
+        struct chain_loss loss = { .kind = LOSS_UNRESOLVED, .from = p->applied,
+            .to = { p->applied.generation, p->applied.offset + 1 }, .range = { t_ms, t_ms }, .row_count = 1 };
+        return range_loss_add(range, &loss);
+    }
+    void *block = p->unresolved, *bytes = NULL;
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->unresolved, p->unresolved_count + 1, &p->unresolved_capacity));
+    p->unresolved = block;
+    if (histogram.len > 0) {
+        TRY(pool_block_resize(p->pool, &bytes, histogram.len));
+        memcpy(bytes, histogram.at, histogram.len);
+    }
+    p->unresolved[p->unresolved_count++] = (struct state_unresolved){ .incarnation = (uint32_t)producer,
+        .number = number, .t_ms = t_ms, .start_ms = start_ms, .bits = bits,
+        .histogram = slice_of(bytes, histogram.len) };
+    return OK;
+}
+
+/* The rows of a number that just got its labels go to the head, as if they had come with it. */
+static err resolve(struct partition *p, struct range *range, size_t producer, uint32_t number, uint32_t local)
+{
+    for (size_t i = 0; i < p->unresolved_count;) {
+        struct state_unresolved *u = &p->unresolved[i];
+        if (u->incarnation != producer || u->number != number) {
+            i++;
+            continue;
+        }
+        bool is_histogram = u->histogram.len > 0;
+        struct batch b = { .row_count = !is_histogram, .histogram_count = is_histogram };
+        struct batch_histogram histogram = { .bytes = u->histogram };
+        b.histograms = &histogram;
+        TRY(reserve(p, &b));
+        struct batch_start start = { .row = 0, .start_ms = u->start_ms };
+        if (is_histogram)
+            TRY(metric_head_append_histogram(p->head, local, u->t_ms, u->start_ms, u->histogram));
+        else
+            TRY(metric_head_append(p->head, &local, &u->t_ms, &u->bits, 1, &start, u->start_ms != 0));
+        uint64_t type = is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT;
+        struct hash128 removed = sum_row_hash(state_unresolved_hash(p->producers[producer].id, number), u->t_ms,
+                                              u->bits, u->start_ms, type);
+        struct hash128 added = sum_row_hash(p->fingerprints[local], u->t_ms, u->bits, u->start_ms, type);
+        sum_add_hash(&range->resolved_removed, removed);
+        sum_add_hash(&range->resolved_added, added);
+        sum_add_hash(&range->sum, added);
+        range->row_count++;
+        p->head_rows++;
+        pool_block_free(p->pool, (void *)u->histogram.at);
+        p->unresolved_count--;
+        memmove(p->unresolved + i, p->unresolved + i + 1, (p->unresolved_count - i) * sizeof *p->unresolved);
+    }
+    return OK;
+}
+
+/* ---- parts of a record ---- */
+
+static err apply_announces(struct partition *p, struct range *range, size_t index, const struct batch *b)
+{
+    for (size_t i = 0; i < b->announce_count; i++) {
+        uint32_t local, number = b->announces[i].number;
+        TRY(partition_series(p, b->tenant, b->announces[i].labels, &local));
+        struct producer *producer = &p->producers[index];
+        bool is_new = number >= producer->capacity || producer->locals[number] == STATE_UNBOUND;
+        TRY(producer_bind(p, producer, number, local));
+        if (is_new && p->unresolved_count > 0)
+            TRY(resolve(p, range, index, number, local));
+    }
+    return OK;
+}
+
+/* Numbers of a record's rows as series. *out_unknown: how many have none. */
+static err map_numbers(struct partition *p, const struct producer *producer, const struct batch *b,
+                       size_t *out_unknown)
+{
+    struct shards *shards = p->shards;
+    void *block = shards->locals;
+    TRY(pool_block_reserve(shards->apply_pool, &block, sizeof(uint32_t), b->row_count + 1, &shards->locals_capacity));
+    shards->locals = block;
+    size_t unknown = 0;
+    for (size_t i = 0; i < b->row_count; i++) {
+        uint32_t number = b->numbers[i];
+        uint32_t local = number < producer->capacity ? producer->locals[number] : STATE_UNBOUND;
+        shards->locals[i] = local;
+        unknown += local == STATE_UNBOUND;
+    }
+    *out_unknown = unknown;
+    return OK;
+}
+
+static void sum_floats(struct partition *p, struct range *range, const struct batch *b)
+{
+    const uint32_t *locals = p->shards->locals;
+    size_t start = 0;
+    int64_t far_ms = b->append_ms + SHARD_FAR_FUTURE_MS;
+    for (size_t i = 0; i < b->row_count; i++) {
+        int64_t start_ms = 0;
+        if (start < b->start_count && b->starts[start].row == i)
+            start_ms = b->starts[start++].start_ms;
+        range->far_future_rows += b->t_ms[i] > far_ms;
+        if (locals[i] != STATE_UNBOUND)
+            sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[locals[i]], b->t_ms[i], b->value_bits[i], start_ms,
+                                                   SAMPLE_FLOAT));
+    }
+}
+
+/* The rows with known series, closed up in place; the others become unresolved. */
+static err take_unknown(struct partition *p, struct range *range, size_t producer, struct batch *b)
+{
+    uint32_t *locals = p->shards->locals;
+    size_t rows = 0, starts = 0, start = 0;
+    for (size_t i = 0; i < b->row_count; i++) {
+        int64_t start_ms = 0;
+        if (start < b->start_count && b->starts[start].row == i)
+            start_ms = b->starts[start++].start_ms;
+        if (locals[i] == STATE_UNBOUND) {
+            TRY(unresolved_add(p, range, producer, b->numbers[i], b->t_ms[i], start_ms, b->value_bits[i],
+                               slice_of(NULL, 0)));
+            continue;
+        }
+        locals[rows] = locals[i];
+        b->t_ms[rows] = b->t_ms[i];
+        b->value_bits[rows] = b->value_bits[i];
+        if (start_ms != 0)
+            b->starts[starts++] = (struct batch_start){ .row = (uint32_t)rows, .start_ms = start_ms };
+        rows++;
+    }
+    b->row_count = rows;
+    b->start_count = starts;
+    return OK;
+}
+
+static err apply_floats(struct partition *p, struct range *range, size_t index, struct batch *b)
+{
+    if (b->row_count == 0 || p->progress.floats_done)
+        return OK;
+    size_t unknown, before = p->unresolved_count;
+    TRY(map_numbers(p, &p->producers[index], b, &unknown));
+    struct sum sum = range->sum;
+    uint64_t far = range->far_future_rows;
+    sum_floats(p, range, b);
+    err e = OK;
+    if (unknown > 0)
+        TRY_OUT(take_unknown(p, range, index, b));
+    if (b->row_count > 0)
+        TRY_OUT(metric_head_append(p->head, p->shards->locals, b->t_ms, b->value_bits, b->row_count, b->starts,
+                                   b->start_count));
+    range->row_count += b->row_count;
+    p->head_rows += b->row_count;
+    p->progress.floats_done = true;
+    return OK;
+out:
+    range->sum = sum;
+    range->far_future_rows = far;
+    p->unresolved_count = before;   /* float rows own nothing */
+    return e;
+}
+
+static err apply_histograms(struct partition *p, struct range *range, size_t index, const struct batch *b)
+{
+    for (size_t i = p->progress.histograms_done; i < b->histogram_count; i++) {
+        const struct batch_histogram *h = &b->histograms[i];
+        const struct producer *producer = &p->producers[index];
+        uint32_t local = h->number < producer->capacity ? producer->locals[h->number] : STATE_UNBOUND;
+        uint64_t bits = sum_histogram_bits(h->bytes);
+        if (local == STATE_UNBOUND) {
+            TRY(unresolved_add(p, range, index, h->number, h->t_ms, h->start_ms, bits, h->bytes));
+        } else {
+            TRY(metric_head_append_histogram(p->head, local, h->t_ms, h->start_ms, h->bytes));
+            sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[local], h->t_ms, bits, h->start_ms,
+                                                   SAMPLE_HISTOGRAM));
+            range->row_count++;
+            p->head_rows++;
+        }
+        range->far_future_rows += h->t_ms > b->append_ms + SHARD_FAR_FUTURE_MS;
+        p->progress.histograms_done = i + 1;
+    }
+    return OK;
+}
+
+static err apply_extras(struct partition *p, size_t index, const struct batch *b)
+{
+    for (size_t i = p->progress.exemplars_done; i < b->exemplar_count; i++) {
+        const struct batch_exemplar *x = &b->exemplars[i];
+        const struct producer *producer = &p->producers[index];
+        uint32_t local = x->number < producer->capacity ? producer->locals[x->number] : STATE_UNBOUND;
+        if (local != STATE_UNBOUND)   /* an exemplar without its series is of no use */
+            TRY(metric_head_append_exemplar(p->head, local, x->t_ms, x->value, x->labels));
+        p->progress.exemplars_done = i + 1;
+    }
+    for (size_t i = 0; i < b->metadata_count; i++) {
+        const struct batch_metadata *m = &b->metadata[i];
+        struct state_metadata copy = { .tenant = b->tenant, .family = m->family, .help = m->help, .unit = m->unit,
+                                       .type = m->type };
+        TRY(partition_metadata_add(p, &copy));
+    }
+    return OK;
+}
+
+/* A record whose bytes are lost or make no sense: named, and gone over. */
+static err apply_loss(struct partition *p)
+{
+    int64_t through = p->data_through_ms;
+    struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied,
+        .to = { p->applied.generation, p->applied.offset + 1 },
+        .range = { through == INT64_MIN ? TIME_MS_MIN : through - SHARD_LOSS_BEFORE_MS, TIME_MS_MAX } };
+    TRY(range_loss_add(p->open_range, &loss));
+    p->loss_open = true;   /* the next record's append time ends it */
+    atomic_fetch_add_explicit(&p->shards->lost_records, 1, memory_order_relaxed);
+    stat_add(STAT_SHARD_LOST_RECORDS, 1);
+    return OK;
+}
+
+static void loss_end(struct partition *p, int64_t append_ms)
+{
+    struct range *range = p->open_range;
+    p->loss_open = false;
+    if (range->loss_count > 0 && range->losses[range->loss_count - 1].kind == LOSS_LOG
+        && append_ms < TIME_MS_MAX - SHARD_LOSS_BEHIND_MS)
+        range->losses[range->loss_count - 1].range.max_ms = append_ms + SHARD_LOSS_BEHIND_MS;
+}
+
+static err apply_metric(struct partition *p, struct batch *b)
+{
+    struct range *range = p->open_range;
+    size_t index;
+    TRY(producer_find(p, b->incarnation, &index));
+    struct producer *producer = &p->producers[index];
+    if (dedupe_has(&producer->seen, b->sequence) && (p->shards->config.canary & SHARD_CANARY_NO_DEDUPE) == 0) {
+        atomic_fetch_add_explicit(&p->shards->duplicate_records, 1, memory_order_relaxed);
+        stat_add(STAT_SHARD_DUPLICATE_RECORDS, 1);
+        return OK;
+    }
+    TRY(reserve(p, b));
+    uint64_t rows_before = p->head_rows;
+    TRY(apply_announces(p, range, index, b));
+    TRY(apply_floats(p, range, index, b));
+    TRY(apply_histograms(p, range, index, b));
+    TRY(apply_extras(p, index, b));
+    producer = &p->producers[index];
+    bool is_new;
+    TRY(dedupe_add(&producer->seen, b->sequence, &is_new));
+    producer->last = p->applied;
+    producer->heard_ns = io_monotonic_ns(p->shards->io);
+    producer->is_dead = p->applied.offset < p->open_end;
+    p->heard_ns = producer->heard_ns;
+    if (rows_before == 0 && p->head_rows > 0)
+        p->head_since_ns = p->heard_ns;
+    metric_head_publish(p->head);
+    if (b->append_ms > p->data_through_ms)
+        p->data_through_ms = b->append_ms;
+    if (p->loss_open)
+        loss_end(p, b->append_ms);
+    stat_add(STAT_SHARD_APPLIED_ROWS, (int64_t)(b->row_count + b->histogram_count));
+    return OK;
+}
+
+static void apply_forget(struct partition *p, const struct control *control)
+{
+    for (size_t i = 0; i < p->producer_count; i++) {
+        struct producer *producer = &p->producers[i];
+        if (memcmp(producer->id, control->incarnation, INCARNATION_BYTES) != 0)
+            continue;
+        if (position_compare(producer->last, control->position) != 0)
+            return;   /* it was heard since */
+        for (size_t k = 0; k < p->unresolved_count; k++)
+            if (p->unresolved[k].incarnation == i)
+                return;   /* what it sent is still waiting for labels: it stays, and answers name it */
+        for (size_t k = 0; k < p->unresolved_count; k++)
+            p->unresolved[k].incarnation -= p->unresolved[k].incarnation > i;
+        producer_done(p, producer);
+        p->producer_count--;
+        memmove(p->producers + i, p->producers + i + 1, (p->producer_count - i) * sizeof *p->producers);
+        p->producer_last = 0;
+        atomic_store(&p->shards->retain_index, true);
+        return;
+    }
+}
+
+/* A range that ends with the record being applied. */
+struct range_end {
+    bool is_end;
+    uint8_t reason;
+    uint16_t format_version;
+};
+
+static err apply_control(struct partition *p, struct slice bytes, struct range_end *out_end)
+{
+    struct control control;
+    err e = control_decode(bytes, &control);
+    if (e == ERR_VERSION)
+        return OK;   /* a newer node's: what it asks for is not for us */
+    if (e != OK)
+        return apply_loss(p);
+    if (control.kind == CONTROL_FORGET)
+        apply_forget(p, &control);
+    else if (position_compare(control.position, p->open_range->start) == 0)
+        *out_end = (struct range_end){ true, control.reason, control.format_version };
+    return OK;
+}
+
+err apply_record(struct partition *p, const struct log_record *record)
+{
+    struct range *range = p->open_range;
+    struct range_end end = { 0 };
+    err e = OK;
+    if (p->applied.offset != record->position.offset) {
+        check(p->applied.offset < record->position.offset);
+        p->applied.offset = record->position.offset;   /* the log says these offsets never were */
+    }
+    if (record->damaged) {
+        TRY(apply_loss(p));
+    } else if (batch_signal(record->bytes) == SIGNAL_CONTROL) {
+        TRY(apply_control(p, record->bytes, &end));
+    } else {
+        struct batch b;
+        pool_reset(p->shards->apply_pool);
+        e = batch_decode(record->bytes, p->shards->apply_pool, &b);
+        if (e == OK)
+            e = apply_metric(p, &b);
+        if (e == ERR_CORRUPT || e == ERR_INPUT || e == ERR_CONFLICT)
+            e = apply_loss(p);   /* two meanings of one number, or bytes that are no batch */
+        TRY(e);
+    }
+    p->applied.offset++;
+    range->record_count++;
+    range->log_bytes += record->bytes.len;
+    if (!end.is_end && range->log_bytes >= p->shards->config.range_bytes_max)
+        end = (struct range_end){ true, CUT_BYTES_MAX, METRIC_COMPACT_VERSION };
+    if (end.is_end)
+        e = partition_close_range(p, end.reason, end.format_version);
+    if (e != OK) {   /* tried again as a whole: the record itself is a no-op then */
+        p->applied.offset--;
+        range->record_count--;
+        range->log_bytes -= record->bytes.len;
+        return e;
+    }
+    p->progress = (struct progress){ 0 };
+    return OK;
+}
+
+bool apply_partition(struct partition *p, size_t record_max)
+{
+    bool worked = false;
+    for (size_t i = 0; i < record_max && (p->apply_failed == OK || p->apply_failed == ERR_IO); i++) {
+        if (!p->has_pending) {
+            err e = log_reader_next(p->reader, &p->pending);
+            if (e == ERR_END || e == ERR_LIMIT)
+                break;
+            if (e != OK) {   /* after ERR_IO the reader may try again; intake is closed meanwhile */
+                if (p->apply_failed != e)
+                    diag(DIAG_ERROR, "Cannot read the log; answers lack what is behind.",
+                         "partition=%u offset=%llu error=\"%s\"", p->number, (unsigned long long)p->applied.offset,
+                         err_text(e));
+                p->apply_failed = e;
+                break;
+            }
+            p->apply_failed = OK;
+            p->has_pending = true;
+        }
+        io_mutex_lock(&p->lock);
+        err e = apply_record(p, &p->pending);
+        io_mutex_unlock(&p->lock);
+        if (e == ERR_LIMIT || e == ERR_BUSY) {   /* spill makes room; the record is tried again */
+            shards_wake_work(p->shards);
+            break;
+        }
+        if (e != OK) {
+            p->apply_failed = e;
+            diag(DIAG_ERROR, "Cannot apply a record; the partition applies no more.",
+                 "partition=%u offset=%llu error=\"%s\"", p->number,
+                 (unsigned long long)p->pending.position.offset, err_text(e));
+            break;
+        }
+        p->has_pending = false;
+        worked = true;
+        atomic_fetch_add_explicit(&p->shards->applied_records, 1, memory_order_relaxed);
+    }
+    return worked;
+}

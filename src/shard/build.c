@@ -1,0 +1,535 @@
+/* Build: the row groups of a closed range as compact segments, one per time window. See partition.h.
+ *
+ * Groups hold rows by stream number, segments by (tenant, labels); the range is larger than memory should be. So a first
+ * walk counts rows per series and window, series are sorted by labels, and then slices of neighbouring series are
+ * filled by a walk each, sorted by time and written. A walk costs 5 ns a row, a slice is 4 M rows: a
+ * range of 16 M rows is walked five times, 25 ns a row.
+ *
+ * Invariants
+ *  1. Every row is written, duplicates too; rows of a series are in (t, arrival) order.
+ *  2. The outputs are a pure function of the range: same bytes at every attempt.
+ *  3. Windows are aligned to UTC days; rows of windows beyond WINDOW_COUNT_MAX share one wide segment. */
+#include "shard/partition.h"
+
+#include "base/check.h"
+
+#include <stdlib.h>
+
+#define SLICE_ROWS_MAX (4u << 20)
+#define WINDOW_COUNT_MAX 256
+#define WINDOW_WIDE INT64_MAX
+
+struct window {
+    int64_t index;            /* floor(t / window_ms); WINDOW_WIDE */
+    uint64_t row_count;
+    struct metric_compact_writer *writer;
+    struct build_output output;
+};
+
+struct series {
+    struct slice tenant, labels;
+    uint32_t number;
+    uint64_t row_count;
+};
+
+struct exemplar { uint32_t number; struct source_exemplar exemplar; };
+
+struct build {
+    struct shards *shards;
+    struct partition *p;
+    struct range *range;
+    struct pool *pool;        /* of the whole build */
+    int64_t window_ms;
+    struct window *windows;   /* ascending once counted */
+    size_t window_count, window_capacity;
+    size_t window_last;
+    struct series *series;    /* sorted */
+    size_t series_count;
+    uint64_t *place;          /* by number: where its next row goes in the slice; UINT64_MAX = not in it */
+    struct exemplar *exemplars;
+    size_t exemplar_count;
+
+    /* the slice */
+    struct pool *slice_pool;
+    uint64_t slice_rows;
+    int64_t *t_ms, *start_ms;
+    uint64_t *value_bits;
+    uint32_t *histogram_of;   /* by row: 1 + index, 0 = a float; NULL: no histograms */
+    struct slice *histograms;
+    size_t histogram_count, histogram_capacity;
+};
+
+static int64_t window_of(const struct build *b, int64_t t_ms)
+{
+    int64_t index = t_ms / b->window_ms;
+    return index - (t_ms % b->window_ms < 0);
+}
+
+/* ---- first walk ---- */
+
+static err count_row(struct build *b, int64_t t_ms, uint64_t rows)
+{
+    int64_t index = window_of(b, t_ms);
+    if (b->window_last < b->window_count && b->windows[b->window_last].index == index) {
+        b->windows[b->window_last].row_count += rows;
+        return OK;
+    }
+    size_t low = 0, high = b->window_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (b->windows[middle].index < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    b->window_last = low;
+    if (low == b->window_count || b->windows[low].index != index) {
+        void *block = b->windows;
+        TRY(pool_block_reserve(b->pool, &block, sizeof *b->windows, b->window_count + 1, &b->window_capacity));
+        b->windows = block;
+        memmove(b->windows + low + 1, b->windows + low, (b->window_count - low) * sizeof *b->windows);
+        b->windows[low] = (struct window){ .index = index };
+        b->window_count++;
+    }
+    b->windows[low].row_count += rows;
+    return OK;
+}
+
+static err walk(struct build *b, err (*visit)(struct build *, const struct metric_group_series *))
+{
+    for (struct range_group *g = b->range->groups; g != NULL; g = g->next) {
+        struct metric_group_walk *walk;
+        TRY(metric_group_walk_open(g->group, b->pool, &walk));
+        err e = OK;
+        while (e == OK) {
+            struct metric_group_series series;
+            e = metric_group_walk_next(walk, &series);
+            if (e == OK && series.number >= b->range->numbers.count)
+                e = ERR_CORRUPT;
+            if (e == OK)
+                e = visit(b, &series);
+        }
+        metric_group_walk_close(walk);
+        if (e != ERR_END)
+            return e;
+    }
+    return OK;
+}
+
+static err visit_count(struct build *b, const struct metric_group_series *s)
+{
+    b->place[s->number] += s->row_count + s->histogram_count;
+    for (size_t i = 0; i < s->row_count;) {   /* times of a series are mostly of one window: count runs */
+        int64_t low = window_of(b, s->t_ms[i]) * b->window_ms, high = low + b->window_ms;
+        size_t run = 1;
+        while (i + run < s->row_count && s->t_ms[i + run] >= low && s->t_ms[i + run] < high)
+            run++;
+        TRY(count_row(b, s->t_ms[i], run));
+        i += run;
+    }
+    for (size_t i = 0; i < s->histogram_count; i++)
+        TRY(count_row(b, s->histograms[i].t_ms, 1));
+    return OK;
+}
+
+static int window_rows_order(const void *a, const void *b)
+{
+    const struct window *x = a, *y = b;
+    if (x->row_count != y->row_count)
+        return x->row_count > y->row_count ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static int window_index_order(const void *a, const void *b)
+{
+    const struct window *x = a, *y = b;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* More windows than files are wanted: the smallest share one. */
+static void limit_windows(struct build *b)
+{
+    if (b->window_count <= WINDOW_COUNT_MAX)
+        return;
+    qsort(b->windows, b->window_count, sizeof *b->windows, window_rows_order);
+    b->windows[WINDOW_COUNT_MAX - 1] = (struct window){ .index = WINDOW_WIDE };
+    b->window_count = WINDOW_COUNT_MAX;
+    qsort(b->windows, b->window_count, sizeof *b->windows, window_index_order);
+}
+
+static struct window *find_window(struct build *b, int64_t index)
+{
+    struct window *last = &b->windows[b->window_count - 1];
+    size_t low = 0, high = b->window_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (b->windows[middle].index < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < b->window_count && b->windows[low].index == index)
+        return &b->windows[low];
+    check(last->index == WINDOW_WIDE);
+    return last;
+}
+
+/* ---- series ---- */
+
+static int series_order(const void *a, const void *b)
+{
+    const struct series *x = a, *y = b;
+    int order = slice_compare(x->tenant, y->tenant);
+    return order != 0 ? order : metric_series_compare(x->labels, y->labels);
+}
+
+static err sort_series(struct build *b)
+{
+    uint32_t count = b->range->numbers.count;
+    void *at;
+    TRY(pool_alloc(b->pool, count * sizeof *b->series + 1, &at));
+    b->series = at;
+    struct buf labels = buf_open(b->pool, LABELS_BYTES_MAX);
+    err e = OK;
+    for (uint32_t number = 0; number < count; number++) {
+        if (b->place[number] == 0)
+            continue;
+        struct series *s = &b->series[b->series_count];
+        *s = (struct series){ .number = number, .row_count = b->place[number] };
+        buf_clear(&labels);
+        TRY_OUT(partition_describe(b->p, b->range->local_of_number[number], &labels, &s->tenant));
+        TRY_OUT(pool_copy(b->pool, buf_slice(&labels), &s->labels));
+        b->series_count++;
+    }
+    if (b->series_count > 0)
+        qsort(b->series, b->series_count, sizeof *b->series, series_order);
+out:
+    buf_close(&labels);
+    return e;
+}
+
+static int exemplar_order(const void *a, const void *b)
+{
+    const struct exemplar *x = a, *y = b;
+    if (x->number != y->number)
+        return x->number < y->number ? -1 : 1;
+    if (x->exemplar.t_ms != y->exemplar.t_ms)
+        return x->exemplar.t_ms < y->exemplar.t_ms ? -1 : 1;
+    return slice_compare(x->exemplar.labels, y->exemplar.labels);
+}
+
+static err gather_exemplars(struct build *b)
+{
+    size_t count = 0;
+    for (struct range_group *g = b->range->groups; g != NULL; g = g->next)
+        count += g->facts.exemplar_count;
+    void *at;
+    TRY(pool_alloc(b->pool, count * sizeof *b->exemplars + 1, &at));
+    b->exemplars = at;
+    for (struct range_group *g = b->range->groups; g != NULL; g = g->next) {
+        struct metric_exemplar *found;
+        size_t found_count;
+        if (g->facts.exemplar_count == 0)
+            continue;
+        TRY(metric_group_exemplars(g->group, b->pool, &found, &found_count));
+        check(b->exemplar_count + found_count <= count);
+        for (size_t i = 0; i < found_count; i++)
+            b->exemplars[b->exemplar_count++] = (struct exemplar){ found[i].series,
+                { .labels = found[i].labels, .t_ms = found[i].t_ms, .value = found[i].value } };
+    }
+    if (b->exemplar_count > 0)
+        qsort(b->exemplars, b->exemplar_count, sizeof *b->exemplars, exemplar_order);
+    return OK;
+}
+
+static err write_exemplars(struct build *b, uint32_t number, struct metric_compact_writer *writer, struct pool *pool)
+{
+    size_t low = 0, high = b->exemplar_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (b->exemplars[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    size_t count = 0;
+    while (low + count < b->exemplar_count && b->exemplars[low + count].number == number)
+        count++;
+    if (count == 0)
+        return OK;
+    void *at;
+    TRY(pool_alloc(pool, count * sizeof(struct source_exemplar), &at));
+    struct source_exemplar *list = at;
+    for (size_t i = 0; i < count; i++)
+        list[i] = b->exemplars[low + i].exemplar;
+    return metric_compact_writer_exemplars(writer, list, count);
+}
+
+/* ---- slices ---- */
+
+static err slice_array(struct build *b, size_t element_bytes, void **out_at)
+{
+    return pool_zalloc(b->slice_pool, b->slice_rows * element_bytes, out_at);
+}
+
+static err place_start(struct build *b, uint64_t at, int64_t start_ms)
+{
+    if (b->start_ms == NULL) {
+        void *block;
+        TRY(slice_array(b, sizeof *b->start_ms, &block));
+        b->start_ms = block;
+    }
+    b->start_ms[at] = start_ms;
+    return OK;
+}
+
+static err place_histogram(struct build *b, uint64_t at, const struct metric_group_histogram *h)
+{
+    void *block;
+    if (b->histogram_of == NULL) {
+        TRY(slice_array(b, sizeof *b->histogram_of, &block));
+        b->histogram_of = block;
+    }
+    block = b->histograms;
+    TRY(pool_block_reserve(b->slice_pool, &block, sizeof *b->histograms, b->histogram_count + 1,
+                           &b->histogram_capacity));
+    b->histograms = block;
+    TRY(pool_copy(b->slice_pool, h->bytes, &b->histograms[b->histogram_count]));
+    b->histogram_of[at] = (uint32_t)++b->histogram_count;
+    b->t_ms[at] = h->t_ms;
+    b->value_bits[at] = 0;
+    return h->start_ms != 0 ? place_start(b, at, h->start_ms) : OK;
+}
+
+/* Rows of a series behind those of the groups before, floats and histograms in the order they arrived. */
+static err visit_place(struct build *b, const struct metric_group_series *s)
+{
+    uint64_t at = b->place[s->number];
+    if (at == UINT64_MAX)
+        return OK;
+    size_t histogram = 0;
+    for (size_t i = 0; i <= s->row_count; i++) {
+        for (; histogram < s->histogram_count && s->histograms[histogram].before <= i; histogram++)
+            TRY(place_histogram(b, at++, &s->histograms[histogram]));
+        if (i == s->row_count)
+            break;
+        check(at < b->slice_rows);
+        b->t_ms[at] = s->t_ms[i];
+        b->value_bits[at] = s->value_bits[i];
+        if (s->start_ms != NULL && s->start_ms[i] != 0)
+            TRY(place_start(b, at, s->start_ms[i]));
+        at++;
+    }
+    b->place[s->number] = at;
+    return OK;
+}
+
+struct order { int64_t t_ms; uint64_t row; };
+
+static int row_order(const void *a, const void *b)
+{
+    const struct order *x = a, *y = b;
+    if (x->t_ms != y->t_ms)
+        return x->t_ms < y->t_ms ? -1 : 1;
+    return x->row < y->row ? -1 : 1;
+}
+
+/* Bring rows [first, first + count) into (t, arrival) order. */
+static err sort_rows(struct build *b, uint64_t first, uint64_t count, struct pool *scratch)
+{
+    bool is_sorted = true;
+    for (uint64_t i = 1; i < count && is_sorted; i++)
+        is_sorted = b->t_ms[first + i - 1] <= b->t_ms[first + i];
+    if (is_sorted)
+        return OK;
+    void *at;
+    TRY(pool_alloc(scratch, count * sizeof(struct order), &at));
+    struct order *order = at;
+    for (uint64_t i = 0; i < count; i++)
+        order[i] = (struct order){ b->t_ms[first + i], first + i };
+    qsort(order, count, sizeof *order, row_order);
+    TRY(pool_alloc(scratch, count * sizeof(uint64_t), &at));
+    uint64_t *moved = at;
+    for (uint64_t i = 0; i < count; i++)
+        moved[i] = b->value_bits[order[i].row];
+    memcpy(b->value_bits + first, moved, count * sizeof *moved);
+    if (b->start_ms != NULL) {
+        for (uint64_t i = 0; i < count; i++)
+            moved[i] = (uint64_t)b->start_ms[order[i].row];
+        memcpy(b->start_ms + first, moved, count * sizeof *moved);
+    }
+    if (b->histogram_of != NULL) {
+        for (uint64_t i = 0; i < count; i++)
+            moved[i] = b->histogram_of[order[i].row];
+        for (uint64_t i = 0; i < count; i++)
+            b->histogram_of[first + i] = (uint32_t)moved[i];
+    }
+    for (uint64_t i = 0; i < count; i++)
+        b->t_ms[first + i] = order[i].t_ms;
+    return OK;
+}
+
+static err open_writer(struct build *b, struct window *w)
+{
+    shards_temp_path(b->shards, w->output.path);
+    struct metric_compact_config config = { .path = w->output.path, .partition = b->p->number,
+        .from_generation = b->range->start.generation, .from_offset = b->range->start.offset,
+        .to_generation = b->range->end.generation, .to_offset = b->range->end.offset,
+        .fast = b->range->reason == CUT_SIZE || b->range->reason == CUT_BYTES_MAX };
+    return metric_compact_writer_open(b->shards->io, &config, b->pool, &w->writer);
+}
+
+/* Give rows [first, first + count) of a series to a window's writer. */
+static err write_rows(struct build *b, const struct series *s, struct window *w, uint64_t first, uint64_t count,
+                      struct pool *scratch)
+{
+    struct metric_rows rows = { .t_ms = b->t_ms + first, .value_bits = b->value_bits + first,
+        .start_ms = b->start_ms != NULL ? b->start_ms + first : NULL, .count = (size_t)count };
+    if (b->histogram_of != NULL) {
+        void *at;
+        for (uint64_t i = 0; i < count; i++)
+            rows.histogram_count += b->histogram_of[first + i] != 0;
+        TRY(pool_alloc(scratch, rows.histogram_count * sizeof(struct sample_histogram) + 1, &at));
+        struct sample_histogram *histograms = at;
+        size_t n = 0;
+        for (uint64_t i = 0; i < count; i++)
+            if (b->histogram_of[first + i] != 0)
+                histograms[n++] = (struct sample_histogram){ (uint32_t)i,
+                                                             b->histograms[b->histogram_of[first + i] - 1] };
+        rows.histograms = histograms;
+    }
+    if (w->writer == NULL)
+        TRY(open_writer(b, w));
+    return metric_compact_writer_series(w->writer, s->tenant, s->labels, &rows);
+}
+
+/* Rows of the wide window need not be neighbours in time: they are written as one run by taking all that have no
+ * window of their own. */
+static err write_series(struct build *b, const struct series *s, uint64_t first, struct pool *scratch)
+{
+    uint64_t end = first + s->row_count, wide = 0;
+    struct window *last = NULL;
+    TRY(sort_rows(b, first, s->row_count, scratch));
+    for (uint64_t i = first; i < end;) {
+        struct window *w = find_window(b, window_of(b, b->t_ms[i]));
+        uint64_t run = 1;
+        while (i + run < end && find_window(b, window_of(b, b->t_ms[i + run])) == w)
+            run++;
+        if (w->index == WINDOW_WIDE) {   /* keep them together at the front, in order: what was there is written */
+            memmove(b->t_ms + first + wide, b->t_ms + i, run * sizeof *b->t_ms);
+            memmove(b->value_bits + first + wide, b->value_bits + i, run * sizeof *b->value_bits);
+            if (b->start_ms != NULL)
+                memmove(b->start_ms + first + wide, b->start_ms + i, run * sizeof *b->start_ms);
+            if (b->histogram_of != NULL)
+                memmove(b->histogram_of + first + wide, b->histogram_of + i, run * sizeof *b->histogram_of);
+            wide += run;
+        } else {
+            TRY(write_rows(b, s, w, i, run, scratch));
+            last = w;
+        }
+        i += run;
+    }
+    if (wide > 0) {
+        last = find_window(b, WINDOW_WIDE);
+        TRY(write_rows(b, s, last, first, wide, scratch));
+    }
+    return write_exemplars(b, s->number, last->writer, scratch);
+}
+
+/* Series [from, to) of the sorted order. */
+static err write_slice(struct build *b, size_t from, size_t to)
+{
+    b->slice_pool = pool_open(b->pool, "slice", POOL_BYTES_UNLIMITED);
+    struct pool *scratch = pool_open(b->pool, "series", POOL_BYTES_UNLIMITED);
+    err e = OK;
+    void *at;
+    b->start_ms = NULL;
+    b->histogram_of = NULL;
+    b->histograms = NULL;
+    b->histogram_count = b->histogram_capacity = 0;
+    b->slice_rows = 0;
+    memset(b->place, 0xff, b->range->numbers.count * sizeof *b->place);
+    for (size_t i = from; i < to; i++) {
+        b->place[b->series[i].number] = b->slice_rows;
+        b->slice_rows += b->series[i].row_count;
+    }
+    TRY_OUT(pool_alloc(b->slice_pool, b->slice_rows * sizeof *b->t_ms, &at));
+    b->t_ms = at;
+    TRY_OUT(pool_alloc(b->slice_pool, b->slice_rows * sizeof *b->value_bits, &at));
+    b->value_bits = at;
+    TRY_OUT(walk(b, visit_place));
+    uint64_t first = 0;
+    for (size_t i = from; i < to; i++) {
+        if (b->place[b->series[i].number] != first + b->series[i].row_count) {
+            e = ERR_CORRUPT;   /* the second walk saw other rows than the first */
+            goto out;
+        }
+        pool_reset(scratch);
+        TRY_OUT(write_series(b, &b->series[i], first, scratch));
+        first += b->series[i].row_count;
+    }
+out:
+    pool_close(scratch);
+    pool_close(b->slice_pool);
+    return e;
+}
+
+/* ---- the whole ---- */
+
+static err finish(struct build *b, struct build_output **out_outputs, size_t *out_count, struct pool *pool)
+{
+    void *at;
+    TRY(pool_zalloc(pool, b->window_count * sizeof **out_outputs + 1, &at));
+    *out_outputs = at;
+    *out_count = 0;
+    for (size_t i = 0; i < b->window_count; i++) {
+        struct window *w = &b->windows[i];
+        struct metric_compact_written written;
+        check(w->writer != NULL);
+        TRY(metric_compact_writer_finish(w->writer, NULL, NULL, &written));
+        struct chain_segment *s = &w->output.segment;
+        *s = (struct chain_segment){ .bytes = written.file.size, .from = b->range->start, .to = b->range->end,
+                                     .range = written.info.time, .sum = written.info.sum,
+                                     .format_version = METRIC_COMPACT_VERSION };
+        memcpy(s->digest, written.file.digest, SHA256_BYTES);
+        if (w->index == WINDOW_WIDE)
+            s->flags |= CHAIN_SEGMENT_WIDE;
+        else if (s->range.min_ms > b->range->state.data_through_ms + SHARD_FAR_FUTURE_MS)
+            s->flags |= CHAIN_SEGMENT_FAR_FUTURE;
+        (*out_outputs)[(*out_count)++] = w->output;
+    }
+    return OK;
+}
+
+err range_build(struct shards *shards, struct partition *p, struct range *range, struct pool *pool,
+                struct build_output **out_outputs, size_t *out_count)
+{
+    struct build b = { .shards = shards, .p = p, .range = range, .window_ms = shards->config.window_ms };
+    err e = OK;
+    void *at;
+    b.pool = pool_open(pool, "build", POOL_BYTES_UNLIMITED);
+    *out_count = 0;
+    TRY_OUT(pool_zalloc(b.pool, range->numbers.count * sizeof *b.place + 1, &at));
+    b.place = at;
+    TRY_OUT(walk(&b, visit_count));
+    limit_windows(&b);
+    TRY_OUT(sort_series(&b));
+    TRY_OUT(gather_exemplars(&b));
+    for (size_t from = 0; from < b.series_count;) {
+        size_t to = from;
+        uint64_t rows = 0;
+        while (to < b.series_count && (to == from || rows + b.series[to].row_count <= SLICE_ROWS_MAX))
+            rows += b.series[to++].row_count;
+        TRY_OUT(write_slice(&b, from, to));
+        from = to;
+    }
+    e = finish(&b, out_outputs, out_count, pool);
+out:
+    for (size_t i = 0; i < b.window_count; i++) {
+        metric_compact_writer_close(b.windows[i].writer);
+        if (e != OK && b.windows[i].writer != NULL)
+            ERR_IGNORE(io_unlink(shards->io, b.windows[i].output.path));
+    }
+    pool_close(b.pool);
+    return e;
+}

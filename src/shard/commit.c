@@ -1,0 +1,486 @@
+/* Cut and commit: a range that is worth it is cut through the log; a closed one becomes segments, then an entry of the
+ * chain; then its stream file and its log go. See partition.h, docs/format/manifest.md.
+ *
+ * Invariants
+ *  1. Ranges are committed in order; an entry names only objects that are durable and were read back.
+ *  2. Stream file and log are let go only after the entry is durable and folded.
+ *  3. Everything before the entry may be done again: a build is a pure function of the range, so that its objects get
+ *     the same names. */
+#include "shard/partition.h"
+
+#include "base/check.h"
+#include "base/diag.h"
+#include "base/stat.h"
+
+#include <stdio.h>
+
+/* ---- names of objects ---- */
+
+static void digest_key(const char *kind, uint32_t partition, const uint8_t digest[SHA256_BYTES],
+                       char out_key[SHARD_KEY_BYTES_MAX])
+{
+    int len = snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/%s/", partition, kind);
+    for (int i = 0; i < SHA256_BYTES; i++)
+        len += snprintf(out_key + len, SHARD_KEY_BYTES_MAX - (size_t)len, "%02x", digest[i]);
+}
+
+void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX])
+{
+    digest_key("segment", partition, digest, out_key);
+}
+
+void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX])
+{
+    digest_key("state", partition, digest, out_key);
+}
+
+void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX])
+{
+    snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/chain/%08llu", partition, (unsigned long long)number);
+}
+
+void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX])
+{
+    snprintf(out_path, IO_PATH_BYTES_MAX, "%s/build-%llu.tmp", shards->config.stream_directory,
+             (unsigned long long)atomic_fetch_add(&shards->temp_number, 1));
+}
+
+/* ---- the chain ---- */
+
+/* Put an object named by its digest. One that is there already may not be promised (its directory's sync failed
+ * once): it is put again, which is safe because nothing names it yet. */
+static err put_again(struct blob *blob, const char *key, struct slice bytes)
+{
+    err e = blob_put(blob, key, bytes);
+    if (e != ERR_EXISTS)
+        return e;
+    TRY(blob_delete(blob, key));
+    return blob_put(blob, key, bytes);
+}
+
+err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES])
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    segment_key(p->number, digest, key);
+    err e = blob_put_file(p->shards->blob, key, temp_path);
+    if (e != ERR_EXISTS)
+        return e;
+    TRY(blob_delete(p->shards->blob, key));
+    return blob_put_file(p->shards->blob, key, temp_path);
+}
+
+static err fold_locked(struct partition *p, const struct chain_entry *entry, bool *out_valid)
+{
+    const char *why;
+    io_mutex_lock(&p->lock);
+    err e = chain_fold(&p->chain, entry, out_valid, &why);
+    io_mutex_unlock(&p->lock);
+    if (e == OK && !*out_valid)
+        diag(DIAG_WARN, "A manifest entry is not valid and ignored.", "partition=%u number=%llu reason=\"%s\"",
+             p->number, (unsigned long long)entry->number, why);
+    return e;
+}
+
+err partition_chain_promise(struct partition *p)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    snprintf(key, sizeof key, "p%03u/chain/" CHAIN_MARK, p->number);
+    TRY(put_again(p->shards->blob, key, slice_str("x")));
+    return blob_delete(p->shards->blob, key);
+}
+
+/* Under chain_lock. Entries already there under the next numbers (a put whose end was not seen) are folded first. */
+err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid)
+{
+    struct pool *scratch = pool_open(p->shards->pool, "entry", POOL_BYTES_UNLIMITED);
+    err e = OK;
+    entry->partition = p->number;
+    entry->leader_epoch = -1;
+    entry->written_ms = io_now_ms(p->shards->io);
+    for (bool done = false; !done;) {
+        char key[SHARD_KEY_BYTES_MAX];
+        struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
+        entry->number = p->chain.next_number;
+        chain_key(p->number, entry->number, key);
+        TRY_OUT(chain_entry_encode(entry, &bytes));
+        e = blob_put(p->shards->blob, key, buf_slice(&bytes));
+        if (e == OK) {
+            TRY_OUT(fold_locked(p, entry, out_valid));
+            done = true;
+        } else if (e == ERR_EXISTS) {
+            struct slice there;
+            struct chain_entry other;
+            TRY_OUT(blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &there));
+            if (chain_entry_decode(there, scratch, &other) != OK) {
+                e = ERR_CORRUPT;
+                goto out;
+            }
+            TRY_OUT(partition_chain_promise(p));   /* an attempt of ours whose end was not seen */
+            TRY_OUT(fold_locked(p, &other, out_valid));
+            done = other.kind == entry->kind && position_compare(other.end, entry->end) == 0
+                && other.segment_count == entry->segment_count && other.cutoff_ms == entry->cutoff_ms && *out_valid;
+        } else {
+            goto out;
+        }
+    }
+out:
+    pool_close(scratch);
+    return e;
+}
+
+err partition_segments_sync(struct partition *p)
+{
+    size_t count = p->chain.segment_count;
+    void *block = NULL;
+    size_t capacity = 0;
+    TRY(pool_block_reserve(p->shards->pool, &block, sizeof *p->segments, count + 1, &capacity));
+    struct live_segment **next = block;
+    err e = OK;
+    size_t made = 0;
+    for (; made < count && e == OK; made++) {
+        const struct chain_segment *facts = &p->chain.segments[made];
+        next[made] = NULL;
+        for (size_t k = 0; k < p->segment_count && next[made] == NULL; k++)
+            if (memcmp(p->segments[k]->facts.digest, facts->digest, SHA256_BYTES) == 0)
+                next[made] = live_segment_ref(p->segments[k]);
+        if (next[made] == NULL)
+            e = live_segment_open(p->shards, p->number, facts, &next[made]);
+    }
+    if (e != OK) {
+        for (size_t i = 0; i + 1 < made; i++)
+            live_segment_unref(next[i]);   /* drops only references added above, or segments that nobody saw */
+        pool_block_free(p->shards->pool, next);
+        return e;
+    }
+    for (size_t k = 0; k < p->segment_count; k++) {
+        struct live_segment *old = p->segments[k];
+        bool lives = false;
+        for (size_t i = 0; i < count && !lives; i++)
+            lives = next[i] == old;
+        if (!lives)
+            atomic_store(&old->is_doomed, true);
+        old->next_doomed = p->doomed;
+        if (lives) {
+            live_segment_unref(old);   /* next holds its own */
+        } else {
+            p->doomed = old;
+        }
+    }
+    pool_block_free(p->shards->pool, p->segments);
+    p->segments = next;
+    p->segment_count = count;
+    return OK;
+}
+
+void partition_doomed_release(struct partition *p)
+{
+    io_mutex_lock(&p->lock);
+    struct live_segment *doomed = p->doomed;
+    p->doomed = NULL;
+    io_mutex_unlock(&p->lock);
+    while (doomed != NULL) {
+        struct live_segment *next = doomed->next_doomed;
+        live_segment_unref(doomed);
+        doomed = next;
+    }
+}
+
+/* ---- commit ---- */
+
+static bool no_reference(void *context, uint32_t local, uint32_t *out_reference) { return false; }
+
+static err put_state(struct partition *p, struct range *range, struct pool *scratch, struct chain_entry *entry)
+{
+    struct state_names names = { no_reference, partition_describe, p };
+    struct buf bytes = buf_open(scratch, STATE_BYTES_MAX);
+    char key[SHARD_KEY_BYTES_MAX];
+    TRY(state_object_encode(&range->state, &names, scratch, &bytes));
+    struct sha256 *sha = sha256_open();
+    sha256_add(sha, buf_slice(&bytes));
+    sha256_finish(sha, entry->state_digest);
+    entry->state_bytes = bytes.len;
+    state_key(p->number, entry->state_digest, key);
+    err e = put_again(p->shards->blob, key, buf_slice(&bytes));
+    buf_close(&bytes);
+    return e;
+}
+
+/* Build, read back, compare: a segment that is not the range's rows is never named. */
+static err build_verified(struct partition *p, struct range *range, struct pool *scratch,
+                          struct build_output **out_outputs, size_t *out_count)
+{
+    struct shards *shards = p->shards;
+    struct build_output *outputs;
+    size_t count;
+    struct sum sum = { 0 };
+    err e = OK;
+    TRY(range_build(shards, p, range, scratch, &outputs, &count));
+    for (size_t i = 0; i < count; i++) {
+        struct io_file *file;
+        struct segment_source source;
+        struct segment_info info;
+        struct err_at at = { 0 };
+        TRY_OUT(io_file_open(shards->io, outputs[i].path, IO_READ, &file));
+        e = segment_source_file(file, &source);
+        if (e == OK)
+            e = metric_compact_verify(source, outputs[i].segment.digest, scratch, &info, &at);
+        io_file_close(file);
+        if (e == OK && !sum_equal(info.sum, outputs[i].segment.sum))
+            e = ERR_CORRUPT;
+        if (e == ERR_CORRUPT)
+            diag(DIAG_ERROR, "A built segment reads back wrong; the range is kept and built again.",
+                 "partition=%u detail=\"%s\"", p->number, at.text);
+        TRY_OUT(e);
+        sum_add(&sum, info.sum);
+    }
+    if (!sum_equal(sum, range->sum)) {
+        diag(DIAG_ERROR, "A built range has another SUM than its records; stream file and log are kept.",
+             "partition=%u offset=%llu rows=%llu expected=%llu", p->number, (unsigned long long)range->start.offset,
+             (unsigned long long)sum.count, (unsigned long long)range->sum.count);
+        stat_add(STAT_SHARD_QUARANTINED, 1);
+        e = ERR_CORRUPT;
+    }
+out:
+    if (e != OK)
+        for (size_t i = 0; i < count; i++)
+            ERR_IGNORE(io_unlink(shards->io, outputs[i].path));
+    *out_outputs = outputs;
+    *out_count = count;
+    return e;
+}
+
+/* The range's stream files and log are not needed any more. Failures leave files that the next start removes. */
+static void forget(struct partition *p, struct range *range)
+{
+    struct shards *shards = p->shards;
+    for (struct stream_part *part = range->parts; part != NULL; part = part->next) {
+        struct stream_name name = { .partition = p->number, .start = range->start, .part = part->part };
+        char path[IO_PATH_BYTES_MAX];
+        if (stream_path(shards->config.stream_directory, &name, path) == OK)
+            ERR_IGNORE(io_unlink(shards->io, path));
+    }
+    ERR_IGNORE(log_trim(shards->log, p->number, range->end.offset));
+}
+
+static err delete_old_state(struct partition *p, const uint8_t digest[SHA256_BYTES])
+{
+    uint8_t zero[SHA256_BYTES] = { 0 };
+    char key[SHARD_KEY_BYTES_MAX];
+    if (memcmp(digest, zero, SHA256_BYTES) == 0)
+        return OK;
+    state_key(p->number, digest, key);
+    return blob_delete(p->shards->blob, key);
+}
+
+static err commit_range(struct partition *p, struct range *range, struct pool *scratch)
+{
+    struct build_output *outputs;
+    size_t count;
+    err e = OK;
+    void *at;
+    struct chain_entry entry = { .kind = CHAIN_COMMIT, .start = range->start, .end = range->end,
+        .reason = range->reason, .format_version = range->format_version, .record_count = range->record_count,
+        .log_bytes = range->log_bytes, .sum = range->sum, .resolved_removed = range->resolved_removed,
+        .resolved_added = range->resolved_added, .unresolved = range->unresolved,
+        .data_through_ms = range->state.data_through_ms, .losses = range->losses, .loss_count = range->loss_count };
+    TRY(build_verified(p, range, scratch, &outputs, &count));
+    TRY_OUT(pool_zalloc(scratch, count * sizeof *entry.segments + 1, &at));
+    entry.segments = at;
+    entry.segment_count = count;
+    for (size_t i = 0; i < count; i++) {
+        entry.segments[i] = outputs[i].segment;
+        TRY_OUT(partition_segment_put(p, outputs[i].path, outputs[i].segment.digest));
+    }
+    TRY_OUT(put_state(p, range, scratch, &entry));
+    uint8_t old_state[SHA256_BYTES];
+    memcpy(old_state, p->chain.state_digests[1], SHA256_BYTES);
+    if (p->shards->config.canary & SHARD_CANARY_TRIM_FIRST)
+        forget(p, range);
+    bool valid;
+    TRY_OUT(partition_entry_append(p, &entry, &valid));
+    if (!valid) {
+        e = ERR_CONFLICT;
+        goto out;
+    }
+    io_mutex_lock(&p->lock);
+    e = partition_segments_sync(p);
+    if (e == OK) {
+        check(p->ranges == range);
+        p->ranges = range->next;
+        p->closed_count--;
+    }
+    io_mutex_unlock(&p->lock);
+    TRY_OUT(e);   /* the entry is durable; the next attempt finds it folded and only does this step */
+    forget(p, range);
+    ERR_IGNORE(delete_old_state(p, old_state));
+    stat_add(STAT_SHARD_COMMITS, 1);
+    stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
+    atomic_store(&p->shards->retain_index, true);
+    range_unref(range);
+    return OK;
+out:
+    for (size_t i = 0; i < count; i++)
+        ERR_IGNORE(io_unlink(p->shards->io, outputs[i].path));
+    return e;
+}
+
+err partition_commit(struct partition *p)
+{
+    struct pool *scratch = pool_open(p->shards->pool, "commit", POOL_BYTES_UNLIMITED);
+    io_mutex_lock(&p->chain_lock);
+    struct range *range = p->ranges;
+    err e = OK;
+    if (position_compare(p->chain.end, range->start) > 0) {   /* its entry is there: memory failed behind it */
+        io_mutex_lock(&p->lock);
+        e = partition_segments_sync(p);
+        if (e == OK) {
+            p->ranges = range->next;
+            p->closed_count--;
+        }
+        io_mutex_unlock(&p->lock);
+        if (e == OK) {
+            forget(p, range);
+            range_unref(range);
+        }
+    } else {
+        e = commit_range(p, range, scratch);
+    }
+    io_mutex_unlock(&p->chain_lock);
+    pool_close(scratch);
+    partition_doomed_release(p);
+    if (e != OK && e != p->commit_failed)
+        diag(DIAG_ERROR, "Cannot commit a range, retrying in 2 s; stream file and log keep it.",
+             "partition=%u error=\"%s\"", p->number, err_text(e));
+    p->commit_failed = e;
+    return e;
+}
+
+/* ---- control records ---- */
+
+static void control_done(struct log_append *append, err result, struct log_position position)
+{
+    struct control_append *slot = append->context;
+    atomic_store(&slot->result, result);
+    atomic_store(&slot->in_flight, false);
+}
+
+void control_send(struct partition *p, struct control_append *slot, const struct control *control)
+{
+    if (atomic_load(&slot->in_flight))
+        return;
+    control_encode(control, slot->bytes);
+    slot->part = slice_of(slot->bytes, CONTROL_BYTES);
+    slot->append = (struct log_append){ .partition = p->number, .parts = &slot->part, .part_count = 1,
+                                        .done = control_done, .context = slot };
+    atomic_store(&slot->in_flight, true);
+    log_append(p->shards->log, &slot->append);
+}
+
+/* Why the open range should be cut now; 0 = it should not. Locked. */
+static uint8_t cut_reason(struct partition *p, int64_t now_ns)
+{
+    const struct range *range = p->open_range;
+    if (p->cut_asked && range->record_count == 0)
+        p->cut_asked = false;
+    if (p->apply_failed != OK || range->record_count == 0 || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
+        return 0;
+    if (p->cut_asked)
+        return CUT_ASKED;
+    if (range->stream_bytes >= p->shards->config.cut_bytes || range->group_count >= p->shards->config.cut_group_count)
+        return CUT_SIZE;
+    if (!atomic_load(&p->shards->is_ready))
+        return 0;
+    if (now_ns - range->opened_ns >= atomic_load(&p->shards->cut_age_ms) * NS_PER_MS)
+        return CUT_AGE;
+    if (range->row_count > 0 && now_ns - p->heard_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS)
+        return CUT_IDLE;
+    return 0;
+}
+
+#define FORGET_SILENCE_NS (3 * 3600 * NS_PER_SECOND)
+
+/* A producer of which no record can come any more. Locked. */
+static bool find_forgettable(struct partition *p, int64_t now_ns, struct control *out_control)
+{
+    if (!atomic_load(&p->shards->is_ready) || p->apply_failed != OK)
+        return false;
+    for (size_t i = 0; i < p->producer_count; i++) {
+        struct producer *producer = &p->producers[i];
+        if (producer->forget_asked
+            || (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS))
+            continue;
+        bool is_waited_for = false;
+        for (size_t k = 0; k < p->unresolved_count && !is_waited_for; k++)
+            is_waited_for = p->unresolved[k].incarnation == i;
+        if (is_waited_for)
+            continue;
+        producer->forget_asked = true;
+        *out_control = (struct control){ .kind = CONTROL_FORGET, .position = producer->last };
+        memcpy(out_control->incarnation, producer->id, INCARNATION_BYTES);
+        return true;
+    }
+    return false;
+}
+
+/* Send what control records are due. True: something was sent. */
+static bool send_controls(struct partition *p, int64_t now_ns)
+{
+    struct control cut = { 0 }, gone = { 0 };
+    io_mutex_lock(&p->lock);
+    uint8_t reason = atomic_load(&p->cut.in_flight) ? 0 : cut_reason(p, now_ns);
+    /* One CUT for a range start: another is sent only if the last one was refused. */
+    if (reason != 0 && p->cut_sent && position_compare(p->cut_position, p->open_range->start) == 0
+        && atomic_load(&p->cut.result) == OK)
+        reason = 0;
+    if (reason != 0) {
+        p->cut_sent = true;
+        p->cut_position = p->open_range->start;
+        cut = (struct control){ .kind = CONTROL_CUT, .position = p->open_range->start, .reason = reason,
+                                .format_version = METRIC_COMPACT_VERSION };
+    }
+    bool forget_due = !atomic_load(&p->forget.in_flight) && find_forgettable(p, now_ns, &gone);
+    io_mutex_unlock(&p->lock);
+    if (reason != 0)
+        control_send(p, &p->cut, &cut);
+    if (forget_due)
+        control_send(p, &p->forget, &gone);
+    return reason != 0 || forget_due;
+}
+
+static bool commit_is_due(struct partition *p, int64_t now_ns)
+{
+    return p->ranges->closed && p->ranges->frozen == NULL && now_ns >= p->commit_retry_ns;
+}
+
+err shards_commit_step(struct shards *shards, bool *out_worked)
+{
+    *out_worked = false;
+    uint32_t count = shards->config.partition_count, first = atomic_fetch_add(&shards->work_next, 1);
+    int64_t now_ns = io_monotonic_ns(shards->io);
+    for (uint32_t i = 0; i < count && !*out_worked; i++) {
+        struct partition *p = &shards->partitions[(first + i) % count];
+        io_mutex_lock(&p->lock);
+        bool taken = !p->committing, due = taken && commit_is_due(p, now_ns);
+        p->committing = true;
+        io_mutex_unlock(&p->lock);
+        if (!taken)
+            continue;
+        err e = OK;
+        if (due) {
+            e = partition_commit(p);
+            *out_worked = e == OK;
+        } else {
+            *out_worked = send_controls(p, now_ns);
+            if (!*out_worked && now_ns >= p->commit_retry_ns)
+                e = partition_retain(p, out_worked);
+        }
+        io_mutex_lock(&p->lock);
+        p->committing = false;
+        if (e != OK)
+            p->commit_retry_ns = now_ns + SHARD_RETRY_NS;
+        io_mutex_unlock(&p->lock);
+        if (due)
+            shards_intake_update(shards);
+    }
+    return OK;
+}

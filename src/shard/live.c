@@ -1,0 +1,114 @@
+/* Live segments: opened at first use, shared by queries and merges, deleted when replaced and unused.
+ *
+ * Invariants
+ *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and the last
+ *     reference is gone.
+ *  2. A segment that was found damaged is never asked again by queries; answers name its times. */
+#include "shard/partition.h"
+
+#include "base/diag.h"
+#include "base/stat.h"
+
+err live_segment_open(struct shards *shards, uint32_t partition, const struct chain_segment *facts,
+                      struct live_segment **out_segment)
+{
+    struct pool *pool = pool_open(shards->pool, "segment", POOL_BYTES_UNLIMITED);
+    void *at;
+    err e = pool_zalloc(pool, sizeof(struct live_segment), &at);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    struct live_segment *segment = at;
+    segment->references = 1;
+    segment->shards = shards;
+    segment->partition = partition;
+    segment->facts = *facts;
+    segment->pool = pool;
+    io_mutex_init(&segment->lock);
+    *out_segment = segment;
+    return OK;
+}
+
+struct live_segment *live_segment_ref(struct live_segment *segment)
+{
+    atomic_fetch_add_explicit(&segment->references, 1, memory_order_relaxed);
+    return segment;
+}
+
+void live_segment_unref(struct live_segment *segment)
+{
+    if (segment == NULL || atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) != 1)
+        return;
+    metric_compact_close(segment->compact);
+    blob_handle_close(segment->handle);
+    if (atomic_load(&segment->is_doomed)) {
+        char key[SHARD_KEY_BYTES_MAX];
+        segment_key(segment->partition, segment->facts.digest, key);
+        /* A failure leaves an object that nothing names; the next start removes it. */
+        ERR_IGNORE(blob_delete(segment->shards->blob, key));
+    }
+    io_mutex_done(&segment->lock);
+    pool_close(segment->pool);
+}
+
+static err handle_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    return blob_read(context, offset, at, len);
+}
+
+static err open_locked(struct live_segment *segment, struct err_at *at)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    segment_key(segment->partition, segment->facts.digest, key);
+    TRY(blob_open(segment->shards->blob, key, &segment->handle));
+    struct segment_source source = { .read = handle_read, .context = segment->handle,
+                                     .size = blob_handle_size(segment->handle) };
+    err e = source.size == segment->facts.bytes
+        ? metric_compact_open(source, segment->shards->cache, segment->pool, &segment->compact, at)
+        : err_set(at, ERR_CORRUPT, "the object has another size than the chain says");
+    if (e == OK && !sum_equal(metric_compact_info(segment->compact)->sum, segment->facts.sum)) {
+        metric_compact_close(segment->compact);
+        segment->compact = NULL;
+        e = err_set(at, ERR_CORRUPT, "the footer's SUM is not the chain's");
+    }
+    if (e != OK) {
+        blob_handle_close(segment->handle);
+        segment->handle = NULL;
+    }
+    return e;
+}
+
+static void damaged_locked(struct live_segment *segment, err e, const struct err_at *at)
+{
+    if (segment->failed != OK)
+        return;
+    segment->failed = e;
+    stat_add(STAT_SHARD_QUARANTINED, 1);
+    diag(DIAG_ERROR, "A segment cannot be read; answers that need it say so. Run kelpie fsck.",
+         "partition=%u digest=%02x%02x%02x%02x error=\"%s\" detail=\"%s\"", segment->partition,
+         segment->facts.digest[0], segment->facts.digest[1], segment->facts.digest[2], segment->facts.digest[3],
+         err_text(e), at->text);
+}
+
+err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact)
+{
+    io_mutex_lock(&segment->lock);
+    err e = segment->failed;
+    struct err_at at = { 0 };
+    if (e == OK && segment->compact == NULL) {
+        e = open_locked(segment, &at);
+        if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END || e == ERR_UNSUPPORTED)
+            damaged_locked(segment, e, &at);
+    }
+    *out_compact = segment->compact;
+    io_mutex_unlock(&segment->lock);
+    return e;
+}
+
+void live_segment_damaged(struct live_segment *segment, const struct err_at *at)
+{
+    io_mutex_lock(&segment->lock);
+    damaged_locked(segment, ERR_CORRUPT, at);
+    io_mutex_unlock(&segment->lock);
+}

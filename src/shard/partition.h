@@ -1,0 +1,341 @@
+/* What the files of this room share: a partition in memory. Nobody else includes it.
+ *
+ * One mutex per partition (docs/locks.md) guards all of struct partition but where a comment says else. Work that
+ * takes long (encode, write, sync, build, merge) runs without it, on frozen or immutable objects, by the one
+ * thread that set `spilling`, `committing` or `compacting`. Queries take references under the mutex and read without it.
+ *
+ *           append                freeze             spill               cut             commit
+ *   record ────────→ open head ──────────→ frozen ─────────→ group of ────────→ closed ─────────→ segments
+ *                    (apply)      (apply)          (worker)   open range (apply)  range  (worker)  of the chain
+ */
+#ifndef SHARD_PARTITION_H
+#define SHARD_PARTITION_H
+
+#include "shard/shard.h"
+
+#include "blob/blob.h"
+#include "io/thread.h"
+#include "log/log.h"
+#include "metric/metric.h"
+#include "segment/segment.h"
+#include "shard/chain.h"
+#include "shard/state.h"
+#include "shard/stream.h"
+
+#define SHARD_FROZEN_COUNT_MAX 8          /* heads of a partition that wait for spill; then apply waits */
+#define SHARD_CLOSED_COUNT_MAX 4          /* closed ranges that wait for commit; then no CUT is appended */
+#define SHARD_RETRY_NS (2 * NS_PER_SECOND)
+#define SHARD_FAR_FUTURE_MS (10 * MS_PER_MINUTE)
+#define SHARD_LOSS_BEFORE_MS MS_PER_HOUR  /* a damaged record's rows are looked for this far before … */
+#define SHARD_LOSS_BEHIND_MS SHARD_FAR_FUTURE_MS   /* … and behind its neighbours' append times */
+#define SHARD_KEY_BYTES_MAX 128
+#define SHARD_THREAD_COUNT_MAX 64
+
+/* ---- the open file of a stream part; counted, closed and freed with the last reference ---- */
+struct stream_part {
+    struct io_file *file;
+    uint32_t part;
+    struct stream_part *next;
+};
+
+/* A row group of a range's stream file. Immutable. */
+struct range_group {
+    struct metric_group *group;
+    struct io_file *file;
+    uint64_t offset;
+    struct log_position from, to;
+    struct metric_group_facts facts;
+    struct range_group *next;
+};
+
+/* A full head that waits for spill, with the state at its end. */
+struct frozen {
+    struct metric_head *head;          /* NULL: only a checkpoint (an empty range end) */
+    struct metric_head_view view;
+    struct pool *pool;                 /* of the checkpoint */
+    struct state checkpoint;
+    struct log_position from;          /* rows of records in [from, checkpoint.at) */
+    struct frozen *next;
+};
+
+/* Records [start, end) on their way to segments. Counted: the partition holds one reference while it is
+ * in its list, every query one. Memory is in the range's own pool. */
+struct range {
+    _Atomic uint32_t references;
+    struct pool *pool;                 /* apply's */
+    struct pool *worker_pool;          /* the worker's: groups, numbers, parts */
+    struct range *next;
+
+    struct log_position start;
+    struct log_position end;           /* when closed */
+    bool closed;
+    uint8_t reason;
+    uint16_t format_version;
+    uint64_t record_count, log_bytes, row_count;
+    struct sum sum, resolved_removed, resolved_added;
+    struct chain_loss *losses;         /* block */
+    size_t loss_count, loss_capacity;
+    uint64_t far_future_rows;
+    int64_t opened_ns;                 /* monotonic */
+
+    struct stream_part *parts, **parts_end;
+    uint32_t part_count;               /* names used so far */
+    struct stream_writer writer;       /* of the newest part; file NULL: the next spill opens one */
+    struct metric_stream_numbers numbers;
+    uint32_t *local_of_number;         /* block: the inverse */
+    size_t local_of_number_capacity;
+    struct range_group *groups, **groups_end;
+    uint32_t group_count;
+    uint64_t stream_bytes, stream_rows;
+
+    struct frozen *frozen, **frozen_end;   /* of this range, oldest first */
+    uint32_t frozen_count;
+
+    struct pool *state_pool;           /* closed: the whole state at `end` */
+    struct state state;
+    struct sum unresolved;             /* closed: of state.unresolved */
+};
+
+/* A live segment; counted as above. Opened at first use. */
+struct live_segment {
+    _Atomic uint32_t references;
+    struct shards *shards;
+    uint32_t partition;
+    struct chain_segment facts;
+    struct live_segment *next_doomed;
+    _Atomic bool is_doomed;            /* replaced or expired: its object goes with the last reference */
+    struct io_mutex lock;              /* of what follows */
+    struct pool *pool;
+    struct blob_handle *handle;
+    struct metric_compact *compact;
+    err failed;                        /* OK, or why it cannot be read: named in answers */
+};
+
+/* One producer in this partition. Owned by apply, like all of struct producers. */
+struct producer {
+    uint8_t id[INCARNATION_BYTES];
+    struct dedupe seen;
+    struct log_position last;
+    uint32_t *locals;                  /* by number; STATE_UNBOUND */
+    size_t capacity;
+    uint32_t bound_count;
+    uint32_t *fresh;                   /* numbers bound since the last checkpoint */
+    size_t fresh_count, fresh_capacity;
+    int64_t heard_ns;                  /* monotonic, of its last record */
+    bool is_dead;                      /* of a process that ended: no record of it can come */
+    bool forget_asked;
+};
+
+/* One append of a control record; embedded, reused. */
+struct control_append {
+    struct log_append append;
+    struct slice part;
+    uint8_t bytes[CONTROL_BYTES];
+    struct partition *partition;
+    _Atomic bool in_flight;
+    _Atomic err result;
+};
+
+/* How far a record that failed for want of memory was applied; it is tried again. */
+struct progress {
+    bool floats_done;
+    size_t histograms_done, exemplars_done;
+};
+
+struct partition {
+    struct shards *shards;
+    uint32_t number;
+    struct pool *pool;
+    struct io_mutex lock;
+
+    /* apply's own, read by others under the lock */
+    struct log_reader *reader;
+    struct log_position applied;       /* next offset to apply */
+    struct log_record pending;         /* read, not applied yet (memory); bytes are the reader's */
+    bool has_pending;
+    struct progress progress;
+    struct producer *producers;
+    size_t producer_count, producer_capacity;
+    size_t producer_last;              /* index of the one found last */
+    struct hash128 *fingerprints;      /* by local number */
+    size_t fingerprint_capacity;
+    struct state_unresolved *unresolved;   /* block; histogram bytes are blocks too */
+    size_t unresolved_count, unresolved_capacity;
+    struct state_metadata *metadata;   /* block; texts in metadata_pool */
+    struct pool *metadata_pool;
+    size_t metadata_count, metadata_capacity, metadata_checkpointed;
+    int64_t data_through_ms;
+    int64_t lost_after_ms;             /* append time before a damaged record whose end is not known yet; */
+    bool loss_open;                    /* … the next record's append time ends its range */
+    uint64_t open_end;                 /* durable end when the shards were opened */
+    err apply_failed;                  /* OK, or corrupt: this partition applies no more */
+
+    struct metric_head *head;
+    struct log_position head_from;
+    uint64_t head_rows;
+    int64_t head_since_ns;             /* monotonic time of its first row */
+    int64_t heard_ns;                  /* of the last record that was not a control record */
+
+    struct range *ranges;              /* oldest first; the last one is open */
+    struct range *open_range;
+    uint32_t closed_count;
+
+    struct chain chain;
+    struct live_segment **segments;    /* parallel to chain.segments */
+    size_t segment_count, segment_capacity;
+
+    /* workers: one thread at a time for each kind of work */
+    bool spilling, committing, compacting;
+    err spill_failed, commit_failed;   /* OK, or what stops intake */
+    int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns;   /* not before */
+    struct io_mutex chain_lock;        /* taken before `lock`: one entry is appended at a time */
+    struct live_segment *doomed;       /* not live any more; references to be dropped outside the lock */
+    bool cut_asked;
+    struct control_append cut, forget;
+    bool cut_sent;
+    struct log_position cut_position;  /* what the last CUT closes */
+    uint64_t quarantined_count;
+    int64_t retain_at_ns;              /* monotonic time of the last cut-off (or of the start) */
+    int64_t retain_wait_ns;            /* since when a large step waits; 0 = none */
+    int64_t retain_wait_cutoff_ms;
+    bool retain_confirmed;
+    bool retain_is_first;              /* no cut-off since the start or since the setting changed */
+};
+
+struct shards {
+    struct shards_config config;
+    struct io *io;
+    struct log *log;
+    struct blob *blob;
+    struct pool *pool;
+    struct metric_index *index;
+    struct segment_cache *cache;
+    struct partition *partitions;
+    struct source source;
+
+    struct pool *apply_pool;           /* scratch of the apply thread */
+    uint32_t *locals;                  /* block of it: numbers of a record as series */
+    size_t locals_capacity;
+    uint32_t apply_next;               /* partition to begin with */
+    _Atomic bool retain_index;         /* apply looks for series that nobody needs */
+
+    _Atomic err intake;
+    _Atomic bool is_ready;
+    _Atomic bool is_closing;
+    _Atomic int64_t retention_ms, idle_ms, cut_age_ms;
+    _Atomic bool compact;
+    _Atomic uint32_t work_next;
+    _Atomic uint64_t temp_number;      /* names of files being built */
+    _Atomic uint64_t duplicate_records, lost_records, applied_records;
+
+    bool has_threads;
+    struct io_mutex wake_lock;         /* of what follows */
+    struct io_cond wake_apply, wake_work, applied_cond;
+    bool apply_is_woken;
+    uint32_t waiting;
+    struct io_thread *threads[SHARD_THREAD_COUNT_MAX];
+    uint32_t thread_count;
+};
+
+/* ---- range.c: ranges, groups, references ---- */
+err range_open(struct shards *shards, struct log_position start, struct range **out_range);
+struct range *range_ref(struct range *range);
+void range_unref(struct range *range);   /* NULL is allowed */
+/* Attach a durable frame's group (bytes at offset of file); dictionary entries are bound in number order. */
+err range_group_attach(struct range *range, struct io_file *file, uint64_t offset, uint64_t bytes,
+                       struct log_position from, struct log_position to, struct range_group **out_group);
+/* Under the partition's lock: make it visible and bind its new series' numbers. */
+err range_numbers_bind(struct range *range, const uint32_t *locals, uint32_t count);
+void range_group_publish(struct range *range, struct range_group *group);
+err range_loss_add(struct range *range, const struct chain_loss *loss);
+void frozen_free(struct frozen *frozen);
+
+/* ---- capture.c: between struct partition and struct state ---- */
+/* What changed since the last checkpoint (is_delta) or all of it. Under the lock. */
+err partition_capture(struct partition *p, struct range *range, bool is_delta, struct pool *pool,
+                      struct state *out_state);
+/* After a captured delta was queued: it is what the next one starts from. */
+void partition_captured(struct partition *p);
+/* Take a decoded state over: whole at start, then each checkpoint. */
+err partition_restore(struct partition *p, const struct state *state);
+/* Find or register a series; its local number. */
+err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local);
+err partition_describe(void *partition, uint32_t local, struct buf *labels, struct slice *out_tenant);
+err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size_t *out_index);
+err producer_bind(struct partition *p, struct producer *producer, uint32_t number, uint32_t local);
+void producer_done(struct partition *p, struct producer *producer);
+err partition_metadata_add(struct partition *p, const struct state_metadata *m);
+
+/* ---- apply.c ---- */
+err apply_record(struct partition *p, const struct log_record *record);
+/* Freeze the head with a checkpoint at p->applied. ERR_LIMIT. */
+err partition_freeze(struct partition *p);
+/* Freeze and end the open range at p->applied; a new one begins. ERR_LIMIT. */
+err partition_close_range(struct partition *p, uint8_t reason, uint16_t format_version);
+bool apply_partition(struct partition *p, size_t record_max);
+
+/* ---- spill.c ---- */
+/* The first frozen head of p goes to its stream file. Caller set p->spilling. */
+err partition_spill(struct partition *p);
+
+/* ---- commit.c ---- */
+/* The oldest range, closed and spilled, becomes segments and an entry. Caller set p->committing. */
+err partition_commit(struct partition *p);
+/* Write an entry at the chain's next number and fold it, under the lock for the fold. */
+err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid);
+/* Make every entry that can be read durable: one whose put failed in its last sync is there but not promised.
+ * Putting and removing a mark beside them syncs their directory. */
+#define CHAIN_MARK "mark"
+err partition_chain_promise(struct partition *p);
+/* Put a finished temporary segment file under its digest's key. */
+err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES]);
+/* Make p->segments parallel to p->chain.segments again; what is not live any more is doomed. Locked. */
+err partition_segments_sync(struct partition *p);
+/* Without the lock: let go of what the above doomed. */
+void partition_doomed_release(struct partition *p);
+void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
+void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
+void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX]);
+void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX]);
+
+/* ---- build.c ---- */
+struct build_output {
+    char path[IO_PATH_BYTES_MAX];
+    struct chain_segment segment;
+};
+/* Rows of a closed range's groups as segment files. Arrays in pool. */
+err range_build(struct shards *shards, struct partition *p, struct range *range, struct pool *pool,
+                struct build_output **out_outputs, size_t *out_count);
+
+/* ---- live.c ---- */
+err live_segment_open(struct shards *shards, uint32_t partition, const struct chain_segment *facts,
+                      struct live_segment **out_segment);
+struct live_segment *live_segment_ref(struct live_segment *segment);
+void live_segment_unref(struct live_segment *segment);
+/* Open it if it is not. The compact reader lives as long as the reference. */
+err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact);
+/* A read found damage: remembered, counted, named from now on. */
+void live_segment_damaged(struct live_segment *segment, const struct err_at *at);
+
+/* ---- compact.c, retain.c ---- */
+err shards_commit_step(struct shards *shards, bool *out_worked);    /* cut, build, commit, retain */
+err shards_compact_step(struct shards *shards, bool *out_worked);
+/* Under committing: advance the cut-off when it is time. */
+err partition_retain(struct partition *p, bool *out_worked);
+/* Apply's: series that no producer, head or stream file needs leave the index. */
+void shards_index_retain(struct shards *shards);
+
+/* ---- recover.c ---- */
+err partition_recover(struct partition *p, struct err_at *at);
+
+/* ---- source.c ---- */
+extern const struct source_table shard_source_table;
+
+/* ---- shards.c ---- */
+void shards_intake_update(struct shards *shards);
+void shards_wake_work(struct shards *shards);
+/* Append a control record unless one of this kind is on its way; refusals are tried again by the caller's
+ * next step. */
+void control_send(struct partition *p, struct control_append *slot, const struct control *control);
+
+#endif

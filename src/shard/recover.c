@@ -1,0 +1,404 @@
+/* Recovery of a partition: fold the chain, take the state at its end, read the stream files behind it, and open the
+ * log behind those. See partition.h; rules in docs/format/stream.md §4.
+ *
+ * Invariants
+ *  1. What is used is a path of positions: the chain's end, then each stream file whose range starts where the
+ *     path has come to, frame by frame, until one is missing, torn or damaged. From there the log is replayed, which
+ *     keeps every record that no chain entry covers.
+ *  2. Nothing old is written: a range that goes on gets a new part.
+ *  3. A frame beyond the log's durable end is not used: the log decides what was acknowledged. */
+#include "shard/partition.h"
+
+#include "base/check.h"
+#include "base/diag.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- chain ---- */
+
+static err read_chain(struct partition *p, struct err_at *at)
+{
+    err e = OK;
+    p->chain = chain_open(p->pool, p->number, (struct log_position){ .generation = 1 });
+    struct pool *scratch = pool_open(p->shards->pool, "chain", POOL_BYTES_UNLIMITED);
+    for (;;) {
+        char key[SHARD_KEY_BYTES_MAX];
+        chain_key(p->number, p->chain.next_number, key);
+        struct slice bytes;
+        struct chain_entry entry;
+        bool valid;
+        const char *why;
+        e = blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &bytes);
+        if (e == ERR_NOT_FOUND)
+            break;
+        if (e == OK)
+            e = chain_entry_decode(bytes, scratch, &entry);
+        if (e == OK)
+            e = chain_fold(&p->chain, &entry, &valid, &why);
+        if (e != OK) {
+            e = err_set(at, e == ERR_CONFLICT ? ERR_CORRUPT : e, "manifest entry %s: %s; run kelpie fsck", key,
+                        err_text(e));
+            goto out;
+        }
+        if (!valid)
+            diag(DIAG_WARN, "A manifest entry is not valid and ignored.", "key=%s reason=\"%s\"", key, why);
+        pool_reset(scratch);
+    }
+    /* A hole in the numbers hides what is behind it: that is damage, not an end. */
+    char prefix[SHARD_KEY_BYTES_MAX];
+    struct blob_entry *entries;
+    size_t count;
+    snprintf(prefix, sizeof prefix, "p%03u/chain", p->number);
+    TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
+    for (size_t i = 0, all = count; i < all; i++)
+        count -= strcmp(entries[i].key + strlen(prefix) + 1, CHAIN_MARK) == 0;
+    if (count > 0)
+        TRY_OUT(partition_chain_promise(p));
+    if (count != p->chain.next_number - 1)
+        e = err_set(at, ERR_CORRUPT, "the manifest chain %s lacks entry %llu of %zu; run kelpie fsck", prefix,
+                    (unsigned long long)p->chain.next_number, count);
+out:
+    pool_close(scratch);
+    return e;
+}
+
+/* ---- state ---- */
+
+/* Where a decoder finds series again. */
+struct finder {
+    struct partition *p;
+    struct range *range;    /* NULL: no references */
+};
+
+static err find_reference(void *context, uint32_t reference, uint32_t *out_local)
+{
+    const struct finder *f = context;
+    if (f->range == NULL || reference >= f->range->numbers.count)
+        return ERR_CORRUPT;
+    *out_local = f->range->local_of_number[reference];
+    return OK;
+}
+
+static err find_labels(void *context, struct slice tenant, struct slice labels, uint32_t *out_local)
+{
+    const struct finder *f = context;
+    return partition_series(f->p, tenant, labels, out_local);
+}
+
+static bool is_zero(const uint8_t digest[SHA256_BYTES])
+{
+    uint8_t any = 0;
+    for (int i = 0; i < SHA256_BYTES; i++)
+        any |= digest[i];
+    return any == 0;
+}
+
+static err read_state(struct partition *p, struct err_at *at)
+{
+    p->data_through_ms = p->chain.data_through_ms;
+    if (is_zero(p->chain.state_digests[0]))
+        return OK;
+    err e = OK;
+    char key[SHARD_KEY_BYTES_MAX];
+    state_key(p->number, p->chain.state_digests[0], key);
+    struct pool *scratch = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
+    struct finder finder = { .p = p };
+    struct state_series series = { find_reference, find_labels, &finder };
+    struct slice bytes;
+    struct state state;
+    e = blob_get(p->shards->blob, key, STATE_BYTES_MAX, scratch, &bytes);
+    if (e == OK)
+        e = state_object_decode(bytes, &series, scratch, &state);
+    if (e == OK)
+        e = partition_restore(p, &state);
+    if (e != OK)
+        e = err_set(at, e, "state object %s: %s; run kelpie fsck", key, err_text(e));
+    pool_close(scratch);
+    return e;
+}
+
+/* ---- stream files ---- */
+
+/* The parts of one range that exist, by number. */
+struct found_part {
+    struct stream_name name;
+    const char *file_name;
+    bool is_used;
+};
+
+static int part_order(const void *a, const void *b)
+{
+    const struct stream_name *x = &((const struct found_part *)a)->name, *y = &((const struct found_part *)b)->name;
+    int order = position_compare(x->start, y->start);
+    return order != 0 ? order : x->part < y->part ? -1 : x->part > y->part;
+}
+
+static err find_parts(struct partition *p, struct pool *pool, struct found_part **out_parts, size_t *out_count)
+{
+    struct io_dir_entry *entries;
+    size_t entry_count, count = 0;
+    void *at;
+    TRY(io_dir_list(p->shards->io, p->shards->config.stream_directory, pool, &entries, &entry_count));
+    TRY(pool_zalloc(pool, entry_count * sizeof(struct found_part) + 1, &at));
+    struct found_part *parts = at;
+    for (size_t i = 0; i < entry_count; i++) {
+        struct stream_name name;
+        if (!entries[i].is_dir && stream_name_parse(entries[i].name, &name) && name.partition == p->number)
+            parts[count++] = (struct found_part){ .name = name, .file_name = entries[i].name };
+    }
+    qsort(parts, count, sizeof *parts, part_order);
+    *out_parts = parts;
+    *out_count = count;
+    return OK;
+}
+
+struct dictionary {
+    struct partition *p;
+    uint32_t *locals;
+    uint32_t first, count;
+};
+
+static err dictionary_entry(void *context, uint32_t number, struct slice tenant, struct slice labels)
+{
+    struct dictionary *d = context;
+    if (number - d->first >= d->count)
+        return ERR_CORRUPT;
+    return partition_series(d->p, tenant, labels, &d->locals[number - d->first]);
+}
+
+/* Take one frame over: its group's series and rows, its checkpoint. */
+static err use_frame(struct partition *p, struct range *range, struct io_file *file, const struct stream_frame *frame,
+                     uint64_t log_end, struct pool *scratch)
+{
+    struct range_group *group = NULL;
+    err e = OK;
+    if (frame->group_bytes > 0) {
+        TRY(range_group_attach(range, file, frame->group_offset, frame->group_bytes, p->applied, p->applied, &group));
+        struct dictionary d = { .p = p, .first = group->facts.first_new_number, .count = group->facts.new_count };
+        void *at;
+        TRY_OUT(d.first == range->numbers.count ? OK : ERR_CORRUPT);
+        TRY_OUT(pool_zalloc(scratch, (size_t)d.count * sizeof(uint32_t) + 1, &at));
+        d.locals = at;
+        TRY_OUT(metric_group_dictionary(group->group, scratch, dictionary_entry, &d));
+        TRY_OUT(range_numbers_bind(range, d.locals, d.count));
+    }
+    struct finder finder = { .p = p, .range = range };
+    struct state_series series = { find_reference, find_labels, &finder };
+    struct state state;
+    TRY_OUT(state_decode(frame->checkpoint, &series, scratch, &state));
+    TRY_OUT(position_compare(state.start, range->start) == 0 && state.at.generation == range->start.generation
+            && state.at.offset >= p->applied.offset && state.at.offset <= log_end ? OK : ERR_CORRUPT);
+    TRY_OUT(partition_restore(p, &state));
+    range->record_count = state.record_count;
+    range->log_bytes = state.log_bytes;
+    range->sum = state.sum;
+    range->row_count = state.sum.count;
+    range->resolved_removed = state.resolved_removed;
+    range->resolved_added = state.resolved_added;
+    range->far_future_rows = state.far_future_rows;
+    range->loss_count = 0;
+    for (size_t i = 0; i < state.loss_count; i++)
+        TRY_OUT(range_loss_add(range, &state.losses[i]));
+    p->applied = state.at;
+    if (group != NULL) {
+        group->to = state.at;
+        range_group_publish(range, group);
+        group = NULL;
+    }
+    range->stream_bytes += frame->next_offset - frame->offset;
+    if (state.closed) {
+        range->closed = true;
+        range->end = state.at;
+        range->reason = state.reason;
+        range->format_version = state.format_version;
+    }
+out:
+    if (group != NULL)
+        metric_group_close(group->group);
+    return e;
+}
+
+/* Use the frames of a part up to valid_end. ERR_CORRUPT and the like: cut off there, which is fine. */
+static err use_part(struct partition *p, struct range *range, const struct found_part *found, uint64_t valid_end,
+                    uint64_t log_end, struct io_file *file)
+{
+    uint64_t offset = STREAM_FILE_HEADER_BYTES;
+    err e = OK;
+    struct pool *scratch = pool_open(p->shards->pool, "frame", POOL_BYTES_UNLIMITED);
+    while (!range->closed) {
+        struct stream_frame frame;
+        pool_reset(scratch);
+        e = stream_frame_read(file, offset, valid_end, scratch, &frame);
+        if (e == OK)
+            e = use_frame(p, range, file, &frame, log_end, scratch);
+        if (e != OK)
+            break;
+        offset = frame.next_offset;
+    }
+    pool_close(scratch);
+    range->writer.end = offset;
+    if (e != OK && e != ERR_END && e != ERR_LIMIT)
+        diag(DIAG_WARN, "A stream file ends in a torn or damaged frame; the log is replayed from there.",
+             "file=%s offset=%llu error=\"%s\"", found->file_name, (unsigned long long)offset, err_text(e));
+    return e == ERR_END ? OK : e;
+}
+
+/* All parts of the range that starts where the path has come to. *out_whole: go on behind it if it is closed. */
+static err use_range(struct partition *p, struct range *range, struct found_part *parts, size_t count,
+                     uint64_t log_end, bool *out_whole)
+{
+    struct shards *shards = p->shards;
+    *out_whole = true;
+    for (size_t i = 0; i < count && *out_whole && !range->closed; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        struct io_file *file;
+        uint64_t valid_end;
+        struct stream_part_header header;
+        void *at;
+        TRY(pool_zalloc(range->worker_pool, sizeof(struct stream_part), &at));
+        TRY(stream_path(shards->config.stream_directory, &parts[i].name, path));
+        TRY(io_file_open(shards->io, path, IO_READ, &file));
+        struct stream_part *part = at;
+        part->file = file;
+        part->part = parts[i].name.part;
+        *range->parts_end = part;
+        range->parts_end = &part->next;
+        TRY(io_file_size(file, &valid_end));
+        err e = stream_header_read(file, &header);
+        if (e == ERR_VERSION || e == ERR_IO || e == ERR_LIMIT)
+            return e;
+        if (e != OK || header.before_bytes != range->writer.end)
+            continue;   /* never got a header, or followed bytes that are not used */
+        for (size_t k = i + 1; k < count; k++) {   /* the next part says how much of this one was promised */
+            struct io_file *next;
+            struct stream_part_header next_header;
+            TRY(stream_path(shards->config.stream_directory, &parts[k].name, path));
+            TRY(io_file_open(shards->io, path, IO_READ, &next));
+            e = stream_header_read(next, &next_header);
+            io_file_close(next);
+            if (e == OK && next_header.before_bytes >= STREAM_FILE_HEADER_BYTES) {
+                valid_end = next_header.before_bytes < valid_end ? next_header.before_bytes : valid_end;
+                break;
+            }
+        }
+        parts[i].is_used = true;
+        e = use_part(p, range, &parts[i], valid_end, log_end, file);
+        if (e == ERR_LIMIT || e == ERR_IO || e == ERR_VERSION)
+            return e;
+    }
+    return OK;
+}
+
+static void range_append(struct partition *p, struct range *range)
+{
+    struct range **end = &p->ranges;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = range;
+    p->open_range = range;
+}
+
+/* Files that are not part of the path: what they hold is in the chain or will be replayed. */
+static err remove_unused(struct partition *p, const struct found_part *parts, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].is_used)
+            continue;
+        char path[IO_PATH_BYTES_MAX];
+        TRY(stream_path(p->shards->config.stream_directory, &parts[i].name, path));
+        err e = io_unlink(p->shards->io, path);
+        if (e != OK && e != ERR_NOT_FOUND)
+            return e;
+    }
+    return OK;
+}
+
+static err read_streams(struct partition *p, uint64_t log_end)
+{
+    err e = OK;
+    struct pool *pool = pool_open(p->shards->pool, "streams", POOL_BYTES_UNLIMITED);
+    struct found_part *parts;
+    size_t count;
+    TRY_OUT(find_parts(p, pool, &parts, &count));
+    for (bool go_on = true; go_on;) {
+        struct range *range;
+        TRY_OUT(range_open(p->shards, p->applied, &range));
+        range_append(p, range);
+        size_t first = 0, own = 0;
+        while (first < count && position_compare(parts[first].name.start, range->start) != 0)
+            first++;
+        while (first + own < count && position_compare(parts[first + own].name.start, range->start) == 0)
+            own++;
+        bool whole;
+        TRY_OUT(use_range(p, range, parts + first, own, log_end, &whole));
+        range->part_count = own > 0 ? parts[first + own - 1].name.part + 1 : 0;
+        for (size_t i = first; i < first + own; i++)
+            parts[i].is_used = true;   /* unlinked with the range, after its commit */
+        go_on = range->closed;
+        if (range->closed) {
+            range->state_pool = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
+            TRY_OUT(partition_capture(p, range, false, range->state_pool, &range->state));
+            range->unresolved = state_unresolved_sum(&range->state);
+            p->closed_count++;
+        }
+    }
+    TRY_OUT(remove_unused(p, parts, count));
+out:
+    pool_close(pool);
+    return e;
+}
+
+/* ---- the log ---- */
+
+/* The log is not where the chain says it should be. */
+static err chain_meets_log(struct partition *p, struct log_watermarks w)
+{
+    if (w.end_offset < p->chain.end.offset) {   /* the log went back: restored, or lost */
+        struct chain_entry entry = { .kind = CHAIN_GENERATION, .leader_epoch = -1,
+            .end = { p->chain.end.generation + 1, w.end_offset } };
+        bool valid;
+        diag(DIAG_WARN, "The log ends below what is stored; a new generation begins.",
+             "partition=%u generation=%llu stored_offset=%llu log_end=%llu", p->number,
+             (unsigned long long)entry.end.generation, (unsigned long long)p->chain.end.offset,
+             (unsigned long long)w.end_offset);
+        TRY(partition_entry_append(p, &entry, &valid));
+        if (!valid)
+            return ERR_CONFLICT;
+    }
+    return OK;
+}
+
+/* Records between what is applied and what the log still has are lost: named. */
+static err log_hole(struct partition *p, uint64_t start_offset)
+{
+    if (start_offset <= p->applied.offset)
+        return OK;
+    struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied, .to = { p->applied.generation, start_offset },
+        .range = { p->data_through_ms == INT64_MIN ? TIME_MS_MIN : p->data_through_ms - SHARD_LOSS_BEFORE_MS,
+                   TIME_MS_MAX } };
+    diag(DIAG_ERROR, "The log lacks records that were not stored yet; answers name it.",
+         "partition=%u from=%llu to=%llu", p->number, (unsigned long long)p->applied.offset,
+         (unsigned long long)start_offset);
+    TRY(range_loss_add(p->open_range, &loss));
+    p->loss_open = true;
+    p->applied.offset = start_offset;
+    return OK;
+}
+
+err partition_recover(struct partition *p, struct err_at *at)
+{
+    struct log_watermarks w = log_watermarks(p->shards->log, p->number);
+    TRY(read_chain(p, at));
+    TRY(chain_meets_log(p, w));
+    TRY(partition_segments_sync(p));
+    TRY(read_state(p, at));
+    p->applied = p->chain.end;
+    TRY(read_streams(p, w.end_offset));
+    TRY(log_hole(p, w.start_offset));
+    p->head_from = p->applied;
+    p->open_end = w.end_offset;
+    for (size_t i = 0; i < p->producer_count; i++)
+        p->producers[i].is_dead = true;   /* this process has not appended yet */
+    return log_reader_open(p->shards->log, p->number, p->applied.offset, &p->reader);
+}

@@ -1,0 +1,170 @@
+/* Retention, and the index without series that nobody needs. See partition.h.
+ *
+ * A cut-off is an entry of the chain: readers hide older rows, and segments that lie wholly below it go. It
+ * advances by no more than the monotonic time since the last one and an hour; a larger step, and the first one if it
+ * would drop more than a tenth of the rows, waits a day or for a person: a wrong clock or setting must not
+ * delete a year.
+ *
+ * Invariants
+ *  1. The cut-off never goes back.
+ *  2. A series leaves the index only if no producer is bound to it and no head, stream file or uncommitted state names
+ *     its local number, which may be given to another series then. */
+#include "shard/partition.h"
+
+#include "base/diag.h"
+
+#define STEP_MS MS_PER_HOUR              /* beyond elapsed time */
+#define ADVANCE_MS (10 * MS_PER_MINUTE)  /* smaller advances are not worth an entry */
+#define WAIT_NS (24 * 3600 * NS_PER_SECOND)
+#define FIRST_DROP_PART 10               /* the first step may drop a tenth without asking */
+
+/* May the cut-off go to cutoff_ms now? Locked. */
+static bool step_is_allowed(struct partition *p, int64_t cutoff_ms, int64_t now_ns)
+{
+    if (p->retain_confirmed && cutoff_ms <= p->retain_wait_cutoff_ms + STEP_MS)
+        return true;
+    if (p->retain_wait_ns != 0 && now_ns - p->retain_wait_ns >= WAIT_NS)
+        return true;
+    uint64_t rows = 0, dropped = 0;
+    for (size_t i = 0; i < p->chain.segment_count; i++) {
+        rows += p->chain.segments[i].sum.count;
+        dropped += p->chain.segments[i].range.min_ms < cutoff_ms ? p->chain.segments[i].sum.count : 0;
+    }
+    if (p->retain_is_first || p->chain.cutoff_ms == TIME_MS_MIN)
+        return dropped * FIRST_DROP_PART <= rows;
+    int64_t elapsed_ms = (now_ns - p->retain_at_ns) / NS_PER_MS;
+    return dropped == 0 || cutoff_ms - p->chain.cutoff_ms <= elapsed_ms + STEP_MS;
+}
+
+err partition_retain(struct partition *p, bool *out_worked)
+{
+    struct shards *shards = p->shards;
+    int64_t retention_ms = atomic_load(&shards->retention_ms), now_ns = io_monotonic_ns(shards->io);
+    if (retention_ms == 0 || !atomic_load(&shards->is_ready))
+        return OK;
+    int64_t cutoff_ms = io_now_ms(shards->io) - retention_ms;
+    io_mutex_lock(&p->lock);
+    bool due = cutoff_ms >= p->chain.cutoff_ms + ADVANCE_MS && p->chain.segment_count > 0;
+    bool allowed = due && step_is_allowed(p, cutoff_ms, now_ns);
+    if (due && !allowed) {
+        if (p->retain_wait_ns == 0) {
+            p->retain_wait_ns = now_ns == 0 ? 1 : now_ns;
+            p->retain_confirmed = false;
+            diag(DIAG_WARN, "Retention would drop much at once; it waits 24 h or for a confirmation.",
+                 "partition=%u cutoff_ms=%lld", p->number, (long long)cutoff_ms);
+        }
+        p->retain_wait_cutoff_ms = cutoff_ms;
+    }
+    bool confirmed = p->retain_wait_ns != 0;
+    io_mutex_unlock(&p->lock);
+    if (!allowed)
+        return OK;
+    struct chain_entry entry = { .kind = CHAIN_RETAIN, .cutoff_ms = cutoff_ms, .confirmed = confirmed };
+    bool valid;
+    io_mutex_lock(&p->chain_lock);
+    err e = partition_entry_append(p, &entry, &valid);
+    if (e == OK) {
+        io_mutex_lock(&p->lock);
+        e = partition_segments_sync(p);
+        p->retain_at_ns = now_ns;
+        p->retain_is_first = false;
+        p->retain_wait_ns = 0;
+        p->retain_confirmed = false;
+        io_mutex_unlock(&p->lock);
+    }
+    io_mutex_unlock(&p->chain_lock);
+    partition_doomed_release(p);
+    *out_worked = e == OK;
+    return e;
+}
+
+err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        if (p->retain_wait_ns != 0) {
+            p->retain_confirmed = true;
+            *out_cutoff_ms = p->retain_wait_cutoff_ms;
+            any = true;
+        }
+        io_mutex_unlock(&p->lock);
+    }
+    shards_wake_work(shards);
+    return any ? OK : ERR_NOT_FOUND;
+}
+
+/* ---- the index ---- */
+
+/* Which local numbers of each partition are needed; NULL: all of them. */
+struct needed {
+    struct shards *shards;
+    uint8_t **bits;
+    uint32_t *counts;
+};
+
+static void mark(struct needed *n, uint32_t partition, uint32_t local)
+{
+    if (local < n->counts[partition])
+        n->bits[partition][local / 8] |= (uint8_t)(1u << local % 8);
+}
+
+/* Locked. Only a partition with nothing in heads and no range on its way can tell. */
+static err mark_partition(struct needed *n, struct partition *p, struct pool *pool)
+{
+    void *at;
+    if (p->head_rows > 0 || p->closed_count > 0 || p->ranges->frozen != NULL || p->has_pending)
+        return OK;
+    n->counts[p->number] = metric_index_local_count(n->shards->index, p->number);
+    TRY(pool_zalloc(pool, n->counts[p->number] / 8 + 1, &at));
+    n->bits[p->number] = at;
+    for (size_t i = 0; i < p->producer_count; i++)
+        for (size_t k = 0; k < p->producers[i].capacity; k++)
+            if (p->producers[i].locals[k] != STATE_UNBOUND)
+                mark(n, p->number, p->producers[i].locals[k]);
+    for (struct range *r = p->ranges; r != NULL; r = r->next)
+        for (uint32_t k = 0; k < r->numbers.count; k++)
+            mark(n, p->number, r->local_of_number[k]);
+    return OK;
+}
+
+static bool keep(void *context, uint32_t id)
+{
+    const struct needed *n = context;
+    uint32_t partition = metric_index_partition(n->shards->index, id);
+    uint32_t local = metric_index_local(n->shards->index, id);
+    if (partition >= n->shards->config.partition_count || n->bits[partition] == NULL || local >= n->counts[partition])
+        return true;
+    return (n->bits[partition][local / 8] >> local % 8 & 1) != 0;
+}
+
+void shards_index_retain(struct shards *shards)
+{
+    uint32_t count = shards->config.partition_count;
+    struct pool *pool = pool_open(shards->pool, "retain", POOL_BYTES_UNLIMITED);
+    struct needed n = { .shards = shards };
+    void *at;
+    uint64_t dropped = 0;
+    err e = pool_zalloc(pool, count * sizeof *n.bits, &at);
+    n.bits = at;
+    if (e == OK)
+        e = pool_zalloc(pool, count * sizeof *n.counts, &at);
+    n.counts = at;
+    bool any = false;
+    for (uint32_t i = 0; e == OK && i < count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        e = mark_partition(&n, p, pool);
+        io_mutex_unlock(&p->lock);
+        any = any || (e == OK && n.bits[i] != NULL);
+    }
+    /* Between the marks and the drop nothing can need a series anew: this is the thread that would. */
+    if (e == OK && any)
+        e = metric_index_retain(shards->index, keep, &n, &dropped);
+    if (dropped > 0)
+        diag(DIAG_DEBUG, "Series that nobody writes left the index.", "series=%llu", (unsigned long long)dropped);
+    pool_close(pool);
+    if (e == OK && any)
+        atomic_store(&shards->retain_index, false);
+}

@@ -1,0 +1,554 @@
+/* All partitions of a node: configuration, start and stop, steps, threads, waiting. See shard.h.
+ *
+ * Three kinds of threads loop around the steps: apply (one), spill (one), background (one for commits, the others for
+ * compaction). They are woken by the log (new records) and by apply (a full head, a closed range); clocks
+ * matter only for ages and retries.
+ *
+ * Invariants
+ *  1. Intake is open only while no partition's spill, commit or apply has failed and heads fit their budget.
+ *  2. The series index is written by the apply thread only (and by open, before there is one). */
+#include "shard/partition.h"
+
+#include "base/check.h"
+#include "base/diag.h"
+
+#define APPLY_RECORDS_MAX 256            /* of one partition in one step */
+#define IDLE_WAIT_NS (200 * NS_PER_MS)
+#define HEAD_ROW_BYTES 24                /* a row in a head: number, time, value, link */
+
+/* ---- configuration ---- */
+
+struct shards_config shards_config_default(uint64_t memory_bytes)
+{
+    uint64_t sixteenth = memory_bytes / 16;
+    return (struct shards_config){
+        .stream_directory = "stream", .quarantine_directory = "quarantine", .partition_count = 8,
+        .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT, .head_rows_max = 256u << 10,
+        .heads_bytes_max = sixteenth < (64u << 20) ? 64u << 20 : sixteenth > (1u << 30) ? 1u << 30 : sixteenth,
+        .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms = MS_PER_HOUR,
+        .idle_ms = 3 * MS_PER_MINUTE, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
+        .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
+        .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
+    };
+}
+
+err shards_config_check(const struct shards_config *c, struct err_at *at)
+{
+    if (c->partition_count == 0 || c->partition_count > LOG_PARTITION_COUNT_MAX)
+        return err_set(at, ERR_INPUT, "partition_count must be 1 … %u", LOG_PARTITION_COUNT_MAX);
+    if (c->head_rows_max == 0 || c->head_rows_max > METRIC_HEAD_ROWS_MAX)
+        return err_set(at, ERR_INPUT, "head_rows_max must be 1 … %u", METRIC_HEAD_ROWS_MAX);
+    if (c->window_ms <= 0 || MS_PER_DAY % c->window_ms != 0)
+        return err_set(at, ERR_INPUT, "window_ms must divide a day");
+    if (c->range_bytes_max == 0 || c->cut_bytes == 0 || c->cut_group_count == 0)
+        return err_set(at, ERR_INPUT, "range_bytes_max, cut_bytes and cut_group_count must not be 0");
+    if (c->head_age_ms <= 0 || c->cut_age_ms <= 0 || c->cut_age_ms > MS_PER_HOUR || c->idle_ms <= 0)
+        return err_set(at, ERR_INPUT, "ages must be above 0, cut_age_ms at most an hour");
+    if (c->compact_count_min < 2)
+        return err_set(at, ERR_INPUT, "compact_count_min must be at least 2");
+    if (c->retention_ms < 0 || c->retention_ms > TIME_MS_MAX)
+        return err_set(at, ERR_INPUT, "retention_ms is out of range");
+    return OK;
+}
+
+static void configure(struct shards *shards, const struct shards_config *config)
+{
+    atomic_store(&shards->retention_ms, config->retention_ms);
+    atomic_store(&shards->idle_ms, config->idle_ms);
+    atomic_store(&shards->cut_age_ms, config->cut_age_ms);
+    atomic_store(&shards->compact, config->compact);
+}
+
+err shards_reconfigure(struct shards *shards, const struct shards_config *config, struct err_at *at)
+{
+    TRY(shards_config_check(config, at));
+    if (config->retention_ms != atomic_load(&shards->retention_ms))
+        for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+            struct partition *p = &shards->partitions[i];
+            io_mutex_lock(&p->lock);
+            p->retain_is_first = true;
+            p->retain_wait_ns = 0;
+            io_mutex_unlock(&p->lock);
+        }
+    configure(shards, config);
+    shards_wake_work(shards);
+    return OK;
+}
+
+/* ---- open, close ---- */
+
+static err partition_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
+{
+    p->shards = shards;
+    p->number = number;
+    p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
+    p->metadata_pool = pool_open(p->pool, "metadata", POOL_BYTES_UNLIMITED);
+    io_mutex_init(&p->lock);
+    io_mutex_init(&p->chain_lock);
+    p->data_through_ms = INT64_MIN;
+    p->heard_ns = p->retain_at_ns = io_monotonic_ns(shards->io);
+    p->retain_is_first = true;
+    struct metric_head_config config = metric_head_config_default();
+    config.rows_max = (uint32_t)shards->config.head_rows_max;
+    TRY(metric_head_open(p->pool, &config, &p->head));
+    return partition_recover(p, at);
+}
+
+static void partition_close(struct partition *p)
+{
+    if (p->pool == NULL)
+        return;
+    log_reader_close(p->reader);
+    while (p->ranges != NULL) {
+        struct range *range = p->ranges;
+        p->ranges = range->next;
+        range_unref(range);
+    }
+    for (size_t i = 0; i < p->segment_count; i++)
+        live_segment_unref(p->segments[i]);
+    partition_doomed_release(p);
+    metric_head_unref(p->head);
+    chain_close(&p->chain);
+    io_mutex_done(&p->chain_lock);
+    io_mutex_done(&p->lock);
+    pool_close(p->metadata_pool);
+    pool_close(p->pool);
+}
+
+static void free_all(struct shards *shards)
+{
+    for (uint32_t i = 0; shards->partitions != NULL && i < shards->config.partition_count; i++)
+        partition_close(&shards->partitions[i]);
+    segment_cache_close(shards->cache);
+    if (shards->index != NULL)
+        metric_index_close(shards->index);
+    io_cond_done(&shards->wake_apply);
+    io_cond_done(&shards->wake_work);
+    io_cond_done(&shards->applied_cond);
+    io_mutex_done(&shards->wake_lock);
+    pool_close(shards->apply_pool);
+    pool_close(shards->pool);
+}
+
+static err directory_create(struct io *io, const char *path)
+{
+    err e = io_dir_create(io, path);
+    return e == ERR_EXISTS ? OK : e;
+}
+
+err shards_open(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
+                struct pool *parent, struct shards **out_shards, struct err_at *at)
+{
+    TRY(shards_config_check(config, at));
+    struct pool *pool = pool_open(parent, "shards", POOL_BYTES_UNLIMITED);
+    void *memory;
+    err e = pool_zalloc(pool, sizeof(struct shards), &memory);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    struct shards *shards = memory;
+    *shards = (struct shards){ .config = *config, .io = io, .log = log, .blob = blob, .pool = pool };
+    shards->source = (struct source){ .table = &shard_source_table, .context = shards };
+    shards->apply_pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
+    configure(shards, config);
+    io_mutex_init(&shards->wake_lock);
+    io_cond_init(&shards->wake_apply);
+    io_cond_init(&shards->wake_work);
+    io_cond_init(&shards->applied_cond);
+    TRY_OUT(directory_create(io, config->stream_directory));
+    TRY_OUT(directory_create(io, config->quarantine_directory));
+    TRY_OUT(io_dir_sync(io, "."));
+    TRY_OUT(segment_cache_open(pool, config->cache_bytes_max, 16, &shards->cache));
+    struct pool *index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
+    TRY_OUT(metric_index_open(index_pool, config->partition_count, &shards->index));
+    TRY_OUT(pool_zalloc(pool, config->partition_count * sizeof *shards->partitions, &memory));
+    shards->partitions = memory;
+    for (uint32_t i = 0; i < config->partition_count; i++)
+        TRY_OUT(partition_open(shards, &shards->partitions[i], i, at));
+    *out_shards = shards;
+    return OK;
+out:
+    if (at != NULL && at->text[0] == '\0')
+        ERR_IGNORE(err_set(at, e, "cannot open the partitions: %s", err_text(e)));
+    free_all(shards);
+    return e;
+}
+
+void shards_close(struct shards *shards)
+{
+    if (shards == NULL)
+        return;
+    io_mutex_lock(&shards->wake_lock);
+    atomic_store(&shards->is_closing, true);
+    io_cond_broadcast(&shards->wake_apply);
+    io_cond_broadcast(&shards->wake_work);
+    io_cond_broadcast(&shards->applied_cond);
+    io_mutex_unlock(&shards->wake_lock);
+    if (shards->has_threads)
+        log_on_durable(shards->log, NULL, NULL);
+    for (uint32_t i = 0; i < shards->thread_count; i++)
+        io_thread_join(shards->threads[i]);
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        /* Only to shorten the next start's replay: a failure changes nothing that is promised. */
+        bool has_rows = p->head_rows > 0 && p->apply_failed == OK && partition_freeze(p) == OK;
+        for (struct range *r = p->ranges; r != NULL; r = r->next)
+            has_rows = has_rows || r->frozen != NULL;
+        while (has_rows && partition_spill(p) == OK) {
+            has_rows = false;
+            for (struct range *r = p->ranges; r != NULL; r = r->next)
+                has_rows = has_rows || r->frozen != NULL;
+        }
+    }
+    free_all(shards);
+}
+
+/* ---- steps ---- */
+
+static uint64_t head_bytes(struct shards *shards, struct partition **out_largest)
+{
+    uint64_t bytes = 0, largest = 0;
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        uint64_t own = p->head_rows * HEAD_ROW_BYTES;
+        bytes += own;
+        if (own > largest) {
+            largest = own;
+            *out_largest = p;
+        }
+        for (struct range *r = p->ranges; r != NULL; r = r->next)
+            for (struct frozen *f = r->frozen; f != NULL; f = f->next)
+                bytes += f->head != NULL ? (uint64_t)f->view.row_count * HEAD_ROW_BYTES : 0;
+    }
+    return bytes;
+}
+
+/* Freeze heads that are old, and the largest when all together are over their budget. */
+static void freeze_due(struct shards *shards)
+{
+    int64_t now_ns = io_monotonic_ns(shards->io);
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        if (p->head_rows == 0 || p->apply_failed != OK
+            || now_ns - p->head_since_ns < shards->config.head_age_ms * NS_PER_MS)
+            continue;
+        io_mutex_lock(&p->lock);
+        if (p->progress.floats_done || p->progress.histograms_done > 0)
+            ;   /* in the middle of a record: it is finished first */
+        else if (partition_freeze(p) == OK)
+            shards_wake_work(shards);
+        io_mutex_unlock(&p->lock);
+    }
+}
+
+static void freeze_for_memory(struct shards *shards)
+{
+    struct partition *largest = NULL;
+    for (uint32_t i = 0; i < shards->config.partition_count; i++)
+        io_mutex_lock(&shards->partitions[i].lock);
+    uint64_t bytes = head_bytes(shards, &largest);
+    if (bytes > shards->config.heads_bytes_max && largest != NULL && !largest->progress.floats_done
+        && largest->progress.histograms_done == 0 && partition_freeze(largest) == OK)
+        shards_wake_work(shards);
+    for (uint32_t i = shards->config.partition_count; i > 0; i--)
+        io_mutex_unlock(&shards->partitions[i - 1].lock);
+}
+
+err shards_apply_step(struct shards *shards, bool *out_worked)
+{
+    *out_worked = false;
+    uint32_t count = shards->config.partition_count;
+    for (uint32_t i = 0; i < count; i++)
+        if (apply_partition(&shards->partitions[(shards->apply_next + i) % count], APPLY_RECORDS_MAX))
+            *out_worked = true;
+    shards->apply_next++;
+    freeze_due(shards);
+    if (*out_worked)
+        freeze_for_memory(shards);
+    else if (!atomic_load(&shards->is_ready)) {
+        bool ready = true;
+        for (uint32_t i = 0; i < count && ready; i++)
+            ready = shards->partitions[i].applied.offset >= shards->partitions[i].open_end
+                 || shards->partitions[i].apply_failed != OK;
+        atomic_store(&shards->is_ready, ready);
+    }
+    if (atomic_load(&shards->retain_index))
+        shards_index_retain(shards);
+    shards_intake_update(shards);
+    return atomic_load(&shards->is_closing) ? ERR_CLOSED : OK;
+}
+
+bool shards_ready(struct shards *shards) { return atomic_load(&shards->is_ready); }
+
+static err worse(err have, err e)
+{
+    if (e == OK || have == ERR_IO)
+        return have;
+    if (e == ERR_SPACE)
+        return ERR_SPACE;
+    if (e == ERR_LIMIT || e == ERR_BUSY)
+        return have == OK ? ERR_BUSY : have;
+    return ERR_IO;
+}
+
+void shards_intake_update(struct shards *shards)
+{
+    err e = OK;
+    uint64_t frozen_rows = 0;
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        e = worse(e, p->spill_failed);
+        e = worse(e, p->commit_failed);
+        e = worse(e, p->apply_failed);
+        for (struct range *r = p->ranges; r != NULL; r = r->next) {
+            for (struct frozen *f = r->frozen; f != NULL; f = f->next)
+                frozen_rows += f->view.row_count;
+            if (r->frozen_count >= SHARD_FROZEN_COUNT_MAX)
+                e = worse(e, ERR_BUSY);
+        }
+        io_mutex_unlock(&p->lock);
+    }
+    if (frozen_rows * HEAD_ROW_BYTES > 2 * shards->config.heads_bytes_max)
+        e = worse(e, ERR_BUSY);
+    atomic_store(&shards->intake, e);
+}
+
+err shards_intake(const struct shards *shards)
+{
+    return atomic_load_explicit(&((struct shards *)(uintptr_t)shards)->intake, memory_order_relaxed);
+}
+
+err shards_background_step(struct shards *shards, bool *out_worked)
+{
+    err e = shards_commit_step(shards, out_worked);
+    if (e == OK && !*out_worked)
+        e = shards_compact_step(shards, out_worked);
+    return e;
+}
+
+/* ---- threads ---- */
+
+void shards_wake_work(struct shards *shards)
+{
+    if (shards->has_threads)
+        io_cond_broadcast(&shards->wake_work);
+}
+
+static void wake_apply(void *context)
+{
+    struct shards *shards = context;
+    io_mutex_lock(&shards->wake_lock);
+    shards->apply_is_woken = true;
+    io_cond_signal(&shards->wake_apply);
+    io_mutex_unlock(&shards->wake_lock);
+}
+
+static void run_apply(void *context)
+{
+    struct shards *shards = context;
+    while (!atomic_load(&shards->is_closing)) {
+        bool worked;
+        ERR_IGNORE(shards_apply_step(shards, &worked));   /* only ERR_CLOSED, which the loop sees itself */
+        io_mutex_lock(&shards->wake_lock);
+        if (worked)
+            io_cond_broadcast(&shards->applied_cond);
+        else if (!shards->apply_is_woken && !atomic_load(&shards->is_closing))
+            io_cond_wait_for(&shards->wake_apply, &shards->wake_lock, IDLE_WAIT_NS);
+        shards->apply_is_woken = false;
+        io_mutex_unlock(&shards->wake_lock);
+    }
+}
+
+static void run_steps(struct shards *shards, err (*step)(struct shards *, bool *))
+{
+    while (!atomic_load(&shards->is_closing)) {
+        bool worked;
+        err e = step(shards, &worked);   /* reported where it happened */
+        if (e == OK && worked)
+            continue;
+        io_mutex_lock(&shards->wake_lock);
+        if (!atomic_load(&shards->is_closing))
+            io_cond_wait_for(&shards->wake_work, &shards->wake_lock, IDLE_WAIT_NS);
+        io_mutex_unlock(&shards->wake_lock);
+    }
+}
+
+static void run_spill(void *context) { run_steps(context, shards_spill_step); }
+static void run_commit(void *context) { run_steps(context, shards_commit_step); }
+static void run_compact(void *context) { run_steps(context, shards_compact_step); }
+
+err shards_run_threads(struct shards *shards)
+{
+    check(!shards->has_threads);
+    uint32_t compactors = shards->config.thread_count > 0 ? shards->config.thread_count : io_cpu_count(shards->io) / 2;
+    compactors = compactors < 1 ? 1 : compactors > SHARD_THREAD_COUNT_MAX - 3 ? SHARD_THREAD_COUNT_MAX - 3 : compactors;
+    shards->has_threads = true;
+    log_on_durable(shards->log, wake_apply, shards);
+    static const struct { const char *name; void (*run)(void *); } kinds[] = {
+        { "shard-apply", run_apply }, { "shard-spill", run_spill }, { "shard-commit", run_commit },
+        { "shard-compact", run_compact } };
+    for (uint32_t i = 0; i < 3 + compactors; i++) {
+        uint32_t kind = i < 3 ? i : 3;
+        TRY(io_thread_start(shards->io, kinds[kind].name, kinds[kind].run, shards,
+                            &shards->threads[shards->thread_count]));
+        shards->thread_count++;
+    }
+    return OK;
+}
+
+/* ---- waiting ---- */
+
+static bool is_applied(struct shards *shards, const uint64_t *ends)
+{
+    bool done = true;
+    for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        done = p->applied.offset >= ends[i] || p->apply_failed != OK;
+        io_mutex_unlock(&p->lock);
+    }
+    return done;
+}
+
+/* Everything that one thread can do at once; simulation only. */
+static bool step_all(struct shards *shards)
+{
+    bool any = false, worked;
+    if (shards_apply_step(shards, &worked) == OK)
+        any = any || worked;
+    if (shards_spill_step(shards, &worked) == OK)
+        any = any || worked;
+    return any;
+}
+
+err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
+{
+    uint64_t ends[LOG_PARTITION_COUNT_MAX];
+    for (uint32_t i = 0; i < shards->config.partition_count; i++)
+        ends[i] = log_watermarks(shards->log, i).end_offset;
+    if (!shards->has_threads) {
+        while (!is_applied(shards, ends))
+            if (!step_all(shards))
+                return ERR_TIMEOUT;
+        return OK;
+    }
+    while (!is_applied(shards, ends)) {
+        if (atomic_load(&shards->is_closing))
+            return ERR_CLOSED;
+        int64_t left_ns = deadline_ns - io_monotonic_ns(shards->io);
+        if (left_ns <= 0)
+            return ERR_TIMEOUT;
+        io_mutex_lock(&shards->wake_lock);
+        /* The apply thread may have finished in between; a short wait costs less than a counter for it. */
+        io_cond_wait_for(&shards->applied_cond, &shards->wake_lock, left_ns < NS_PER_MS ? left_ns : NS_PER_MS);
+        io_mutex_unlock(&shards->wake_lock);
+    }
+    return OK;
+}
+
+static bool is_cut(struct shards *shards)
+{
+    bool done = true;
+    for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        done = !p->cut_asked && p->closed_count == 0;
+        io_mutex_unlock(&p->lock);
+    }
+    return done;
+}
+
+err shards_cut_all(struct shards *shards, int64_t deadline_ns)
+{
+    TRY(shards_wait_applied(shards, deadline_ns));
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        p->cut_asked = p->open_range->record_count > 0 && p->apply_failed == OK;
+        io_mutex_unlock(&p->lock);
+    }
+    shards_wake_work(shards);
+    while (!is_cut(shards)) {
+        if (atomic_load(&shards->is_closing))
+            return ERR_CLOSED;
+        err intake = shards_intake(shards);
+        if (intake == ERR_SPACE || intake == ERR_IO)
+            return intake;
+        if (io_monotonic_ns(shards->io) >= deadline_ns)
+            return ERR_TIMEOUT;
+        if (shards->has_threads) {
+            io_sleep_ns(shards->io, 2 * NS_PER_MS);
+            continue;
+        }
+        bool worked;
+        TRY(shards_commit_step(shards, &worked));
+        TRY(log_pump(shards->log));
+        if (!step_all(shards) && !worked)
+            io_sleep_ns(shards->io, NS_PER_MS);
+    }
+    return OK;
+}
+
+/* ---- numbers ---- */
+
+struct source *shards_source(struct shards *shards) { return &shards->source; }
+
+struct shards_usage shards_usage(struct shards *shards)
+{
+    struct shards_usage u = { .series_count = metric_index_series(shards->index), .data_through_ms = INT64_MIN,
+        .duplicate_records = atomic_load(&shards->duplicate_records),
+        .lost_records = atomic_load(&shards->lost_records),
+        .applied_records = atomic_load(&shards->applied_records) };
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        u.head_rows += p->head_rows;
+        for (struct range *r = p->ranges; r != NULL; r = r->next) {
+            for (struct frozen *f = r->frozen; f != NULL; f = f->next)
+                u.head_rows += f->head != NULL ? f->view.row_count + f->view.histogram_count : 0;
+            u.stream_rows += r->stream_rows;
+            u.stream_bytes += r->stream_bytes;
+            u.stream_group_count += r->group_count;
+            u.far_future_rows += r->far_future_rows;
+        }
+        for (size_t k = 0; k < p->chain.segment_count; k++) {
+            u.segment_rows += p->chain.segments[k].sum.count;
+            u.segment_bytes += p->chain.segments[k].bytes;
+        }
+        u.segment_count += p->chain.segment_count;
+        u.unresolved_rows += p->unresolved_count;
+        for (size_t k = 0; k < p->segment_count; k++)
+            u.quarantined_count += p->segments[k]->failed != OK;
+        u.retention_waits += p->retain_wait_ns != 0;
+        if (p->data_through_ms > u.data_through_ms)
+            u.data_through_ms = p->data_through_ms;
+        io_mutex_unlock(&p->lock);
+    }
+    u.head_bytes = u.head_rows * HEAD_ROW_BYTES;
+    return u;
+}
+
+struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition)
+{
+    check(partition < shards->config.partition_count);
+    struct partition *p = &shards->partitions[partition];
+    io_mutex_lock(&p->lock);
+    struct shard_sum s = { .sum = chain_stored_sum(&p->chain), .dropped_rows = p->chain.dropped.count,
+                           .generation = p->chain.end.generation, .next_offset = p->chain.end.offset,
+                           .applied_offset = p->applied.offset };
+    for (struct range *r = p->ranges; r != NULL; r = r->next)
+        sum_add(&s.sum, r->sum);
+    struct state_incarnation producer;
+    struct state one = { .incarnations = &producer, .incarnation_count = 1, .unresolved_count = 1 };
+    for (size_t i = 0; i < p->unresolved_count; i++) {
+        struct state_unresolved u = p->unresolved[i];
+        memcpy(producer.id, p->producers[u.incarnation].id, INCARNATION_BYTES);
+        u.incarnation = 0;
+        one.unresolved = &u;
+        sum_add(&s.sum, state_unresolved_sum(&one));
+    }
+    io_mutex_unlock(&p->lock);
+    return s;
+}

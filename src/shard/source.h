@@ -1,0 +1,94 @@
+/* What source.c and source_meta.c share: a query's snapshot of the partitions. */
+#ifndef SHARD_SOURCE_H
+#define SHARD_SOURCE_H
+
+#include "shard/partition.h"
+
+#define VIEW_MISSING_COUNT_MAX 1000
+
+/* Rows not in segments yet: a row group or a head, in position order. */
+struct view_piece {
+    const struct range_group *group;   /* NULL: a head */
+    uint32_t range_index;              /* of the group's range in the view */
+    struct metric_head_view head;
+    struct metric_head *head_reference;
+};
+
+struct view_segment {
+    struct live_segment *live;
+    struct metric_compact *compact;
+};
+
+/* One partition as it was at one moment; holds references. Arrays in the set's pool. */
+struct view {
+    struct partition *partition;
+    struct time_range range;           /* asked for, clipped by the retention cut-off */
+    struct range **ranges;
+    uint32_t range_count;
+    struct view_piece *pieces;         /* only those whose times overlap the range */
+    size_t piece_count;
+    struct view_segment *segments;     /* likewise; NULL compact never */
+    size_t segment_count;
+};
+
+struct views {
+    struct shards *shards;
+    struct pool *pool;
+    struct view *views;                /* by partition */
+    uint32_t hold;                     /* of the index */
+    struct proof proof;
+    size_t missing_capacity;
+    struct io_mutex lock;              /* of the proof's missing list, and of the set's reader list */
+};
+
+/* Wait for what is durable, then take references. Close with views_close in any case but an error. */
+err views_open(struct shards *shards, struct time_range range, struct guard *guard, struct pool *pool,
+               struct views *out_views);
+void views_close(struct views *views);
+/* Name something as missing; any thread. */
+void views_missing(struct views *views, uint32_t partition, struct time_range range, const char *reason);
+
+static inline bool time_overlaps(struct time_range a, struct time_range b)
+{
+    return a.min_ms <= b.max_ms && b.min_ms <= a.max_ms;
+}
+
+struct set_reference {
+    uint32_t segment;                  /* of the partition's view */
+    uint32_t ordinal;
+};
+
+struct set_series {
+    struct slice labels;
+    uint32_t partition;
+    uint32_t local;                    /* METRIC_LOCAL_NONE: only in segments */
+    uint32_t *numbers;                 /* stream number per range of the view */
+    uint32_t first_reference, reference_count;
+};
+
+struct set_reader;
+
+struct source_set {
+    struct views views;
+    struct guard *guard;
+    struct set_series *series;
+    size_t series_count;
+    struct set_reference *references;
+    struct set_reader *readers;        /* free ones, under views.lock */
+};
+
+/* source_meta.c */
+err source_label_names(struct source *source, const struct source_request *requests, size_t request_count,
+                       size_t limit, struct pool *pool, struct slice **out_names, size_t *out_count,
+                       struct proof *out_proof);
+err source_label_values(struct source *source, struct slice name, const struct source_request *requests,
+                        size_t request_count, size_t limit, struct pool *pool, struct slice **out_values,
+                        size_t *out_count, struct proof *out_proof);
+err source_set_exemplars(struct source_set *set, size_t series, struct pool *pool,
+                         struct source_exemplar **out_exemplars, size_t *out_count);
+err source_metadata(struct source *source, struct slice tenant, struct slice family, struct pool *pool,
+                    struct source_metadata **out_metadata, size_t *out_count);
+err source_cardinality(struct source *source, struct slice tenant, size_t limit, struct pool *pool,
+                       struct source_cardinality *out_cardinality);
+
+#endif

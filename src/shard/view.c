@@ -1,0 +1,179 @@
+/* A query's snapshot: references to everything its rows may be in, and what is known to be missing.
+ *
+ * Taken under each partition's lock in turn, after everything durable at the query's begin was applied. References keep
+ * it alive and unchanged: ranges, heads and segments go when their last one is dropped.
+ *
+ * Invariants
+ *  1. A row is in exactly one of segments, groups, heads of a view: partition steps that move rows do it in
+ *     one locked step.
+ *  2. Pieces are in position order, segments before them. */
+#include "shard/source.h"
+
+#include "base/check.h"
+
+void views_missing(struct views *views, uint32_t partition, struct time_range range, const char *reason)
+{
+    io_mutex_lock(&views->lock);
+    struct proof *proof = &views->proof;
+    proof->complete = false;
+    bool is_known = false;
+    for (size_t i = 0; i < proof->missing_count && !is_known; i++) {
+        const struct proof_missing *m = &proof->missing[i];
+        is_known = m->partition == partition && m->range.min_ms <= range.min_ms && m->range.max_ms >= range.max_ms
+                && strcmp(m->reason, reason) == 0;
+    }
+    if (!is_known && proof->missing_count < views->missing_capacity)
+        proof->missing[proof->missing_count++] = (struct proof_missing){ partition, range, reason };
+    io_mutex_unlock(&views->lock);
+}
+
+static void name_losses(struct views *views, struct view *view, const struct chain_loss *losses, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (time_overlaps(losses[i].range, view->range))
+            views_missing(views, view->partition->number, losses[i].range,
+                          losses[i].kind == LOSS_LOG ? "damaged log records" : "unresolved series");
+}
+
+static void name_unresolved(struct views *views, struct view *view)
+{
+    struct partition *p = view->partition;
+    struct time_range range = { INT64_MAX, INT64_MIN };
+    for (size_t i = 0; i < p->unresolved_count; i++) {
+        int64_t t_ms = p->unresolved[i].t_ms;
+        if (t_ms < view->range.min_ms || t_ms > view->range.max_ms)
+            continue;
+        range.min_ms = t_ms < range.min_ms ? t_ms : range.min_ms;
+        range.max_ms = t_ms > range.max_ms ? t_ms : range.max_ms;
+    }
+    if (range.min_ms <= range.max_ms)
+        views_missing(views, p->number, range, "unresolved series");
+}
+
+static void add_head(struct view *view, struct metric_head *head, struct metric_head_view head_view)
+{
+    if (head_view.row_count + head_view.histogram_count + head_view.exemplar_count == 0
+        || (head_view.row_count + head_view.histogram_count > 0 && !time_overlaps(head_view.range, view->range)))
+        return;
+    view->pieces[view->piece_count++] = (struct view_piece){ .head = head_view,
+                                                             .head_reference = metric_head_ref(head) };
+}
+
+/* Under the partition's lock. */
+static err take(struct views *views, struct view *view)
+{
+    struct partition *p = view->partition;
+    size_t piece_max = 1, range_max = 0;
+    for (struct range *r = p->ranges; r != NULL; r = r->next) {
+        piece_max += r->group_count + r->frozen_count;
+        range_max++;
+    }
+    void *at;
+    TRY(pool_alloc(views->pool, piece_max * sizeof *view->pieces, &at));
+    view->pieces = at;
+    TRY(pool_alloc(views->pool, range_max * sizeof *view->ranges + 1, &at));
+    view->ranges = at;
+    TRY(pool_alloc(views->pool, p->segment_count * sizeof *view->segments + 1, &at));
+    view->segments = at;
+    if (p->chain.cutoff_ms > view->range.min_ms)
+        view->range.min_ms = p->chain.cutoff_ms;
+    name_losses(views, view, p->chain.losses, p->chain.loss_count);
+    name_unresolved(views, view);
+    if (p->apply_failed != OK)
+        views_missing(views, p->number, view->range, "the log cannot be applied");
+    for (size_t i = 0; i < p->segment_count; i++)
+        if (time_overlaps(p->segments[i]->facts.range, view->range))
+            view->segments[view->segment_count++] = (struct view_segment){ .live = live_segment_ref(p->segments[i]) };
+    for (struct range *r = p->ranges; r != NULL; r = r->next) {
+        uint32_t index = view->range_count;
+        view->ranges[view->range_count++] = range_ref(r);
+        name_losses(views, view, r->losses, r->loss_count);
+        for (const struct range_group *g = r->groups; g != NULL; g = g->next)
+            if (time_overlaps(g->facts.range, view->range) || g->facts.exemplar_count > 0)
+                view->pieces[view->piece_count++] = (struct view_piece){ .group = g, .range_index = index };
+        for (struct frozen *f = r->frozen; f != NULL; f = f->next)
+            if (f->head != NULL)
+                add_head(view, f->head, f->view);
+    }
+    add_head(view, p->head, metric_head_view(p->head));
+    views->proof.partitions[p->number] = (struct proof_partition){ .partition = p->number,
+        .generation = p->applied.generation, .applied_offset = p->applied.offset };
+    if (p->data_through_ms > views->proof.data_through_ms)
+        views->proof.data_through_ms = p->data_through_ms;
+    return OK;
+}
+
+/* Open the segments (first use reads their footers); damaged ones are left out and named. */
+static err open_segments(struct views *views, struct view *view)
+{
+    size_t kept = 0;
+    err result = OK;
+    for (size_t i = 0; i < view->segment_count; i++) {
+        struct view_segment s = view->segments[i];
+        err e = result == OK ? live_segment_use(s.live, &s.compact) : ERR_CANCELED;
+        if (e == OK) {
+            view->segments[kept++] = s;
+            continue;
+        }
+        if (e == ERR_LIMIT)
+            result = e;
+        else if (e != ERR_CANCELED)
+            views_missing(views, view->partition->number, s.live->facts.range, "damaged segment");
+        live_segment_unref(s.live);
+    }
+    view->segment_count = kept;
+    return result;
+}
+
+err views_open(struct shards *shards, struct time_range range, struct guard *guard, struct pool *pool,
+               struct views *out_views)
+{
+    uint32_t count = shards->config.partition_count;
+    uint64_t ends[LOG_PARTITION_COUNT_MAX];
+    for (uint32_t i = 0; i < count; i++)
+        ends[i] = log_watermarks(shards->log, i).end_offset;
+    TRY(shards_wait_applied(shards, guard != NULL ? guard->deadline_ns : INT64_MAX));
+    struct views *views = out_views;
+    *views = (struct views){ .shards = shards, .pool = pool };
+    void *at;
+    TRY(pool_zalloc(pool, count * sizeof *views->views, &at));
+    views->views = at;
+    TRY(pool_zalloc(pool, count * sizeof *views->proof.partitions, &at));
+    views->proof = (struct proof){ .complete = true, .data_through_ms = INT64_MIN, .partitions = at,
+                                   .partition_count = count };
+    TRY(pool_alloc(pool, VIEW_MISSING_COUNT_MAX * sizeof *views->proof.missing, &at));
+    views->proof.missing = at;
+    views->missing_capacity = VIEW_MISSING_COUNT_MAX;
+    io_mutex_init(&views->lock);
+    views->hold = metric_index_hold(shards->index);
+    err e = OK;
+    for (uint32_t i = 0; i < count && e == OK; i++) {
+        struct view *view = &views->views[i];
+        view->partition = &shards->partitions[i];
+        view->range = range;
+        io_mutex_lock(&view->partition->lock);
+        e = take(views, view);
+        io_mutex_unlock(&view->partition->lock);
+        views->proof.partitions[i].end_offset = ends[i];
+        if (e == OK)
+            e = open_segments(views, view);
+    }
+    if (e != OK)
+        views_close(views);
+    return e;
+}
+
+void views_close(struct views *views)
+{
+    for (uint32_t i = 0; i < views->shards->config.partition_count; i++) {
+        struct view *view = &views->views[i];
+        for (size_t k = 0; k < view->piece_count; k++)
+            metric_head_unref(view->pieces[k].head_reference);
+        for (size_t k = 0; k < view->segment_count; k++)
+            live_segment_unref(view->segments[k].live);
+        for (uint32_t k = 0; k < view->range_count; k++)
+            range_unref(view->ranges[k]);
+    }
+    metric_index_release(views->shards->index, views->hold);
+    io_mutex_done(&views->lock);
+}
