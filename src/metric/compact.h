@@ -23,7 +23,7 @@
 
 #define METRIC_COMPACT_VERSION 1
 #define METRIC_COMPACT_PART_ROWS_MAX 6144              /* 24 vectors: a day at 15 s */
-#define METRIC_COMPACT_SERIES_ROWS_MAX (1u << 28)      /* of one series in one segment */
+#define METRIC_COMPACT_SERIES_ROWS_MAX (1u << 24)      /* of one series in one segment */
 #define METRIC_COMPACT_SERIES_MAX (1u << 26)
 
 /* Order of series in a segment: labels but `le` pairwise by name, then value; then without `le` before with it; then
