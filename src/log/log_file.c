@@ -167,7 +167,7 @@ static void group_encode(struct log_file *log, const struct group *group, struct
         uint64_t bytes = log_frame_bytes(length);
         memset(payload + length, 0, (size_t)(bytes - LOG_FRAME_HEADER_BYTES - length));
         struct log_frame frame = {
-            .partition = append->partition, .length = (uint32_t)length, .number = file->number,
+            .partition = append->partition, .length = (uint32_t)length, .number = file->frame_number,
             .offset = offset, .durable = durable,
         };
         log_frame_encode(&frame, file->seed, at);
@@ -303,7 +303,7 @@ static err write_marker(struct log_file *log)
     for (uint32_t p = 0; p < log->config.partition_count; p++)
         put_le64(chunk->bytes + LOG_FRAME_HEADER_BYTES + 8 * (size_t)p, log->ends[p]);
     struct log_frame frame = {
-        .partition = LOG_MARKER_PARTITION, .length = length, .number = file->number,
+        .partition = LOG_MARKER_PARTITION, .length = length, .number = file->frame_number,
         .durable = (log->plants & LOG_PLANT_NO_DURABLE) != 0 ? 0 : file->end,
     };
     log_frame_encode(&frame, file->seed, chunk->bytes);

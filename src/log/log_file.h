@@ -52,6 +52,7 @@ struct log_store_file {
     struct io_file *file;
     unsigned reading;            /* readers at it outside the mutex */
     uint32_t seed;
+    uint64_t frame_number;       /* as told in frames: the number */
     char path[LOG_PATH_BYTES];
     struct log_places places[];  /* per partition */
 };

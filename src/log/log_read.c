@@ -287,7 +287,7 @@ static err read_from_disk(struct log_file_reader *reader, const struct log_store
     TRY(e);
     const uint8_t *at = reader->window + (position - reader->window_position);
     struct log_frame frame;
-    bool is_whole = log_frame_decode(at, file->seed, file->number, &frame) && frame.partition == reader->partition &&
+    bool is_whole = log_frame_decode(at, file->seed, file->frame_number, &frame) && frame.partition == reader->partition &&
                     frame.offset == reader->offset && frame.length == place.length && log_frame_is_whole(at, &frame);
     if (!is_whole) {
         stat_add(STAT_LOG_RECORDS_DAMAGED, 1);

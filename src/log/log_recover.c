@@ -361,7 +361,7 @@ static err scan_file(struct recovery *r, struct found *found)
     r->image_len = 0;
     r->image_file = file->file;
     struct log_scan_input input = {
-        .image = r->image, .limit = limit, .start = file->end, .seed = file->seed, .number = file->number,
+        .image = r->image, .limit = limit, .start = file->end, .seed = file->seed, .number = file->frame_number,
         .partition_count = count, .fill = fill_image, .context = r,
     };
     struct log_scan scan;

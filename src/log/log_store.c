@@ -39,7 +39,9 @@ err log_store_file_new(struct log_file *log, uint64_t number, struct log_store_f
     memset(at, 0, bytes);
     struct log_store_file *file = at;
     file->number = number;
-    file->seed = (log->plants & LOG_PLANT_UNSEEDED) != 0 ? 0 : log_frame_seed(log->config.cluster_id, number);
+    bool seeded = (log->plants & LOG_PLANT_UNSEEDED) == 0;
+    file->seed = seeded ? log_frame_seed(log->config.cluster_id, number) : 0;
+    file->frame_number = seeded ? number : 0;
     log_store_path(log, number, ".log", file->path);
     *out_file = file;
     return OK;

@@ -134,12 +134,19 @@ static void orphan_files(struct io *io)
     }
 }
 
-void io_sim_crash(struct io *io, enum io_sim_keep keep, uint64_t seed)
+void io_sim_kill(struct io *io)
 {
     orphan_files(io);
-    sim_disk_crash(&io->disk, keep, seed);
+    for (struct sim_node *node = io->disk.nodes; node != NULL; node = node->next)
+        node->lock_owner = NULL;
     io->is_down = false;
     io->calls = io->crash_at = io->fault_at = 0;
+}
+
+void io_sim_crash(struct io *io, enum io_sim_keep keep, uint64_t seed)
+{
+    io_sim_kill(io);
+    sim_disk_crash(&io->disk, keep, seed);
 }
 
 void io_sim_crash_at_call(struct io *io, uint64_t nth)

@@ -17,7 +17,7 @@ enum io_sim_keep {
     IO_SIM_KEEP_NONE,      /* nothing that was not synced */
     IO_SIM_KEEP_ALL,
     IO_SIM_KEEP_PREFIX,    /* of the names, and of the writes of each file, in their order; the last one cut at a sector */
-    IO_SIM_KEEP_SECTORS,   /* a random subset of names and of sectors of 512 bytes */
+    IO_SIM_KEEP_SECTORS,   /* a random subset of names and of sectors of 512 or pages of 4,096 bytes */
     IO_SIM_KEEP_TORN,      /* the same, and sectors may be half written, at any byte */
     IO_SIM_KEEP_COUNT,
 };
@@ -25,6 +25,10 @@ enum io_sim_keep {
 /* The power goes and comes back: what is not durable is kept or lost as `keep` and `seed` say. Files still open answer
  * every later call with ERR_CLOSED; closing them stays allowed. Also ends crash_at_call and faults. */
 void io_sim_crash(struct io *io, enum io_sim_keep keep, uint64_t seed);
+
+/* The process dies and the machine stays up: open files are closed as by io_sim_crash, everything written is still there,
+ * nothing of it became durable. */
+void io_sim_kill(struct io *io);
 
 /* Let the power go at the nth call from now (1 = the next): that call may or may not reach the disk (its
  * writes and names are pending, a sync has no effect), it and all later ones return ERR_IO and change

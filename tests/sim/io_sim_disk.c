@@ -18,6 +18,7 @@
 #include "base/hash.h"
 
 #define SECTOR_BYTES 512u
+#define PAGE_BYTES 4096u
 #define COLLECT_NODES 64u
 
 uint64_t sim_random(uint64_t *state)
@@ -394,14 +395,16 @@ void sim_file_sync_failed(struct sim_disk *disk, struct sim_node *node, uint64_t
     }
 }
 
-/* Apply sectors of a write, each with chance 1/2; with `torn` some are cut inside. */
+/* Apply sectors of a write, or whole pages as the system tends to, each with chance 1/2; with `torn` some
+ * are cut inside. */
 static void write_apply_sectors(struct sim_disk *disk, struct sim_node *node, const struct sim_write *write,
                                 bool torn, uint64_t *random)
 {
     uint64_t at = write->offset;
     uint64_t end = write->offset + write->len;
+    uint64_t unit = sim_random(random) % 2 == 0 ? SECTOR_BYTES : PAGE_BYTES;
     while (at < end) {
-        uint64_t next = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
+        uint64_t next = (at / unit + 1) * unit;
         if (next > end)
             next = end;
         size_t len = (size_t)(next - at);
