@@ -163,6 +163,20 @@
       "Time from arrival to the end of evaluation, over all queries.")                            \
     X(STAT_QUERY_SAMPLES, COUNTER, "query_samples_total",                                         \
       "Samples read by queries.")                                                                 \
+    X(STAT_SCRAPES, COUNTER, "scrapes_total",                                                     \
+      "Scrapes of targets, failed ones included.")                                                \
+    X(STAT_SCRAPES_FAILED, COUNTER, "scrapes_failed_total",                                       \
+      "Scrapes that stored nothing but up = 0 and stale markers.")                                \
+    X(STAT_SCRAPES_SKIPPED, COUNTER, "scrapes_skipped_total",                                     \
+      "Ticks of targets that passed while no worker was free.")                                   \
+    X(STAT_SCRAPE_BYTES, COUNTER, "scrape_body_bytes_total",                                      \
+      "Bytes of scraped bodies as received.")                                                     \
+    X(STAT_SCRAPE_SAMPLES, COUNTER, "scrape_samples_total",                                       \
+      "Rows stored for scrapes.")                                                                 \
+    X(STAT_SCRAPE_TARGETS, GAUGE, "scrape_targets",                                               \
+      "Targets being scraped.")                                                                   \
+    X(STAT_SCRAPE_WORKERS, GAUGE, "scrape_workers",                                               \
+      "Threads that scrape.")                                                                     \
     X(STAT_SEGMENT_CACHE_EVICTIONS, COUNTER, "segment_cache_evictions_total",                     \
       "Blocks dropped from the block cache to stay within its budget.")                           \
     X(STAT_SEGMENT_CACHE_HITS, COUNTER, "segment_cache_hits_total",                               \
