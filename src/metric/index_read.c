@@ -1,0 +1,365 @@
+/* Queries on the live index. See index.h and index_inside.h.
+ *
+ * A query takes references to its tenant's parts and tail under the lock, and works on them without it: parts through
+ * their own reader, the tail by looking at each label set. Ordinals become ids by the part's extents; dropped series
+ * are left out on the way.
+ *
+ * Invariants
+ *  1. Parts come before the tail and their ids ascend, so results are ascending by construction.
+ *  2. While a view is open the index is held, so no id chunk that it may touch is freed. */
+#include "metric/index_inside.h"
+
+#include "base/check.h"
+#include "metric/sort.h"
+#include "model/labels.h"
+
+#include <string.h>
+
+/* ---- views ---- */
+
+err index_view_open(struct metric_index *index, struct slice tenant_name, struct pool *pool, struct index_view *out_view)
+{
+    struct index_view view = { 0 };
+    io_rwlock_read(&index->lock);
+    const struct tenant *tenant = index_find_tenant(index, tenant_name);
+    err e = OK;
+    if (tenant != NULL) {
+        void *at;
+        e = pool_alloc(pool, (tenant->part_count + 1) * sizeof *view.parts, &at);
+        if (e == OK) {
+            view.parts = at;
+            for (; view.part_count < tenant->part_count; view.part_count++) {
+                view.parts[view.part_count] = tenant->parts[view.part_count];
+                atomic_fetch_add_explicit(&view.parts[view.part_count]->refs, 1, memory_order_relaxed);
+            }
+            view.tail = tenant->tail;
+            atomic_fetch_add_explicit(&view.tail->refs, 1, memory_order_relaxed);
+            view.tail_count = atomic_load_explicit(&view.tail->count, memory_order_acquire);
+        }
+    }
+    io_rwlock_unlock(&index->lock);
+    if (e == OK)
+        *out_view = view;
+    return e;
+}
+
+void index_view_close(struct index_view *view)
+{
+    for (size_t i = 0; i < view->part_count; i++)
+        live_part_unref(view->parts[i]);
+    tail_unref(view->tail);
+}
+
+/* An open view, the index held, and memory that goes with both. */
+struct reading {
+    struct metric_index *index;
+    struct pool *scratch;
+    struct index_view view;
+    uint32_t token;
+};
+
+static err reading_open(struct metric_index *index, struct slice tenant, struct pool *pool, struct reading *out)
+{
+    struct reading r = { .index = index, .token = metric_index_hold(index) };
+    r.scratch = pool_open(pool, "index query", POOL_BYTES_UNLIMITED);
+    err e = index_view_open(index, tenant, r.scratch, &r.view);
+    if (e != OK) {
+        pool_close(r.scratch);
+        metric_index_release(index, r.token);
+        return e;
+    }
+    *out = r;
+    return OK;
+}
+
+static void reading_close(struct reading *r)
+{
+    index_view_close(&r->view);
+    pool_close(r->scratch);
+    metric_index_release(r->index, r->token);
+}
+
+/* ---- labels of one series ---- */
+
+err index_labels_of(const struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out)
+{
+    const struct tenant *tenant = index_tenant_of(index, id);
+    if (tenant == NULL)
+        return ERR_NOT_FOUND;
+    if (out_tenant != NULL)
+        *out_tenant = tenant->name;
+    const struct tail_entry *entry =
+        tail_find(tenant->tail, atomic_load_explicit(&tenant->tail->count, memory_order_acquire), id);
+    if (entry != NULL) {
+        buf_put(out, entry->labels, entry->len);
+        return buf_err(out);
+    }
+    size_t from = 0, to = tenant->part_count;
+    while (to - from > 1) {
+        size_t middle = from + (to - from) / 2;
+        if (tenant->parts[middle]->id_min <= id)
+            from = middle;
+        else
+            to = middle;
+    }
+    uint32_t ordinal;
+    if (from == to || !live_part_find(tenant->parts[from], id, &ordinal))
+        return ERR_NOT_FOUND;
+    return metric_part_labels(&tenant->parts[from]->part, ordinal, out);
+}
+
+err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out)
+{
+    uint32_t token = metric_index_hold(index);
+    io_rwlock_read(&index->lock);
+    err e = index_labels_of(index, id, out_tenant, out);
+    io_rwlock_unlock(&index->lock);
+    metric_index_release(index, token);
+    check(e != ERR_CORRUPT);   /* images in memory are our own */
+    return e;
+}
+
+/* ---- select ---- */
+
+struct id_list {
+    struct pool *pool;
+    uint32_t *at;
+    size_t count, capacity;
+};
+
+static err add_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ordinals, size_t count,
+                        struct id_list *list)
+{
+    bool all_live = atomic_load_explicit(&part->dropped, memory_order_acquire) == 0;
+    TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + count, &list->capacity));
+    uint32_t extent = 0;
+    for (size_t i = 0; i < count; i++) {
+        while (ordinals[i] >= extent_end(part, extent))
+            extent++;
+        uint32_t id = part->extents[extent].id + (ordinals[i] - part->extents[extent].ordinal);
+        if (all_live || index_lives(r->index, id))
+            list->at[list->count++] = id;
+    }
+    return OK;
+}
+
+static err select_tail(const struct reading *r, const struct matcher *matchers, size_t matcher_count,
+                       struct id_list *list)
+{
+    for (uint32_t i = 0; i < r->view.tail_count; i++) {
+        const struct tail_entry *entry = tail_entry_at(r->view.tail, i);
+        if (!matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len))
+            || !index_lives(r->index, entry->id))
+            continue;
+        TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + 1, &list->capacity));
+        list->at[list->count++] = entry->id;
+    }
+    return OK;
+}
+
+err metric_index_select(struct metric_index *index, struct slice tenant, const struct matcher *matchers,
+                        size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count)
+{
+    err e;
+    struct reading r;
+    void *at;
+    TRY(reading_open(index, tenant, pool, &r));
+    struct id_list list = { .pool = r.scratch };
+    struct pool *part_pool = pool_open(r.scratch, "index select", POOL_BYTES_UNLIMITED);
+    for (size_t i = 0; i < r.view.part_count; i++) {
+        uint32_t *ordinals;
+        size_t count;
+        TRY_OUT(metric_part_select(&r.view.parts[i]->part, matchers, matcher_count, part_pool, &ordinals, &count));
+        TRY_OUT(add_ordinals(&r, r.view.parts[i], ordinals, count, &list));
+        pool_reset(part_pool);
+    }
+    TRY_OUT(select_tail(&r, matchers, matcher_count, &list));
+    TRY_OUT(pool_alloc(pool, (list.count + 1) * sizeof(uint32_t), &at));
+    if (list.count > 0)
+        memcpy(at, list.at, list.count * sizeof(uint32_t));
+    *out_ids = at;
+    *out_count = list.count;
+out:
+    pool_close(part_pool);
+    reading_close(&r);
+    check(e != ERR_CORRUPT);
+    return e;
+}
+
+/* ---- names and values ---- */
+
+struct texts {
+    struct pool *pool;
+    struct slice *at;
+    size_t count, capacity;
+};
+
+static err texts_add(struct texts *texts, const struct slice *add, size_t count)
+{
+    TRY(pool_block_reserve(texts->pool, (void **)&texts->at, sizeof *texts->at, texts->count + count,
+                           &texts->capacity));
+    if (count > 0)
+        memcpy(texts->at + texts->count, add, count * sizeof *add);
+    texts->count += count;
+    return OK;
+}
+
+/* Sort, drop repeats, copy into the caller's pool. */
+static err texts_finish(struct texts *texts, struct pool *pool, struct slice **out_texts, size_t *out_count)
+{
+    void *items_at, *scratch, *list_at;
+    TRY(pool_alloc(texts->pool, (texts->count + 1) * sizeof(struct sort_item), &items_at));
+    TRY(pool_alloc(texts->pool, (texts->count + 1) * sizeof(struct sort_item), &scratch));
+    TRY(pool_alloc(pool, (texts->count + 1) * sizeof(struct slice), &list_at));
+    struct sort_item *items = items_at;
+    struct slice *list = list_at;
+    size_t count = 0;
+    for (size_t i = 0; i < texts->count; i++)
+        items[i] = (struct sort_item){ .id = (uint32_t)i };
+    sort_strings(items, scratch, texts->count, texts->at);
+    for (size_t i = 0; i < texts->count; i++) {
+        struct slice text = texts->at[items[i].id];
+        if (count > 0 && slice_equal(list[count - 1], text))
+            continue;
+        TRY(pool_copy(pool, text, &list[count]));
+        count++;
+    }
+    *out_texts = list;
+    *out_count = count;
+    return OK;
+}
+
+/* Ordinals of a part that are asked for: ids that are in it, or with ids NULL all that live. NULL: all. */
+static err asked_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ids, size_t id_count,
+                          struct pool *pool, uint32_t **out_ordinals, size_t *out_count)
+{
+    uint32_t series = part->part.series_count;
+    size_t count = 0;
+    void *at;
+    *out_ordinals = NULL;
+    *out_count = 0;
+    if (ids == NULL && atomic_load_explicit(&part->dropped, memory_order_acquire) == 0)
+        return OK;
+    TRY(pool_alloc(pool, ((ids == NULL ? series : id_count < series ? id_count : series) + (size_t)1) * 4, &at));
+    uint32_t *ordinals = at;
+    if (ids == NULL) {
+        for (uint32_t x = 0; x < part->extent_count; x++)
+            for (uint32_t o = part->extents[x].ordinal; o < extent_end(part, x); o++)
+                if (index_lives(r->index, part->extents[x].id + (o - part->extents[x].ordinal)))
+                    ordinals[count++] = o;
+    } else {
+        size_t from = 0, to = id_count;
+        while (from < to) {
+            size_t middle = from + (to - from) / 2;
+            if (ids[middle] < part->id_min)
+                from = middle + 1;
+            else
+                to = middle;
+        }
+        for (; from < id_count && ids[from] <= part->id_max && count < series; from++)
+            if (live_part_find(part, ids[from], &ordinals[count]))
+                count++;
+    }
+    *out_ordinals = ordinals;
+    *out_count = count;
+    return OK;
+}
+
+/* Names (name.len == 0) or values of a label set. */
+static err texts_of_labels(struct slice labels, struct slice name, struct texts *texts)
+{
+    if (name.len > 0) {
+        struct slice value = labels_get(labels, name);
+        return value.len == 0 ? OK : texts_add(texts, &value, 1);
+    }
+    struct reader reader = reader_of(labels);
+    struct label label;
+    while (labels_next(&reader, &label))
+        TRY(texts_add(texts, &label.name, 1));
+    return OK;
+}
+
+static err texts_of_tail(const struct reading *r, const uint32_t *ids, size_t id_count, struct slice name,
+                         struct texts *texts)
+{
+    if (ids == NULL) {
+        for (uint32_t i = 0; i < r->view.tail_count; i++) {
+            const struct tail_entry *entry = tail_entry_at(r->view.tail, i);
+            if (index_lives(r->index, entry->id))
+                TRY(texts_of_labels(slice_of(entry->labels, entry->len), name, texts));
+        }
+        return OK;
+    }
+    for (size_t i = 0; i < id_count && r->view.tail_count > 0; i++) {
+        const struct tail_entry *entry = tail_find(r->view.tail, r->view.tail_count, ids[i]);
+        if (entry != NULL)
+            TRY(texts_of_labels(slice_of(entry->labels, entry->len), name, texts));
+    }
+    return OK;
+}
+
+static err names_or_values(struct metric_index *index, struct slice tenant, struct slice name, const uint32_t *ids,
+                           size_t id_count, struct pool *pool, struct slice **out_texts, size_t *out_count)
+{
+    err e;
+    struct reading r;
+    TRY(reading_open(index, tenant, pool, &r));
+    struct texts texts = { .pool = r.scratch };
+    for (size_t i = 0; i < r.view.part_count; i++) {
+        const struct live_part *part = r.view.parts[i];
+        uint32_t *ordinals;
+        struct slice *found;
+        size_t count;
+        TRY_OUT(asked_ordinals(&r, part, ids, id_count, r.scratch, &ordinals, &count));
+        if (ordinals != NULL && count == 0)
+            continue;
+        TRY_OUT(name.len == 0
+                ? metric_part_names(&part->part, ordinals, count, r.scratch, &found, &count)
+                : metric_part_values(&part->part, name, ordinals, count, r.scratch, &found, &count));
+        TRY_OUT(texts_add(&texts, found, count));
+    }
+    TRY_OUT(texts_of_tail(&r, ids, id_count, name, &texts));
+    TRY_OUT(texts_finish(&texts, pool, out_texts, out_count));
+out:
+    reading_close(&r);
+    check(e != ERR_CORRUPT);
+    return e;
+}
+
+err metric_index_names(struct metric_index *index, struct slice tenant, const uint32_t *ids, size_t id_count,
+                       struct pool *pool, struct slice **out_names, size_t *out_count)
+{
+    return names_or_values(index, tenant, slice_of("", 0), ids, id_count, pool, out_names, out_count);
+}
+
+err metric_index_values(struct metric_index *index, struct slice tenant, struct slice name, const uint32_t *ids,
+                        size_t id_count, struct pool *pool, struct slice **out_values, size_t *out_count)
+{
+    if (name.len == 0) {   /* no label has an empty name */
+        void *at;
+        TRY(pool_alloc(pool, sizeof(struct slice), &at));
+        *out_values = at;
+        *out_count = 0;
+        return OK;
+    }
+    return names_or_values(index, tenant, name, ids, id_count, pool, out_values, out_count);
+}
+
+err metric_index_tenants(struct metric_index *index, struct pool *pool, struct slice **out_tenants, size_t *out_count)
+{
+    void *at;
+    io_rwlock_read(&index->lock);
+    err e = pool_alloc(pool, (index->tenant_count + 1) * sizeof(struct slice), &at);
+    size_t count = 0;
+    if (e == OK) {
+        struct slice *list = at;
+        for (; count < index->tenant_count && e == OK; count++)
+            e = pool_copy(pool, index->tenants[count]->name, &list[count]);
+    }
+    io_rwlock_unlock(&index->lock);
+    if (e != OK)
+        return e;
+    *out_tenants = at;
+    *out_count = count;
+    return OK;
+}

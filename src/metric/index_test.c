@@ -1,0 +1,436 @@
+/* The live index. Goal: every query equals a brute force over the live series, through tails, parts, merges and
+ * drops; ids and local numbers keep their promises; readers beside the writer see only consistent things. Method: random
+ * series of three tenants against a plain list; one writer and three readers on real threads (also run under the
+ * thread sanitizer). */
+#include "base/test.h"
+
+#include "io/io.h"
+#include "io/thread.h"
+#include "metric/index.h"
+#include "model/labels.h"
+#include "model/sum.h"
+
+#include <stdatomic.h>
+
+enum { PARTITIONS = 5 };
+
+struct series {
+    struct slice labels;
+    uint32_t tenant;
+    uint32_t partition;
+    uint32_t id;
+    uint32_t local;
+    bool live;
+};
+
+struct world {
+    struct pool *pool;
+    struct metric_index *index;
+    struct series *series;
+    uint32_t count;
+};
+
+static const char *const tenants[] = { "default", "b", "c" };
+
+static struct slice make_labels(struct pool *pool, uint32_t number)
+{
+    char text[64];
+    struct buf out = buf_open(pool, LABELS_BYTES_MAX);
+    struct slice copy;
+    snprintf(text, sizeof text, "metric_%u", number / 7 % 40);
+    labels_put(&out, slice_str("__name__"), slice_str(text));
+    if (number % 3 == 0)
+        labels_put(&out, slice_str("code"), slice_str(number % 2 ? "200" : "500"));
+    snprintf(text, sizeof text, "host-%u", number / 100);
+    labels_put(&out, slice_str("instance"), slice_str(text));
+    labels_put(&out, slice_str("job"), slice_str("node"));
+    snprintf(text, sizeof text, "%u", number);
+    labels_put(&out, slice_str("number"), slice_str(text));
+    assert_ok(pool_copy(pool, buf_slice(&out), &copy));
+    buf_close(&out);
+    return copy;
+}
+
+static void add_series(struct world *w, uint32_t number, uint32_t tenant)
+{
+    struct series *s = &w->series[w->count];
+    *s = (struct series){ .labels = make_labels(w->pool, number), .tenant = tenant, .partition = number % PARTITIONS,
+                          .live = true };
+    bool is_new;
+    assert_ok(metric_index_add(w->index, slice_str(tenants[tenant]), s->labels, s->partition, &s->id, &is_new));
+    assert_true(is_new);
+    s->local = metric_index_local(w->index, s->id);
+    w->count++;
+}
+
+static struct world world_open(uint32_t count_max)
+{
+    struct world w = { .pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED) };
+    void *at;
+    assert_ok(pool_alloc(w.pool, count_max * sizeof *w.series, &at));
+    w.series = at;
+    assert_ok(metric_index_open(w.pool, PARTITIONS, &w.index));
+    return w;
+}
+
+static void world_close(struct world *w)
+{
+    metric_index_close(w->index);
+    pool_close(w->pool);
+}
+
+static void check_facts(struct world *w)
+{
+    uint64_t live[3] = { 0 }, all = 0;
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct series *s = &w->series[i];
+        live[s->tenant] += s->live;
+        all += s->live;
+        if (i % 17 != 0)
+            continue;
+        struct slice tenant_name = slice_str(tenants[s->tenant]), tenant;
+        struct hash128 fingerprint = sum_series_hash(tenant_name, s->labels);
+        struct buf labels = buf_open(w->pool, LABELS_BYTES_MAX);
+        if (s->live) {
+            assert_int_equal(metric_index_find(w->index, fingerprint), s->id);
+            assert_int_equal(metric_index_partition(w->index, s->id), s->partition);
+            assert_int_equal(metric_index_local(w->index, s->id), s->local);
+            assert_int_equal(metric_index_id_of_local(w->index, s->partition, s->local), s->id);
+            assert_true(hash128_equal(metric_index_fingerprint(w->index, s->id), fingerprint));
+            assert_ok(metric_index_labels(w->index, s->id, &tenant, &labels));
+            assert_true(slice_equal(buf_slice(&labels), s->labels) && slice_equal(tenant, tenant_name));
+            assert_true(s->local < metric_index_local_count(w->index, s->partition));
+        } else {
+            assert_int_equal(metric_index_partition(w->index, s->id), UINT16_MAX);
+            assert_int_equal(metric_index_local(w->index, s->id), METRIC_LOCAL_NONE);
+            assert_err(ERR_NOT_FOUND, metric_index_labels(w->index, s->id, NULL, &labels));
+        }
+        buf_close(&labels);
+    }
+    for (uint32_t t = 0; t < 3; t++)
+        assert_int_equal(metric_index_tenant_series(w->index, slice_str(tenants[t])), live[t]);
+    assert_int_equal(metric_index_series(w->index), all);
+}
+
+static void check_select(struct world *w, struct test_random *random)
+{
+    static const char *const patterns[] = { "metric_1.*", "host-(1|2|3)", "", ".+", "500|", "200", "metric_7|metric_8", "node" };
+    static const char *const names[] = { "__name__", "code", "instance", "job", "absent" };
+    struct pool *pool = pool_open(w->pool, "select", POOL_BYTES_UNLIMITED);
+    struct matcher matchers[3];
+    size_t matcher_count = test_random_below(random, 4), count, expected = 0, value_count;
+    uint32_t tenant = (uint32_t)test_random_below(random, 3), *ids;
+    struct slice tenant_name = slice_str(tenants[tenant]), *values;
+    for (size_t i = 0; i < matcher_count; i++)
+        assert_ok(matcher_init(pool, (enum match_type)test_random_below(random, 4),
+                               slice_str(names[test_random_below(random, 5)]),
+                               slice_str(patterns[test_random_below(random, 8)]), &matchers[i], NULL));
+    assert_ok(metric_index_select(w->index, tenant_name, matchers, matcher_count, pool, &ids, &count));
+    for (uint32_t i = 0; i < w->count; i++) {
+        const struct series *s = &w->series[i];
+        if (!s->live || s->tenant != tenant || !matchers_match(matchers, matcher_count, s->labels))
+            continue;
+        assert_true(expected < count);
+        assert_int_equal(ids[expected], s->id);
+        expected++;
+    }
+    assert_int_equal(expected, count);
+    assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), ids, count, pool, &values, &value_count));
+    assert_int_equal(value_count, count);   /* each series has a number of its own */
+    for (size_t i = 1; i < value_count; i++)
+        assert_true(slice_compare(values[i - 1], values[i]) < 0);
+    assert_ok(metric_index_names(w->index, tenant_name, ids, count, pool, &values, &value_count));
+    assert_true(count == 0 ? value_count == 0 : value_count == 4 || value_count == 5);
+    if (matcher_count == 0) {
+        assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), NULL, 0, pool, &values, &value_count));
+        assert_int_equal(value_count, count);
+        assert_ok(metric_index_values(w->index, tenant_name, slice_str(""), NULL, 0, pool, &values, &value_count));
+        assert_int_equal(value_count, 0);
+    }
+    for (size_t i = 0; i < matcher_count; i++)
+        matcher_done(&matchers[i]);
+    pool_close(pool);
+}
+
+struct keeping {
+    struct world *w;
+    uint32_t *index_of;   /* id → series */
+};
+
+static bool keep_live(void *context, uint32_t id)
+{
+    struct keeping *k = context;
+    return k->w->series[k->index_of[id]].live;
+}
+
+static void retain_live(struct world *w, uint64_t expected)
+{
+    struct keeping k = { .w = w };
+    uint64_t dropped;
+    void *at = NULL;
+    uint32_t id_max = 0;
+    for (uint32_t i = 0; i < w->count; i++)
+        id_max = w->series[i].id > id_max ? w->series[i].id : id_max;
+    assert_ok(pool_block_resize(w->pool, &at, ((size_t)id_max + 1) * 4));
+    k.index_of = at;
+    for (uint32_t i = 0; i < w->count; i++)
+        k.index_of[w->series[i].id] = i;
+    assert_ok(metric_index_retain(w->index, keep_live, &k, &dropped));
+    assert_int_equal(dropped, expected);
+    pool_block_free(w->pool, at);
+}
+
+static void index_equals_list(void **state)
+{
+    struct test_random random = test_random_begin("index_equals_list");
+    enum { SERIES = 60000 };
+    struct world w = world_open(SERIES);
+    for (uint32_t number = 0; number < SERIES; number++) {
+        add_series(&w, number, number < SERIES / 2 ? 0 : (uint32_t)test_random_below(&random, 3));
+        if (number % 400 == 0 || number == SERIES - 1)
+            check_select(&w, &random);
+        if (number % 10000 == 5000) {
+            uint64_t dropped = 0;
+            uint32_t share = 1 + (uint32_t)test_random_below(&random, 4);
+            for (uint32_t i = 0; i < w.count; i++) {
+                if (!w.series[i].live || test_random_below(&random, 4) >= share || i + 3 > w.count)
+                    continue;
+                w.series[i].live = false;
+                dropped++;
+            }
+            retain_live(&w, dropped);
+            check_facts(&w);
+            check_select(&w, &random);
+        }
+    }
+    check_facts(&w);
+    struct slice *names;
+    size_t count;
+    assert_ok(metric_index_tenants(w.index, w.pool, &names, &count));
+    assert_int_equal(count, 3);
+    assert_ok(metric_index_names(w.index, slice_str("nobody"), NULL, 0, w.pool, &names, &count));
+    assert_int_equal(count, 0);
+    world_close(&w);
+}
+
+static void known_series_are_compared(void **state)
+{
+    struct world w = world_open(10);
+    uint32_t id;
+    bool is_new;
+    add_series(&w, 1, 0);
+    struct slice labels = w.series[0].labels;
+    assert_ok(metric_index_add(w.index, slice_str("default"), labels, 1, &id, &is_new));
+    assert_true(!is_new && id == w.series[0].id);
+    assert_err(ERR_CONFLICT, metric_index_add(w.index, slice_str("default"), labels, 2, &id, &is_new));
+    assert_err(ERR_INPUT, metric_index_add(w.index, slice_str("default"), slice_str("no labels"), 2, &id, &is_new));
+    assert_ok(metric_index_add(w.index, slice_str("b"), labels, 2, &id, &is_new));
+    assert_true(is_new);
+    world_close(&w);
+}
+
+static bool keep_none(void *context, uint32_t id) { return false; }
+
+static void local_numbers_wait_for_holders(void **state)
+{
+    struct world w = world_open(20000);
+    uint64_t dropped;
+    for (uint32_t i = 0; i < 9000; i++)
+        add_series(&w, i, 0);
+    uint32_t before = metric_index_local_count(w.index, 0);
+    uint32_t token = metric_index_hold(w.index);
+    assert_ok(metric_index_retain(w.index, keep_none, NULL, &dropped));
+    assert_int_equal(dropped, 9000);
+    w.count = 0;
+    for (uint32_t i = 0; i < 100; i++)
+        add_series(&w, i, 0);
+    for (uint32_t i = 0; i < 100; i++)
+        assert_true(w.series[i].partition != 0 || w.series[i].local >= before);
+    metric_index_release(w.index, token);
+    assert_ok(metric_index_retain(w.index, keep_none, NULL, &dropped));
+    assert_int_equal(dropped, 100);
+    w.count = 0;
+    uint32_t high = metric_index_local_count(w.index, 0);
+    for (uint32_t i = 0; i < 9000; i++)
+        add_series(&w, i, 0);
+    assert_int_equal(metric_index_local_count(w.index, 0), high);   /* all of them were used again */
+    uint8_t *seen = calloc(high, 1);
+    for (uint32_t i = 0; i < 9000; i++) {
+        if (w.series[i].partition != 0)
+            continue;
+        assert_false(seen[w.series[i].local]);
+        seen[w.series[i].local] = 1;
+    }
+    free(seen);
+    world_close(&w);
+}
+
+static void cardinality_counts(void **state)
+{
+    struct world w = world_open(5000);
+    for (uint32_t i = 0; i < 5000; i++)
+        add_series(&w, i, 0);
+    struct metric_cardinality c;
+    assert_ok(metric_index_cardinality(w.index, slice_str("default"), 3, w.pool, &c));
+    assert_int_equal(c.series_count, 5000);
+    assert_int_equal(c.label_pair_count, 40 + 2 + 50 + 1 + 5000);
+    assert_true(c.by_label_count == 3 && slice_equal_str(c.by_label[0].name, "number") && c.by_label[0].count == 5000);
+    assert_true(slice_equal_str(c.by_label[1].name, "instance") && c.by_label[1].count == 50);
+    assert_true(slice_equal_str(c.by_pair[0].name, "job=node") && c.by_pair[0].count == 5000);
+    assert_int_equal(c.by_metric_count, 3);
+    assert_true(c.by_metric[0].count >= c.by_metric[1].count && c.by_metric[0].count <= 126);
+    assert_true(slice_equal_str(c.bytes_by_label[0].name, "number"));
+    assert_ok(metric_index_cardinality(w.index, slice_str("nobody"), 3, w.pool, &c));
+    assert_int_equal(c.series_count + c.label_pair_count + c.by_metric_count, 0);
+    world_close(&w);
+}
+
+static void allocation_failures_change_nothing(void **state)
+{
+    struct pool *pool = pool_open(NULL, "labels", POOL_BYTES_UNLIMITED);
+    struct slice labels[3000];
+    for (uint32_t i = 0; i < 3000; i++)
+        labels[i] = make_labels(pool, i);
+    for (uint64_t nth = 1; nth < 400; nth += nth < 60 ? 1 : 7) {
+        struct pool *root = pool_open(NULL, "torture", POOL_BYTES_UNLIMITED);
+        struct metric_index *index = NULL;
+        uint64_t refused = 0;
+        pool_fault_at(root, nth, false);
+        if (metric_index_open(root, 2, &index) == OK) {
+            for (uint32_t i = 0; i < 3000; i++) {
+                uint32_t id;
+                bool is_new;
+                err e = metric_index_add(index, slice_str("t"), labels[i], i % 2, &id, &is_new);
+                if (e == OK)
+                    continue;
+                assert_err(ERR_LIMIT, e);
+                refused++;
+                assert_ok(metric_index_add(index, slice_str("t"), labels[i], i % 2, &id, &is_new));
+                assert_true(is_new);
+            }
+            assert_true(refused <= 1);
+            assert_int_equal(metric_index_series(index), 3000);
+            struct pool *answer = pool_open(NULL, "answer", POOL_BYTES_UNLIMITED);
+            uint32_t *ids;
+            size_t count;
+            pool_fault_at(root, 0, false);
+            assert_ok(metric_index_select(index, slice_str("t"), NULL, 0, answer, &ids, &count));
+            assert_int_equal(count, 3000);
+            pool_close(answer);
+        }
+        pool_fault_at(root, 0, false);
+        metric_index_close(index);
+        pool_close(root);
+    }
+    pool_close(pool);
+}
+
+/* ---- one writer, three readers ---- */
+
+struct shared {
+    struct pool *pool;
+    struct metric_index *index;
+    _Atomic uint32_t added;       /* numbers below were added */
+    _Atomic bool done;
+    _Atomic uint32_t faults;
+};
+
+static void read_always(void *context)
+{
+    struct shared *s = context;
+    struct pool *pool = pool_open(s->pool, "reader", POOL_BYTES_UNLIMITED);
+    struct pool *round = pool_open(pool, "round", POOL_BYTES_UNLIMITED);
+    struct matcher matchers[2];
+    assert_ok(matcher_init(pool, MATCH_EQUAL, slice_str("job"), slice_str("node"), &matchers[0], NULL));
+    assert_ok(matcher_init(pool, MATCH_REGEX, slice_str("__name__"), slice_str("metric_1.?"), &matchers[1], NULL));
+    struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
+    while (!atomic_load(&s->done)) {
+        uint32_t *ids, least = 0, added = atomic_load(&s->added);
+        size_t count;
+        uint32_t token = metric_index_hold(s->index);
+        if (metric_index_select(s->index, slice_str("default"), matchers, 2, round, &ids, &count) != OK)
+            atomic_fetch_add(&s->faults, 1);
+        for (uint32_t number = 0; number < added; number += 2) {   /* odd ones may be dropped */
+            uint32_t metric = number / 7 % 40;
+            least += metric == 1 || (metric >= 10 && metric < 20);
+        }
+        if (count < least)
+            atomic_fetch_add(&s->faults, 1);
+        for (size_t i = 0; i < count; i += 50) {
+            buf_clear(&labels);
+            uint32_t local = metric_index_local(s->index, ids[i]);
+            err e = metric_index_labels(s->index, ids[i], NULL, &labels);
+            if (e == ERR_NOT_FOUND)
+                continue;
+            if (e != OK || !matchers_match(matchers, 2, buf_slice(&labels)))
+                atomic_fetch_add(&s->faults, 1);
+            uint32_t found = metric_index_find(s->index, sum_series_hash(slice_str("default"), buf_slice(&labels)));
+            if (local != METRIC_LOCAL_NONE && found != METRIC_ID_NONE && found != ids[i])
+                atomic_fetch_add(&s->faults, 1);
+        }
+        metric_index_release(s->index, token);
+        pool_reset(round);
+    }
+    buf_close(&labels);
+    matcher_done(&matchers[0]);
+    matcher_done(&matchers[1]);
+    pool_close(round);
+    pool_close(pool);
+}
+
+struct odd_dropper {
+    struct metric_index *index;
+    uint8_t *is_even;    /* by id */
+};
+
+static bool keep_even(void *context, uint32_t id)
+{
+    const struct odd_dropper *d = context;
+    return d->is_even[id] != 0;
+}
+
+static void readers_beside_the_writer(void **state)
+{
+    enum { SERIES = 12000 };
+    struct io *io;
+    struct io_thread *threads[3];
+    struct shared s = { .pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED) };
+    struct pool *labels = pool_open(s.pool, "labels", POOL_BYTES_UNLIMITED);
+    struct odd_dropper dropper = { .is_even = calloc(2 * SERIES, 1) };
+    assert_ok(io_open(".", &io));
+    assert_ok(metric_index_open(s.pool, PARTITIONS, &s.index));
+    for (int i = 0; i < 3; i++)
+        assert_ok(io_thread_start(io, "reader", read_always, &s, &threads[i]));
+    for (uint32_t number = 0; number < SERIES; number++) {
+        uint32_t id;
+        bool is_new;
+        assert_ok(metric_index_add(s.index, slice_str("default"), make_labels(labels, number), number % PARTITIONS, &id,
+                                   &is_new));
+        dropper.is_even[id] = number % 2 == 0;
+        atomic_store(&s.added, number + 1);
+        if (number % 3000 == 2999) {
+            uint64_t dropped;
+            assert_ok(metric_index_retain(s.index, keep_even, &dropper, &dropped));
+            assert_int_equal(dropped, 1500);
+        }
+    }
+    atomic_store(&s.done, true);
+    for (int i = 0; i < 3; i++)
+        io_thread_join(threads[i]);
+    assert_int_equal(atomic_load(&s.faults), 0);
+    metric_index_close(s.index);
+    io_close(io);
+    pool_close(labels);
+    pool_close(s.pool);
+    free(dropper.is_even);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(index_equals_list), cmocka_unit_test(known_series_are_compared),
+        cmocka_unit_test(local_numbers_wait_for_holders), cmocka_unit_test(cardinality_counts),
+        cmocka_unit_test(allocation_failures_change_nothing), cmocka_unit_test(readers_beside_the_writer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
