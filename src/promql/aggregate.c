@@ -375,6 +375,8 @@ static int compare_bottom(const void *a, const void *b)
 /* Order the members so that the k best come first, best first among them: a heap of k for small k. */
 static void members_best(struct member *members, size_t count, size_t k, int (*compare)(const void *, const void *))
 {
+    if (k == 0)
+        return;
     if (k >= count || k * 8 > count) {
         qsort(members, count, sizeof *members, compare);
         return;
