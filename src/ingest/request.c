@@ -184,7 +184,7 @@ static struct tenant *tenant_enter(struct ingest *ingest, struct slice name, int
     *out_idle = NULL;
     io_mutex_lock(&ingest->mutex);
     struct tenant *t = tenant_take(ingest, name);
-    bool too_many = false;
+    bool too_many = false, full = ingest->tenant_count == TENANT_COUNT_MAX;
     if (t != NULL) {
         uint32_t max = t->limits.requests_in_flight_max;
         too_many = max != 0 && atomic_load(&t->in_flight) >= max;
@@ -200,7 +200,7 @@ static struct tenant *tenant_enter(struct ingest *ingest, struct slice name, int
     }
     io_mutex_unlock(&ingest->mutex);
     if (t == NULL)
-        refuse(out_refusal, 429, "too many tenants");
+        refuse(out_refusal, full ? 429 : 503, full ? "too many tenants" : "out of memory for tenants");
     else if (too_many)
         refuse(out_refusal, 429, "too many requests of this tenant are in work");
     return too_many ? NULL : t;

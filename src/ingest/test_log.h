@@ -163,4 +163,136 @@ static inline void pb_message(struct buf *b, unsigned number, struct buf *messag
     buf_clear(message);
 }
 
+/* Label fields of version 1 from "name=value name=value". */
+static inline void pb_labels(struct buf *series, const char *text)
+{
+    struct buf part = buf_open(series->pool, 1 << 17);
+    while (*text != 0) {
+        size_t len = strcspn(text, " "), name = strcspn(text, "=");
+        assert_true(name < len);
+        pb_bytes(&part, 1, slice_of(text, name));
+        pb_bytes(&part, 2, slice_of(text + name + 1, len - name - 1));
+        pb_message(series, 1, &part);
+        text += len + (text[len] == ' ');
+    }
+    buf_close(&part);
+}
+
+/* A Sample of either version; start_ms 0 = none. */
+static inline void pb_sample(struct buf *series, int64_t t_ms, uint64_t bits, int64_t start_ms)
+{
+    struct buf part = buf_open(series->pool, 100);
+    pb_double(&part, 1, bits);
+    pb_varint(&part, 2, (uint64_t)t_ms);
+    if (start_ms != 0)
+        pb_varint(&part, 3, (uint64_t)start_ms);
+    pb_message(series, 2, &part);
+    buf_close(&part);
+}
+
+/* A whole TimeSeries of version 1 with one sample. */
+static inline void pb_series(struct buf *request, const char *labels, int64_t t_ms, uint64_t bits)
+{
+    struct buf series = buf_open(request->pool, 1 << 18);
+    pb_labels(&series, labels);
+    pb_sample(&series, t_ms, bits, 0);
+    pb_message(request, 1, &series);
+    buf_close(&series);
+}
+
+/* The symbols of a version 2 request under construction. */
+struct pb_symbols {
+    struct slice at[4096];
+    size_t count;
+};
+
+static inline uint64_t pb_symbol(struct pb_symbols *symbols, struct slice s)
+{
+    if (symbols->count == 0)
+        symbols->at[symbols->count++] = slice_of("", 0);
+    for (size_t i = 0; i < symbols->count; i++)
+        if (slice_equal(symbols->at[i], s))
+            return i;
+    assert_true(symbols->count < 4096);
+    symbols->at[symbols->count] = s;
+    return symbols->count++;
+}
+
+/* Packed references from "name=value name=value". */
+static inline void pb_refs(struct buf *series, struct pb_symbols *symbols, const char *text)
+{
+    struct buf part = buf_open(series->pool, 1 << 17);
+    while (*text != 0) {
+        size_t len = strcspn(text, " "), name = strcspn(text, "=");
+        buf_put_varint(&part, pb_symbol(symbols, slice_of(text, name)));
+        buf_put_varint(&part, pb_symbol(symbols, slice_of(text + name + 1, len - name - 1)));
+        text += len + (text[len] == ' ');
+    }
+    pb_message(series, 1, &part);
+    buf_close(&part);
+}
+
+static inline void pb_symbols_put(struct buf *request, struct pb_symbols *symbols)
+{
+    for (size_t i = 0; i < symbols->count; i++)
+        pb_bytes(request, 4, symbols->at[i]);
+    symbols->count = 0;
+}
+
+/* A Histogram message of both versions. */
+static inline void pb_histogram(struct buf *out, const struct histogram *h, int64_t t_ms, int64_t start_ms, bool packed)
+{
+    struct buf part = buf_open(out->pool, 1 << 17);
+    if (h->is_float) {
+        pb_double(out, 2, double_bits(h->count_float));
+        pb_double(out, 7, double_bits(h->zero_count_float));
+    } else {
+        pb_varint(out, 1, h->count_int);
+        pb_varint(out, 6, h->zero_count_int);
+    }
+    pb_double(out, 3, double_bits(h->sum));
+    pb_varint(out, 4, zigzag(h->schema));
+    pb_double(out, 5, double_bits(h->zero_threshold));
+    for (int side = 0; side < 2; side++) {
+        const struct histogram_span *spans = side == 0 ? h->negative_spans : h->positive_spans;
+        size_t span_count = side == 0 ? h->negative_span_count : h->positive_span_count;
+        size_t count = side == 0 ? h->negative_bucket_count : h->positive_bucket_count;
+        for (size_t i = 0; i < span_count; i++) {
+            pb_varint(&part, 1, zigzag(spans[i].offset));
+            pb_varint(&part, 2, spans[i].length);
+            pb_message(out, side == 0 ? 8 : 11, &part);
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (h->is_float) {
+                uint64_t bits = double_bits(side == 0 ? h->negative_counts[i] : h->positive_counts[i]);
+                if (packed)
+                    buf_put_le64(&part, bits);
+                else
+                    pb_double(out, side == 0 ? 10 : 13, bits);
+            } else {
+                int64_t delta = side == 0 ? h->negative_deltas[i] : h->positive_deltas[i];
+                if (packed)
+                    buf_put_zigzag(&part, delta);
+                else
+                    pb_varint(out, side == 0 ? 9 : 12, zigzag(delta));
+            }
+        }
+        if (packed && count > 0)
+            pb_message(out, (h->is_float ? 10u : 9u) + (side == 0 ? 0 : 3), &part);
+    }
+    pb_varint(out, 14, h->hint);
+    pb_varint(out, 15, (uint64_t)t_ms);
+    for (size_t i = 0; i < h->custom_value_count; i++) {
+        if (packed)
+            buf_put_le64(&part, double_bits(h->custom_values[i]));
+        else
+            pb_double(out, 16, double_bits(h->custom_values[i]));
+    }
+    if (packed && h->custom_value_count > 0)
+        pb_message(out, 16, &part);
+    if (start_ms != 0)
+        pb_varint(out, 17, (uint64_t)start_ms);
+    buf_close(&part);
+}
+
 #endif
