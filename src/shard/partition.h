@@ -325,6 +325,10 @@ err partition_retain(struct partition *p, bool *out_worked);
 /* Apply's: series that no producer, head or stream file needs leave the index. */
 void shards_index_retain(struct shards *shards);
 
+/* ---- snapshot.c ---- */
+/* Fold a chain from its objects; chain->next_number names the entry that an error is about. */
+err shard_chain_read(struct blob *blob, uint32_t partition, struct pool *pool, struct chain *chain);
+
 /* ---- recover.c ---- */
 err partition_recover(struct partition *p, struct err_at *at);
 

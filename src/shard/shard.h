@@ -39,6 +39,7 @@ enum shard_canary {
 struct shards_config {
     const char *stream_directory;        /* below the io's root; created. "stream" */
     const char *quarantine_directory;    /* "quarantine" */
+    const char *blob_directory;          /* "blob": where the blob store keeps its files, for snapshots by link */
     uint32_t partition_count;
     uint64_t range_bytes_max;            /* log bytes of a range at most; fixed at init (NODE) */
 

@@ -22,8 +22,8 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
 {
     uint64_t sixteenth = memory_bytes / 16;
     return (struct shards_config){
-        .stream_directory = "stream", .quarantine_directory = "quarantine", .partition_count = 8,
-        .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT, .head_rows_max = 256u << 10,
+        .stream_directory = "stream", .quarantine_directory = "quarantine", .blob_directory = "blob",
+        .partition_count = 8, .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT, .head_rows_max = 256u << 10,
         .heads_bytes_max = sixteenth < (64u << 20) ? 64u << 20 : sixteenth > (1u << 30) ? 1u << 30 : sixteenth,
         .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms = MS_PER_HOUR,
         .idle_ms = 3 * MS_PER_MINUTE, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,

@@ -71,6 +71,7 @@ static err labels_put_series(struct labels_writer *w, uint32_t local, uint32_t *
     struct slice tenant;
     buf_clear(&w->current);
     TRY(w->names->describe(w->names->context, local, &w->current, &tenant));
+    TRY(buf_err(&w->current));
     bool same_tenant = w->count > 0 && slice_equal(tenant, w->tenant);
     buf_put_u8(&w->text, !same_tenant);
     if (!same_tenant)

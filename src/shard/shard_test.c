@@ -1,0 +1,353 @@
+/* The room as a whole on a real disk: what is written is read back the same from heads, row groups and segments, over
+ * restarts, cuts, merges, retention and damage. Model and oracle: workload.h. */
+#include "shard/workload.h"
+
+#include "shard/partition.h"
+
+#include <unistd.h>
+
+struct fixture {
+    struct world world;
+    struct pool *pool;
+    struct io *io;
+    char root[64];
+};
+
+static int setup(void **state)
+{
+    static struct fixture f;
+    memset(&f, 0, sizeof f);
+    strcpy(f.root, "/tmp/kelpie-shard-XXXXXX");
+    assert_non_null(mkdtemp(f.root));
+    f.pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    assert_ok(io_open(f.root, &f.io));
+    world_init(&f.world, f.io, f.pool, test_seed());
+    world_producer_renew(&f.world);
+    *state = &f;
+    return 0;
+}
+
+static void remove_tree(struct io *io, struct pool *pool, const char *path)
+{
+    struct io_dir_entry *entries;
+    size_t count;
+    if (io_dir_list(io, path, pool, &entries, &count) != OK)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        char child[IO_PATH_BYTES_MAX];
+        snprintf(child, sizeof child, "%s/%s", path, entries[i].name);
+        if (entries[i].is_dir)
+            remove_tree(io, pool, child);
+        else
+            ERR_IGNORE(io_unlink(io, child));
+    }
+    ERR_IGNORE(io_dir_remove(io, path));
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    if (f->world.shards != NULL)
+        world_close_quick(&f->world);
+    remove_tree(f->io, f->pool, ".");
+    io_close(f->io);
+    rmdir(f->root);
+    pool_close(f->pool);
+    return 0;
+}
+
+static void check_world(struct world *w)
+{
+    const char *wrong = world_check(w);
+    if (wrong != NULL)
+        fail_msg("%s", wrong);
+}
+
+static void write_rows(struct world *w, int records)
+{
+    for (int i = 0; i < records; i++)
+        assert_ok(world_append(w, (uint32_t)test_random_below(&w->random, WORLD_PARTITIONS),
+                               1 + test_random_below(&w->random, 40), true));
+}
+
+static int64_t soon(struct world *w) { return io_monotonic_ns(w->io) + 20 * NS_PER_SECOND; }
+
+static void rows_in_heads(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    w->config.head_rows_max = 4096;
+    assert_ok(world_open(w));
+    check_world(w);
+    write_rows(w, 50);
+    check_world(w);
+    assert_int_equal(shards_usage(w->shards).stream_rows, 0);
+    assert_true(shards_usage(w->shards).head_rows > 0);
+    world_close_quick(w);          /* spills */
+    assert_ok(world_open(w));
+    check_world(w);
+    assert_true(shards_usage(w->shards).stream_rows > 0);
+}
+
+static void rows_everywhere_and_restarts(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    for (int round = 0; round < 6; round++) {
+        write_rows(w, 40);
+        check_world(w);
+        assert_ok(world_settle(w, 1000));
+        check_world(w);
+        if (round % 2 == 1) {
+            world_close_quick(w);
+            world_producer_renew(w);
+            assert_ok(world_open(w));
+            check_world(w);
+        }
+    }
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    struct shards_usage u = shards_usage(w->shards);
+    assert_int_equal(u.stream_rows + u.head_rows, 0);
+    assert_true(u.segment_rows > 0);
+    check_world(w);
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    check_world(w);
+}
+
+static void a_resent_record_counts_once(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 30; i++) {
+        struct world_record *r = world_record_make(w, 0, 5, false);
+        world_send(w, r);
+        assert_ok(log_pump(w->log));
+        world_answered(w, r);
+        world_send(w, r);          /* as after a lost answer */
+        assert_ok(log_pump(w->log));
+        if (i == 15) {
+            assert_ok(shards_cut_all(w->shards, soon(w)));
+            world_close_quick(w);
+            assert_ok(world_open(w));
+            world_send(w, r);
+            assert_ok(log_pump(w->log));
+        }
+    }
+    check_world(w);
+    assert_true(shards_usage(w->shards).duplicate_records > 10);
+}
+
+/* Rows whose labels were in a record that was not applied wait for the next announcement. */
+static void unresolved_rows_wait(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    memset(w->producer.announced, 1, sizeof w->producer.announced);   /* a lie */
+    write_rows(w, 5);
+    assert_ok(shards_wait_applied(w->shards, soon(w)));
+    assert_true(shards_usage(w->shards).unresolved_rows > 0);
+    assert_string_equal(world_check(w), "an acknowledged record is lost");
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    world_close_quick(w);          /* through the state object */
+    assert_ok(world_open(w));
+    uint64_t waiting = shards_usage(w->shards).unresolved_rows;
+    assert_true(waiting > 0);
+    memset(w->producer.announced, 0, sizeof w->producer.announced);
+    for (int i = 0; i < 40; i++)
+        write_rows(w, 1);
+    check_world(w);
+    assert_int_equal(shards_usage(w->shards).unresolved_rows, 0);
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    check_world(w);
+}
+
+/* Of equal (series, t) the highest position wins, wherever the rows are. */
+static void the_last_row_wins(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    struct source *source = shards_source(w->shards);
+    for (uint64_t i = 1; i <= 12; i++) {
+        uint32_t numbers[] = { 0, 0 };
+        int64_t t_ms[] = { WORLD_EPOCH_MS, WORLD_EPOCH_MS + 60000 };
+        uint64_t bits[] = { double_bits((double)i), double_bits(5.0) };
+        struct batch_announce announce = { 0, w->labels[0][0] };
+        struct batch b = { .signal = SIGNAL_METRIC, .tenant = slice_str("default"), .append_ms = io_now_ms(w->io),
+            .sequence = i, .announces = &announce, .announce_count = 1, .numbers = numbers, .t_ms = t_ms,
+            .value_bits = bits, .row_count = 2 };
+        b.incarnation[0] = 9;
+        struct world_record r = { .partition = 0, .bytes = buf_open(w->pool, 1000) };
+        assert_ok(batch_encode(&b, &r.bytes));
+        world_send(w, &r);
+        assert_ok(log_pump(w->log));
+        assert_int_equal(r.answer, WORLD_ACKED);
+        if (i % 3 == 0)
+            assert_ok(shards_cut_all(w->shards, soon(w)));
+        if (i == 8)
+            assert_ok(world_settle(w, 1000));   /* merges what is there */
+        struct pool *pool = pool_open(w->pool, "read", POOL_BYTES_UNLIMITED);
+        struct source_request request = { .tenant = slice_str("default"), .series_max = 10,
+                                          .range = { WORLD_EPOCH_MS, WORLD_EPOCH_MS + 1000 } };
+        struct source_set *set;
+        struct sample_columns columns = sample_columns_open(pool);
+        assert_ok(source->table->select(source, &request, pool, &set));
+        assert_int_equal(source->table->set_count(set), 1);
+        assert_ok(source->table->set_read(set, 0, &columns));
+        assert_int_equal(columns.count, 1);
+        assert_true(columns.values[0] == (double)i);
+        sample_columns_close(&columns);
+        source->table->set_close(set);
+        pool_close(pool);
+    }
+    assert_ok(world_settle(w, 1000));
+    assert_true(shards_partition_sum(w->shards, 0).dropped_rows > 0);
+}
+
+static void names_and_values(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 3; i++) {
+        write_rows(w, 60);
+        struct source *source = shards_source(w->shards);
+        struct source_request request = { .tenant = slice_str("default"), .range = { TIME_MS_MIN, TIME_MS_MAX },
+                                          .series_max = SIZE_MAX };
+        struct slice *items;
+        size_t count;
+        struct proof proof;
+        assert_ok(source->table->label_names(source, &request, 1, 0, w->pool, &items, &count, &proof));
+        assert_int_equal(count, 3);
+        assert_true(slice_equal_str(items[0], "__name__"));
+        assert_true(slice_equal_str(items[2], "partition"));
+        assert_ok(source->table->label_values(source, slice_str("__name__"), &request, 1, 0, w->pool, &items, &count,
+                                              &proof));
+        assert_int_equal(count, 5);
+        struct matcher m;
+        assert_ok(matcher_init(w->pool, MATCH_EQUAL, slice_str("partition"), slice_str("1"), &m, NULL));
+        request.matchers = &m;
+        request.matcher_count = 1;
+        assert_ok(source->table->label_values(source, slice_str("instance"), &request, 1, 3, w->pool, &items, &count,
+                                              &proof));
+        assert_int_equal(count, 3);
+        assert_true(slice_equal_str(items[0], "host-0"));
+        assert_true(proof.complete);
+        matcher_done(&m);
+        assert_ok(shards_cut_all(w->shards, soon(w)));
+    }
+}
+
+static void retention_hides_and_drops(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    write_rows(w, 60);
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    struct shards_config config = w->config;
+    config.retention_ms = MS_PER_DAY;
+    assert_ok(shards_reconfigure(w->shards, &config, NULL));
+    assert_ok(world_settle(w, 1000));
+    assert_int_equal(shards_usage(w->shards).retention_waits, WORLD_PARTITIONS);   /* it would drop all */
+    assert_true(shards_usage(w->shards).segment_rows > 0);
+    int64_t cutoff_ms;
+    assert_ok(shards_retention_confirm(w->shards, &cutoff_ms));
+    assert_ok(world_settle(w, 1000));
+    assert_int_equal(shards_usage(w->shards).segment_rows, 0);
+    assert_int_equal(shards_usage(w->shards).retention_waits, 0);
+    assert_err(ERR_NOT_FOUND, shards_retention_confirm(w->shards, &cutoff_ms));
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    assert_int_equal(shards_usage(w->shards).segment_rows, 0);
+}
+
+static void a_damaged_stream_file_is_replayed(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    w->config.cut_group_count = 1000;
+    assert_ok(world_open(w));
+    write_rows(w, 80);
+    assert_ok(world_settle(w, 1000));
+    world_close_quick(w);
+    struct io_dir_entry *entries;
+    size_t count;
+    assert_ok(io_dir_list(f->io, "stream", f->pool, &entries, &count));
+    assert_true(count > 0);
+    for (size_t i = 0; i < count; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        struct io_file *file;
+        uint64_t size;
+        uint8_t byte;
+        snprintf(path, sizeof path, "stream/%s", entries[i].name);
+        assert_ok(io_file_open(f->io, path, IO_WRITE, &file));
+        assert_ok(io_file_size(file, &size));
+        assert_ok(io_file_read(file, size / 2, &byte, 1, NULL));
+        byte ^= 4;
+        assert_ok(io_file_write(file, size / 2, slice_of(&byte, 1)));
+        io_file_close(file);
+    }
+    assert_ok(world_open(w));
+    check_world(w);
+    write_rows(w, 40);
+    assert_ok(world_settle(w, 1000));
+    check_world(w);
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    check_world(w);
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    check_world(w);
+}
+
+static void threads_do_it_too(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    assert_ok(log_run_thread(w->log));
+    assert_ok(shards_run_threads(w->shards));
+    for (int i = 0; i < 300; i++) {
+        struct world_record *r = world_record_make(w, (uint32_t)i % WORLD_PARTITIONS, 20, true);
+        world_send(w, r);
+        while (__atomic_load_n(&r->answer, __ATOMIC_ACQUIRE) == WORLD_PENDING)
+            io_sleep_ns(w->io, 50000);
+        world_answered(w, r);
+        if (i % 50 == 49)
+            check_world(w);
+    }
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    check_world(w);
+    assert_true(shards_ready(w->shards));
+    assert_ok(shards_intake(w->shards));
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    check_world(w);
+}
+
+static void bad_configurations(void **state)
+{
+    struct err_at at;
+    struct shards_config good = world_config(), c;
+    assert_ok(shards_config_check(&good, &at));
+    c = good; c.partition_count = 0; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good; c.head_rows_max = 0; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good; c.window_ms = 7; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good; c.cut_bytes = 0; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good; c.cut_age_ms = 2 * MS_PER_HOUR; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good; c.compact_count_min = 1; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good; c.retention_ms = -1; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_configurations),
+        cmocka_unit_test_setup_teardown(rows_in_heads, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_resent_record_counts_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(unresolved_rows_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_last_row_wins, setup, teardown),
+        cmocka_unit_test_setup_teardown(names_and_values, setup, teardown),
+        cmocka_unit_test_setup_teardown(retention_hides_and_drops, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_stream_file_is_replayed, setup, teardown),
+        cmocka_unit_test_setup_teardown(threads_do_it_too, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,137 @@
+/* Snapshot and restore of the stored part of all partitions. See shard.h.
+ *
+ * A snapshot is a blob directory of links: chain entries, live segments, and the newest state objects, as they are after a
+ * cut of everything. Objects are immutable, so that a link is a copy. Log and stream files are not in it.
+ *
+ * Invariants
+ *  1. Every object that a copied entry's fold needs is linked before the snapshot counts: it is complete when
+ *     shards_snapshot returned OK.
+ *  2. A restored chain goes on in the next generation at offset 0: the log it came from is gone. */
+#include "shard/partition.h"
+
+#include "base/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static err link_object(struct shards *shards, const char *to, const char *key)
+{
+    char from_path[IO_PATH_BYTES_MAX], to_path[IO_PATH_BYTES_MAX];
+    int from_len = snprintf(from_path, sizeof from_path, "%s/%s", shards->config.blob_directory, key);
+    int to_len = snprintf(to_path, sizeof to_path, "%s/%s", to, key);
+    if (from_len >= IO_PATH_BYTES_MAX || to_len >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    return io_link(shards->io, from_path, to_path);
+}
+
+static err make_directory(struct io *io, const char *to, const char *below)
+{
+    char path[IO_PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s%s", to, below) >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    return io_dir_create(io, path);
+}
+
+static err sync_directory(struct io *io, const char *to, const char *below)
+{
+    char path[IO_PATH_BYTES_MAX];
+    if (snprintf(path, sizeof path, "%s%s", to, below) >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    return io_dir_sync(io, path);
+}
+
+static err link_partition(struct partition *p, const char *to)
+{
+    static const char *const kinds[] = { "", "/chain", "/segment", "/state" };
+    char key[SHARD_KEY_BYTES_MAX];
+    uint8_t zero[SHA256_BYTES] = { 0 };
+    for (int i = 0; i < 4; i++) {
+        snprintf(key, sizeof key, "/p%03u%s", p->number, kinds[i]);
+        TRY(make_directory(p->shards->io, to, key));
+    }
+    for (size_t i = 0; i < p->chain.segment_count; i++) {
+        segment_key(p->number, p->chain.segments[i].digest, key);
+        TRY(link_object(p->shards, to, key));
+    }
+    if (memcmp(p->chain.state_digests[0], zero, SHA256_BYTES) != 0) {
+        state_key(p->number, p->chain.state_digests[0], key);
+        TRY(link_object(p->shards, to, key));
+    }
+    for (uint64_t number = 1; number < p->chain.next_number; number++) {
+        chain_key(p->number, number, key);
+        TRY(link_object(p->shards, to, key));
+    }
+    for (int i = 3; i >= 0; i--) {
+        snprintf(key, sizeof key, "/p%03u%s", p->number, kinds[i]);
+        TRY(sync_directory(p->shards->io, to, key));
+    }
+    return OK;
+}
+
+err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
+{
+    TRY(shards_cut_all(shards, deadline_ns));
+    TRY(io_dir_create(shards->io, to));
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->chain_lock);   /* no entry comes, so no segment goes, until all are linked */
+        err e = link_partition(p, to);
+        io_mutex_unlock(&p->chain_lock);
+        TRY(e);
+    }
+    return io_dir_sync(shards->io, to);
+}
+
+/* ---- restore ---- */
+
+err shard_chain_read(struct blob *blob, uint32_t partition, struct pool *pool, struct chain *chain)
+{
+    struct pool *scratch = pool_open(pool, "chain", POOL_BYTES_UNLIMITED);
+    err e = OK;
+    *chain = chain_open(pool, partition, (struct log_position){ .generation = 1 });
+    while (e == OK) {
+        char key[SHARD_KEY_BYTES_MAX];
+        struct slice bytes;
+        struct chain_entry entry;
+        bool valid;
+        const char *why;
+        chain_key(partition, chain->next_number, key);
+        pool_reset(scratch);
+        e = blob_get(blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &bytes);
+        if (e == OK)
+            e = chain_entry_decode(bytes, scratch, &entry);
+        else if (e == ERR_NOT_FOUND)
+            break;
+        if (e == OK)
+            e = chain_fold(chain, &entry, &valid, &why);
+    }
+    pool_close(scratch);
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
+err shard_restore(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
+                  int64_t *out_through_ms)
+{
+    int64_t through_ms = INT64_MIN;
+    for (uint32_t i = 0; i < config->partition_count; i++) {
+        struct chain chain;
+        char key[SHARD_KEY_BYTES_MAX];
+        TRY(shard_chain_read(blob, i, pool, &chain));
+        for (size_t k = 0; k < chain.segment_count; k++)
+            if (chain.segments[k].range.max_ms > through_ms)
+                through_ms = chain.segments[k].range.max_ms;
+        if (chain.next_number > 1 && chain.end.offset > 0) {
+            struct chain_entry entry = { .kind = CHAIN_GENERATION, .partition = i, .number = chain.next_number,
+                .leader_epoch = -1, .written_ms = io_now_ms(io), .end = { chain.end.generation + 1, 0 } };
+            struct buf bytes = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
+            TRY(chain_entry_encode(&entry, &bytes));
+            chain_key(i, entry.number, key);
+            err e = blob_put(blob, key, buf_slice(&bytes));
+            buf_close(&bytes);
+            TRY(e);
+        }
+        chain_close(&chain);
+    }
+    *out_through_ms = through_ms;
+    return OK;
+}

@@ -1,0 +1,391 @@
+/* Verify and fsck: every checksum of everything stored, offline. See shard.h.
+ *
+ * Per partition: the chain is folded, its live segments are read and decoded, its state is hashed, stream files are read
+ * frame by frame and group by group; the log is read record by record. What nothing names is counted. fsck moves
+ * what is damaged to the quarantine directory, where a person finds it; the node then starts, builds again
+ * what the log still has, and names the rest in answers.
+ *
+ * Invariants
+ *  1. Verify changes nothing. fsck never destroys a byte: it copies to the quarantine before it removes. */
+#include "shard/partition.h"
+
+#include "base/check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct verifier {
+    const struct shards_config *config;
+    struct io *io;
+    struct log *log;
+    struct blob *blob;
+    struct pool *pool;          /* reset between objects */
+    const struct shard_report *report;
+    struct shard_check check;
+    bool repairs;
+};
+
+static void say(struct verifier *v, bool is_damage, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void say(struct verifier *v, bool is_damage, const char *format, ...)
+{
+    char text[1200];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    v->check.damage_count += is_damage;
+    if (v->report != NULL && v->report->line != NULL)
+        v->report->line(v->report->context, is_damage, text);
+}
+
+/* ---- quarantine ---- */
+
+/* A name without directories, kept unique by what it is made of. */
+static err quarantine_path(struct verifier *v, const char *name, char out_path[IO_PATH_BYTES_MAX])
+{
+    int len = snprintf(out_path, IO_PATH_BYTES_MAX, "%s/%s", v->config->quarantine_directory, name);
+    if (len >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    for (char *at = out_path + strlen(v->config->quarantine_directory) + 1; *at != '\0'; at++)
+        if (*at == '/')
+            *at = '_';
+    err e = io_dir_create(v->io, v->config->quarantine_directory);
+    return e == ERR_EXISTS ? OK : e;
+}
+
+static err quarantine_object(struct verifier *v, const char *key)
+{
+    char path[IO_PATH_BYTES_MAX];
+    struct blob_handle *handle = NULL;
+    struct io_file *file = NULL;
+    err e = OK;
+    void *chunk;
+    TRY(quarantine_path(v, key, path));
+    TRY_OUT(pool_alloc(v->pool, 1u << 20, &chunk));
+    TRY_OUT(blob_open(v->blob, key, &handle));
+    TRY_OUT(io_file_open(v->io, path, IO_WRITE, &file));
+    uint64_t size = blob_handle_size(handle);
+    for (uint64_t at = 0; at < size; at += 1u << 20) {
+        size_t len = size - at < 1u << 20 ? (size_t)(size - at) : 1u << 20;
+        TRY_OUT(blob_read(handle, at, chunk, len));
+        TRY_OUT(io_file_write(file, at, slice_of(chunk, len)));
+    }
+    TRY_OUT(io_file_sync(file));
+    TRY_OUT(io_dir_sync(v->io, v->config->quarantine_directory));
+    blob_handle_close(handle);
+    handle = NULL;
+    e = blob_delete(v->blob, key);
+    if (e == OK)
+        say(v, false, "moved %s to %s", key, path);
+out:
+    io_file_close(file);
+    blob_handle_close(handle);
+    return e;
+}
+
+static err quarantine_stream(struct verifier *v, const char *name)
+{
+    char from[IO_PATH_BYTES_MAX], to[IO_PATH_BYTES_MAX];
+    if (snprintf(from, sizeof from, "%s/%s", v->config->stream_directory, name) >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    TRY(quarantine_path(v, name, to));
+    TRY(io_rename(v->io, from, to));
+    TRY(io_dir_sync(v->io, v->config->quarantine_directory));
+    TRY(io_dir_sync(v->io, v->config->stream_directory));
+    say(v, false, "moved %s to %s; the log is replayed in its place", from, to);
+    return OK;
+}
+
+/* ---- objects ---- */
+
+static err handle_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    return blob_read(context, offset, at, len);
+}
+
+static bool is_damage(err e)
+{
+    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_IO || e == ERR_UNSUPPORTED;
+}
+
+static err verify_segment(struct verifier *v, uint32_t partition, const struct chain_segment *facts)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    struct blob_handle *handle = NULL;
+    struct segment_info info;
+    struct err_at at = { 0 };
+    segment_key(partition, facts->digest, key);
+    pool_reset(v->pool);
+    err e = blob_open(v->blob, key, &handle);
+    if (e == OK) {
+        struct segment_source source = { handle_read, handle, blob_handle_size(handle) };
+        v->check.file_count++;
+        v->check.byte_count += source.size;
+        e = metric_compact_verify(source, facts->digest, v->pool, &info, &at);
+        if (e == OK && (!sum_equal(info.sum, facts->sum) || source.size != facts->bytes))
+            e = err_set(&at, ERR_CORRUPT, "its SUM or size is not the chain's");
+    }
+    blob_handle_close(handle);
+    if (e == OK) {
+        v->check.segment_count++;
+        v->check.row_count += facts->sum.count;
+        return OK;
+    }
+    if (!is_damage(e))
+        return e;
+    say(v, true, "segment %s with %llu rows: %s %s", key, (unsigned long long)facts->sum.count, err_text(e), at.text);
+    return v->repairs && e != ERR_NOT_FOUND ? quarantine_object(v, key) : OK;
+}
+
+static err verify_state(struct verifier *v, const struct chain *chain)
+{
+    uint8_t zero[SHA256_BYTES] = { 0 }, digest[SHA256_BYTES];
+    char key[SHARD_KEY_BYTES_MAX];
+    struct slice bytes;
+    if (memcmp(chain->state_digests[0], zero, SHA256_BYTES) == 0)
+        return OK;
+    state_key(chain->partition, chain->state_digests[0], key);
+    pool_reset(v->pool);
+    err e = blob_get(v->blob, key, STATE_BYTES_MAX, v->pool, &bytes);
+    if (e == OK) {
+        struct sha256 *sha = sha256_open();
+        sha256_add(sha, bytes);
+        sha256_finish(sha, digest);
+        v->check.file_count++;
+        v->check.byte_count += bytes.len;
+        e = memcmp(digest, chain->state_digests[0], SHA256_BYTES) == 0 ? state_object_check(bytes) : ERR_CORRUPT;
+    }
+    if (!is_damage(e))
+        return e;
+    say(v, true, "state object %s: %s", key, err_text(e));
+    return OK;   /* nothing can stand in for it: it stays where it is, and the start refuses and says so */
+}
+
+static void hex_of(const uint8_t digest[SHA256_BYTES], char out_text[2 * SHA256_BYTES + 1])
+{
+    for (int i = 0; i < SHA256_BYTES; i++)
+        snprintf(out_text + 2 * i, 3, "%02x", digest[i]);
+}
+
+/* Objects of a kind that the fold does not name: left by a crash, removed or ignored by the node. */
+static err count_unnamed(struct verifier *v, const struct chain *chain, const char *kind)
+{
+    char prefix[SHARD_KEY_BYTES_MAX];
+    struct blob_entry *entries;
+    size_t count;
+    bool is_state = kind[1] == 't';
+    snprintf(prefix, sizeof prefix, "p%03u/%s", chain->partition, kind);
+    pool_reset(v->pool);
+    TRY(blob_list(v->blob, prefix, v->pool, &entries, &count));
+    for (size_t i = 0; i < count; i++) {
+        const char *name = entries[i].key + strlen(prefix) + 1;
+        char text[2 * SHA256_BYTES + 1];
+        bool is_named = false;
+        for (size_t k = 0; !is_state && k < chain->segment_count && !is_named; k++) {
+            hex_of(chain->segments[k].digest, text);
+            is_named = strcmp(name, text) == 0;
+        }
+        for (int k = 0; is_state && k < 2 && !is_named; k++) {
+            hex_of(chain->state_digests[k], text);
+            is_named = strcmp(name, text) == 0;
+        }
+        uint64_t size;
+        if (is_named)
+            continue;
+        TRY(blob_size(v->blob, entries[i].key, &size));
+        v->check.unaccounted_bytes += size;
+        say(v, false, "%s is named by no entry (%llu bytes); the next start removes it", entries[i].key,
+            (unsigned long long)size);
+    }
+    return OK;
+}
+
+static err verify_chain(struct verifier *v, uint32_t partition, struct pool *pool, struct chain *chain, bool *out_whole)
+{
+    *out_whole = false;
+    err e = shard_chain_read(v->blob, partition, pool, chain);
+    if (e != OK && !is_damage(e) && e != ERR_CONFLICT)
+        return e;
+    if (e != OK) {
+        say(v, true, "manifest entry p%03u/chain/%08llu: %s; put it back from a snapshot", partition,
+            (unsigned long long)chain->next_number, err_text(e));
+        return OK;
+    }
+    char prefix[SHARD_KEY_BYTES_MAX];
+    struct blob_entry *entries;
+    size_t count, marks = 0;
+    snprintf(prefix, sizeof prefix, "p%03u/chain", partition);
+    pool_reset(v->pool);
+    TRY(blob_list(v->blob, prefix, v->pool, &entries, &count));
+    for (size_t i = 0; i < count; i++) {
+        uint64_t size;
+        marks += strcmp(entries[i].key + strlen(prefix) + 1, CHAIN_MARK) == 0;
+        TRY(blob_size(v->blob, entries[i].key, &size));
+        v->check.byte_count += size;
+        v->check.file_count++;
+    }
+    *out_whole = count - marks == chain->next_number - 1;
+    if (!*out_whole)
+        say(v, true, "manifest entry p%03u/chain/%08llu is missing, later ones are there; put it back from a snapshot",
+            partition, (unsigned long long)chain->next_number);
+    if (chain->ignored_count > 0)
+        say(v, false, "p%03u: %llu manifest entries are not valid and ignored", partition,
+            (unsigned long long)chain->ignored_count);
+    return OK;
+}
+
+/* ---- stream files ---- */
+
+struct file_group { struct io_file *file; uint64_t offset; };
+
+static err group_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    const struct file_group *g = context;
+    return io_file_read(g->file, g->offset + offset, at, len, NULL);
+}
+
+static err verify_frames(struct verifier *v, struct io_file *file, uint64_t size)
+{
+    struct stream_part_header header;
+    uint64_t offset = STREAM_FILE_HEADER_BYTES;
+    TRY(stream_header_read(file, &header));
+    for (;;) {
+        struct stream_frame frame;
+        pool_reset(v->pool);
+        err e = stream_frame_read(file, offset, size, v->pool, &frame);
+        if (e == ERR_END)
+            return OK;
+        TRY(e);
+        if (frame.group_bytes > 0) {
+            struct file_group g = { file, frame.group_offset };
+            struct metric_group_bytes bytes = { group_read, &g, frame.group_bytes };
+            struct metric_group *group;
+            TRY(metric_group_open(v->pool, &bytes, &group));
+            v->check.group_count++;
+            v->check.row_count += metric_group_facts(group).row_count;
+            e = metric_group_verify(group, v->pool, NULL, NULL);
+            metric_group_close(group);
+            TRY(e);
+        }
+        offset = frame.next_offset;
+    }
+}
+
+static err verify_streams(struct verifier *v, struct pool *pool)
+{
+    struct io_dir_entry *entries;
+    size_t count;
+    err e = io_dir_list(v->io, v->config->stream_directory, pool, &entries, &count);
+    if (e == ERR_NOT_FOUND)
+        return OK;
+    TRY(e);
+    for (size_t i = 0; i < count; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        struct io_file *file;
+        struct stream_name name;
+        uint64_t size;
+        if (snprintf(path, sizeof path, "%s/%s", v->config->stream_directory, entries[i].name) >= IO_PATH_BYTES_MAX)
+            return ERR_LIMIT;
+        TRY(io_path_size(v->io, path, &size, NULL));
+        v->check.file_count++;
+        v->check.byte_count += size;
+        if (!stream_name_parse(entries[i].name, &name)) {
+            v->check.unaccounted_bytes += size;
+            say(v, false, "%s is no stream file (%llu bytes)", path, (unsigned long long)size);
+            continue;
+        }
+        TRY(io_file_open(v->io, path, IO_READ, &file));
+        e = verify_frames(v, file, size);
+        io_file_close(file);
+        if (e == OK)
+            continue;
+        if (!is_damage(e) && e != ERR_VERSION)
+            return e;
+        say(v, true, "stream file %s: %s; the log still has its records", path, err_text(e));
+        if (v->repairs && e != ERR_VERSION)
+            TRY(quarantine_stream(v, entries[i].name));
+    }
+    return OK;
+}
+
+/* ---- the log ---- */
+
+static err verify_log(struct verifier *v, uint32_t partition)
+{
+    struct log_reader *reader;
+    struct log_watermarks w = log_watermarks(v->log, partition);
+    TRY(log_reader_open(v->log, partition, w.start_offset, &reader));
+    err e = OK;
+    while (e == OK) {
+        struct log_record record;
+        struct batch batch;
+        e = log_reader_next(reader, &record);
+        if (e != OK)
+            break;
+        v->check.record_count++;
+        v->check.byte_count += record.bytes.len;
+        if (record.damaged) {
+            say(v, true, "log record at offset %llu of partition %u is damaged",
+                (unsigned long long)record.position.offset, partition);
+            continue;
+        }
+        pool_reset(v->pool);
+        if (batch_signal(record.bytes) == SIGNAL_METRIC && batch_decode(record.bytes, v->pool, &batch) != OK)
+            say(v, true, "log record at offset %llu of partition %u is no batch",
+                (unsigned long long)record.position.offset, partition);
+    }
+    log_reader_close(reader);
+    return e == ERR_END ? OK : e;
+}
+
+/* ---- the whole ---- */
+
+static err verify_all(struct verifier *v)
+{
+    struct pool *pool = pool_open(v->pool, "chain", POOL_BYTES_UNLIMITED);
+    err e = OK;
+    for (uint32_t i = 0; i < v->config->partition_count; i++) {
+        struct chain chain;
+        bool whole;
+        pool_reset(pool);
+        TRY_OUT(verify_chain(v, i, pool, &chain, &whole));
+        for (size_t k = 0; k < chain.segment_count; k++)
+            TRY_OUT(verify_segment(v, i, &chain.segments[k]));
+        TRY_OUT(verify_state(v, &chain));
+        if (whole) {
+            TRY_OUT(count_unnamed(v, &chain, "segment"));
+            TRY_OUT(count_unnamed(v, &chain, "state"));
+        }
+        chain_close(&chain);
+        TRY_OUT(verify_log(v, i));
+    }
+    e = verify_streams(v, pool);
+out:
+    pool_close(pool);
+    return e;
+}
+
+static err run(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob, struct pool *pool,
+               const struct shard_report *report, bool repairs, struct shard_check *out_check)
+{
+    struct verifier v = { .config = config, .io = io, .log = log, .blob = blob, .report = report, .repairs = repairs };
+    v.pool = pool_open(pool, "verify", POOL_BYTES_UNLIMITED);
+    err e = verify_all(&v);
+    pool_close(v.pool);
+    *out_check = v.check;
+    return e;
+}
+
+err shard_verify(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
+                 struct pool *pool, const struct shard_report *report, struct shard_check *out_check)
+{
+    return run(config, io, log, blob, pool, report, false, out_check);
+}
+
+err shard_fsck(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
+               struct pool *pool, const struct shard_report *report, struct shard_check *out_check)
+{
+    return run(config, io, log, blob, pool, report, true, out_check);
+}
