@@ -1,7 +1,8 @@
 /* Float vectors: 64-bit patterns become integers, which codec/int.h encodes. docs/codecs.md §3.
  *
  *   bits[n] ─ scale: smallest e with v = i / 10^e for (nearly) all, or the raw bits as integers
- *        ─ exceptions: stale markers (a position), others (position and 8 bytes); in their places the integer before
+ *        ─ exceptions: stale markers (a position), others (position and 8 bytes); in their places the integer
+ * before
  *        ─ int_encode
  *
  * Division by 10^e is correctly rounded, so every decimal of up to 15 digits comes back exactly; each value is

@@ -14,7 +14,8 @@
  * the bytes used. Deterministic on every machine. Cost about 20 (fast) or 45 ns (full) a value. */
 size_t float_encode(const uint64_t *bits, size_t count, enum codec_effort effort, uint8_t *out);
 
-/* Decode a vector of `count` values (1 … 256, known to the caller) into bits. Errors ERR_CORRUPT. Cost about 0.35 (AVX2) or 0.7 ns a value. */
+/* Decode a vector of `count` values (1 … 256, known to the caller) into bits. Errors ERR_CORRUPT. Cost about
+ * 0.35 (AVX2) or 0.7 ns a value. */
 err float_decode(struct slice bytes, size_t count, uint64_t *out_bits, size_t *out_used);
 
 /* The same without vector instructions: the oracle of tests. */

@@ -175,7 +175,8 @@ static void plan_try(struct plan *best, unsigned transform, const int64_t *x, si
     struct frame frame = frame_find(x, x_count, transform != INT_NONE);
     size_t bytes = frame.bytes + extra_bytes;
     if (bytes < best->bytes)
-        *best = (struct plan){ .transform = transform, .frame = frame, .bytes = bytes, .x = x, .x_count = x_count };
+        *best = (struct plan){ .transform = transform, .frame = frame, .bytes = bytes, .x = x,
+                               .x_count = x_count };
 }
 
 /* What the transforms would roughly cost, in bits. */

@@ -26,7 +26,8 @@ enum codec_effort { CODEC_FAST, CODEC_FULL };
  * used. Cost about 15 (fast) or 35 ns (full) a value. Source docs/codecs.md §2. */
 size_t int_encode(const int64_t *values, size_t count, enum codec_effort effort, uint8_t *out);
 
-/* Decode a vector of `count` values (known to the caller, 1 … 256). *out_used: its bytes. Errors ERR_CORRUPT. Cost about 0.3 ns a value. */
+/* Decode a vector of `count` values (known to the caller, 1 … 256). *out_used: its bytes. Errors ERR_CORRUPT.
+ * Cost about 0.3 ns a value. */
 err int_decode(struct slice bytes, size_t count, int64_t *out_values, size_t *out_used);
 
 /* The same without vector instructions: the oracle of tests. */
@@ -36,7 +37,8 @@ err int_decode_portable(struct slice bytes, size_t count, int64_t *out_values, s
 err int_column_encode(const int64_t *values, size_t count, enum codec_effort effort, struct buf *out);
 err int_column_encode_u32(const uint32_t *values, size_t count, enum codec_effort effort, struct buf *out);
 
-/* Decode a column of `count` values from r, which has CODEC_PAD_BYTES readable behind its end. Errors ERR_CORRUPT (for u32: also a value
+/* Decode a column of `count` values from r, which has CODEC_PAD_BYTES readable behind its end. Errors
+ * ERR_CORRUPT (for u32: also a value
  * outside 32 bits). */
 err int_column_decode(struct reader *r, size_t count, int64_t *out_values);
 err int_column_decode_u32(struct reader *r, size_t count, uint32_t *out_values);

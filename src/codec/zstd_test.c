@@ -41,7 +41,8 @@ static void test_round_trip(void **state)
         assert_int_equal(out.len, 2 * len);
         packed.at[one / 2] ^= 0x55;
         buf_clear(&out);
-        ERR_IGNORE(zstd_decompress(buf_slice(&packed), &out));   /* without a checksum damage may pass; bounds hold */
+        /* without a checksum damage may pass; bounds hold */
+        ERR_IGNORE(zstd_decompress(buf_slice(&packed), &out));
         buf_close(&out);
         buf_close(&in);
         buf_close(&packed);

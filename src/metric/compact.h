@@ -1,7 +1,8 @@
 /* Compact metric segments: the kind of segment file that keeps series for ever. docs/format/compact.md.
  *
  * Series are sorted by (tenant, metric_series_compare): labels without `le` first, so that a metric's series and
- * a histogram's buckets are neighbours. A series is a list of parts of at most METRIC_COMPACT_PART_ROWS_MAX rows; rows are in
+ * a histogram's buckets are neighbours. A series is a list of parts of at most METRIC_COMPACT_PART_ROWS_MAX
+ * rows; rows are in
  * (t, position) order, and of equal t the last one wins. Within a segment a series is known by its ordinal. */
 #ifndef METRIC_COMPACT_H
 #define METRIC_COMPACT_H
@@ -26,7 +27,8 @@
 #define METRIC_COMPACT_SERIES_ROWS_MAX (1u << 24)      /* of one series in one segment */
 #define METRIC_COMPACT_SERIES_MAX (1u << 26)
 
-/* Order of series in a segment: labels but `le` pairwise by name, then value; then without `le` before with it; then
+/* Order of series in a segment: labels but `le` pairwise by name, then value; then without `le` before with
+ * it; then
  * by the number in `le`, largest first (+Inf leads its buckets), then by its text. */
 int metric_series_compare(struct slice a, struct slice b);
 
@@ -105,11 +107,13 @@ err metric_compact_select(struct metric_compact *compact, struct slice tenant, c
 err metric_compact_labels(struct metric_compact *compact, uint32_t ordinal, struct buf *out, struct err_at *at);
 
 /* The index part of a tenant, loaded on first use and kept until close: label names and values, counts of pairs.
- * Its ordinals count from the tenant's first. Any thread. ERR_NOT_FOUND: no such tenant here; else as for select. */
+ * Its ordinals count from the tenant's first. Any thread. ERR_NOT_FOUND: no such tenant here; else as for
+ * select. */
 err metric_compact_index(struct metric_compact *compact, struct slice tenant, const struct metric_part **out_part,
                          struct err_at *at);
 
-/* A cursor reads series of one segment for one thread; it keeps what neighbours share (directory granule, timeline,
+/* A cursor reads series of one segment for one thread; it keeps what neighbours share (directory granule,
+ * timeline,
  * the bucket above). Ascending ordinals are the cheap order. */
 struct metric_compact_cursor;
 err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool,

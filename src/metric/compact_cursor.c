@@ -195,7 +195,8 @@ static err times_load(struct metric_compact_cursor *c, const struct compact_part
     slot->timeline = NONE;
     if (slot->t_ms == NULL)
         TRY_OUT(pool_alloc(c->pool, METRIC_COMPACT_PART_ROWS_MAX * sizeof *slot->t_ms, (void **)&slot->t_ms));
-    e = compact_vectors_get(slice_of(r.at, read_left(&r)), timeline->rows, false, from, to, (uint64_t *)slot->t_ms);
+    e = compact_vectors_get(slice_of(r.at, read_left(&r)), timeline->rows, false, from, to,
+                            (uint64_t *)slot->t_ms);
     if (e == OK)
         *slot = (struct cursor_times){ .timeline = part->timeline, .from = from, .to = to, .t_ms = slot->t_ms };
 out:
@@ -277,7 +278,8 @@ static err take_start(struct metric_compact_cursor *c, const struct cursor_part 
 
 /* Append rows [from, to) of a part, whose times are at t_ms. */
 static err take_rows(struct metric_compact_cursor *c, const struct compact_part *part, uint32_t number,
-                     const int64_t *t_ms, size_t from, size_t to, struct sample_columns *columns, struct err_at *at)
+                     const int64_t *t_ms, size_t from, size_t to, struct sample_columns *columns,
+                         struct err_at *at)
 {
     size_t n = to - from, base = columns->count;
     size_t low = from / CODEC_VECTOR_COUNT_MAX, high = (to - 1) / CODEC_VECTOR_COUNT_MAX + 1;

@@ -62,7 +62,8 @@ err cursor_part_open(struct metric_compact_cursor *cursor, uint32_t number, cons
 void cursor_part_close(struct metric_compact_cursor *cursor, struct cursor_part *part);
 
 /* Values of vectors [from, to) of an open part into out. */
-err cursor_part_values(struct metric_compact_cursor *cursor, const struct cursor_part *part, size_t from, size_t to,
+err cursor_part_values(struct metric_compact_cursor *cursor, const struct cursor_part *part, size_t from,
+                       size_t to,
                        uint64_t *out, struct err_at *at);
 
 err cursor_malformed(struct err_at *at, const char *what, uint32_t number);

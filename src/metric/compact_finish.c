@@ -14,7 +14,8 @@ err compact_granule_flush(struct metric_compact_writer *w)
     TRY(segment_writer_block(w->segment, SECTION_GRANULES, buf_slice(&w->scratch), true, NULL));
     TRY(pool_block_reserve(w->pool, (void **)&w->granule_firsts, sizeof *w->granule_firsts, w->granule_count + 1,
                            &w->granule_capacity));
-    w->granule_firsts[w->granule_count++] = (struct compact_first){ .series = g->first_series, .part = g->first_part };
+    w->granule_firsts[w->granule_count++] = (struct compact_first){ .series = g->first_series,
+                                                                    .part = g->first_part };
     g->series_count = g->part_count = 0;
     return OK;
 }

@@ -3,7 +3,8 @@
  *   the least (tenant, labels) of all inputs ─ rows of each input that has it, cut to the window ─ by time, stably
  *        ─ last of equal times ─ writer;   the others ─ SUM of dropped;   older than the cut-off ─ SUM of expired
  *
- * Invariants: 1. Of equal (tenant, labels, t) the row of the last input, and in it the last row, survives. 2. Each row
+ * Invariants: 1. Of equal (tenant, labels, t) the row of the last input, and in it the last row, survives. 2.
+ * Each row
  * of the window goes to exactly one of output, dropped, expired. */
 #include "base/check.h"
 #include "metric/compact_reader.h"
@@ -177,7 +178,8 @@ static err resolve(struct merge *m, struct hash128 series)
 
 static bool same_exemplar(const struct source_exemplar *a, const struct source_exemplar *b)
 {
-    return a->t_ms == b->t_ms && double_bits(a->value) == double_bits(b->value) && slice_equal(a->labels, b->labels);
+    return a->t_ms == b->t_ms && double_bits(a->value) == double_bits(b->value) && slice_equal(a->labels,
+                                                                                               b->labels);
 }
 
 /* Exemplars of the merged series: those of all inputs in the window, by time, equal ones once. */
@@ -192,7 +194,8 @@ static err merge_exemplars(struct merge *m, const bool *has, struct err_at *at)
         size_t n;
         if (!has[i])
             continue;
-        TRY_OUT(metric_compact_exemplars(m->inputs[i].compact, m->inputs[i].next, m->exemplar_pool, &from, &n, at));
+        TRY_OUT(metric_compact_exemplars(m->inputs[i].compact, m->inputs[i].next, m->exemplar_pool, &from, &n,
+                                         at));
         TRY_OUT(pool_block_reserve(m->pool, (void **)&list, sizeof *list, count + n, &capacity));
         for (size_t k = 0; k < n; k++) {
             if (from[k].t_ms < request->window.min_ms || from[k].t_ms > request->window.max_ms

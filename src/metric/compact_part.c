@@ -199,7 +199,8 @@ static bool difference(struct metric_compact_writer *w, const struct compact_ser
 
 /* The values behind what is in the payload; *out_kind. */
 static err put_values(struct metric_compact_writer *w, const struct compact_series *series, const uint64_t *bits,
-                      size_t rows, size_t from, uint32_t part_index, uint32_t timeline, enum compact_kind *out_kind)
+                      size_t rows, size_t from, uint32_t part_index, uint32_t timeline,
+                          enum compact_kind *out_kind)
 {
     if (all_equal(bits, rows)) {
         *out_kind = KIND_CONSTANT;

@@ -1,6 +1,7 @@
 /* Compact metric segments against a naive model: arrays of rows.
  * Method: a drawn model (several tenants, counters, gauges, classic histograms, native histograms, start times,
- * duplicates, long and short series, gaps) is written, verified, read in random ranges, merged; every bit of a small
+ * duplicates, long and short series, gaps) is written, verified, read in random ranges, merged; every bit of a
+ * small
  * file is flipped; allocations fail one by one. */
 #include "base/test.h"
 #include "metric/metric.h"
@@ -53,7 +54,8 @@ struct model {
 
 static struct slice labels_of(struct pool *pool, const char *name, const char *instance, const char *le)
 {
-    struct label l[3] = { { slice_str("__name__"), slice_str(name) }, { slice_str("instance"), slice_str(instance) },
+    struct label l[3] = { { slice_str("__name__"), slice_str(name) }, { slice_str("instance"),
+                                                                        slice_str(instance) },
                           { slice_str("le"), slice_str(le) } };
     struct buf b = buf_open(pool, 4096);
     struct slice copy;
@@ -423,7 +425,8 @@ static void test_order(void **state)
     static const char *const les[] = { "", "+Inf", "10", "2.5", "1", "0.5", "-1", "x", "y" };
     for (size_t i = 0; i < 9; i++)
         for (size_t k = 0; k < 9; k++) {
-            int order = metric_series_compare(labels_of(f.pool, "m", "a", les[i]), labels_of(f.pool, "m", "a", les[k]));
+            int order = metric_series_compare(labels_of(f.pool, "m", "a", les[i]), labels_of(f.pool, "m", "a",
+                                                                                             les[k]));
             assert_true(i < k ? order < 0 : i > k ? order > 0 : order == 0);
             assert_true(metric_series_compare(labels_of(f.pool, "m", "a", les[i]),
                                               labels_of(f.pool, "m", "b", les[k])) < 0);

@@ -19,7 +19,8 @@ static bool add_rows(struct totals *t, struct hash128 series, const struct metri
     for (size_t i = 0; i < rows->count; i++) {
         bool is_histogram = h < rows->histogram_count && rows->histograms[h].row == i;
         uint64_t bits = is_histogram ? sum_histogram_bits(rows->histograms[h++].bytes) : rows->value_bits[i];
-        struct hash128 row = sum_row_hash(series, rows->t_ms[i], bits, rows->start_ms == NULL ? 0 : rows->start_ms[i],
+        struct hash128 row = sum_row_hash(series, rows->t_ms[i], bits,
+                                          rows->start_ms == NULL ? 0 : rows->start_ms[i],
                                           is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
         if (i + 1 < rows->count && rows->t_ms[i + 1] < rows->t_ms[i])
             return false;

@@ -1,4 +1,5 @@
-/* The inside of the compact writer, shared by compact_write.c (series), compact_part.c (parts) and compact_finish.c. */
+/* The inside of the compact writer, shared by compact_write.c (series), compact_part.c (parts) and
+ * compact_finish.c. */
 #ifndef METRIC_COMPACT_WRITER_H
 #define METRIC_COMPACT_WRITER_H
 

@@ -28,7 +28,8 @@ static struct cache_shard *shard_of(struct segment_cache *cache, uint64_t segmen
     return &cache->shards[(*out_hash >> 40) % cache->shard_count];
 }
 
-err segment_cache_open(struct pool *pool, uint64_t bytes_max, unsigned shard_count, struct segment_cache **out_cache)
+err segment_cache_open(struct pool *pool, uint64_t bytes_max, unsigned shard_count,
+                       struct segment_cache **out_cache)
 {
     check(shard_count >= 1 && shard_count <= SHARD_COUNT_MAX);
     err e = OK;

@@ -4,7 +4,8 @@
  *   block_get ─ cache ─ or read, CRC32C, undo the second stage, publish
  *   verify ─ front to end, every byte
  *
- * Nothing read is trusted: lengths and counts are bounded before use, and the footer must account for every byte of
+ * Nothing read is trusted: lengths and counts are bounded before use, and the footer must account for every
+ * byte of
  * the file. Invariant: the directory is immutable after open, so any thread may read. */
 #include "segment/segment.h"
 #include "base/check.h"
@@ -194,8 +195,8 @@ static err read_tail(struct segment *s, uint32_t *out_footer_bytes, struct err_a
 
 static err read_footer(struct segment *s, struct pool *scratch, struct err_at *at)
 {
-    uint32_t bytes;
-    uint8_t *footer;
+    uint32_t bytes = 0;
+    uint8_t *footer = NULL;
     TRY(read_tail(s, &bytes, at));
     TRY(pool_alloc(scratch, bytes + SEGMENT_PAD_BYTES, (void **)&footer));
     memset(footer + bytes, 0, SEGMENT_PAD_BYTES);

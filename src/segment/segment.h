@@ -79,7 +79,8 @@ void segment_writer_close(struct segment_writer *writer);
 struct segment_cache;
 
 /* bytes_max: of decoded blocks, over all shards of the cache; blocks in use count but are never evicted. */
-err segment_cache_open(struct pool *pool, uint64_t bytes_max, unsigned shard_count, struct segment_cache **out_cache);
+err segment_cache_open(struct pool *pool, uint64_t bytes_max, unsigned shard_count,
+                       struct segment_cache **out_cache);
 /* Every reader is closed. NULL is allowed. */
 void segment_cache_close(struct segment_cache *cache);
 

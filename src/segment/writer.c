@@ -88,7 +88,8 @@ out:
 }
 
 /* The smallest worthwhile form of content: into *out_stored, borrowed from content or scratch. */
-static err second_stage(struct segment_writer *w, struct slice content, struct slice *out_stored, uint8_t *out_stage)
+static err second_stage(struct segment_writer *w, struct slice content, struct slice *out_stored,
+                        uint8_t *out_stage)
 {
     *out_stored = content;
     *out_stage = STAGE_NONE;
