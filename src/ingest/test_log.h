@@ -4,6 +4,7 @@
 #define INGEST_TEST_LOG_H
 
 #include "ingest/ingest.h"
+#include "io/thread.h"
 #include "model/histogram.h"
 
 enum fake_mode { FAKE_ACK, FAKE_HOLD };
@@ -19,6 +20,7 @@ struct fake_row {
 
 struct log {
     struct pool *pool;
+    struct io_mutex mutex;   /* of appends: their dones come one after the other, as the real log's do */
     enum fake_mode mode;
     err answer;              /* in mode FAKE_ACK */
     struct log_append *held[4096];
@@ -44,6 +46,7 @@ static inline struct log *fake_log_open(struct pool *pool)
     struct log *l = log;
     l->pool = pool;
     l->bindings = bindings;
+    io_mutex_init(&l->mutex);
     return l;
 }
 
@@ -128,11 +131,13 @@ static inline void fake_release(struct log *log, size_t index, err answer)
 
 void log_append(struct log *log, struct log_append *append)
 {
+    io_mutex_lock(&log->mutex);
     assert_int_equal(append->part_count, 1);
     if (log->mode == FAKE_HOLD && log->held_count < 4096)
         log->held[log->held_count++] = append;
     else
         fake_answer(log, append, log->answer);
+    io_mutex_unlock(&log->mutex);
 }
 
 /* ---- a protobuf writer ---- */

@@ -1,0 +1,284 @@
+/* Goal: whatever the log answers and whenever, a reader of what became durable can name every row, numbers are never
+ * rebound, and labels are sent no more often than the rules ask. Method: a simulated clock and a log that holds
+ * appends and answers them in any order; long random runs, and each rule once by hand. */
+#include "base/test.h"
+
+#include "base/time.h"
+#include "ingest/test_log.h"
+#include "sim/io_sim.h"
+
+static struct pool *pool;
+static struct io *io;
+static struct log *fake;
+static struct ingest *ingest;
+
+static void open_all(uint64_t seed, struct ingest_config config)
+{
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    assert_ok(io_sim_open(seed, &io));
+    fake = fake_log_open(pool);
+    assert_ok(ingest_open(&config, io, fake, pool, &ingest));
+}
+
+static void close_all(void)
+{
+    ingest_close(ingest);
+    io_close(io);
+    pool_close(pool);
+}
+
+static struct ingest_config one_partition(void)
+{
+    struct ingest_config config = ingest_config_default();
+    config.partition_count = 1;
+    return config;
+}
+
+static struct slice labels_of(uint64_t id)
+{
+    struct buf out = buf_open(pool, 4096);
+    char text[60];
+    snprintf(text, sizeof text, "__name__=m id=%llu", (unsigned long long)id);
+    pb_labels(&out, text);
+    return buf_slice(&out);
+}
+
+/* Begin to write rows of series [from, from + count). */
+static struct ingest_request *begin(uint64_t from, uint64_t count)
+{
+    struct ingest_row rows[64];
+    struct ingest_result refusal;
+    for (uint64_t i = 0; i < count; i++)
+        rows[i] = (struct ingest_row){ .labels = labels_of(from + i), .t_ms = 1, .value_bits = from + i };
+    struct ingest_rows all = { .rows = rows, .row_count = count };
+    struct ingest_request *request = ingest_begin_write(ingest, slice_str("t"), &all, &refusal);
+    assert_non_null(request);
+    return request;
+}
+
+static struct ingest_result end(struct ingest_request *request)
+{
+    struct ingest_result result;
+    assert_true(ingest_poll(request, &result));
+    return result;
+}
+
+static struct ingest_result write_now(uint64_t from, uint64_t count) { return end(begin(from, count)); }
+
+static void labels_until_acknowledged(void **state)
+{
+    open_all(1, one_partition());
+    fake->mode = FAKE_HOLD;
+    struct ingest_request *first = begin(0, 3), *second = begin(0, 3), *third = begin(0, 3);
+    fake_release(fake, 1, OK);
+    assert_int_equal(fake->announce_count, 3);   /* the second did not rely on the first, which is not answered */
+    assert_int_equal(end(second).samples, 3);
+    struct ingest_request *fourth = begin(0, 3);
+    fake_release(fake, 2, OK);
+    assert_int_equal(fake->announce_count, 3);   /* the fourth relies on the second */
+    end(fourth);
+    fake_release(fake, 0, ERR_IO);
+    assert_int_equal(end(first).status, 503);
+    struct ingest_request *fifth = begin(0, 3);
+    fake_release(fake, 1, OK);
+    assert_int_equal(fake->announce_count, 6);   /* a failure cleared the marks */
+    end(fifth);
+    fake_release(fake, 0, OK);                   /* begun before the failure: it marks nothing any more */
+    assert_int_equal(end(third).status, 204);
+    fake->mode = FAKE_ACK;
+    uint64_t before = fake->announce_count;
+    write_now(0, 3);
+    assert_int_equal(fake->announce_count, before);
+    ingest_announce_again(ingest, 0);
+    write_now(0, 3);
+    assert_int_equal(fake->announce_count, before + 3);
+    assert_int_equal(fake->unbound, 0);
+    close_all();
+}
+
+static void log_that_went_back(void **state)
+{
+    open_all(1, one_partition());
+    write_now(0, 3);
+    fake->offset[0] = 0;    /* the next offset is not above the acknowledged one */
+    struct ingest_result result = write_now(0, 3);
+    assert_int_equal(result.status, 503);
+    assert_int_equal(result.samples, 0);
+    uint64_t before = fake->announce_count;
+    write_now(0, 3);
+    assert_int_equal(fake->announce_count, before + 3);
+    close_all();
+}
+
+static void partitions_stand_alone(void **state)
+{
+    open_all(1, ingest_config_default());
+    fake->mode = FAKE_HOLD;
+    struct ingest_request *request = begin(0, 60);
+    size_t records = fake->held_count;
+    assert_true(records > 1);
+    fake_release(fake, 0, ERR_SPACE);
+    while (fake->held_count > 1)
+        fake_release(fake, 0, OK);
+    struct ingest_result result;
+    assert_false(ingest_poll(request, &result));
+    fake_release(fake, 0, ERR_BUSY);
+    assert_true(ingest_poll(request, &result));
+    assert_int_equal(result.status, 507);
+    assert_in_range(result.samples, 1, 59);
+    uint64_t stored = result.samples, announced = fake->announce_count;
+    assert_int_equal(announced, stored);
+    fake->mode = FAKE_ACK;
+    assert_int_equal(write_now(0, 60).status, 204);
+    assert_int_equal(fake->announce_count - announced, 60 - stored);   /* each marked on its own answer */
+    close_all();
+}
+
+static void random_runs(void **state)
+{
+    for (int run = 0; run < 30; run++) {
+        struct test_random r = { .state = test_seed() + (uint64_t)run };
+        struct ingest_config config = one_partition();
+        config.partition_count = run % 2 == 0 ? 1 : 3;
+        open_all(test_random_u64(&r), config);
+        fake->mode = FAKE_HOLD;
+        struct ingest_request *open_requests[20];
+        size_t open_count = 0;
+        for (int step = 0; step < 400; step++) {
+            uint64_t action = test_random_below(&r, 10);
+            if (action < 4 && open_count < 20) {
+                open_requests[open_count++] = begin(test_random_below(&r, 50), 1 + test_random_below(&r, 20));
+            } else if (action < 8 && fake->held_count > 0) {
+                size_t which = test_random_below(&r, 3) == 0 ? test_random_below(&r, fake->held_count) : 0;
+                fake_release(fake, which, test_random_below(&r, 6) == 0 ? ERR_IO : OK);
+            } else if (action == 8) {
+                io_sim_clock_advance(io, (int64_t)test_random_below(&r, 40) * 60 * NS_PER_SECOND);
+                ingest_step(ingest);
+            }
+            for (size_t i = 0; i < open_count;) {
+                struct ingest_result result;
+                if (ingest_poll(open_requests[i], &result))
+                    open_requests[i] = open_requests[--open_count];
+                else
+                    i++;
+            }
+        }
+        while (fake->held_count > 0)
+            fake_release(fake, 0, OK);
+        for (size_t i = 0; i < open_count; i++)
+            end(open_requests[i]);
+        assert_int_equal(fake->unbound, 0);
+        for (size_t i = 0; i < fake->row_count; i++)   /* a row's value says which series it was */
+            assert_true(slice_equal(fake->rows[i].labels, labels_of(fake->rows[i].bits)));
+        close_all();
+    }
+}
+
+static void idle_series_are_dropped(void **state)
+{
+    struct ingest_config config = one_partition();
+    config.limits.series_max = 60;
+    open_all(1, config);
+    write_now(0, 60);
+    assert_int_equal(write_now(100, 1).status, 400);
+    for (int minute = 0; minute < 120; minute++) {
+        io_sim_clock_advance(io, 60 * NS_PER_SECOND);
+        write_now(0, 10);
+        ingest_step(ingest);
+    }
+    assert_int_equal(ingest_usage(ingest).series, 10);
+    assert_int_equal(ingest_tenant_series(ingest, slice_str("t")), 10);
+    assert_int_equal(write_now(20, 40).status, 204);
+    assert_int_equal(fake->unbound, 0);
+    close_all();
+}
+
+/* Every live series is announced again within the interval, spread over it. */
+static void announced_again(void **state)
+{
+    open_all(1, one_partition());
+    write_now(0, 60);
+    uint64_t before = fake->announce_count, most = 0;
+    for (int minute = 0; minute < 31; minute++) {
+        uint64_t count = fake->announce_count;
+        io_sim_clock_advance(io, 60 * NS_PER_SECOND);
+        ingest_step(ingest);
+        write_now(0, 60);
+        most = fake->announce_count - count > most ? fake->announce_count - count : most;
+    }
+    assert_in_range(fake->announce_count - before, 60, 66);
+    assert_in_range(most, 1, 6);
+    close_all();
+}
+
+/* More dead than live numbers: a new incarnation, at most hourly; rows of both are named. */
+static void new_incarnation(void **state)
+{
+    open_all(1, one_partition());
+    uint64_t id = 100;
+    uint8_t lives[10][INCARNATION_BYTES];
+    size_t life_count = 0;
+    for (int minute = 0; minute < 600; minute++) {
+        io_sim_clock_advance(io, 60 * NS_PER_SECOND);
+        for (int k = 0; k < 1; k++, id += 20)
+            write_now(id, 20);
+        write_now(0, 10);
+        ingest_step(ingest);
+    }
+    for (size_t i = 0; i < FAKE_BINDING_COUNT; i++) {
+        if (fake->bindings[i].labels.at == NULL)
+            continue;
+        size_t k = 0;
+        while (k < life_count && memcmp(lives[k], fake->bindings[i].key, INCARNATION_BYTES) != 0)
+            k++;
+        assert_true(k < 10);
+        if (k == life_count)
+            memcpy(lives[life_count++], fake->bindings[i].key, INCARNATION_BYTES);
+    }
+    assert_in_range(life_count, 2, 10);
+    assert_int_equal(fake->unbound, 0);
+    for (size_t i = 0; i < fake->row_count; i++)
+        assert_true(slice_equal(fake->rows[i].labels, labels_of(fake->rows[i].bits)));
+    assert_in_range(ingest_usage(ingest).series, 100, 3000);
+    close_all();
+}
+
+/* A tenant that went away gives its place back. */
+static void tenants_come_and_go(void **state)
+{
+    open_all(1, one_partition());
+    struct ingest_row row = { .labels = labels_of(1), .t_ms = 1 };
+    struct ingest_rows rows = { .rows = &row, .row_count = 1 };
+    for (int round = 0; round < 3; round++) {
+        char name[40];
+        struct ingest_result result;
+        for (int i = 0; i < 4096; i++) {
+            snprintf(name, sizeof name, "t%d-%d", round, i);
+            struct ingest_request *request = ingest_begin_write(ingest, slice_str(name), &rows, &result);
+            assert_int_equal(end(request).status, 204);
+        }
+        assert_null(ingest_begin_write(ingest, slice_str("one too many"), &rows, &result));
+        assert_int_equal(result.status, 429);
+        for (int minute = 0; minute < 130; minute++) {
+            io_sim_clock_advance(io, 60 * NS_PER_SECOND);
+            ingest_step(ingest);
+        }
+        assert_int_equal(ingest_usage(ingest).series, 0);
+    }
+    close_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(labels_until_acknowledged),
+        cmocka_unit_test(log_that_went_back),
+        cmocka_unit_test(partitions_stand_alone),
+        cmocka_unit_test(random_runs),
+        cmocka_unit_test(idle_series_are_dropped),
+        cmocka_unit_test(announced_again),
+        cmocka_unit_test(new_incarnation),
+        cmocka_unit_test(tenants_come_and_go),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,267 @@
+/* Goal: predicted, looked-up and newly registered series give the same rows; broken messages are refused as a whole
+ * and never read past their bytes. Method: random requests in changing orders against a list of what was sent;
+ * truncation at every byte, flips. */
+#include "base/test.h"
+
+#include "codec/snappy.h"
+#include "ingest/test_log.h"
+#include "io/thread.h"
+
+#define V1 "application/x-protobuf"
+#define V2 "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+#define SERIES 300
+
+static struct pool *pool;
+static struct io *io;
+static struct log *fake;
+static struct ingest *ingest;
+static struct pb_symbols symbols;
+
+static int setup(void **state)
+{
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    return io_open("/tmp", &io) == OK ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+    io_close(io);
+    pool_close(pool);
+    return 0;
+}
+
+static void open_ingest(void)
+{
+    struct ingest_config config = ingest_config_default();
+    fake = fake_log_open(pool);
+    assert_ok(ingest_open(&config, io, fake, pool, &ingest));
+}
+
+static struct ingest_result send(struct slice message, int version)
+{
+    struct ingest_result result;
+    struct buf out = buf_open(pool, 64u << 20);
+    assert_ok(snappy_block_encode(message, &out));
+    ingest_remote_write(ingest, slice_str("a"), slice_str(version == 1 ? V1 : V2), slice_str("snappy"), buf_slice(&out),
+                        &result);
+    buf_close(&out);
+    return result;
+}
+
+static char names[SERIES][100];
+
+static void name_series(struct test_random *r)
+{
+    for (int i = 0; i < SERIES; i++) {
+        static const char filler[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+        snprintf(names[i], sizeof names[i], "__name__=m%d a=%.*s z=%d", i % 17, (int)(1 + test_random_below(r, 40)),
+                 filler, i);
+    }
+}
+
+static void put_row(struct buf *request, int version, int series_index, int64_t t_ms, uint64_t bits)
+{
+    if (version == 1) {
+        pb_series(request, names[series_index], t_ms, bits);
+        return;
+    }
+    struct buf series = buf_open(pool, 1 << 16);
+    pb_refs(&series, &symbols, names[series_index]);
+    pb_sample(&series, t_ms, bits, 0);
+    pb_message(request, 5, &series);
+    buf_close(&series);
+}
+
+struct sent {
+    int series;
+    int64_t t_ms;
+    uint64_t bits;
+};
+
+static int compare_rows(const void *a, const void *b)
+{
+    const struct fake_row *x = a, *y = b;
+    return x->t_ms < y->t_ms ? -1 : x->t_ms > y->t_ms;
+}
+
+static void orders_and_versions(void **state)
+{
+    struct test_random r = test_random_begin("orders_and_versions");
+    static struct sent sent[60 * SERIES];
+    size_t count = 0;
+    open_ingest();
+    name_series(&r);
+    struct buf m = buf_open(pool, 16u << 20);
+    for (int round = 0; round < 60; round++) {
+        int version = 1 + (int)test_random_below(&r, 2);
+        uint64_t kind = test_random_below(&r, 4);
+        int begin = (int)test_random_below(&r, SERIES);
+        int request_rows = (int)test_random_below(&r, SERIES);
+        for (int i = 0; i < request_rows; i++) {
+            int index = kind == 0 ? (int)test_random_below(&r, SERIES) : kind == 1 ? (begin + SERIES - i % SERIES) % SERIES
+                                                                                   : (begin + i) % SERIES;
+            struct sent s = { index, (int64_t)count, test_random_u64(&r) };
+            put_row(&m, version, s.series, s.t_ms, s.bits);
+            sent[count++] = s;
+        }
+        if (version == 2)
+            pb_symbols_put(&m, &symbols);
+        struct ingest_result result = send(buf_slice(&m), version);
+        assert_int_equal(result.status, 204);
+        assert_int_equal(result.samples, request_rows);
+        buf_clear(&m);
+    }
+    assert_int_equal(fake->unbound, 0);
+    assert_int_equal(fake->row_count, count);
+    qsort(fake->rows, fake->row_count, sizeof fake->rows[0], compare_rows);   /* t is the number of the row */
+    for (size_t i = 0; i < count; i++) {
+        struct buf labels = buf_open(pool, 4096);
+        pb_labels(&labels, names[sent[i].series]);
+        assert_true(slice_equal(fake->rows[i].labels, buf_slice(&labels)));
+        assert_true(fake->rows[i].t_ms == sent[i].t_ms && fake->rows[i].bits == sent[i].bits);
+        buf_close(&labels);
+    }
+    assert_true(ingest_usage(ingest).series <= SERIES);
+    assert_true(fake->announce_count <= SERIES * 2);
+    ingest_close(ingest);
+}
+
+static struct histogram_span spans[] = { { -2, 2 } };
+static int64_t deltas[] = { 1, 1 };
+static double counts[] = { 1, 2 };
+
+/* A request with every kind of field. */
+static void put_everything(struct buf *m, int version)
+{
+    struct buf series = buf_open(pool, 1 << 16), part = buf_open(pool, 1 << 16);
+    struct histogram h = { .schema = 2, .count_int = 3, .positive_spans = spans, .positive_span_count = 1,
+                           .positive_deltas = deltas, .positive_bucket_count = 2 };
+    struct histogram f = { .is_float = true, .schema = 2, .count_float = 3, .negative_spans = spans,
+                           .negative_span_count = 1, .negative_counts = counts, .negative_bucket_count = 2 };
+    for (int i = 0; i < 3; i++) {
+        if (version == 1)
+            pb_labels(&series, i == 0 ? "__name__=up a=1" : "a=1 __name__=h");
+        else
+            pb_refs(&series, &symbols, i == 0 ? "__name__=up a=1" : "a=1 __name__=h");
+        if (i == 0)
+            pb_sample(&series, 5, 6, version == 2 ? 4 : 0);
+        else {
+            pb_histogram(&part, i == 1 ? &h : &f, 7, version == 2 ? 3 : 0, i == 1);
+            pb_message(&series, version == 1 ? 4 : 3, &part);
+        }
+        if (version == 1)
+            pb_labels(&part, "t=u");
+        else
+            pb_refs(&part, &symbols, "t=u");
+        pb_double(&part, 2, 9);
+        pb_varint(&part, 3, 10);
+        pb_message(&series, version == 1 ? 3 : 4, &part);
+        if (version == 2) {
+            pb_varint(&part, 1, 2);
+            pb_varint(&part, 3, pb_symbol(&symbols, slice_str("help")));
+            pb_message(&series, 5, &part);
+        }
+        pb_tag(&series, 77, 5);
+        buf_put_le32(&series, 1);
+        pb_message(m, version == 1 ? 1 : 5, &series);
+    }
+    pb_varint(&part, 1, 2);
+    pb_bytes(&part, 2, slice_str("up"));
+    pb_bytes(&part, 4, slice_str("help"));
+    if (version == 1)
+        pb_message(m, 3, &part);
+    else
+        pb_symbols_put(m, &symbols);
+    buf_close(&series);
+    buf_close(&part);
+}
+
+static void broken_messages(void **state)
+{
+    struct test_random r = test_random_begin("broken_messages");
+    for (int version = 1; version <= 2; version++) {
+        open_ingest();
+        struct buf m = buf_open(pool, 1 << 20);
+        put_everything(&m, version);
+        struct ingest_result result = send(buf_slice(&m), version);
+        assert_int_equal(result.status, 204);
+        assert_true(result.samples == 1 && result.histograms == 2 && result.exemplars == 3);
+        for (size_t cut = 0; cut < m.len; cut++) {
+            uint64_t rows = fake->row_count;
+            result = send(slice_of(m.at, cut), version);
+            assert_true(result.status == 204 || result.status == 400);
+            /* Cut between fields it is a shorter message, else nothing of it is stored. */
+            uint64_t refused = 0;
+            for (int i = 0; i < INGEST_REASON_COUNT; i++)
+                refused += result.refused[i];
+            if (result.status == 400 && refused == 0)
+                assert_int_equal(fake->row_count, rows);
+        }
+        for (int i = 0; i < 4000; i++) {
+            size_t flips = 1 + test_random_below(&r, 3);
+            struct slice copy;
+            assert_ok(pool_copy(pool, buf_slice(&m), &copy));
+            uint8_t *bytes = (uint8_t *)(uintptr_t)copy.at;
+            for (size_t k = 0; k < flips; k++)
+                bytes[test_random_below(&r, m.len)] ^= (uint8_t)(1u << test_random_below(&r, 8));
+            uint64_t rows = fake->row_count;
+            result = send(copy, version);
+            assert_true(result.status == 204 || result.status == 400);
+            assert_int_equal(fake->row_count - rows, result.samples + result.histograms);
+        }
+        assert_int_equal(fake->unbound, 0);
+        ingest_close(ingest);
+    }
+}
+
+static void many_threads_one(void *context)
+{
+    struct test_random r = { .state = (uint64_t)(uintptr_t)context };
+    struct pool *own = pool_open(NULL, "thread", POOL_BYTES_UNLIMITED);
+    struct buf m = buf_open(own, 1u << 20), out = buf_open(own, 1u << 20);
+    for (int round = 0; round < 200; round++) {
+        buf_clear(&m);
+        buf_clear(&out);
+        for (int i = 0; i < 50; i++) {
+            char text[60];
+            snprintf(text, sizeof text, "__name__=m z=%llu", (unsigned long long)test_random_below(&r, 5000));
+            pb_series(&m, text, i, 1);
+        }
+        struct ingest_result result;
+        ERR_IGNORE(snappy_block_encode(buf_slice(&m), &out));   /* it has room */
+        ingest_remote_write(ingest, slice_str("a"), slice_str(V1), slice_str("snappy"), buf_slice(&out), &result);
+        if (result.status != 204 || result.samples != 50)
+            abort();
+    }
+    pool_close(own);
+}
+
+/* Four threads register and find the same series while the table grows and housekeeping goes on. */
+static void many_threads(void **state)
+{
+    open_ingest();
+    fake->discard = true;
+    struct io_thread *threads[4];
+    for (uintptr_t i = 0; i < 4; i++)
+        assert_ok(io_thread_start(io, "test", many_threads_one, (void *)(i + 1), &threads[i]));
+    for (int i = 0; i < 20; i++) {
+        io_sleep_ns(io, 2000000);
+        ingest_step(ingest);
+    }
+    for (int i = 0; i < 4; i++)
+        io_thread_join(threads[i]);
+    struct ingest_usage usage = ingest_usage(ingest);
+    assert_in_range(usage.series, 4000, 5000);
+    assert_int_equal(usage.series, ingest_tenant_series(ingest, slice_str("a")));
+    ingest_close(ingest);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(orders_and_versions),
+        cmocka_unit_test(broken_messages),
+        cmocka_unit_test(many_threads),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
