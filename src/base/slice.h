@@ -15,6 +15,9 @@ struct slice {
 /* "%.*s" takes SLICE_ARG(s). */
 #define SLICE_ARG(s) ((int)(s).len), ((const char *)(s).at)
 
+/* The same, cut to 200 bytes: for messages that quote input. */
+#define SLICE_SHORT_ARG(s) ((int)((s).len > 200 ? 200 : (s).len)), ((const char *)(s).at)
+
 static inline struct slice slice_of(const void *at, size_t len)
 {
     return (struct slice){ .at = (const uint8_t *)at, .len = len };
