@@ -51,11 +51,25 @@ static void test_peeling(void **state)
         const char *last;      /* of the set */
         const char *prefix;
     } cases[] = {
-        { "abc", 1, "abc", "abc" }, { "a|b|c", 3, "c", "" }, { "a\\.b", 1, "a.b", "a.b" }, { "", 1, "", "" },
-        { "a|", 2, "", "" }, { "foo(a|b)", 2, "foob", "foo" }, { "foo(?:a|b)bar", 2, "foobbar", "foo" },
-        { "(a|b)", 2, "b", "" }, { "foo.*", 0, NULL, "foo" }, { "foo?", 0, NULL, "fo" }, { "foo+", 0, NULL, "fo" },
-        { "fo\xc3\xa9*", 0, NULL, "fo" }, { "a|b.*", 0, NULL, "" }, { "foo(a|b)*", 0, NULL, "" }, { "^foo$", 0, NULL, "" },
-        { "a(b(c|d))", 0, NULL, "" }, { "foo[ab]", 0, NULL, "foo" }, { "a\\d", 0, NULL, "a" }, { "a{2}", 0, NULL, "" },
+        { "abc", 1, "abc", "abc" },
+        { "a|b|c", 3, "c", "" },
+        { "a\\.b", 1, "a.b", "a.b" },
+        { "", 1, "", "" },
+        { "a|", 2, "", "" },
+        { "foo(a|b)", 2, "foob", "foo" },
+        { "foo(?:a|b)bar", 2, "foobbar", "foo" },
+        { "(a|b)", 2, "b", "" },
+        { "foo.*", 0, NULL, "foo" },
+        { "foo?", 0, NULL, "fo" },
+        { "foo+", 0, NULL, "fo" },
+        { "fo\xc3\xa9*", 0, NULL, "fo" },
+        { "a|b.*", 0, NULL, "" },
+        { "foo(a|b)*", 0, NULL, "" },
+        { "^foo$", 0, NULL, "" },
+        { "a(b(c|d))", 0, NULL, "" },
+        { "foo[ab]", 0, NULL, "foo" },
+        { "a\\d", 0, NULL, "a" },
+        { "a{2}", 0, NULL, "" },
     };
     struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

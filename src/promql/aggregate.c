@@ -28,7 +28,8 @@
 
 static err group_new(struct group_set *set, uint32_t number)
 {
-    TRY(pool_block_reserve(set->pool, (void **)&set->groups, sizeof *set->groups, number + 1, &set->capacity));
+    TRY(pool_block_reserve(set->pool, (void **)&set->groups, sizeof *set->groups, number + 1,
+                           &set->capacity));
     struct group *g = &set->groups[number];
     *g = (struct group){ 0 };
     TRY(values_new(set->pool, set->grid.count, &g->a));
@@ -141,7 +142,8 @@ err group_set_add(struct group_set *set, const struct row *row, struct buf *scra
     case AGGREGATE_MIN:
     case AGGREGATE_MAX:
         for (size_t i = 0; i < count; i++)
-            if (!is_absent(row->values[i]) && (is_absent(g->a[i]) || is_better(set->type, g->a[i], row->values[i])))
+            if (!is_absent(row->values[i]) &&
+                (is_absent(g->a[i]) || is_better(set->type, g->a[i], row->values[i])))
                 g->a[i] = row->values[i];
         return OK;
     case AGGREGATE_COUNT:
@@ -305,7 +307,8 @@ struct grouping {
     size_t largest;
 };
 
-static err grouping_make(struct pool *pool, const struct node *n, const struct frame *frame, struct grouping *out)
+static err grouping_make(struct pool *pool, const struct node *n, const struct frame *frame,
+                         struct grouping *out)
 {
     struct grouping g = { .index = label_index_open(pool) };
     struct buf scratch = buf_open(pool, LABELS_BYTES_MAX);
@@ -316,8 +319,8 @@ static err grouping_make(struct pool *pool, const struct node *n, const struct f
         bool is_new;
         buf_clear(&scratch);
         if (n->aggregate.name_count > 0 || n->aggregate.without)
-            labels_project(frame->rows[i].labels, n->aggregate.names, n->aggregate.name_count, !n->aggregate.without,
-                           true, &scratch);
+            labels_project(frame->rows[i].labels, n->aggregate.names, n->aggregate.name_count,
+                           !n->aggregate.without, true, &scratch);
         TRY(buf_err(&scratch));
         TRY(label_index_get(&g.index, buf_slice(&scratch), &groups[i], &is_new));
     }
@@ -373,7 +376,8 @@ static int compare_bottom(const void *a, const void *b)
 }
 
 /* Order the members so that the k best come first, best first among them: a heap of k for small k. */
-static void members_best(struct member *members, size_t count, size_t k, int (*compare)(const void *, const void *))
+static void members_best(struct member *members, size_t count, size_t k,
+                         int (*compare)(const void *, const void *))
 {
     if (k == 0)
         return;
@@ -405,8 +409,8 @@ static err check_k(struct eval *eval, const double *param, size_t count)
     return OK;
 }
 
-static err top_step(struct eval *eval, struct frame *frame, const struct grouping *g, size_t group, size_t step,
-                    bool bottom, double k, struct member *members, struct frame *sorted)
+static err top_step(struct eval *eval, struct frame *frame, const struct grouping *g, size_t group,
+                    size_t step, bool bottom, double k, struct member *members, struct frame *sorted)
 {
     size_t count = members_at(frame, g, group, step, members);
     size_t keep = k < 1 ? 0 : k >= (double)count ? count : (size_t)k;
@@ -427,8 +431,9 @@ static err fail_histograms_of(struct eval *eval, const struct frame *frame, cons
     return OK;
 }
 
-static err aggregate_top(struct eval *eval, const struct node *n, const struct grid *grid, struct frame *frame,
-                         const struct grouping *g, struct member *members, struct frame *out)
+static err aggregate_top(struct eval *eval, const struct node *n, const struct grid *grid,
+                         struct frame *frame, const struct grouping *g, struct member *members,
+                         struct frame *out)
 {
     double *k;
     TRY(eval_scalars(eval, n->aggregate.param, grid, &k));
@@ -437,8 +442,8 @@ static err aggregate_top(struct eval *eval, const struct node *n, const struct g
     for (size_t group = 0; group < g->index.count; group++) {
         TRY(guard_maybe(eval));
         for (size_t step = 0; step < grid->count; step++)
-            TRY(top_step(eval, frame, g, group, step, n->aggregate.type == AGGREGATE_BOTTOMK, k[step], members,
-                         instant ? out : NULL));
+            TRY(top_step(eval, frame, g, group, step, n->aggregate.type == AGGREGATE_BOTTOMK, k[step],
+                         members, instant ? out : NULL));
     }
     out->ordered = instant;
     for (size_t i = 0; i < frame->count && !instant; i++) {
@@ -475,7 +480,8 @@ static err aggregate_quantile(struct eval *eval, const struct node *n, const str
     TRY(eval_scalars(eval, n->aggregate.param, grid, &q));
     for (size_t i = 0; i < grid->count; i++)
         if (!(q[i] >= 0 && q[i] <= 1)) {
-            annotate(eval, &eval->warnings, "PromQL warning: quantile value should be between 0 and 1, got %g%s", q[i],
+            annotate(eval, &eval->warnings,
+                     "PromQL warning: quantile value should be between 0 and 1, got %g%s", q[i],
                      position_of(eval, n->aggregate.param).text);
             break;
         }
@@ -534,8 +540,8 @@ static err aggregate_count_values(struct eval *eval, const struct node *n, const
         for (size_t step = 0; step < grid->count; step++) {
             size_t count = members_at(frame, g, group, step, members);
             for (size_t i = 0; i < count; i++)
-                TRY(count_value(out, &index, &scratch, g->index.keys[group], name.string, members[i].value, step, grid,
-                                group_drops_name(frame, g, group)));
+                TRY(count_value(out, &index, &scratch, g->index.keys[group], name.string, members[i].value,
+                                step, grid, group_drops_name(frame, g, group)));
         }
     }
     return OK;

@@ -39,7 +39,13 @@ const char *aggregate_name(enum aggregate_type type);
 
 /* Durations may be arithmetic over step() and range(), which a request brings. */
 enum duration_type {
-    DURATION_NUMBER, DURATION_STEP, DURATION_RANGE, DURATION_NEGATE, DURATION_BINARY, DURATION_MIN, DURATION_MAX,
+    DURATION_NUMBER,
+    DURATION_STEP,
+    DURATION_RANGE,
+    DURATION_NEGATE,
+    DURATION_BINARY,
+    DURATION_MIN,
+    DURATION_MAX,
 };
 
 struct duration {

@@ -138,7 +138,8 @@ static err check_one_side(struct match *m, const struct side *many, const struct
                 if (is_absent(one->frame->rows[r].values[step]))
                     continue;
                 if (seen != NONE)
-                    return fail_duplicate(m, g, one->frame->rows[seen].labels, one->frame->rows[r].labels, one_is_right);
+                    return fail_duplicate(m, g, one->frame->rows[seen].labels, one->frame->rows[r].labels,
+                                          one_is_right);
                 seen = r;
             }
         }
@@ -162,7 +163,8 @@ static err check_many_side(struct match *m, const struct side *many, const struc
                 count += !is_absent(many->frame->rows[r].values[step]);
             if (count > 1)
                 return err_set(m->eval->at, ERR_EXECUTION,
-                               "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)");
+                               "multiple matches for labels: many-to-one matching must be explicit "
+                               "(group_left/group_right)");
         }
     }
     return OK;
@@ -233,7 +235,8 @@ struct pairs {
     size_t last_capacity;
 };
 
-static err pairs_add(struct match *m, struct pairs *p, uint32_t number, bool is_new, uint32_t many, uint32_t one)
+static err pairs_add(struct match *m, struct pairs *p, uint32_t number, bool is_new, uint32_t many,
+                     uint32_t one)
 {
     TRY(pool_block_reserve(m->pool, (void **)&p->pairs, sizeof *p->pairs, p->count + 1, &p->capacity));
     TRY(pool_block_reserve(m->pool, (void **)&p->last, sizeof *p->last, number + 1, &p->last_capacity));
@@ -247,7 +250,8 @@ static err pairs_check(struct match *m, const struct pairs *p, uint32_t number, 
                        const struct side *one)
 {
     const struct pair *fresh = &p->pairs[p->last[number]];
-    const double *fresh_many = many->frame->rows[fresh->many].values, *fresh_one = one->frame->rows[fresh->one].values;
+    const double *fresh_many = many->frame->rows[fresh->many].values,
+                 *fresh_one = one->frame->rows[fresh->one].values;
     for (uint32_t i = fresh->next; i != NONE; i = p->pairs[i].next) {
         const double *old_many = many->frame->rows[p->pairs[i].many].values;
         const double *old_one = one->frame->rows[p->pairs[i].one].values;
@@ -258,7 +262,8 @@ static err pairs_check(struct match *m, const struct pairs *p, uint32_t number, 
             if (many->groups[fresh->many] == many->groups[p->pairs[i].many])
                 return err_set(m->eval->at, ERR_EXECUTION,
                                "multiple matches for labels: grouping labels must ensure unique matches");
-            return err_set(m->eval->at, ERR_EXECUTION, "vector cannot contain metrics with the same labelset");
+            return err_set(m->eval->at, ERR_EXECUTION,
+                           "vector cannot contain metrics with the same labelset");
         }
     }
     return OK;
@@ -290,8 +295,8 @@ static err match_pairs(struct match *m, const struct side *many, const struct si
             } else {
                 TRY(pairs_check(m, &pairs, number, many, one));
             }
-            combine(m->n, swapped ? one_row->values : many_row->values, swapped ? many_row->values : one_row->values,
-                    m->grid->count, out->rows[number].values);
+            combine(m->n, swapped ? one_row->values : many_row->values,
+                    swapped ? many_row->values : one_row->values, m->grid->count, out->rows[number].values);
         }
     }
     return OK;
@@ -385,7 +390,8 @@ static err set_or(struct match *m)
         struct row row = right->rows[i];
         if (!values_any(row.values, m->grid->count))
             continue;
-        if (unique && label_index_find(&index, row.labels, &number) && left->rows[number].drop_name == row.drop_name) {
+        if (unique && label_index_find(&index, row.labels, &number) &&
+            left->rows[number].drop_name == row.drop_name) {
             for (size_t step = 0; step < m->grid->count; step++)
                 if (!is_absent(row.values[step]))
                     left->rows[number].values[step] = row.values[step];

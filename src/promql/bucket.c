@@ -154,8 +154,8 @@ static bool label_bound(struct slice text, double *out)
 }
 
 /* Sort the frame's bucket rows by group and bound. */
-static err bucket_rows(struct eval *eval, const struct node *n, const struct frame *frame, struct label_index *index,
-                       struct bucket_row *rows, size_t *out_count)
+static err bucket_rows(struct eval *eval, const struct node *n, const struct frame *frame,
+                       struct label_index *index, struct bucket_row *rows, size_t *out_count)
 {
     static const struct slice le = { (const uint8_t *)"le", 2 };
     const struct function *f = n->call.function;
@@ -170,7 +170,8 @@ static err bucket_rows(struct eval *eval, const struct node *n, const struct fra
         if (!label_bound(text, &b->upper)) {
             struct slice name = labels_get(row->labels, label_name);
             annotate(eval, &eval->warnings,
-                     "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"%.*s\" for metric name \"%.*s\"%s",
+                     "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"%.*s\" "
+                     "for metric name \"%.*s\"%s",
                      (int)(text.len & 0x7f), text.at, (int)(name.len & 0x7f), name.at,
                      position_of(eval, n->call.args[n->call.arg_count - 1]).text);
             continue;
@@ -206,8 +207,9 @@ static void bucket_group(struct bucket_args *args, const struct frame *frame, co
                 buckets[present++] = (struct bucket){ rows[i].upper, v };
         }
         if (present > 0)
-            out[step] = args->fraction ? bucket_fraction(args->first[step], args->second[step], buckets, present)
-                                       : bucket_quantile(args->first[step], buckets, present, &args->forced);
+            out[step] = args->fraction
+                            ? bucket_fraction(args->first[step], args->second[step], buckets, present)
+                            : bucket_quantile(args->first[step], buckets, present, &args->forced);
     }
 }
 
@@ -216,15 +218,18 @@ static void bucket_annotate(struct eval *eval, const struct node *n, const struc
 {
     for (size_t i = 0; i < grid->count && !args->fraction; i++)
         if (!(args->first[i] >= 0 && args->first[i] <= 1)) {
-            annotate(eval, &eval->warnings, "PromQL warning: quantile value should be between 0 and 1, got %g%s",
-                     args->first[i], position_of(eval, n->call.args[0]).text);
+            annotate(eval, &eval->warnings,
+                     "PromQL warning: quantile value should be between 0 and 1, got %g%s", args->first[i],
+                     position_of(eval, n->call.args[0]).text);
             break;
         }
     if (!args->forced)
         return;
     struct slice name = labels_get(labels, label_name);
     annotate(eval, &eval->infos,
-             "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name \"%.*s\"%s",
+             "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see "
+             "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for "
+             "metric name \"%.*s\"%s",
              (int)(name.len & 0x7f), name.at, position_of(eval, n->call.args[1]).text);
 }
 

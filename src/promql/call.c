@@ -4,8 +4,8 @@
  *     vector absent absent_over_time → one row
  *     sort sort_desc                 order of rows, in instant queries only
  *     label_replace label_join       labels of rows
- *     histogram_*                    classic buckets in bucket.c; the native-histogram ones have nothing to say about
- *                                    floats and refuse histograms */
+ *     histogram_*                    classic buckets in bucket.c; the native-histogram ones have nothing to
+ *                                    say about floats and refuse histograms */
 #include "promql/eval.h"
 
 #include "base/check.h"
@@ -52,7 +52,8 @@ static err call_scalar(struct eval *eval, const struct node *n, const struct gri
     return OK;
 }
 
-static err call_vector(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)
+static err call_vector(struct eval *eval, const struct node *n, const struct grid *grid,
+                       struct frame **out_frame)
 {
     double *scalars;
     struct frame *frame;
@@ -91,7 +92,8 @@ static err absent_labels(struct frame *frame, const struct node *arg, struct sli
     return OK;
 }
 
-static err call_absent(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)
+static err call_absent(struct eval *eval, const struct node *n, const struct grid *grid,
+                       struct frame **out_frame)
 {
     struct frame *frame;
     struct pipeline p;
@@ -135,7 +137,8 @@ static int compare_rows_descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static err call_sort(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)
+static err call_sort(struct eval *eval, const struct node *n, const struct grid *grid,
+                     struct frame **out_frame)
 {
     TRY(eval_frame(eval, n->call.args[0], grid, out_frame));
     struct frame *frame = *out_frame;
@@ -151,7 +154,8 @@ static err call_sort(struct eval *eval, const struct node *n, const struct grid 
     return OK;
 }
 
-static err string_arg(struct eval *eval, const struct node *n, size_t i, const struct grid *grid, struct slice *out)
+static err string_arg(struct eval *eval, const struct node *n, size_t i, const struct grid *grid,
+                      struct slice *out)
 {
     struct value value;
     TRY(eval_node(eval, n->call.args[i], grid, &value));
@@ -204,8 +208,8 @@ static err relabel_row(struct frame *frame, struct row *row, struct slice name, 
 }
 
 /* Expand $1, ${1}, $name, ${name}, $$ of Go's regexp templates. */
-static void expand(struct slice template, const struct regex *regex, const struct slice *groups, int group_count,
-                   struct buf *out)
+static void expand(struct slice template, const struct regex *regex, const struct slice *groups,
+                   int group_count, struct buf *out)
 {
     for (size_t i = 0; i < template.len; i++) {
         if (template.at[i] != '$' || i + 1 == template.len) {
@@ -219,9 +223,10 @@ static void expand(struct slice template, const struct regex *regex, const struc
         }
         bool braces = template.at[i + 1] == '{';
         size_t begin = i + 1 + braces, end = begin;
-        while (end < template.len && ((template.at[end] >= '0' && template.at[end] <= '9')
-                                      || ((template.at[end] | 0x20) >= 'a' && (template.at[end] | 0x20) <= 'z')
-                                      || template.at[end] == '_'))
+        while (end < template.len &&
+               ((template.at[end] >= '0' && template.at[end] <= '9') ||
+                ((template.at[end] | 0x20) >= 'a' && (template.at[end] | 0x20) <= 'z') ||
+                template.at[end] == '_'))
             end++;
         if (end == begin || (braces && (end == template.len || template.at[end] != '}'))) {
             buf_put_u8(out, '$');
@@ -230,7 +235,9 @@ static void expand(struct slice template, const struct regex *regex, const struc
         struct slice name = slice_part(template, begin, end - begin);
         int number = 0;
         for (size_t k = 0; k < name.len && number >= 0; k++)
-            number = name.at[k] >= '0' && name.at[k] <= '9' && number < 100000 ? number * 10 + name.at[k] - '0' : -1;
+            number = name.at[k] >= '0' && name.at[k] <= '9' && number < 100000
+                         ? number * 10 + name.at[k] - '0'
+                         : -1;
         for (int g = 1; number < 0 && g < group_count; g++)
             if (slice_equal(regex_group_name(regex, g), name))
                 number = g;
@@ -249,7 +256,8 @@ struct replacement {
 
 static err replace_rows(struct eval *eval, struct frame *frame, const struct replacement *r)
 {
-    struct buf value = buf_open(frame->pool, LABELS_BYTES_MAX), scratch = buf_open(frame->pool, LABELS_BYTES_MAX);
+    struct buf value = buf_open(frame->pool, LABELS_BYTES_MAX),
+               scratch = buf_open(frame->pool, LABELS_BYTES_MAX);
     for (size_t i = 0; i < frame->count; i++) {
         struct row *row = &frame->rows[i];
         struct slice source = labels_get(row->labels, r->source);
@@ -279,8 +287,8 @@ static err call_label_replace(struct eval *eval, const struct node *n, const str
     struct err_at at = { 0 };
     err e = regex_open(pattern, &r.regex, &at);
     if (e != OK)
-        return err_set(eval->at, ERR_EXECUTION, "invalid regular expression in label_replace(): %.*s", (int)(pattern.len & 0x7f),
-                       pattern.at);
+        return err_set(eval->at, ERR_EXECUTION, "invalid regular expression in label_replace(): %.*s",
+                       (int)(pattern.len & 0x7f), pattern.at);
     if (r.target.len == 0 || !utf8_valid(r.target))
         TRY_OUT(err_set(eval->at, ERR_EXECUTION, "invalid destination label name in label_replace(): %.*s",
                         (int)(r.target.len & 0x7f), r.target.at));
@@ -307,7 +315,8 @@ static err call_label_join(struct eval *eval, const struct node *n, const struct
                        (int)(target.len & 0x7f), target.at);
     TRY(eval_frame(eval, n->call.args[0], grid, out_frame));
     struct frame *frame = *out_frame;
-    struct buf value = buf_open(frame->pool, LABELS_BYTES_MAX), scratch = buf_open(frame->pool, LABELS_BYTES_MAX);
+    struct buf value = buf_open(frame->pool, LABELS_BYTES_MAX),
+               scratch = buf_open(frame->pool, LABELS_BYTES_MAX);
     for (size_t i = 0; i < frame->count; i++) {
         buf_clear(&value);
         for (size_t k = 3; k < n->call.arg_count; k++) {

@@ -19,7 +19,8 @@ static double math_rad(double v) { return v * M_PI / 180; }
 
 static double floor_div(double a, double b) { return floor(a / b); }
 
-/* Days since 1970-01-01 → year, month (1 … 12), day (1 … 31), proleptic Gregorian; H. Hinnant's civil_from_days. */
+/* Days since 1970-01-01 → year, month (1 … 12), day (1 … 31), proleptic Gregorian; after H. Hinnant's
+ * civil_from_days. */
 static void civil_of_days(int64_t days, int64_t *year, int *month, int *day)
 {
     days += 719468;

@@ -25,7 +25,8 @@ static err scalars_fill(struct eval *eval, const struct grid *grid, double v, st
     return OK;
 }
 
-static err eval_scalar_binary(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out)
+static err eval_scalar_binary(struct eval *eval, const struct node *n, const struct grid *grid,
+                              struct value *out)
 {
     double *left, *right;
     TRY(eval_scalars(eval, n->binary.left, grid, &left));
@@ -36,7 +37,8 @@ static err eval_scalar_binary(struct eval *eval, const struct node *n, const str
     return OK;
 }
 
-static err eval_scalar_unary(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out)
+static err eval_scalar_unary(struct eval *eval, const struct node *n, const struct grid *grid,
+                             struct value *out)
 {
     TRY(eval_node(eval, n->unary.inner, grid, out));
     if (!n->unary.negate)
@@ -123,8 +125,8 @@ err subquery_grid(struct eval *eval, const struct node *n, const struct grid *ou
     int64_t start_ms = floor_to(first_ms, step_ms) + step_ms;
     uint64_t count = last_ms < start_ms ? 0 : (uint64_t)(last_ms - start_ms) / (uint64_t)step_ms + 1;
     if (count > PROMQL_STEP_COUNT_MAX)
-        return err_set(eval->at, ERR_LIMIT, "subquery has %llu steps, more than %d", (unsigned long long)count,
-                       PROMQL_STEP_COUNT_MAX);
+        return err_set(eval->at, ERR_LIMIT, "subquery has %llu steps, more than %d",
+                       (unsigned long long)count, PROMQL_STEP_COUNT_MAX);
     *out_grid = (struct grid){ .start_ms = start_ms, .step_ms = step_ms, .count = (size_t)count };
     return OK;
 }
@@ -201,7 +203,8 @@ err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid
     return OK;
 }
 
-static err series_make(struct pool *pool, const struct row *row, const struct grid *grid, struct promql_series *out)
+static err series_make(struct pool *pool, const struct row *row, const struct grid *grid,
+                       struct promql_series *out)
 {
     struct promql_series series = { 0 };
     for (size_t i = 0; i < grid->count; i++)
@@ -309,7 +312,8 @@ static err grid_of(const struct promql_request *request, struct grid *out, struc
     out->count = (size_t)count;
     enum promql_type type = promql_expr_type(request->expr);
     if (type != PROMQL_SCALAR && type != PROMQL_VECTOR)
-        return err_set(at, ERR_INPUT, "invalid expression type \"%s\" for range query, must be Scalar or instant Vector",
+        return err_set(at, ERR_INPUT,
+                       "invalid expression type \"%s\" for range query, must be Scalar or instant Vector",
                        type == PROMQL_MATRIX ? "range vector" : "string");
     return OK;
 }
@@ -333,7 +337,10 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
     TRY(grid_of(request, &grid, at));
     struct err_at own_at = { 0 };
     struct eval eval = {
-        .request = request, .result_pool = pool, .proof = { .complete = true }, .at = at != NULL ? at : &own_at,
+        .request = request,
+        .result_pool = pool,
+        .proof = { .complete = true },
+        .at = at != NULL ? at : &own_at,
         .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : PROMQL_LOOKBACK_MS_DEFAULT,
     };
     struct promql_result result = { 0 };
@@ -344,10 +351,11 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
         frame_close(&eval, eval.frames);
     pool_close(eval.pool);
     if (e != OK && eval.at->text[0] == 0)
-        err_set(eval.at, e, "%s", e == ERR_TIMEOUT ? "query timed out in expression evaluation"
-                                  : e == ERR_CANCELED ? "query was canceled in expression evaluation"
-                                  : e == ERR_LIMIT ? "query processing would load too many samples or too much memory"
-                                  : err_text(e));
+        e = err_set(eval.at, e, "%s",
+                    e == ERR_TIMEOUT    ? "query timed out in expression evaluation"
+                    : e == ERR_CANCELED ? "query was canceled in expression evaluation"
+                    : e == ERR_LIMIT    ? "query processing would load too many samples or too much memory"
+                                        : err_text(e));
     TRY(e);
     annotations_finish(&eval.warnings, pool, "warning");
     annotations_finish(&eval.infos, pool, "info");

@@ -13,7 +13,8 @@
 #include "model/labels.h"
 #include "promql/ast.h"
 
-#define CHUNK_COUNT_MAX 64        /* of one pipeline; the split depends on the series count alone, so that sums
+#define CHUNK_COUNT_MAX \
+    64 /* of one pipeline; the split depends on the series count alone, so that sums
                                    * do not depend on the number of workers */
 #define CHUNK_SERIES_MIN 64
 #define STAGE_COUNT_MAX PROMQL_DEPTH_MAX
@@ -122,7 +123,10 @@ struct label_index {
 /* The number of key; copies it when new. ERR_LIMIT. */
 err label_index_get(struct label_index *index, struct slice key, uint32_t *out_number, bool *out_new);
 bool label_index_find(const struct label_index *index, struct slice key, uint32_t *out_number);
-static inline struct label_index label_index_open(struct pool *pool) { return (struct label_index){ .pool = pool }; }
+static inline struct label_index label_index_open(struct pool *pool)
+{
+    return (struct label_index){ .pool = pool };
+}
 
 /* ---- window.c ---- */
 struct window_input {
@@ -141,7 +145,8 @@ struct window_scratch {
     size_t bytes;
 };
 /* out[i] for every i in [0, ends.count): the function's value or ABSENT. ERR_LIMIT for scratch. */
-err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch, double *out);
+err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                 double *out);
 bool function_is_window(enum function_id id);
 double quantile_of(double q, double *values, size_t count);   /* sorts values */
 
@@ -170,7 +175,7 @@ enum leaf_type { LEAF_FRAME, LEAF_SELECT, LEAF_TIMESTAMP, LEAF_WINDOW, LEAF_WIND
 
 struct pipeline {
     enum leaf_type leaf;
-    struct frame *frame;            /* LEAF_FRAME: values are overwritten; LEAF_WINDOW_FRAME: the subquery's rows */
+    struct frame *frame; /* LEAF_FRAME: values are overwritten; LEAF_WINDOW_FRAME: the subquery's rows */
     struct grid frame_grid;         /* of a subquery's frame */
     const struct node *selector;    /* LEAF_SELECT, LEAF_WINDOW */
     const struct node *position;    /* of the window function's argument, for annotations */
@@ -191,10 +196,13 @@ struct group_set;
 /* Build the pipeline of a vector node, evaluating what must come first (scalar arguments, inner frames). */
 err pipeline_build(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out);
 /* The pipeline of a call of a range function (absent_over_time: 1 where there is a sample). */
-err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out);
+err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid,
+                          struct pipeline *out);
 /* Run it into a new frame, or into groups (partials per chunk, merged in chunk order). */
-err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *grid, struct frame **out_frame);
-err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid, struct group_set *groups);
+err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *grid,
+                      struct frame **out_frame);
+err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid,
+                       struct group_set *groups);
 /* Raw samples of a matrix selector, for an instant query's result. */
 err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms, struct promql_result *out);
 err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out_offset_ms, bool *out_fixed,
@@ -218,7 +226,8 @@ struct group_set {
 };
 err group_set_add(struct group_set *set, const struct row *row, struct buf *scratch);
 err group_set_merge(struct group_set *into, const struct group_set *from);
-err aggregate_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
+err aggregate_eval(struct eval *eval, const struct node *n, const struct grid *grid,
+                   struct frame **out_frame);
 
 static inline void kahan_add(double v, double *sum, double *c)
 {

@@ -53,7 +53,8 @@ struct pool *frame_chunk_pool(struct frame *frame)
 
 err frame_add(struct frame *frame, struct row row)
 {
-    TRY(pool_block_reserve(frame->pool, (void **)&frame->rows, sizeof *frame->rows, frame->count + 1, &frame->capacity));
+    TRY(pool_block_reserve(frame->pool, (void **)&frame->rows, sizeof *frame->rows, frame->count + 1,
+                           &frame->capacity));
     frame->rows[frame->count++] = row;
     return OK;
 }
@@ -116,8 +117,8 @@ err fail_histogram(struct err_at *at, struct slice labels, const char *what)
     struct slice name = labels_get(labels, label_name);
     size_t len = name.len < sizeof memory ? name.len : sizeof memory;
     memcpy(memory, name.at, len);
-    return err_set(at, ERR_EXECUTION, "native histograms are not supported by %s: series \"%.*s\"", what, (int)len,
-                   (const char *)memory);
+    return err_set(at, ERR_EXECUTION, "native histograms are not supported by %s: series \"%.*s\"", what,
+                   (int)len, (const char *)memory);
 }
 
 err guard_maybe(const struct eval *eval)

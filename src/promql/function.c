@@ -74,8 +74,8 @@ static err expect_type(struct slice source, const struct node *n, enum promql_ty
 {
     if (n->value_type == want)
         return OK;
-    return lex_error(source, n->begin, at, ERR_INPUT, "expected type %s in %s%s%s%s, got %s", type_text(want), place,
-                     name != NULL ? " \"" : "", name != NULL ? name : "", name != NULL ? "\"" : "",
+    return lex_error(source, n->begin, at, ERR_INPUT, "expected type %s in %s%s%s%s, got %s", type_text(want),
+                     place, name != NULL ? " \"" : "", name != NULL ? name : "", name != NULL ? "\"" : "",
                      type_text(n->value_type));
 }
 
@@ -94,15 +94,17 @@ static err check_call(struct slice source, struct node *n, struct err_at *at)
     const struct function *f = n->call.function;
     size_t declared = strlen(f->args), given = n->call.arg_count;
     if (f->variadic == 0 && given != declared)
-        return lex_error(source, n->begin, at, ERR_INPUT, "expected %zu argument(s) in call to \"%s\", got %zu", declared,
-                         f->name, given);
+        return lex_error(source, n->begin, at, ERR_INPUT,
+                         "expected %zu argument(s) in call to \"%s\", got %zu", declared, f->name, given);
     size_t least = f->variadic < 0 ? declared - 1 : declared - (size_t)f->variadic;
     if (given < least)
         return lex_error(source, n->begin, at, ERR_INPUT,
-                         "expected at least %zu argument(s) in call to \"%s\", got %zu", least, f->name, given);
+                         "expected at least %zu argument(s) in call to \"%s\", got %zu", least, f->name,
+                         given);
     if (f->variadic > 0 && given > declared)
         return lex_error(source, n->begin, at, ERR_INPUT,
-                         "expected at most %zu argument(s) in call to \"%s\", got %zu", declared, f->name, given);
+                         "expected at most %zu argument(s) in call to \"%s\", got %zu", declared, f->name,
+                         given);
     for (size_t i = 0; i < given; i++) {
         TRY(check_types(source, n->call.args[i], at));
         char letter = f->args[i < declared ? i : declared - 1];
@@ -131,17 +133,20 @@ static err check_binary(struct slice source, struct node *n, struct err_at *at)
     TRY(check_types(source, left, at));
     TRY(check_types(source, right, at));
     if (n->binary.return_bool && !operator_is_comparison(op))
-        return lex_error(source, n->begin, at, ERR_INPUT, "bool modifier can only be used on comparison operators");
+        return lex_error(source, n->begin, at, ERR_INPUT,
+                         "bool modifier can only be used on comparison operators");
     bool both_scalar = left->value_type == PROMQL_SCALAR && right->value_type == PROMQL_SCALAR;
     if (operator_is_comparison(op) && !n->binary.return_bool && both_scalar)
-        return lex_error(source, n->begin, at, ERR_INPUT, "comparisons between scalars must use BOOL modifier");
+        return lex_error(source, n->begin, at, ERR_INPUT,
+                         "comparisons between scalars must use BOOL modifier");
 
     for (size_t i = 0; i < n->binary.matching.name_count && n->binary.matching.on; i++)
         for (size_t k = 0; k < n->binary.matching.include_count; k++)
             if (slice_equal(n->binary.matching.names[i], n->binary.matching.include[k]))
                 return lex_error(source, n->begin, at, ERR_INPUT,
                                  "label \"%.*s\" must not occur in ON and GROUP clause at once",
-                                 (int)(n->binary.matching.names[i].len & 0xff), n->binary.matching.names[i].at);
+                                 (int)(n->binary.matching.names[i].len & 0xff),
+                                 n->binary.matching.names[i].at);
     const struct node *sides[] = { left, right };
     for (int i = 0; i < 2; i++)
         if (sides[i]->value_type != PROMQL_SCALAR && sides[i]->value_type != PROMQL_VECTOR)
@@ -151,14 +156,16 @@ static err check_binary(struct slice source, struct node *n, struct err_at *at)
     if (operator_is_set(op)) {
         if (!both_vector)
             return lex_error(source, n->begin, at, ERR_INPUT,
-                             "set operator \"%s\" not allowed in binary scalar expression", operator_name(op));
+                             "set operator \"%s\" not allowed in binary scalar expression",
+                             operator_name(op));
         if (n->binary.matching.card == MATCH_MANY_TO_ONE || n->binary.matching.card == MATCH_ONE_TO_MANY)
             return lex_error(source, n->begin, at, ERR_INPUT, "no grouping allowed for \"%s\" operation",
                              operator_name(op));
     } else if (!both_vector
                && (n->binary.matching.name_count > 0 || n->binary.matching.card != MATCH_ONE_TO_ONE
                    || n->binary.matching.written)) {
-        return lex_error(source, n->begin, at, ERR_INPUT, "vector matching only allowed between instant vectors");
+        return lex_error(source, n->begin, at, ERR_INPUT,
+                         "vector matching only allowed between instant vectors");
     }
     return OK;
 }
@@ -175,14 +182,16 @@ err check_types(struct slice source, struct node *n, struct err_at *at)
     case NODE_UNARY:
         TRY(check_types(source, n->unary.inner, at));
         if (n->value_type != PROMQL_SCALAR && n->value_type != PROMQL_VECTOR)
-            return lex_error(source, n->begin, at, ERR_INPUT,
-                             "unary expression only allowed on expressions of type scalar or instant vector, got \"%s\"",
-                             type_text(n->value_type));
+            return lex_error(
+                source, n->begin, at, ERR_INPUT,
+                "unary expression only allowed on expressions of type scalar or instant vector, got \"%s\"",
+                type_text(n->value_type));
         return OK;
     case NODE_SUBQUERY:
         TRY(check_types(source, n->subquery.inner, at));
         if (n->subquery.inner->value_type != PROMQL_VECTOR)
-            return lex_error(source, n->begin, at, ERR_INPUT, "subquery is only allowed on instant vector, got %s instead",
+            return lex_error(source, n->begin, at, ERR_INPUT,
+                             "subquery is only allowed on instant vector, got %s instead",
                              promql_type_name(n->subquery.inner->value_type));
         return OK;
     case NODE_BINARY:
@@ -196,7 +205,8 @@ err check_types(struct slice source, struct node *n, struct err_at *at)
     return OK;
 }
 
-static err duration_seconds(const struct duration *d, double step, double range, double *out, struct err_at *at)
+static err duration_seconds(const struct duration *d, double step, double range, double *out,
+                            struct err_at *at)
 {
     double left = 0, right = 0;
     if (d->left != NULL)

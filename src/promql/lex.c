@@ -155,7 +155,8 @@ static err lex_number(struct lexer *lexer, struct token *token, struct err_at *a
 
     int64_t ms;
     size_t len = lex_duration(rest, &ms);
-    if (len > 0 && !(len < rest.len && (is_alpha(rest.at[len]) || is_digit(rest.at[len]) || rest.at[len] == '.'))) {
+    if (len > 0 &&
+        !(len < rest.len && (is_alpha(rest.at[len]) || is_digit(rest.at[len]) || rest.at[len] == '.'))) {
         token->is_duration = true;
         token->number = (double)ms / 1000;
         lexer->at += (uint32_t)len;
@@ -269,7 +270,8 @@ static err lex_string(struct lexer *lexer, struct token *token, struct err_at *a
             uint32_t escape = lexer->at;
             size_t put = lex_escape(lexer, quote, text + len);
             if (put == 0 || lexer->at > scan)
-                return lex_error(lexer->source, escape, at, ERR_INPUT, "unknown or malformed escape sequence");
+                return lex_error(lexer->source, escape, at, ERR_INPUT,
+                                 "unknown or malformed escape sequence");
             len += put;
         } else if (c == '\n' && quote != '`') {
             return lex_error(lexer->source, begin, at, ERR_INPUT, "unterminated quoted string");
@@ -333,7 +335,8 @@ err lex_next(struct lexer *lexer, struct token *out_token, struct err_at *at)
     }
     if (is_alpha(c) || (c == ':' && colon_in_name)) {
         token.type = TOKEN_NAME;
-        while (is_alpha(peek(lexer, 0)) || is_digit(peek(lexer, 0)) || (colon_in_name && peek(lexer, 0) == ':'))
+        while (is_alpha(peek(lexer, 0)) || is_digit(peek(lexer, 0)) ||
+               (colon_in_name && peek(lexer, 0) == ':'))
             lexer->at++;
     } else if (is_digit(c) || (c == '.' && is_digit(peek(lexer, 1)))) {
         TRY(lex_number(lexer, &token, at));

@@ -19,32 +19,64 @@ static void test_good(void **state)
         const char *text;
         enum promql_type type;
     } cases[] = {
-        { "1", PROMQL_SCALAR }, { "1 + 2 ^ 3 ^ 2", PROMQL_SCALAR }, { "-1^2", PROMQL_SCALAR },
-        { "0x1F + 017", PROMQL_SCALAR }, { "1e3 + 1_000 + .5 + 5. + 5m + 1h30m + Inf - nAn", PROMQL_SCALAR },
-        { "\"a\\n\\x41\\u00e9\\101\"", PROMQL_STRING }, { "`raw\\`", PROMQL_STRING }, { "'it\\''", PROMQL_STRING },
-        { "foo", PROMQL_VECTOR }, { "job:x:rate5m", PROMQL_VECTOR }, { ":x", PROMQL_VECTOR },
-        { "foo{}", PROMQL_VECTOR }, { "foo{a=\"b\",c!='d',e=~`f.*`,g!~\"h\",}", PROMQL_VECTOR },
-        { "{__name__=\"x\"}", PROMQL_VECTOR }, { "{\"my.metric\", \"l.x\"=\"v\"}", PROMQL_VECTOR },
-        { "foo[5m]", PROMQL_MATRIX }, { "foo[300]", PROMQL_MATRIX }, { "foo[5m*2+step()]", PROMQL_MATRIX },
-        { "foo[1h:5m]", PROMQL_MATRIX }, { "foo[1h:]", PROMQL_MATRIX }, { "rate(foo[5m])[1h:step()]", PROMQL_MATRIX },
-        { "foo offset 5m", PROMQL_VECTOR }, { "foo offset -5m", PROMQL_VECTOR }, { "foo offset (1h/2)", PROMQL_VECTOR },
+        { "1", PROMQL_SCALAR },
+        { "1 + 2 ^ 3 ^ 2", PROMQL_SCALAR },
+        { "-1^2", PROMQL_SCALAR },
+        { "0x1F + 017", PROMQL_SCALAR },
+        { "1e3 + 1_000 + .5 + 5. + 5m + 1h30m + Inf - nAn", PROMQL_SCALAR },
+        { "\"a\\n\\x41\\u00e9\\101\"", PROMQL_STRING },
+        { "`raw\\`", PROMQL_STRING },
+        { "'it\\''", PROMQL_STRING },
+        { "foo", PROMQL_VECTOR },
+        { "job:x:rate5m", PROMQL_VECTOR },
+        { ":x", PROMQL_VECTOR },
+        { "foo{}", PROMQL_VECTOR },
+        { "foo{a=\"b\",c!='d',e=~`f.*`,g!~\"h\",}", PROMQL_VECTOR },
+        { "{__name__=\"x\"}", PROMQL_VECTOR },
+        { "{\"my.metric\", \"l.x\"=\"v\"}", PROMQL_VECTOR },
+        { "foo[5m]", PROMQL_MATRIX },
+        { "foo[300]", PROMQL_MATRIX },
+        { "foo[5m*2+step()]", PROMQL_MATRIX },
+        { "foo[1h:5m]", PROMQL_MATRIX },
+        { "foo[1h:]", PROMQL_MATRIX },
+        { "rate(foo[5m])[1h:step()]", PROMQL_MATRIX },
+        { "foo offset 5m", PROMQL_VECTOR },
+        { "foo offset -5m", PROMQL_VECTOR },
+        { "foo offset (1h/2)", PROMQL_VECTOR },
         { "foo offset -min_of(step(), 5m)", PROMQL_VECTOR },
-        { "foo @ 100", PROMQL_VECTOR }, { "foo @ -1.5", PROMQL_VECTOR }, { "foo @ start() offset 5m", PROMQL_VECTOR },
-        { "foo offset 5m @ end()", PROMQL_VECTOR }, { "foo[5m] @ 1m40s offset 50", PROMQL_MATRIX },
+        { "foo @ 100", PROMQL_VECTOR },
+        { "foo @ -1.5", PROMQL_VECTOR },
+        { "foo @ start() offset 5m", PROMQL_VECTOR },
+        { "foo offset 5m @ end()", PROMQL_VECTOR },
+        { "foo[5m] @ 1m40s offset 50", PROMQL_MATRIX },
         { "foo[5m:] @ 10 offset 1m", PROMQL_MATRIX },
-        { "sum(foo)", PROMQL_VECTOR }, { "SUM BY (a, b,) (foo)", PROMQL_VECTOR }, { "sum(foo) without (a)", PROMQL_VECTOR },
-        { "sum by (\"l.x\", by, on) (foo)", PROMQL_VECTOR }, { "sum", PROMQL_VECTOR }, { "sum{a=\"b\"}", PROMQL_VECTOR },
+        { "sum(foo)", PROMQL_VECTOR },
+        { "SUM BY (a, b,) (foo)", PROMQL_VECTOR },
+        { "sum(foo) without (a)", PROMQL_VECTOR },
+        { "sum by (\"l.x\", by, on) (foo)", PROMQL_VECTOR },
+        { "sum", PROMQL_VECTOR },
+        { "sum{a=\"b\"}", PROMQL_VECTOR },
         { "by + offset + start + end + topk + without + group", PROMQL_VECTOR },
-        { "topk(5, foo)", PROMQL_VECTOR }, { "count_values(\"v\", foo)", PROMQL_VECTOR },
+        { "topk(5, foo)", PROMQL_VECTOR },
+        { "count_values(\"v\", foo)", PROMQL_VECTOR },
         { "quantile by (a) (0.5, foo)", PROMQL_VECTOR },
-        { "a + on(x) group_left(y) b", PROMQL_VECTOR }, { "a * ignoring() group_right b", PROMQL_VECTOR },
-        { "a and b or c unless d", PROMQL_VECTOR }, { "a AND ON (x) b", PROMQL_VECTOR },
-        { "1 == bool 2", PROMQL_SCALAR }, { "a > bool 1", PROMQL_VECTOR }, { "a atan2 b", PROMQL_VECTOR },
-        { "-foo ^ 2", PROMQL_VECTOR }, { "+foo", PROMQL_VECTOR },
-        { "time()", PROMQL_SCALAR }, { "round(foo)", PROMQL_VECTOR }, { "round(foo, 0.5)", PROMQL_VECTOR },
-        { "hour()", PROMQL_VECTOR }, { "label_join(foo, \"a\", \"-\")", PROMQL_VECTOR },
+        { "a + on(x) group_left(y) b", PROMQL_VECTOR },
+        { "a * ignoring() group_right b", PROMQL_VECTOR },
+        { "a and b or c unless d", PROMQL_VECTOR },
+        { "a AND ON (x) b", PROMQL_VECTOR },
+        { "1 == bool 2", PROMQL_SCALAR },
+        { "a > bool 1", PROMQL_VECTOR },
+        { "a atan2 b", PROMQL_VECTOR },
+        { "-foo ^ 2", PROMQL_VECTOR },
+        { "+foo", PROMQL_VECTOR },
+        { "time()", PROMQL_SCALAR },
+        { "round(foo)", PROMQL_VECTOR },
+        { "round(foo, 0.5)", PROMQL_VECTOR },
+        { "hour()", PROMQL_VECTOR },
+        { "label_join(foo, \"a\", \"-\")", PROMQL_VECTOR },
         { "label_join(foo, \"a\", \"-\", \"b\", \"c\", \"d\")", PROMQL_VECTOR },
-        { "# a comment\n foo # another\n + bar", PROMQL_VECTOR }, { "(((foo)))[5m:]", PROMQL_MATRIX },
+        { "# a comment\n foo # another\n + bar", PROMQL_VECTOR },
+        { "(((foo)))[5m:]", PROMQL_MATRIX },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
@@ -66,19 +98,28 @@ static void test_bad(void **state)
         const char *message;   /* a part of it */
         uint32_t line, column;
     } cases[] = {
-        { "", "no expression found in input", 1, 1 }, { "# only", "no expression found in input", 1, 7 },
-        { "1 +", "unexpected end of input", 1, 4 }, { "(1", "unclosed left parenthesis", 1, 1 },
-        { "1)", "unexpected right parenthesis ')'", 1, 2 }, { "foo bar", "unexpected identifier \"bar\"", 1, 5 },
-        { "foo{", "unexpected end of input in label matching", 1, 5 }, { "foo{a}", "expected label matching operator", 1, 6 },
-        { "foo{a=1}", "expected string", 1, 7 }, { "foo{a=\"b\" c=\"d\"}", "expected \",\" or \"}\"", 1, 11 },
+        { "", "no expression found in input", 1, 1 },
+        { "# only", "no expression found in input", 1, 7 },
+        { "1 +", "unexpected end of input", 1, 4 },
+        { "(1", "unclosed left parenthesis", 1, 1 },
+        { "1)", "unexpected right parenthesis ')'", 1, 2 },
+        { "foo bar", "unexpected identifier \"bar\"", 1, 5 },
+        { "foo{", "unexpected end of input in label matching", 1, 5 },
+        { "foo{a}", "expected label matching operator", 1, 6 },
+        { "foo{a=1}", "expected string", 1, 7 },
+        { "foo{a=\"b\" c=\"d\"}", "expected \",\" or \"}\"", 1, 11 },
         { "{}", "vector selector must contain at least one non-empty matcher", 1, 1 },
         { "{a=~\".*\"}", "vector selector must contain at least one non-empty matcher", 1, 1 },
         { "foo{__name__=\"bar\"}", "metric name must not be set twice", 1, 5 },
         { "foo{\"bar\"}", "metric name must not be set twice", 1, 5 },
-        { "foo{a=~\"(\"}", "", 1, 5 }, { "foo{a:b=\"c\"}", "unexpected", 1, 6 },
-        { "foo[5m", "subquery or range", 1, 7 }, { "foo[]", "duration expression", 1, 5 },
-        { "foo[0s]", "duration must be greater than 0", 1, 5 }, { "foo[5m/0]", "division by zero", 1, 5 },
-        { "foo[5mx]", "bad number or duration syntax", 1, 5 }, { "foo[1s1m]", "bad number or duration syntax", 1, 5 },
+        { "foo{a=~\"(\"}", "", 1, 5 },
+        { "foo{a:b=\"c\"}", "unexpected", 1, 6 },
+        { "foo[5m", "subquery or range", 1, 7 },
+        { "foo[]", "duration expression", 1, 5 },
+        { "foo[0s]", "duration must be greater than 0", 1, 5 },
+        { "foo[5m/0]", "division by zero", 1, 5 },
+        { "foo[5mx]", "bad number or duration syntax", 1, 5 },
+        { "foo[1s1m]", "bad number or duration syntax", 1, 5 },
         { "foo[5m][5m]", "ranges only allowed for vector selectors", 1, 8 },
         { "sum(foo)[5m]", "ranges only allowed for vector selectors", 1, 9 },
         { "foo offset 5m [5m]", "no offset modifiers allowed before range", 1, 15 },
@@ -86,16 +127,19 @@ static void test_bad(void **state)
         { "foo offset 5m offset 5m", "offset may not be set multiple times", 1, 15 },
         { "foo @ 5 @ 6", "@ <timestamp> may not be set multiple times", 1, 9 },
         { "sum(foo) offset 5m", "offset modifier must be preceded by", 1, 1 },
-        { "1 @ 5", "@ modifier must be preceded by", 1, 1 }, { "foo @ Inf", "timestamp out of bounds", 1, 7 },
+        { "1 @ 5", "@ modifier must be preceded by", 1, 1 },
+        { "foo @ Inf", "timestamp out of bounds", 1, 7 },
         { "rate(foo)", "expected type range vector in call to function \"rate\", got instant vector", 1, 6 },
         { "sum(foo[5m])", "expected type instant vector in aggregation expression, got range vector", 1, 5 },
-        { "topk(foo)", "wrong number of arguments for aggregate expression provided, expected 2, got 1", 1, 1 },
+        { "topk(foo)", "wrong number of arguments for aggregate expression provided, expected 2, got 1", 1,
+          1 },
         { "sum()", "no arguments for aggregate expression provided", 1, 1 },
         { "nosuch(foo)", "unknown function with name \"nosuch\"", 1, 1 },
         { "sort_by_label(foo, \"a\")", "is not enabled", 1, 1 },
         { "abs()", "expected 1 argument(s) in call to \"abs\", got 0", 1, 1 },
         { "round(foo, 1, 2)", "expected at most 2 argument(s) in call to \"round\", got 3", 1, 1 },
-        { "label_join(foo, \"a\")", "expected at least 3 argument(s) in call to \"label_join\", got 2", 1, 1 },
+        { "label_join(foo, \"a\")", "expected at least 3 argument(s) in call to \"label_join\", got 2", 1,
+          1 },
         { "abs(foo,)", "trailing commas not allowed in function call args", 1, 9 },
         { "1 == 2", "comparisons between scalars must use BOOL modifier", 1, 1 },
         { "foo + bool bar", "bool modifier can only be used on comparison operators", 1, 1 },
@@ -106,11 +150,16 @@ static void test_bad(void **state)
         { "foo + \"a\"", "binary expression must contain only scalar and instant vector types", 1, 7 },
         { "-\"a\"", "unary expression only allowed on expressions of type scalar or instant vector", 1, 1 },
         { "1[5m:]", "subquery is only allowed on instant vector, got scalar instead", 1, 1 },
-        { "\"a", "unterminated quoted string", 1, 1 }, { "`a", "unterminated raw string", 1, 1 },
-        { "\"\\q\"", "escape", 1, 2 }, { "foo ! bar", "unexpected character: '!'", 1, 5 },
-        { "foo\n  + $", "unexpected character: '$'", 2, 5 }, { "\xff", "unexpected character: 0xff", 1, 1 },
-        { "foo </ 5", "histogram trim operators are not supported", 1, 5 }, { "on", "unexpected identifier \"on\"", 1, 1 },
-        { "08a", "bad number or duration syntax", 1, 1 }, { "1.2.3", "bad number or duration syntax", 1, 1 },
+        { "\"a", "unterminated quoted string", 1, 1 },
+        { "`a", "unterminated raw string", 1, 1 },
+        { "\"\\q\"", "escape", 1, 2 },
+        { "foo ! bar", "unexpected character: '!'", 1, 5 },
+        { "foo\n  + $", "unexpected character: '$'", 2, 5 },
+        { "\xff", "unexpected character: 0xff", 1, 1 },
+        { "foo </ 5", "histogram trim operators are not supported", 1, 5 },
+        { "on", "unexpected identifier \"on\"", 1, 1 },
+        { "08a", "bad number or duration syntax", 1, 1 },
+        { "1.2.3", "bad number or duration syntax", 1, 1 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
@@ -137,7 +186,8 @@ static void test_monsters(void **state)
     static char text[PROMQL_TEXT_BYTES_MAX + 1024];
     struct promql_expr *expr;
     struct err_at at;
-    static const char *const parts[] = { "(", "-", "abs(", "sum(", "foo[5m:", "1^", "foo+", "foo or ", "{", "foo[(", "foo[-" };
+    static const char *const parts[] = { "(",    "-",       "abs(", "sum(",  "foo[5m:", "1^",
+                                         "foo+", "foo or ", "{",    "foo[(", "foo[-" };
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
         repeat(text, 60000 / strlen(parts[i]), parts[i]);
@@ -199,11 +249,14 @@ static void test_duration(void **state)
     int64_t ms;
     struct err_at at;
     assert_ok(promql_parse_duration(slice_str("1y2w3d4h5m6s7ms"), &ms, &at));
-    assert_int_equal(INT64_C(31536000000) + 2 * INT64_C(604800000) + 3 * 86400000 + 4 * 3600000 + 5 * 60000 + 6007, ms);
+    assert_int_equal(INT64_C(31536000000) + 2 * INT64_C(604800000) + 3 * 86400000 + 4 * 3600000 + 5 * 60000 +
+                         6007,
+                     ms);
     assert_ok(promql_parse_duration(slice_str("0"), &ms, &at));
     assert_int_equal(0, ms);
-    static const char *const bad[] = { "", "5", "m", "1m1h", "1m1m", "1.5h", "-1m", "1h ", "99999999999999999999s",
-                                       "9999999999999y" };
+    static const char *const bad[] = {
+        "", "5", "m", "1m1h", "1m1m", "1.5h", "-1m", "1h ", "99999999999999999999s", "9999999999999y"
+    };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_err(ERR_INPUT, promql_parse_duration(slice_str(bad[i]), &ms, &at));
 }

@@ -134,8 +134,8 @@ static err select_row(struct worker *w, double *out, size_t *out_histogram_count
                 if (is_stale_histogram(w, bytes))
                     continue;
                 if (!timestamp) {
-                    TRY(pool_block_reserve(w->pool, (void **)&w->histograms, sizeof *w->histograms, histogram_count + 1,
-                                           &w->histogram_capacity));
+                    TRY(pool_block_reserve(w->pool, (void **)&w->histograms, sizeof *w->histograms,
+                                           histogram_count + 1, &w->histogram_capacity));
                     w->histograms[histogram_count++] = (struct sample_histogram){ (uint32_t)step, bytes };
                     continue;
                 }
@@ -162,7 +162,8 @@ static bool in_some_window(const struct run *run, int64_t t_ms)
 
 static bool window_takes_histograms(enum function_id id)
 {
-    return id == FUNCTION_COUNT_OVER_TIME || id == FUNCTION_PRESENT_OVER_TIME || id == FUNCTION_ABSENT_OVER_TIME;
+    return id == FUNCTION_COUNT_OVER_TIME || id == FUNCTION_PRESENT_OVER_TIME ||
+           id == FUNCTION_ABSENT_OVER_TIME;
 }
 
 /* Take stale markers out of the columns; refuse histograms where the function would need them. */
@@ -352,8 +353,13 @@ static void chunk_run(void *context, size_t index)
     const struct run *run = context;
     struct chunk *chunk = &run->chunks[index];
     struct pool *pool = pool_open(run->eval->pool, "promql_worker", POOL_BYTES_UNLIMITED);
-    struct worker w = { .run = run, .chunk = chunk, .pool = pool, .columns = sample_columns_open(pool),
-                        .window = { .pool = pool }, .labels = buf_open(pool, LABELS_BYTES_MAX), .values_kept = true };
+    struct worker w = { .run = run,
+                        .chunk = chunk,
+                        .pool = pool,
+                        .columns = sample_columns_open(pool),
+                        .window = { .pool = pool },
+                        .labels = buf_open(pool, LABELS_BYTES_MAX),
+                        .values_kept = true };
     for (size_t i = chunk->from; i < chunk->to && chunk->e == OK; i++) {
         chunk->e = row_process(&w, i);
         if (chunk->e == OK && run->set == NULL && i % 64 == 0)
@@ -428,7 +434,8 @@ static void annotate_non_counters(struct eval *eval, const struct pipeline *p, c
     for (size_t i = 0; i < chunk->non_counter_count; i++) {
         struct slice name = chunk->non_counters[i];
         annotate(eval, &eval->infos,
-                 "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"%.*s\"%s",
+                 "PromQL info: metric might not be a counter, name does not end in "
+                 "_total/_sum/_count/_bucket: \"%.*s\"%s",
                  (int)(name.len < 200 ? name.len : 200), name.at, position_of(eval, p->position).text);
     }
 }
@@ -478,7 +485,7 @@ static err run_chunks(struct run *run, size_t series_count, struct frame *frame,
         e = chunk->e;
         if (e != OK) {
             if (chunk->at.text[0] != 0)
-                err_set(eval->at, e, "%s", chunk->at.text);
+                e = err_set(eval->at, e, "%s", chunk->at.text);
             break;
         }
         eval->stats.samples_loaded += chunk->samples;
@@ -498,7 +505,9 @@ out:
 static err pipeline_run(struct eval *eval, struct pipeline *p, const struct grid *grid, struct frame *frame,
                         struct group_set *groups)
 {
-    struct run run = { .eval = eval, .p = p, .grid = grid, .ends = ends_of(p, grid), .to_groups = groups != NULL };
+    struct run run = {
+        .eval = eval, .p = p, .grid = grid, .ends = ends_of(p, grid), .to_groups = groups != NULL
+    };
     struct source_request request;
     size_t series_count;
     err e = OK;
@@ -515,7 +524,8 @@ out:
     return e;
 }
 
-err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *grid, struct frame **out_frame)
+err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *grid,
+                      struct frame **out_frame)
 {
     if (p->leaf == LEAF_FRAME && p->stage_count == 0) {
         *out_frame = p->frame;
@@ -539,7 +549,8 @@ err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *
     return OK;
 }
 
-err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid, struct group_set *groups)
+err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid,
+                       struct group_set *groups)
 {
     TRY(pipeline_run(eval, p, grid, NULL, groups));
     if (p->leaf == LEAF_FRAME || p->leaf == LEAF_WINDOW_FRAME)
@@ -570,7 +581,8 @@ static err build_selector(struct eval *eval, const struct node *n, enum leaf_typ
     return modifiers_resolve(eval, &n->selector.modifiers, &out->offset_ms, &out->fixed, &out->fixed_ms);
 }
 
-err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out)
+err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid,
+                          struct pipeline *out)
 {
     const struct function *f = n->call.function;
     size_t matrix_arg = f->id == FUNCTION_QUANTILE_OVER_TIME ? 1 : 0;
@@ -581,8 +593,9 @@ err pipeline_build_window(struct eval *eval, const struct node *n, const struct 
     if (f->id == FUNCTION_QUANTILE_OVER_TIME)
         for (size_t i = 0; i < grid->count; i++)
             if (!(arg[i] >= 0 && arg[i] <= 1)) {
-                annotate(eval, &eval->warnings, "PromQL warning: quantile value should be between 0 and 1, got %g%s",
-                         arg[i], position_of(eval, n->call.args[0]).text);
+                annotate(eval, &eval->warnings,
+                         "PromQL warning: quantile value should be between 0 and 1, got %g%s", arg[i],
+                         position_of(eval, n->call.args[0]).text);
                 break;
             }
     if (matrix->type == NODE_SELECTOR) {
@@ -591,7 +604,8 @@ err pipeline_build_window(struct eval *eval, const struct node *n, const struct 
     } else {
         check(matrix->type == NODE_SUBQUERY);
         struct pipeline p = { .leaf = LEAF_WINDOW_FRAME };
-        TRY(subquery_grid(eval, matrix, grid, &p.frame_grid, &p.range_ms, &p.offset_ms, &p.fixed, &p.fixed_ms));
+        TRY(subquery_grid(eval, matrix, grid, &p.frame_grid, &p.range_ms, &p.offset_ms, &p.fixed,
+                          &p.fixed_ms));
         if (p.frame_grid.count == 0)
             TRY(frame_open(eval, &p.frame));
         else
@@ -606,7 +620,8 @@ err pipeline_build_window(struct eval *eval, const struct node *n, const struct 
     return OK;
 }
 
-static err build_operator(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out)
+static err build_operator(struct eval *eval, const struct node *n, const struct grid *grid,
+                          struct pipeline *out)
 {
     struct stage stage = { .return_bool = n->binary.return_bool };
     stage.scalar_left = n->binary.left->value_type == PROMQL_SCALAR;
@@ -677,7 +692,8 @@ err pipeline_build(struct eval *eval, const struct node *n, const struct grid *g
 
 /* ---- raw samples ---- */
 
-static err raw_series(struct eval *eval, struct slice labels, struct sample_columns *c, struct promql_series *out)
+static err raw_series(struct eval *eval, struct slice labels, struct sample_columns *c,
+                      struct promql_series *out)
 {
     struct pool *pool = eval->result_pool;
     void *t_memory, *value_memory, *histogram_memory;

@@ -43,7 +43,7 @@ void promql_expr_done(struct promql_expr *expr);
 
 /* What the expression yields for an instant query. A range query takes only scalars and vectors. */
 enum promql_type promql_expr_type(const struct promql_expr *expr);
-const char *promql_type_name(enum promql_type type);   /* "scalar", "vector", "matrix", "string": resultType */
+const char *promql_type_name(enum promql_type type); /* "scalar", "vector", "matrix", "string": resultType */
 
 /* One vector selector of an expression; matchers borrowed until promql_expr_done. */
 struct promql_selector {
@@ -52,8 +52,8 @@ struct promql_selector {
 };
 
 /* Every selector in order of appearance (query_exemplars, match[]). Array in pool. ERR_LIMIT. */
-err promql_selectors(const struct promql_expr *expr, struct pool *pool, struct promql_selector **out_selectors,
-                     size_t *out_count);
+err promql_selectors(const struct promql_expr *expr, struct pool *pool,
+                     struct promql_selector **out_selectors, size_t *out_count);
 
 /* Parse a series selector (match[]): as promql_parse, but anything other than one plain vector selector is
  * ERR_INPUT. The selector is what promql_selectors gives. */

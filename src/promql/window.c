@@ -6,9 +6,9 @@
  *                              in order: bit for bit what a scan of the window would give)
  *     changes, resets          prefix counts
  *     min, max                 a queue of candidates, monotonic in value
- *     sum, avg                 where windows overlap much: two stacks (suffix sums of the older part, a running sum
- *                              of the newer), which add but never subtract, so that no precision is lost; else a
- *                              plain scan
+ *     sum, avg                 where windows overlap much: two stacks (suffix sums of the older part, a running
+ *                              sum of the newer), which add but never subtract, so that no precision is lost;
+ *                              else a plain scan
  *     the others               a plain scan of the window
  * Sums are Kahan's in Neumaier's form, as in Prometheus.
  *
@@ -49,8 +49,8 @@ static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
 
 /* ---- functions of first, last and count ---- */
 
-static double extrapolate(const struct window_input *in, size_t low, size_t high, int64_t end_ms, double change,
-                          bool counter, bool per_second)
+static double extrapolate(const struct window_input *in, size_t low, size_t high, int64_t end_ms,
+                          double change, bool counter, bool per_second)
 {
     double to_start = (double)(in->t_ms[low] - (end_ms - in->range_ms)) / 1000;
     double to_end = (double)(end_ms - in->t_ms[high - 1]) / 1000;
@@ -273,7 +273,8 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
             continue;
         }
         if (!overlap) {
-            out[step] = average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
+            out[step] =
+                average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
             continue;
         }
         if (c.low >= middle) {
@@ -289,7 +290,8 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
         kahan_add(back.sum, &total.sum, &total.c);
         total.c += compensation;
         if (!isfinite(total.sum))
-            out[step] = average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
+            out[step] =
+                average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
         else if (average)
             out[step] = total.sum / (double)count + total.c / (double)count;
         else
@@ -312,8 +314,8 @@ static double scan_variance(const double *v, size_t count)
     return (square + square_c) / (double)count;
 }
 
-static void linear_regression(const int64_t *t_ms, const double *v, size_t count, int64_t at_ms, double *out_slope,
-                              double *out_intercept)
+static void linear_regression(const int64_t *t_ms, const double *v, size_t count, int64_t at_ms,
+                              double *out_slope, double *out_intercept)
 {
     double n = (double)count;
     double x_sum = 0, y_sum = 0, xy_sum = 0, xx_sum = 0, x_c = 0, y_c = 0, xy_c = 0, xx_c = 0;
@@ -413,7 +415,10 @@ bool function_is_window(enum function_id id)
     case FUNCTION_COUNT_OVER_TIME: case FUNCTION_DELTA: case FUNCTION_DERIV: case FUNCTION_FIRST_OVER_TIME:
     case FUNCTION_IDELTA: case FUNCTION_INCREASE: case FUNCTION_IRATE: case FUNCTION_LAST_OVER_TIME:
     case FUNCTION_MAX_OVER_TIME: case FUNCTION_MIN_OVER_TIME: case FUNCTION_PREDICT_LINEAR:
-    case FUNCTION_PRESENT_OVER_TIME: case FUNCTION_QUANTILE_OVER_TIME: case FUNCTION_RATE: case FUNCTION_RESETS:
+    case FUNCTION_PRESENT_OVER_TIME:
+    case FUNCTION_QUANTILE_OVER_TIME:
+    case FUNCTION_RATE:
+    case FUNCTION_RESETS:
     case FUNCTION_STDDEV_OVER_TIME: case FUNCTION_STDVAR_OVER_TIME: case FUNCTION_SUM_OVER_TIME:
         return true;
     default:
@@ -445,7 +450,8 @@ static err window_steps(enum function_id id, const struct window_input *in, stru
     }
 }
 
-err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch, double *out)
+err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                 double *out)
 {
     if (in->ends.step_ms != 0 || in->ends.count <= 1 || in->arg != NULL)
         return window_steps(id, in, scratch, out);

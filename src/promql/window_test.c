@@ -52,8 +52,8 @@ static double reference_events(const double *v, size_t n, bool resets)
     return count;
 }
 
-static double reference_rate(const int64_t *t, const double *v, size_t n, int64_t begin, int64_t end, bool counter,
-                             bool rate)
+static double reference_rate(const int64_t *t, const double *v, size_t n, int64_t begin, int64_t end,
+                             bool counter, bool rate)
 {
     if (n < 2)
         return ABSENT;
@@ -69,7 +69,8 @@ static double reference_rate(const int64_t *t, const double *v, size_t n, int64_
         start_gap = sampled * (v[0] / change);
     if (end_gap >= average * 1.1)
         end_gap = average / 2;
-    double result = change * ((sampled + start_gap + end_gap) / sampled / (rate ? (double)(end - begin) / 1000 : 1));
+    double result =
+        change * ((sampled + start_gap + end_gap) / sampled / (rate ? (double)(end - begin) / 1000 : 1));
     return result;
 }
 
@@ -149,10 +150,12 @@ static double random_value(struct test_random *r, enum flavour flavour, double p
 static void test_against_reference(void **state)
 {
     static const enum function_id ids[] = {
-        FUNCTION_SUM_OVER_TIME, FUNCTION_AVG_OVER_TIME, FUNCTION_STDVAR_OVER_TIME, FUNCTION_MIN_OVER_TIME,
-        FUNCTION_MAX_OVER_TIME, FUNCTION_COUNT_OVER_TIME, FUNCTION_LAST_OVER_TIME, FUNCTION_FIRST_OVER_TIME,
-        FUNCTION_PRESENT_OVER_TIME, FUNCTION_CHANGES, FUNCTION_RESETS, FUNCTION_RATE, FUNCTION_INCREASE, FUNCTION_DELTA,
-        FUNCTION_IRATE, FUNCTION_IDELTA,
+        FUNCTION_SUM_OVER_TIME,  FUNCTION_AVG_OVER_TIME,   FUNCTION_STDVAR_OVER_TIME,
+        FUNCTION_MIN_OVER_TIME,  FUNCTION_MAX_OVER_TIME,   FUNCTION_COUNT_OVER_TIME,
+        FUNCTION_LAST_OVER_TIME, FUNCTION_FIRST_OVER_TIME, FUNCTION_PRESENT_OVER_TIME,
+        FUNCTION_CHANGES,        FUNCTION_RESETS,          FUNCTION_RATE,
+        FUNCTION_INCREASE,       FUNCTION_DELTA,           FUNCTION_IRATE,
+        FUNCTION_IDELTA,
     };
     struct test_random random = test_random_begin("window");
     static int64_t t_ms[SAMPLE_COUNT_MAX];
@@ -165,16 +168,21 @@ static void test_against_reference(void **state)
         int64_t t = -50000;
         double scale = 0, previous = 0;
         for (size_t i = 0; i < count; i++) {
-            t += 1 + (int64_t)test_random_below(&random, test_random_below(&random, 10) == 0 ? 200000 : 20000);
+            t +=
+                1 + (int64_t)test_random_below(&random, test_random_below(&random, 10) == 0 ? 200000 : 20000);
             t_ms[i] = t;
             values[i] = previous = random_value(&random, flavour, previous);
             if (isfinite(values[i]))
                 scale = fmax(scale, fabs(values[i]));
         }
         struct window_input in = {
-            .t_ms = t_ms, .values = values, .count = count, .range_ms = 1 + (int64_t)test_random_below(&random, 300000),
+            .t_ms = t_ms,
+            .values = values,
+            .count = count,
+            .range_ms = 1 + (int64_t)test_random_below(&random, 300000),
             .ends = { .start_ms = -60000 + (int64_t)test_random_below(&random, 100000),
-                      .step_ms = (int64_t)test_random_below(&random, 4) * (int64_t)test_random_below(&random, 30000),
+                      .step_ms =
+                          (int64_t)test_random_below(&random, 4) * (int64_t)test_random_below(&random, 30000),
                       .count = 1 + test_random_below(&random, 200) },
         };
         enum function_id id = ids[test_random_below(&random, sizeof ids / sizeof *ids)];
@@ -182,8 +190,10 @@ static void test_against_reference(void **state)
         double epsilon = id == FUNCTION_STDVAR_OVER_TIME ? 1e-9 : 1e-12;
         for (size_t step = 0; step < in.ends.count; step++) {
             double want = reference(id, &in, step);
-            if (!close_enough(want, out[step], id == FUNCTION_STDVAR_OVER_TIME ? scale * scale : scale, epsilon))
-                fail_msg("round %d function %d step %zu: want %.17g got %.17g", round, (int)id, step, want, out[step]);
+            if (!close_enough(want, out[step], id == FUNCTION_STDVAR_OVER_TIME ? scale * scale : scale,
+                              epsilon))
+                fail_msg("round %d function %d step %zu: want %.17g got %.17g", round, (int)id, step, want,
+                         out[step]);
         }
         pool_close(pool);
     }
@@ -225,8 +235,13 @@ static void test_regression(void **state)
         t_ms[i] = i * 1000;
         values[i] = 3 + 0.5 * i;
     }
-    struct window_input in = { .t_ms = t_ms, .values = values, .count = 20, .range_ms = 10000, .arg = ahead,
-                               .ends = { .start_ms = 10000, .step_ms = 3000, .count = 4 }, .eval_start_ms = 10000,
+    struct window_input in = { .t_ms = t_ms,
+                               .values = values,
+                               .count = 20,
+                               .range_ms = 10000,
+                               .arg = ahead,
+                               .ends = { .start_ms = 10000, .step_ms = 3000, .count = 4 },
+                               .eval_start_ms = 10000,
                                .eval_step_ms = 3000 };
     assert_ok(window_apply(FUNCTION_DERIV, &in, &scratch, out));
     for (int i = 0; i < 4; i++)
@@ -237,14 +252,17 @@ static void test_regression(void **state)
     double half[4] = { 0.5, 0, 1, 2 };
     in.arg = half;
     assert_ok(window_apply(FUNCTION_QUANTILE_OVER_TIME, &in, &scratch, out));
-    assert_true(out[0] == (values[5] + values[6]) / 2 && out[1] == values[4] && out[2] == values[16] && isinf(out[3]));
+    assert_true(out[0] == (values[5] + values[6]) / 2 && out[1] == values[4] && out[2] == values[16] &&
+                isinf(out[3]));
     pool_close(pool);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_reference), cmocka_unit_test(test_precision), cmocka_unit_test(test_regression),
+        cmocka_unit_test(test_against_reference),
+        cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_regression),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

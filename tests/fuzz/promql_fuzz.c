@@ -32,7 +32,8 @@ static void fill(struct source_memory *source, struct pool *pool)
     }
 }
 
-static void evaluate(struct source_memory *source, const struct promql_expr *expr, struct pool *root, int64_t step_ms)
+static void evaluate(struct source_memory *source, const struct promql_expr *expr, struct pool *root,
+                     int64_t step_ms)
 {
     struct pool *pool = pool_open(root, "fuzz_eval", FUZZ_BYTES_MAX);
     struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = 100000 };

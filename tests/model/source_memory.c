@@ -1,3 +1,5 @@
+/* The source in memory: series in an array, each with its samples in plain columns, filled by tests and read
+ * through model/source.h. Invariant: a series' times ascend and are unique. */
 #include "model/source_memory.h"
 
 #include "model/labels.h"
@@ -32,8 +34,9 @@ static err memory_select(struct source *source, const struct source_request *req
     set->proof.complete = true;
     for (size_t i = 0; i < m->count; i++) {
         const struct sample_columns *c = &m->series[i].columns;
-        if (c->count == 0 || c->t_ms[0] > request->range.max_ms || c->t_ms[c->count - 1] < request->range.min_ms
-            || !matchers_match(request->matchers, request->matcher_count, m->series[i].labels))
+        if (c->count == 0 || c->t_ms[0] > request->range.max_ms ||
+            c->t_ms[c->count - 1] < request->range.min_ms ||
+            !matchers_match(request->matchers, request->matcher_count, m->series[i].labels))
             continue;
         if (set->count == request->series_max)
             return ERR_LIMIT;
@@ -47,7 +50,10 @@ static err memory_select(struct source *source, const struct source_request *req
 
 static size_t memory_count(const struct source_set *set) { return set->count; }
 
-static struct slice memory_labels(const struct source_set *set, size_t series) { return set->series[series]->labels; }
+static struct slice memory_labels(const struct source_set *set, size_t series)
+{
+    return set->series[series]->labels;
+}
 
 static err memory_read(struct source_set *set, size_t series, struct sample_columns *columns)
 {
@@ -81,7 +87,8 @@ void source_memory_init(struct source_memory *m, struct pool *pool)
     *m = (struct source_memory){ .source = { .table = &table, .context = m }, .pool = pool };
 }
 
-err source_memory_series(struct source_memory *m, struct slice labels, struct source_memory_series **out_series)
+err source_memory_series(struct source_memory *m, struct slice labels,
+                         struct source_memory_series **out_series)
 {
     for (size_t i = 0; i < m->count; i++)
         if (slice_equal(m->series[i].labels, labels)) {

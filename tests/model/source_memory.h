@@ -21,7 +21,8 @@ struct source_memory {
 void source_memory_init(struct source_memory *m, struct pool *pool);
 
 /* The series of canonical labels, made when new. ERR_LIMIT. */
-err source_memory_series(struct source_memory *m, struct slice labels, struct source_memory_series **out_series);
+err source_memory_series(struct source_memory *m, struct slice labels,
+                         struct source_memory_series **out_series);
 
 /* Append a sample; a time that exists already is replaced, one out of order is put in its place (floats only). */
 err source_memory_add(struct source_memory_series *series, int64_t t_ms, double value);

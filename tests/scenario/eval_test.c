@@ -42,7 +42,8 @@ static void fixture_fill(struct fixture *f, unsigned series_count, unsigned samp
 {
     for (unsigned i = 0; i < series_count; i++) {
         struct source_memory_series *series;
-        assert_ok(source_memory_series(&f->source, labels_of(f->pool, "m_total", i % 3 == 0 ? "a" : "b", i), &series));
+        assert_ok(source_memory_series(&f->source, labels_of(f->pool, "m_total", i % 3 == 0 ? "a" : "b", i),
+                                       &series));
         for (unsigned k = 0; k < sample_count; k++)
             assert_ok(source_memory_add(series, k * 15000, (double)k * (1 + i % 7) + i / 10.0));
     }
@@ -55,8 +56,8 @@ static void run_backwards(void *context, size_t job_count, void (*job)(void *job
         job(job_context, --job_count);
 }
 
-static err evaluate(struct fixture *f, const char *text, int64_t step_ms, struct pool *pool, struct promql_result *out,
-                    struct err_at *at)
+static err evaluate(struct fixture *f, const char *text, int64_t step_ms, struct pool *pool,
+                    struct promql_result *out, struct err_at *at)
 {
     struct promql_expr *expr;
     TRY(promql_parse(slice_str(text), pool, &expr, at));
@@ -70,11 +71,23 @@ static err evaluate(struct fixture *f, const char *text, int64_t step_ms, struct
 }
 
 static const char *const queries[] = {
-    "sum(m_total)", "sum by (group) (rate(m_total[5m]))", "avg by (group) (m_total)", "min without (number) (m_total)",
-    "max(m_total)", "count by (group) (m_total)", "stddev by (group) (m_total)", "stdvar(m_total * 2)",
-    "quantile by (group) (0.9, m_total)", "topk by (group) (3, m_total)", "count_values(\"v\", m_total > bool 20)",
-    "m_total - on(number) m_total offset 1m", "m_total and on(number) m_total{group=\"a\"}", "rate(m_total[2m])",
-    "sum_over_time(m_total[5m:30s])", "-m_total", "histogram_quantile(0.5, m_total)",
+    "sum(m_total)",
+    "sum by (group) (rate(m_total[5m]))",
+    "avg by (group) (m_total)",
+    "min without (number) (m_total)",
+    "max(m_total)",
+    "count by (group) (m_total)",
+    "stddev by (group) (m_total)",
+    "stdvar(m_total * 2)",
+    "quantile by (group) (0.9, m_total)",
+    "topk by (group) (3, m_total)",
+    "count_values(\"v\", m_total > bool 20)",
+    "m_total - on(number) m_total offset 1m",
+    "m_total and on(number) m_total{group=\"a\"}",
+    "rate(m_total[2m])",
+    "sum_over_time(m_total[5m:30s])",
+    "-m_total",
+    "histogram_quantile(0.5, m_total)",
 };
 
 static void test_runner_changes_nothing(void **state)
@@ -131,9 +144,13 @@ static void test_folds(void **state)
         const char *text;
         double want;
     } cases[] = {
-        { "sum by (group) (m_total)", sum }, { "avg by (group) (m_total)", sum / n }, { "min by (group) (m_total)", min },
-        { "max by (group) (m_total)", max }, { "count by (group) (m_total)", n },
-        { "stdvar by (group) (m_total)", square / n - sum / n * (sum / n) }, { "group by (group) (m_total)", 1 },
+        { "sum by (group) (m_total)", sum },
+        { "avg by (group) (m_total)", sum / n },
+        { "min by (group) (m_total)", min },
+        { "max by (group) (m_total)", max },
+        { "count by (group) (m_total)", n },
+        { "stdvar by (group) (m_total)", square / n - sum / n * (sum / n) },
+        { "group by (group) (m_total)", 1 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
@@ -182,7 +199,8 @@ static void test_limits(void **state)
     assert_err(ERR_INPUT, promql_eval(&request, pool, &r, &at));
     request = (struct promql_request){ .expr = expr, .start_ms = 0, .end_ms = 1, .step_ms = 0 };
     assert_err(ERR_INPUT, promql_eval(&request, pool, &r, &at));
-    request = (struct promql_request){ .expr = expr, .start_ms = 0, .end_ms = INT64_C(1) << 40, .step_ms = 1 };
+    request =
+        (struct promql_request){ .expr = expr, .start_ms = 0, .end_ms = INT64_C(1) << 40, .step_ms = 1 };
     assert_err(ERR_LIMIT, promql_eval(&request, pool, &r, &at));
     promql_expr_done(expr);
     pool_close(pool);
@@ -224,8 +242,8 @@ static void test_histograms(void **state)
     assert_int_equal(1, r.series[0].count);
     assert_ok(evaluate(&f, "gone", 0, pool, &r, &at));
     assert_int_equal(0, r.series_count);
-    static const char *const allowed[] = { "count(h)", "count_over_time(h[5m])", "group(h)", "present_over_time(h[5m])",
-                                           "timestamp(h)" };
+    static const char *const allowed[] = { "count(h)", "count_over_time(h[5m])", "group(h)",
+                                           "present_over_time(h[5m])", "timestamp(h)" };
     for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
         assert_ok(evaluate(&f, allowed[i], 0, pool, &r, &at));
         assert_int_equal(1, r.series_count);
@@ -233,12 +251,25 @@ static void test_histograms(void **state)
     assert_ok(evaluate(&f, "absent(h)", 0, pool, &r, &at));
     assert_int_equal(0, r.series_count);
     static const char *const refused[] = {
-        "rate(h[5m])", "sum(h)", "-h", "h * 2", "h + h", "h and h", "histogram_quantile(0.9, h)", "histogram_count(h)",
-        "topk(1, h)", "abs(h)", "scalar(h)", "sort(h)", "last_over_time(h[5m])", "max_over_time(h[5m:1m])",
+        "rate(h[5m])",
+        "sum(h)",
+        "-h",
+        "h * 2",
+        "h + h",
+        "h and h",
+        "histogram_quantile(0.9, h)",
+        "histogram_count(h)",
+        "topk(1, h)",
+        "abs(h)",
+        "scalar(h)",
+        "sort(h)",
+        "last_over_time(h[5m])",
+        "max_over_time(h[5m:1m])",
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        if (evaluate(&f, refused[i], 0, pool, &r, &at) != ERR_EXECUTION
-            || strstr(at.text, "native histograms are not supported by") == NULL || strstr(at.text, "\"h\"") == NULL)
+        if (evaluate(&f, refused[i], 0, pool, &r, &at) != ERR_EXECUTION ||
+            strstr(at.text, "native histograms are not supported by") == NULL ||
+            strstr(at.text, "\"h\"") == NULL)
             fail_msg("%s: %s", refused[i], at.text);
     }
     pool_close(pool);
@@ -271,8 +302,11 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_runner_changes_nothing), cmocka_unit_test(test_folds), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_histograms), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_runner_changes_nothing),
+        cmocka_unit_test(test_folds),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_histograms),
+        cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

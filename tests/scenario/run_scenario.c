@@ -9,8 +9,8 @@
  *     eval instant at <t> <expr>  then lines: expect …, or series value, or one number
  *     eval range from <a> to <b> step <s> <expr>
  *     expect fail [msg: text|regex: text] | warn | info | no_warn | no_info | ordered | string "…"
- * Values: numbers, durations, stale, _ , _xN, axN, a+bxN, a-bxN. Every instant evaluation is asked again as a range
- * query around its time, and with four workers' worth of chunks by an out-of-order runner.
+ * Values: numbers, durations, stale, _ , _xN, axN, a+bxN, a-bxN. Every instant evaluation is asked again as a
+ * range query around its time. Chunks of series are run last to first: their order must not matter.
  *
  * Native histograms ({{…}}) are not read: an evaluation in a block that has them counts as skipped.
  * Ends with "N passed, N failed, N skipped"; exit status 1 when something failed or nothing passed. */
@@ -76,7 +76,8 @@ static const char *skip_space(const char *at)
 static bool take_word(const char **at, const char *word)
 {
     size_t len = strlen(word);
-    if (strncasecmp(*at, word, len) != 0 || (isalnum((unsigned char)(*at)[len]) && isalnum((unsigned char)word[len - 1])))
+    if (strncasecmp(*at, word, len) != 0 ||
+        (isalnum((unsigned char)(*at)[len]) && isalnum((unsigned char)word[len - 1])))
         return false;
     *at = skip_space(*at + len);
     return true;
@@ -428,15 +429,20 @@ struct evaluation {
     size_t line;
 };
 
-static err evaluate(struct scenario *s, const struct evaluation *v, struct pool *pool, struct promql_result *out,
-                    struct err_at *at)
+static err evaluate(struct scenario *s, const struct evaluation *v, struct pool *pool,
+                    struct promql_result *out, struct err_at *at)
 {
     struct promql_expr *expr;
     TRY(promql_parse(slice_str(v->text), pool, &expr, at));
     struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX };
     struct promql_request request = {
-        .expr = expr, .source = &s->source.source, .start_ms = v->start_ms, .end_ms = v->end_ms,
-        .step_ms = v->instant ? 0 : v->step_ms, .guard = &guard, .runner = { .width = 4, .run = run_backwards },
+        .expr = expr,
+        .source = &s->source.source,
+        .start_ms = v->start_ms,
+        .end_ms = v->end_ms,
+        .step_ms = v->instant ? 0 : v->step_ms,
+        .guard = &guard,
+        .runner = { .width = 4, .run = run_backwards },
     };
     err e = promql_eval(&request, pool, out, at);
     promql_expr_done(expr);
@@ -488,8 +494,8 @@ static const char *check_result(struct scenario *s, const struct evaluation *v, 
     return compare_vector(x, r);
 }
 
-static const char *check_as_range(struct scenario *s, const struct evaluation *v, const struct promql_result *r,
-                                  struct pool *pool)
+static const char *check_as_range(struct scenario *s, const struct evaluation *v,
+                                  const struct promql_result *r, struct pool *pool)
 {
     static const char *const names[] = { "start()", "end()", "range()", "step()" };
     for (size_t i = 0; i < 4; i++)
