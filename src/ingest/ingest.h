@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/slice.h"
+#include "ingest/scrape.h"
 #include "io/io.h"
 #include "log/log.h"
 #include "model/batch.h"

@@ -127,8 +127,7 @@ static err load_group(struct loader *l, struct yaml_node *node, struct scrape_gr
         struct slice target;
         TRY(yaml_string(items[i], &target, l->at));
         if (memchr(target.at, '/', target.len) != NULL)
-            return yaml_error(items[i], ERR_INPUT, l->at, "\"%.*s\" is not a host and port", (int)(target.len & 0xff),
-                              (const char *)target.at);
+            return yaml_error(items[i], ERR_INPUT, l->at, "\"%.*s\" is not a host and port", SLICE_SHORT_ARG(target));
         TRY(pool_copy(l->pool, target, &group->targets[i]));
     }
     TRY(get_labels(l, node, "labels", &group->labels, &group->label_count));
@@ -191,7 +190,7 @@ static err load_files(struct loader *l, struct yaml_node *map, struct scrape_job
             TRY(yaml_string(names[n], &name, l->at));
             if (!is_pattern(name))
                 return yaml_error(names[n], ERR_INPUT, l->at, "path name \"%.*s\" is not valid for file discovery",
-                                  (int)(name.len & 0xff), (const char *)name.at);
+                                  SLICE_SHORT_ARG(name));
             TRY(resolve(l, name, &files->patterns[n]));
         }
     }
@@ -416,7 +415,7 @@ static err load(struct loader *l, struct yaml_node *global, struct yaml_node *jo
         for (size_t other = 0; other < i; other++) {
             if (slice_equal(config->jobs[other].name, job->name))
                 return yaml_error(jobs->items[i], ERR_INPUT, l->at, "two jobs are named \"%.*s\"",
-                                  (int)(job->name.len & 0xff), (const char *)job->name.at);
+                                  SLICE_SHORT_ARG(job->name));
         }
     }
     return OK;

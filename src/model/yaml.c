@@ -270,7 +270,7 @@ static err expected(const struct yaml_node *node, const char *what, struct err_a
 {
     if (node->type == YAML_SCALAR && !yaml_is_null(node))
         return yaml_error(node, ERR_INPUT, at, "expected %s, got \"%.*s\"", what,
-                          (int)(node->text.len > 100 ? 100 : node->text.len), (const char *)node->text.at);
+                          SLICE_SHORT_ARG(node->text));
     return yaml_error(node, ERR_INPUT, at, "expected %s, got %s", what, type_text(node));
 }
 
@@ -445,7 +445,7 @@ err yaml_map_end(struct yaml_node *map, struct err_at *at)
         const struct yaml_node *key = map->pairs[i].key;
         if (!map->pairs[i].is_used)
             return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"",
-                              (int)(key->text.len > 200 ? 200 : key->text.len), (const char *)key->text.at);
+                              SLICE_SHORT_ARG(key->text));
     }
     return OK;
 }
