@@ -180,18 +180,18 @@ size_t float_encode(const uint64_t *bits, size_t count, enum codec_effort effort
     return used;
 }
 
-static void to_doubles_portable(uint64_t *bits, size_t n, unsigned e)
+static void to_doubles_portable(const uint64_t *ints, size_t n, unsigned e, uint64_t *out)
 {
     double power = POWERS[e];
     for (size_t i = 0; i < n; i++)
-        bits[i] = double_bits((double)(int64_t)bits[i] / power);
+        out[i] = double_bits((double)(int64_t)ints[i] / power);
 }
 
 #ifdef AVX2
 /* int64 to double, correctly rounded over the whole range: the high and low halves as the mantissas of 2^84 and
  * 2^52, one rounding in the last sum (the method of Mysticial, "How to efficiently perform double/int64
  * conversions with SSE/AVX", answer of 2016). */
-AVX2 static void to_doubles_avx2(uint64_t *bits, size_t n, unsigned e)
+AVX2 static void to_doubles_avx2(const uint64_t *ints, size_t n, unsigned e, uint64_t *out)
 {
     const __m256i low_magic = _mm256_set1_epi64x(0x4330000000000000);    /* 2^52 */
     const __m256i high_magic = _mm256_set1_epi64x(0x4530000080000000);   /* 2^84 + 2^63 */
@@ -199,15 +199,15 @@ AVX2 static void to_doubles_avx2(uint64_t *bits, size_t n, unsigned e)
     __m256d power = _mm256_set1_pd(POWERS[e]);
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
-        __m256i v = _mm256_loadu_si256((const __m256i *)(bits + i));
+        __m256i v = _mm256_loadu_si256((const __m256i *)(ints + i));
         __m256i low = _mm256_blend_epi32(low_magic, v, 0x55);
         __m256i high = _mm256_xor_si256(_mm256_srli_epi64(v, 32), high_magic);
         __m256d d = _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(high), all_magic), _mm256_castsi256_pd(low));
         if (e != 0)
             d = _mm256_div_pd(d, power);
-        _mm256_storeu_pd((double *)(bits + i), d);
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_castpd_si256(d));
     }
-    to_doubles_portable(bits + i, n - i, e);
+    to_doubles_portable(ints + i, n - i, e, out + i);
 }
 #endif
 
@@ -250,10 +250,10 @@ static inline err decode(struct slice bytes, size_t n, uint64_t *out, size_t *ou
     if (scale != SCALE_RAW) {
 #ifdef AVX2
         if (simd)
-            to_doubles_avx2(out, n, scale);
+            to_doubles_avx2(out, n, scale, out);
         else
 #endif
-            to_doubles_portable(out, n, scale);
+            to_doubles_portable(out, n, scale, out);
     }
     for (size_t i = 0; i < stale.len; i++)
         out[stale.at[i]] = STALE_BITS;
@@ -309,4 +309,15 @@ bool float_integers(const uint64_t *bits, size_t count, int64_t *out_integers)
             return false;
     }
     return true;
+}
+
+void float_from_integers(const int64_t *integers, size_t count, uint64_t *out_bits)
+{
+#ifdef AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        to_doubles_avx2((const uint64_t *)integers, count, 0, out_bits);
+        return;
+    }
+#endif
+    to_doubles_portable((const uint64_t *)integers, count, 0, out_bits);
 }

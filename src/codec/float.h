@@ -29,4 +29,7 @@ err float_column_decode(struct reader *r, size_t count, uint64_t *out_bits);
  * histogram buckets. False otherwise. */
 bool float_integers(const uint64_t *bits, size_t count, int64_t *out_integers);
 
+/* The way back: integers, converted exactly below 2^53, as bits. Any count. */
+void float_from_integers(const int64_t *integers, size_t count, uint64_t *out_bits);
+
 #endif

@@ -48,7 +48,24 @@ static void sum_portable(const uint64_t *fields, size_t n, uint64_t acc, uint64_
     }
 }
 
+static void add_portable(const uint64_t *fields, size_t n, uint64_t base, uint64_t *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = fields[i] + base;
+}
+
 #ifdef AVX2
+AVX2 static void add_avx2(const uint64_t *fields, size_t n, uint64_t base, uint64_t *out)
+{
+    __m256i step = _mm256_set1_epi64x((long long)base);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        __m256i x = _mm256_add_epi64(_mm256_loadu_si256((const __m256i *)(fields + i)), step);
+        _mm256_storeu_si256((__m256i *)(out + i), x);
+    }
+    add_portable(fields + i, n - i, base, out + i);
+}
+
 AVX2 static void unpack_avx2(const uint8_t *bits, size_t n, unsigned width, uint64_t *out)
 {
     uint8_t shuffle[64];
@@ -128,6 +145,17 @@ static void sum(const uint64_t *fields, size_t n, uint64_t acc, uint64_t base, u
     sum_portable(fields, n, acc, base, out);
 }
 
+static void add(const uint64_t *fields, size_t n, uint64_t base, uint64_t *out, bool simd)
+{
+#ifdef AVX2
+    if (simd) {
+        add_avx2(fields, n, base, out);
+        return;
+    }
+#endif
+    add_portable(fields, n, base, out);
+}
+
 /* Deltas where the bitmap has a bit, 0 elsewhere; running sum from v->first on. */
 static void sum_bitmap(const struct vector *v, const uint64_t *fields, uint64_t base, uint64_t *out)
 {
@@ -150,8 +178,7 @@ static void undo(const struct vector *v, uint64_t *fields, uint64_t *out, bool s
             fields[i] *= v->divisor;
     switch (v->transform) {
     case INT_NONE:
-        for (size_t i = 0; i < n; i++)
-            out[i] = fields[i] + v->first;
+        add(fields, n, v->first, out, simd);
         break;
     case INT_DELTA:
         out[0] = v->first;

@@ -26,7 +26,6 @@ err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool
     c->near.index = c->far.index = c->table_index = NONE;
     for (size_t i = 0; i < CURSOR_TIMELINES; i++)
         c->times[i].timeline = NONE;
-    TRY_OUT(pool_alloc(own, rows * sizeof *c->values, (void **)&c->values));
     TRY_OUT(pool_alloc(own, rows * sizeof *c->start_ms, (void **)&c->start_ms));
     TRY_OUT(pool_alloc(own, rows * sizeof *c->differences, (void **)&c->differences));
     TRY_OUT(pool_alloc(own, rows * sizeof *c->bucket, (void **)&c->bucket));
@@ -283,13 +282,16 @@ static err take_rows(struct metric_compact_cursor *c, const struct compact_part 
 {
     size_t n = to - from, base = columns->count;
     size_t low = from / CODEC_VECTOR_COUNT_MAX, high = (to - 1) / CODEC_VECTOR_COUNT_MAX + 1;
+    size_t skip = from - low * CODEC_VECTOR_COUNT_MAX;
     struct cursor_part p;
-    TRY(sample_columns_reserve(columns, n));
+    TRY(sample_columns_reserve(columns, (high - low) * CODEC_VECTOR_COUNT_MAX));   /* vectors are decoded in place */
     TRY(cursor_part_open(c, number, part, &p, at));
     err e = OK;
-    TRY_OUT(cursor_part_values(c, &p, low, high, c->values, at));
+    double *values = columns->values + base;
+    TRY_OUT(cursor_part_values(c, &p, low, high, (uint64_t *)values, at));
     memcpy(columns->t_ms + base, t_ms, n * sizeof *t_ms);
-    memcpy(columns->values + base, c->values + (from - low * CODEC_VECTOR_COUNT_MAX), n * sizeof *c->values);
+    if (skip != 0)
+        memmove(values, values + skip, n * sizeof *values);
     if (p.start.len != 0)
         TRY_OUT(take_start(c, &p, from, to, base, columns, at));
     else if (columns->start_ms != NULL)

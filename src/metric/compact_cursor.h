@@ -34,8 +34,7 @@ struct metric_compact_cursor {
     uint32_t table_count;
     struct cursor_timeline table[COMPACT_TIMELINES];
     struct cursor_times times[CURSOR_TIMELINES];
-    uint64_t *values;                      /* METRIC_COMPACT_PART_ROWS_MAX of each of these */
-    int64_t *start_ms, *differences;
+    int64_t *start_ms, *differences;       /* METRIC_COMPACT_PART_ROWS_MAX of each */
     uint32_t *histogram_rows;
     bool bucket_any;                       /* integers of bucket_part's vectors [from, to) */
     uint32_t bucket_part;

@@ -178,8 +178,7 @@ err cursor_part_values(struct metric_compact_cursor *c, const struct cursor_part
     default:
         TRY(bucket_values(c, p, from, to, out, at));
         size_t skip = (from - c->bucket_from) * CODEC_VECTOR_COUNT_MAX;
-        for (size_t i = 0, n = rows_of(p->part.rows, from, to); i < n; i++)
-            out[i] = double_bits((double)c->bucket[skip + i]);
+        float_from_integers(c->bucket + skip, rows_of(p->part.rows, from, to), out);
         return OK;
     }
 }
