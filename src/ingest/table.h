@@ -47,7 +47,7 @@ struct series_table {
     struct io_mutex mutex;          /* of everything below but the entries' racing fields */
     struct series_slots *_Atomic slots;
     struct series **chunks;         /* SERIES_COUNT_MAX / SERIES_CHUNK of them, NULL when not in use */
-    uint32_t id_count;              /* ids ever given */
+    _Atomic uint32_t id_count;      /* ids ever given */
     uint32_t free_head;             /* of the list of dropped entries */
     _Atomic uint32_t count;         /* of live entries */
 };
@@ -62,7 +62,8 @@ static inline struct series *series_at(const struct series_table *table, uint32_
 
 static inline bool series_is(const struct series *s, struct hash128 h) { return s->low == h.low && s->high == h.high; }
 
-static inline uint32_t series_next(const struct series *s) { return __atomic_load_n(&s->next, __ATOMIC_RELAXED); }
+/* Acquire and release: who follows a prediction to an entry sees it filled. */
+static inline uint32_t series_next(const struct series *s) { return __atomic_load_n(&s->next, __ATOMIC_ACQUIRE); }
 static inline uint32_t series_mark(const struct series *s) { return __atomic_load_n(&s->mark, __ATOMIC_RELAXED); }
 static inline uint16_t series_used(const struct series *s) { return __atomic_load_n(&s->used, __ATOMIC_RELAXED); }
 
@@ -70,7 +71,7 @@ static inline uint16_t series_used(const struct series *s) { return __atomic_loa
 static inline void series_set_next(struct series *s, uint32_t id)
 {
     if (series_next(s) != id)
-        __atomic_store_n(&s->next, id, __ATOMIC_RELAXED);
+        __atomic_store_n(&s->next, id, __ATOMIC_RELEASE);
 }
 
 static inline void series_set_mark(struct series *s, uint32_t mark)
