@@ -266,8 +266,8 @@ static err known_series(struct metric_index *index, struct slice tenant, struct 
 /* Room in the tail, by making a part of it when it is due. */
 static err make_tail_room(struct metric_index *index, struct tenant *tenant)
 {
-    uint64_t due = atomic_load_explicit(&tenant->live, memory_order_relaxed) / 16;
-    due = due < TAIL_SERIES_MIN ? TAIL_SERIES_MIN : due > TAIL_SERIES_MAX ? TAIL_SERIES_MAX : due;
+    uint64_t due = atomic_load_explicit(&tenant->live, memory_order_relaxed) / 32;
+    due = due < TAIL_SERIES_MIN ? TAIL_SERIES_MIN : due > TAIL_SERIES_DUE ? TAIL_SERIES_DUE : due;
     uint32_t count = atomic_load_explicit(&tenant->tail->count, memory_order_relaxed);
     if (count < due)
         return OK;

@@ -24,10 +24,11 @@
 #define ID_ROOT 1024u                     /* 4096 × 1024 × 1024 = 2^32 ids */
 #define ID_DROPPED UINT16_MAX             /* as a partition */
 
-#define TAIL_SERIES_MIN 1024u             /* a tail becomes a part at a 16th of its tenant, within these */
-#define TAIL_SERIES_MAX 65536u
+#define TAIL_SERIES_MIN 1024u             /* a tail becomes a part at a 32nd of its tenant, within these */
+#define TAIL_SERIES_DUE 16384u
+#define TAIL_SERIES_MAX 65536u            /* bound of a tail whose part could not be built */
 #define TAIL_CHUNK 1024u
-#define PART_TIER_COUNT 4u                /* so many parts of a size are merged into one … */
+#define PART_TIER_COUNT 8u                /* so many parts of a size are merged into one … */
 #define PART_MERGE_MAX (1u << 20)         /* … of at most so many series, which bounds the pause */
 
 struct id_chunk {

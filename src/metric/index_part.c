@@ -215,48 +215,67 @@ static void swap_arrays(uint32_t **a, uint32_t **b)
     *b = swap;
 }
 
+/* The value of label i of the current series stands in the block as its rank within the name. */
+static err read_rank(struct metric_part_cursor *c, uint32_t i)
+{
+    uint32_t from, to;
+    TRY(part_name_pairs(c->part, c->names[i], &from, &to));
+    uint64_t rank = read_varint(&c->block);
+    if (rank >= to - from)
+        return ERR_CORRUPT;
+    c->pairs[i] = from + (uint32_t)rank;
+    return OK;
+}
+
+/* A series with the names of the one before: only the labels that changed are touched. */
+static err step_same_shape(struct metric_part_cursor *c)
+{
+    struct slice mask = read_bytes(&c->block, (c->count + 7) / 8);
+    if (!c->block.ok)
+        return ERR_CORRUPT;
+    for (uint32_t from = 0; from < c->count; from += 8) {
+        unsigned width = c->count - from < 8 ? c->count - from : 8;
+        unsigned changed = ~(unsigned)mask.at[from / 8] & ((1u << width) - 1);
+        for (; changed != 0; changed &= changed - 1)
+            TRY(read_rank(c, from + (unsigned)__builtin_ctz(changed)));
+    }
+    return c->block.ok ? OK : ERR_CORRUPT;
+}
+
+/* A series with other names, or the first of a block: `same` labels are looked up by name in the one before. */
+static err step_new_shape(struct metric_part_cursor *c, bool first)
+{
+    uint32_t before_count = c->count;
+    swap_arrays(&c->names, &c->before_names);
+    swap_arrays(&c->pairs, &c->before_pairs);
+    TRY(part_shape_names(c->part, c->shape, c->names, &c->count));
+    struct slice mask = read_bytes(&c->block, first ? 0 : (c->count + 7) / 8);
+    if (!c->block.ok)
+        return ERR_CORRUPT;
+    for (uint32_t i = 0, k = 0; i < c->count; i++) {
+        if (first || (mask.at[i / 8] >> i % 8 & 1) == 0) {
+            TRY(read_rank(c, i));
+            continue;
+        }
+        while (k < before_count && c->before_names[k] < c->names[i])
+            k++;
+        if (k == before_count || c->before_names[k] != c->names[i])
+            return ERR_CORRUPT;
+        c->pairs[i] = c->before_pairs[k];
+    }
+    return c->block.ok ? OK : ERR_CORRUPT;
+}
+
 /* Decode the next series of the block the cursor is in; `first` = it opens the block. */
 static err cursor_step(struct metric_part_cursor *c, bool first)
 {
-    const struct metric_part *part = c->part;
     uint64_t head = read_varint(&c->block);
-    uint32_t before_count = c->count;
-    const uint32_t *before_names = c->names;
-    swap_arrays(&c->pairs, &c->before_pairs);
-    if (head == 0) {
-        if (first)
-            return ERR_CORRUPT;
-    } else {
-        if (head > part->shape_count)
-            return ERR_CORRUPT;
-        c->shape = (uint32_t)head - 1;
-        swap_arrays(&c->names, &c->before_names);
-        TRY(part_shape_names(part, c->shape, c->names, &c->count));
-    }
-    uint32_t count = c->count;
-    struct slice mask = read_bytes(&c->block, first ? 0 : (count + 7) / 8);
-    if (!c->block.ok)
+    if (head == 0)
+        return first ? ERR_CORRUPT : step_same_shape(c);
+    if (head > c->part->shape_count)
         return ERR_CORRUPT;
-    for (uint32_t i = 0, k = 0; i < count; i++) {
-        uint32_t name = c->names[i];
-        if (!first && (mask.at[i / 8] >> i % 8 & 1) != 0) {
-            if (head == 0)
-                k = i;
-            while (k < before_count && before_names[k] < name)
-                k++;
-            if (k == before_count || before_names[k] != name)
-                return ERR_CORRUPT;
-            c->pairs[i] = c->before_pairs[k];
-            continue;
-        }
-        uint32_t from, to;
-        TRY(part_name_pairs(part, name, &from, &to));
-        uint64_t rank = read_varint(&c->block);
-        if (rank >= to - from)
-            return ERR_CORRUPT;
-        c->pairs[i] = from + (uint32_t)rank;
-    }
-    return c->block.ok ? OK : ERR_CORRUPT;
+    c->shape = (uint32_t)head - 1;
+    return step_new_shape(c, first);
 }
 
 err metric_part_cursor_seek(struct metric_part_cursor *c, uint32_t ordinal)
