@@ -38,6 +38,7 @@ struct api_target {
     int64_t took_ns;
     int64_t interval_ms;
     int64_t timeout_ms;
+    bool is_dropped;                /* by relabelling */
 };
 
 typedef void (*api_target_add)(void *to, const struct api_target *target);
@@ -64,7 +65,7 @@ struct api_config {
     void (*refresh)(void *context);
     /* Append further lines to /metrics: process_* and the like. */
     void (*metrics_text)(void *context, struct buf *out);
-    /* Call add for every active scrape target; what it points to lives until the call returns. */
+    /* Call add for every scrape target; what it points to lives until the call returns. */
     void (*targets)(void *context, struct pool *pool, api_target_add add, void *to);
 
     /* Make a snapshot; its name, below snapshots/ of the data directory, in out_name. */

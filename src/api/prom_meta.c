@@ -260,13 +260,14 @@ void prom_status_config(void *context, struct net_request *request, struct net_r
 
 /* ---- targets, rules, alerts ---- */
 
-static void target_add(void *to, const struct api_target *target)
+struct target_list {
+    struct json *json;
+    bool wants_dropped;
+};
+
+static void write_active(struct json *json, const struct api_target *target)
 {
-    struct json *json = to;
     char text[32];
-    json_open(json, '{');
-    json_key(json, "discoveredLabels");
-    json_labels(json, target->discovered);
     json_key(json, "labels");
     json_labels(json, target->labels);
     json_key(json, "scrapePool");
@@ -286,7 +287,31 @@ static void target_add(void *to, const struct api_target *target)
     member(json, "scrapeInterval", text);
     snprintf(text, sizeof text, "%gs", (double)target->timeout_ms / 1000);
     member(json, "scrapeTimeout", text);
-    json_close(json, '}');
+}
+
+static void target_add(void *to, const struct api_target *target)
+{
+    const struct target_list *list = to;
+    if (target->is_dropped != list->wants_dropped)
+        return;
+    json_open(list->json, '{');
+    json_key(list->json, "discoveredLabels");
+    json_labels(list->json, target->discovered);
+    if (!target->is_dropped)
+        write_active(list->json, target);
+    json_close(list->json, '}');
+}
+
+static void write_targets(struct call *call, struct json *json, const char *name, bool is_wanted,
+                          bool wants_dropped)
+{
+    const struct api_config *config = &call->api->config;
+    struct target_list list = { .json = json, .wants_dropped = wants_dropped };
+    json_key(json, name);
+    json_open(json, '[');
+    if (config->targets != NULL && is_wanted)
+        config->targets(config->context, call->request->pool, target_add, &list);
+    json_close(json, ']');
 }
 
 void prom_targets(void *context, struct net_request *request, struct net_response *response)
@@ -294,18 +319,11 @@ void prom_targets(void *context, struct net_request *request, struct net_respons
     struct call call;
     if (!call_begin(&call, context, request, response))
         return;
-    const struct api_config *config = &call.api->config;
     struct slice state = call_param(&call, "state");
     struct json json = call_success(&call);
     json_open(&json, '{');
-    json_key(&json, "activeTargets");
-    json_open(&json, '[');
-    if (config->targets != NULL && !slice_equal_str(state, "dropped"))
-        config->targets(config->context, request->pool, target_add, &json);
-    json_close(&json, ']');
-    json_key(&json, "droppedTargets");
-    json_open(&json, '[');
-    json_close(&json, ']');
+    write_targets(&call, &json, "activeTargets", !slice_equal_str(state, "dropped"), false);
+    write_targets(&call, &json, "droppedTargets", !slice_equal_str(state, "active"), true);
     json_key(&json, "droppedTargetCounts");
     json_open(&json, '{');
     json_close(&json, '}');

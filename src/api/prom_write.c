@@ -19,7 +19,9 @@ static void answer_text(struct net_response *response, unsigned status, const ch
     response->status = status;
     response->content_type = "text/plain; charset=utf-8";
     buf_put_str(&response->body, text);
-    buf_put_u8(&response->body, '\n');
+    size_t len = strlen(text);
+    if (len == 0 || text[len - 1] != '\n')
+        buf_put_u8(&response->body, '\n');
 }
 
 static void put_number_header(struct net_response *response, const char *name, uint64_t value)

@@ -1,6 +1,7 @@
 /* Reading the configuration files, and turning them into what rooms take. See loaded.h. */
 #include "node/loaded.h"
 
+#include "model/yaml.h"
 #include "node/web_file.h"
 
 #include <string.h>
@@ -34,17 +35,18 @@ static err read_level(const struct node_options *options, struct config *config,
     return OK;
 }
 
-static err set_directory(struct loaded *loaded, const char *path)
+/* global and scrape_configs; relative file names in them are relative to the configuration file. */
+static err read_scraping(const char *path, struct pool *parent, struct loaded *loaded, struct err_at *at)
 {
     const char *slash = path != NULL ? strrchr(path, '/') : NULL;
-    struct slice copy;
-    TRY(pool_copy(loaded->pool, slash != NULL ? slice_of(path, (size_t)(slash - path) + 1) : slice_of("", 0), &copy));
-    loaded->config_directory = (const char *)copy.at;
-    return OK;
+    struct slice directory = slash != NULL ? slice_of(path, (size_t)(slash - path)) : slice_of("", 0);
+    struct yaml_node *root = loaded->config.root;
+    return scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), directory, parent,
+                              &loaded->scrape, at);
 }
 
-static err read_files(const struct node_options *options, struct io *io, struct loaded *loaded,
-                      struct err_at *at)
+static err read_files(const struct node_options *options, struct io *io, struct pool *parent,
+                      struct loaded *loaded, struct err_at *at)
 {
     struct slice text = slice_of("", 0);
     if (options->config_file != NULL) {
@@ -53,10 +55,11 @@ static err read_files(const struct node_options *options, struct io *io, struct 
             return err_set(at, e, "cannot read %s: %s", options->config_file, err_text(e));
     }
     err e = config_parse(text, loaded->pool, &loaded->config, at);
+    if (e == OK)
+        e = read_scraping(options->config_file, parent, loaded, at);
     if (e != OK)
         return name_file(options->config_file != NULL ? options->config_file : "defaults", e, at);
     TRY(read_level(options, &loaded->config, at));
-    TRY(set_directory(loaded, options->config_file));
     struct query_config query = loaded_query(loaded);
     TRY(query_config_check(&query, at));
     loaded->web = net_web_config_default();
@@ -78,11 +81,13 @@ err loaded_read(const struct node_options *options, struct io *io, struct pool *
     if (e == OK) {
         struct loaded *loaded = room;
         loaded->pool = pool;
-        e = read_files(options, io, loaded, at);
+        e = read_files(options, io, parent, loaded, at);
         if (e == OK) {
             *out_loaded = loaded;
             return OK;
         }
+        loaded_free(loaded);
+        return e;
     }
     pool_close(pool);
     return e;
@@ -90,8 +95,10 @@ err loaded_read(const struct node_options *options, struct io *io, struct pool *
 
 void loaded_free(struct loaded *loaded)
 {
-    if (loaded != NULL)
-        pool_close(loaded->pool);
+    if (loaded == NULL)
+        return;
+    scrape_config_release(loaded->scrape);   /* scraping may hold it longer */
+    pool_close(loaded->pool);
 }
 
 struct query_config loaded_query(const struct loaded *loaded)

@@ -13,7 +13,7 @@ struct loaded {
     struct config config;
     struct net_web_config web;
     bool has_web;
-    const char *config_directory;          /* for relative paths in it */
+    struct scrape_config *scrape;          /* held once */
 };
 
 /* Read both files (relative to the working directory, which `io` is rooted at) and check everything that can

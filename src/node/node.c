@@ -10,8 +10,8 @@
  *
  * Invariants
  *  1. Every member is NULL until it is open, so that node_close closes exactly what was opened.
- *  2. `loaded` is replaced only under reload_mutex, after every step of a reload that can fail; nobody else
- *     keeps pointers into it.
+ *  2. `loaded` is replaced only under reload_mutex, after every room took the new one; nobody else keeps
+ *     pointers into it.
  *  3. Writes are refused while intake_floor is set (free space; the log asks it, too) or shards_intake says so. */
 #include "node/node.h"
 
@@ -51,6 +51,7 @@ struct node {
     struct shards *shards;
     struct ingest *ingest;
     struct query_service *queries;
+    struct scrape *scrape;
     struct api *api;
     struct net_server *server;
     int64_t start_ms;
@@ -205,6 +206,32 @@ static void node_metrics_text(void *context, struct buf *out)
 {
     const struct node *node = context;
     process_metrics(node->io, node->start_ms, out);
+}
+
+static void node_targets(void *context, struct pool *pool, api_target_add add, void *to)
+{
+    struct node *node = context;
+    struct scrape_target_status *targets;
+    size_t count;
+    if (scrape_status(node->scrape, pool, &targets, &count) != OK)
+        return;   /* no memory for the list: it is empty */
+    for (size_t i = 0; i < count; i++) {
+        const struct scrape_target_status *t = &targets[i];
+        struct api_target target = {
+            .job = t->job,
+            .url = t->url,
+            .labels = t->labels,
+            .discovered = t->discovered_labels,
+            .error = t->last_error,
+            .health = scrape_health_text(t->health),
+            .scraped_ms = t->last_scrape_ms,
+            .took_ns = t->last_duration_ns,
+            .interval_ms = t->interval_ms,
+            .timeout_ms = t->timeout_ms,
+            .is_dropped = t->is_dropped,
+        };
+        add(to, &target);
+    }
 }
 
 /* data/snapshots/NAME: blob/ and NODE. NAME is the time, so that names sort, and a few random digits. */
@@ -380,6 +407,15 @@ static err open_queries(struct node *node)
     return query_service_open(&config, node->io, shards_source(node->shards), node->query_pool, &node->queries);
 }
 
+static err open_scraping(struct node *node, struct err_at *at)
+{
+    struct scrape_options options = scrape_options_default();
+    if (options.memory_bytes_max > node->memory_bytes / 4)
+        options.memory_bytes_max = node->memory_bytes / 4;
+    return scrape_open(node->cwd, node->pool, scrape_sink_of(node->ingest), &options, node->loaded->scrape,
+                       &node->scrape, at);
+}
+
 static err open_server(struct node *node, struct err_at *at)
 {
     const struct config *config = &node->loaded->config;
@@ -395,6 +431,7 @@ static err open_server(struct node *node, struct err_at *at)
         .flags = node_flags,
         .refresh = node_refresh,
         .metrics_text = node_metrics_text,
+        .targets = node_targets,
         .snapshot = node_snapshot,
         .data_directory = node->options.data_directory,
         .start_ms = node->start_ms,
@@ -430,6 +467,7 @@ static err open_all(struct node *node, struct err_at *at)
     watch_space(node);
     TRY(open_ingest(node, at));
     TRY(open_queries(node));
+    TRY(open_scraping(node, at));
     TRY(open_server(node, at));
     diag(DIAG_INFO, "kelpie is listening", "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu"
          " took_ms=%lld", KELPIE_VERSION, node->options.listen, net_server_port(node->server),
@@ -479,7 +517,7 @@ void node_step(struct node *node)
     }
 }
 
-/* Everything that can fail, before anything that cannot be undone. The mutex is held. */
+/* Hand the configuration to the rooms; each takes it whole or not. The mutex is held. */
 static err apply(struct node *node, struct loaded *next, struct err_at *at)
 {
     struct shards_config shards = shards_settings(node, &next->config);
@@ -496,8 +534,8 @@ static err apply(struct node *node, struct loaded *next, struct err_at *at)
         e = shards_reconfigure(node->shards, &shards, at);
     if (e == OK)
         e = query_service_configure(node->queries, &query, at);
-    if (e != OK && node->loaded->has_web)   /* the old values were accepted once and are again */
-        ERR_IGNORE(net_server_reload(node->server, &node->loaded->web, NULL));
+    if (e == OK)
+        e = scrape_reload(node->scrape, next->scrape, at);
     return e;
 }
 
@@ -512,6 +550,8 @@ err node_reload(struct node *node, struct err_at *at)
         struct buf waiting = buf_open(next->pool, 4096);
         config_keep_restart(&node->loaded->config, &next->config, &waiting);
         e = apply(node, next, at);
+        if (e != OK)   /* what one room took, it gives back: the old values were accepted once and are again */
+            ERR_IGNORE(apply(node, node->loaded, NULL));
         if (e == OK && waiting.len > 0)
             diag(DIAG_WARN, "some changed settings wait for a restart", "settings=\"%.*s\"",
                  SLICE_ARG(buf_slice(&waiting)));
@@ -539,6 +579,8 @@ void node_close(struct node *node)
         diag(DIAG_INFO, "stopping: no more connections, running requests end", "drain_ms_max=%d", NODE_DRAIN_MS);
         net_server_close(node->server, NODE_DRAIN_MS);
     }
+    if (node->scrape != NULL)
+        scrape_close(node->scrape);
     if (node->queries != NULL)
         query_service_close(node->queries);
     if (node->ingest != NULL)

@@ -27,13 +27,13 @@ static void block_signals(sigset_t *out_set)
 static void run(struct node *node, const sigset_t *signals)
 {
     for (;;) {
+        node_step(node);
         struct timespec second = { .tv_sec = STEP_SECONDS };
         int got = sigtimedwait(signals, NULL, &second);
         if (got == SIGTERM || got == SIGINT)
             return;
         if (got == SIGHUP)
             ERR_IGNORE(node_reload(node, NULL));   /* it reports itself; the old configuration goes on */
-        node_step(node);
     }
 }
 
