@@ -14,6 +14,7 @@
 #define LOG_FILE_BYTES_MAX (UINT64_C(1) << 30)
 #define LOG_FILE_BYTES_SMALL (UINT64_C(1) << 20)   /* where a slow log ends */
 #define LOG_RECYCLED_FILES_MAX 2u
+#define LOG_BLOCKS_MAX 8u
 #define LOG_FILES_MAX (1u << 20)
 #define LOG_DAMAGES_MAX (1u << 16)
 #define LOG_PATH_BYTES 320u
@@ -79,11 +80,11 @@ struct log_file_reader {
     struct log_file_reader *next;
     uint32_t partition;
     uint64_t offset;             /* of the next record */
-    struct log_chunk *chunk;     /* lent to the caller */
+    struct log_chunk *chunk;     /* of the tail, or a block: lent to the caller */
     struct pool *pool;
-    uint8_t *window;             /* bytes of a file, read ahead */
-    size_t window_capacity;
-    uint64_t window_number, window_position, window_len;
+    uint64_t at_number;          /* of the file of the last record */
+    uint8_t *buffer;             /* one frame from disk */
+    size_t buffer_capacity;
 };
 
 /* Locks: store_mutex before mutex (docs/locks.md). The pump's own fields need none. */
@@ -111,6 +112,8 @@ struct log_file {
     struct log_chunk **chunks;   /* the tail, oldest first */
     size_t chunk_count, chunk_capacity;
     uint64_t chunk_bytes;
+    struct log_chunk *blocks[LOG_BLOCKS_MAX];   /* parts of files that readers share */
+    size_t block_count, block_next;
     struct log_chunk *spare;     /* one buffer kept for the next group */
     struct log_file_reader *readers;
     struct log_damage *damages;  /* fixed after open */

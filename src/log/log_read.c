@@ -2,7 +2,9 @@
  *
  * The tail is the list of group buffers as they were written. A reader is lent slices of them without a
  * copy; a buffer goes when every open reader has passed it, or earlier when the tail is over its bound, and a
- * reader that is behind then reads disk: one frame, or a window of 64 KiB when its next frames lie close.
+ * reader that is behind then reads disk. At start all partitions are read at about the same pace, so what is
+ * read is a block of 512 KiB which all readers share, at most eight of them; a reader that is alone in a sparse place
+ * reads its frames one by one.
  *
  * Invariants:
  *   1. A buffer is not freed or reused while a reader borrows from it (`reading`).
@@ -16,8 +18,10 @@
 #include "base/check.h"
 #include "base/stat.h"
 
-#define WINDOW_BYTES (64u << 10)
-#define WINDOW_FRAMES 4u          /* read a window when that many of our frames lie in it */
+#define BLOCK_BYTES (512u << 10)
+#define NEAR_BYTES (64u << 10)
+#define NEAR_FRAMES 16u           /* of one partition within NEAR_BYTES: a block pays for one reader alone */
+#define NEAR_SHARE 4u             /* or one in four partitions has a reader in this file */
 #define SPARE_BYTES_MAX (1u << 20)
 #define CHUNKS_MAX (1u << 20)
 
@@ -92,6 +96,19 @@ static void first_needed(const struct log_file *log, uint64_t *out_number, uint6
     *out_position = position;
 }
 
+static void drop_block(struct log_file *log, struct log_chunk *block)
+{
+    block->is_kept = false;
+    if (block->reading == 0)
+        log_chunk_give(log, block);
+}
+
+static void drop_blocks(struct log_file *log)
+{
+    while (log->block_count > 0)
+        drop_block(log, log->blocks[--log->block_count]);
+}
+
 void log_chunks_release(struct log_file *log)
 {
     uint64_t number, position;
@@ -109,6 +126,8 @@ void log_chunks_release(struct log_file *log)
             log_chunk_give(log, chunk);
         gone++;
     }
+    if (number == UINT64_MAX)
+        drop_blocks(log);   /* nobody is behind */
     log->chunk_count -= gone;
     if (gone != 0 && log->chunk_count != 0)
         memmove(log->chunks, log->chunks + gone, log->chunk_count * sizeof log->chunks[0]);
@@ -242,61 +261,91 @@ void log_read_close(struct log_reader *base)
     pool_close(reader->pool);
 }
 
-/* How many bytes to read from position on: one frame, or a window when it holds enough of our frames. */
-static uint64_t read_ahead(const struct log_store_file *file, const struct log_places *places, size_t index)
+/* Whether a block should be read rather than the frame alone. Under mutex. */
+static bool block_pays(const struct log_file *log, const struct log_places *places, size_t index, uint64_t number)
 {
-    uint64_t position = (uint64_t)places->at[index].position_8 * LOG_FRAME_ALIGN;
-    uint64_t bytes = log_frame_bytes(places->at[index].length);
-    if (index + WINDOW_FRAMES >= places->count)
-        return bytes;
-    uint64_t ahead = (uint64_t)places->at[index + WINDOW_FRAMES].position_8 * LOG_FRAME_ALIGN;
-    if (ahead - position > WINDOW_BYTES || bytes > WINDOW_BYTES)
-        return bytes;
-    return file->end - position < WINDOW_BYTES ? file->end - position : WINDOW_BYTES;
+    if (index + NEAR_FRAMES < places->count &&
+        places->at[index + NEAR_FRAMES].position_8 - places->at[index].position_8 <= NEAR_BYTES / LOG_FRAME_ALIGN)
+        return true;
+    uint32_t near = 0;
+    for (const struct log_file_reader *reader = log->readers; reader != NULL; reader = reader->next)
+        near += reader->at_number == number;
+    return near * NEAR_SHARE >= log->config.partition_count;
 }
 
-/* Bring [position, position + need) into the window, reading `bytes` ≥ need. Outside the mutex. */
-static err window_read(struct log_file_reader *reader, const struct log_store_file *file, uint64_t position,
-                       uint64_t need, uint64_t bytes)
+/* The shared block that holds [position, position + bytes) of a file, or NULL. Under mutex. */
+static struct log_chunk *find_block(const struct log_file *log, uint64_t number, uint64_t position, uint64_t bytes)
 {
-    if (reader->window_number == file->number && position >= reader->window_position &&
-        position + need <= reader->window_position + reader->window_len)
-        return OK;
-    void *at = reader->window;
-    reader->window_len = 0;
-    if (bytes > reader->window_capacity) {
-        TRY(pool_block_resize(reader->pool, &at, (size_t)bytes));
-        reader->window = at;
-        reader->window_capacity = (size_t)bytes;
+    for (size_t i = 0; i < log->block_count; i++) {
+        struct log_chunk *block = log->blocks[i];
+        if (block->number == number && position >= block->position && position + bytes <= block->position + block->len)
+            return block;
     }
-    TRY(io_file_read(file->file, position, reader->window, (size_t)bytes, NULL));
-    reader->window_number = file->number;
-    reader->window_position = position;
-    reader->window_len = bytes;
+    return NULL;
+}
+
+/* Share a block that was read; the oldest one makes room. Under mutex. */
+static void keep_block(struct log_file *log, struct log_chunk *block)
+{
+    block->is_kept = true;
+    if (log->block_count < LOG_BLOCKS_MAX) {
+        log->blocks[log->block_count++] = block;
+        return;
+    }
+    size_t place = log->block_next++ % LOG_BLOCKS_MAX;
+    drop_block(log, log->blocks[place]);
+    log->blocks[place] = block;
+}
+
+/* Read from disk what holds the frame: into a block, which is then the reader's to give back, or into its own
+ * buffer. Called under the mutex, which is left meanwhile; the file is held by `reading`. */
+static err fetch(struct log_file *log, struct log_file_reader *reader, struct log_store_file *file, uint64_t position,
+                 uint64_t bytes, bool as_block, const uint8_t **out_at)
+{
+    struct log_chunk *block = NULL;
+    uint64_t len = file->end - position < BLOCK_BYTES ? file->end - position : BLOCK_BYTES;
+    if (as_block && len >= bytes && log_chunk_take(log, BLOCK_BYTES, &block) != OK)
+        block = NULL;   /* no memory to share: the frame alone */
+    file->reading++;
+    io_mutex_unlock(&log->mutex);
+    err e = OK;
+    if (block == NULL) {
+        void *at = reader->buffer;
+        if (bytes > reader->buffer_capacity && (e = pool_block_resize(reader->pool, &at, (size_t)bytes)) == OK)
+            reader->buffer_capacity = (size_t)bytes;
+        reader->buffer = at;
+    }
+    uint8_t *into = block == NULL ? reader->buffer : block->bytes;
+    if (e == OK)
+        e = io_file_read(file->file, position, into, (size_t)(block == NULL ? bytes : len), NULL);
+    io_mutex_lock(&log->mutex);
+    file->reading--;
+    if (block != NULL && e != OK)
+        log_chunk_give(log, block);
+    TRY(e == ERR_END ? ERR_IO : e);   /* the file is shorter than it was */
+    if (block != NULL) {
+        block->number = file->number;
+        block->position = position;
+        block->len = len;
+        block->reading = 1;
+        keep_block(log, block);
+        reader->chunk = block;
+    }
+    *out_at = into;
     return OK;
 }
 
-/* Read the record at `place` from disk. Outside the mutex, the file is held by `reading`. */
-static err read_from_disk(struct log_file_reader *reader, const struct log_store_file *file, struct log_place place,
-                          uint64_t bytes, struct log_record *out_record)
+/* Check what came from disk: invariant 3. */
+static void verify(const struct log_file_reader *reader, uint32_t seed, uint64_t frame_number, uint32_t length,
+                   const uint8_t *at, struct log_record *out_record)
 {
-    uint64_t position = (uint64_t)place.position_8 * LOG_FRAME_ALIGN;
-    err e = window_read(reader, file, position, log_frame_bytes(place.length), bytes);
-    if (e == ERR_END)
-        e = ERR_IO;   /* the file is shorter than it was */
-    TRY(e);
-    const uint8_t *at = reader->window + (position - reader->window_position);
     struct log_frame frame;
-    bool is_whole = log_frame_decode(at, file->seed, file->frame_number, &frame) && frame.partition == reader->partition &&
-                    frame.offset == reader->offset && frame.length == place.length && log_frame_is_whole(at, &frame);
-    if (!is_whole) {
-        stat_add(STAT_LOG_RECORDS_DAMAGED, 1);
-        out_record->damaged = true;
-        return OK;
-    }
-    stat_add(STAT_LOG_RECORDS_FROM_DISK, 1);
-    out_record->bytes = slice_of(at + LOG_FRAME_HEADER_BYTES, place.length);
-    return OK;
+    bool is_whole = log_frame_decode(at, seed, frame_number, &frame) && frame.partition == reader->partition &&
+                    frame.offset == reader->offset && frame.length == length && log_frame_is_whole(at, &frame);
+    stat_add(is_whole ? STAT_LOG_RECORDS_FROM_DISK : STAT_LOG_RECORDS_DAMAGED, 1);
+    out_record->damaged = !is_whole;
+    if (is_whole)
+        out_record->bytes = slice_of(at + LOG_FRAME_HEADER_BYTES, length);
 }
 
 err log_read_next(struct log_reader *base, struct log_record *out_record)
@@ -324,6 +373,8 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
     const struct log_places *places = &file->places[p];
     struct log_place place = places->at[place_index];
     uint64_t position = (uint64_t)place.position_8 * LOG_FRAME_ALIGN;
+    uint64_t bytes = log_frame_bytes(place.length);
+    reader->at_number = file->number;
     struct log_chunk *chunk = find_chunk(log, file->number, position);
     if (chunk != NULL) {
         chunk->reading++;
@@ -331,12 +382,22 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
         out_record->bytes = slice_of(chunk->bytes + (position - chunk->position) + LOG_FRAME_HEADER_BYTES, place.length);
         goto out;
     }
-    uint64_t bytes = read_ahead(file, places, place_index);
-    file->reading++;
-    io_mutex_unlock(&log->mutex);
-    e = read_from_disk(reader, file, place, bytes, out_record);
-    io_mutex_lock(&log->mutex);
-    file->reading--;
+    uint32_t seed = file->seed;
+    uint64_t frame_number = file->frame_number;
+    const uint8_t *at = NULL;
+    chunk = find_block(log, file->number, position, bytes);
+    if (chunk != NULL) {
+        chunk->reading++;
+        reader->chunk = chunk;
+        at = chunk->bytes + (position - chunk->position);
+    } else {
+        e = fetch(log, reader, file, position, bytes, block_pays(log, places, place_index, file->number), &at);
+    }
+    if (e == OK) {
+        io_mutex_unlock(&log->mutex);
+        verify(reader, seed, frame_number, place.length, at, out_record);
+        io_mutex_lock(&log->mutex);
+    }
 out:
     if (e == OK)
         reader->offset++;

@@ -242,6 +242,61 @@ static void test_tail_is_served_from_memory(void **state)
         log_reader_close(readers[p]);
 }
 
+/* One reader among sixteen partitions: frames are read one by one, without the shared blocks. */
+static void test_sparse_reader(void **state)
+{
+    struct fixture *f = *state;
+    log_close(f->log);
+    f->config.directory = "sparse/log";
+    f->config.partition_count = 16;
+    assert_ok(io_dir_create(f->io, "sparse"));
+    open_log(f);
+    append_many(f, 30, 70000);
+    expect_all(f, 0, 70000);
+    assert_int_equal(0, log_file_of(f->log)->block_count);
+    reopen(f);
+    expect_all(f, 7, 70000);
+}
+
+/* Bytes that rot while the log is open: that record is told as damaged, the next ones are read. */
+static void test_rot_while_open(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 20, 2000);
+    reopen(f);
+    char path[128];
+    snprintf(path, sizeof path, "%s/log/00000001.log", f->root);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    assert_int_equal(0, fseek(file, (long)log_data_start(PARTITIONS) + 17, SEEK_SET));
+    assert_int_equal(1, fwrite("?", 1, 1, file));   /* in the header of the first record of partition 0 */
+    assert_int_equal(0, fclose(file));
+    struct log_reader *reader;
+    struct log_record record;
+    assert_ok(log_reader_open(f->log, 0, 0, &reader));
+    assert_ok(log_reader_next(reader, &record));
+    assert_true(record.damaged);
+    assert_int_equal(0, record.bytes.len);
+    for (uint64_t offset = 1; offset < 20; offset++)
+        expect_record(reader, 0, offset, 2000);
+    log_reader_close(reader);
+
+    log_close(f->log);   /* and recovery names it */
+    open_log(f);
+    size_t count;
+    const struct log_damage *damages = log_damages(f->log, &count);
+    assert_int_equal(1, count);
+    assert_int_equal(0, damages[0].partition);
+    assert_int_equal(0, damages[0].from_offset);
+    assert_int_equal(1, damages[0].to_offset);
+    assert_string_equal("log/00000001.log", damages[0].file);
+    assert_ok(log_reader_open(f->log, 0, 0, &reader));
+    assert_ok(log_reader_next(reader, &record));
+    assert_true(record.damaged);
+    expect_record(reader, 0, 1, 2000);
+    log_reader_close(reader);
+}
+
 static void test_trim_recycles(void **state)
 {
     struct fixture *f = *state;
@@ -461,6 +516,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_append_read_reopen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_large_and_empty_records, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tail_is_served_from_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_sparse_reader, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_rot_while_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_trim_recycles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_survive_a_full_trim, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
