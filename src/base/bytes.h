@@ -48,7 +48,8 @@ struct reader {
 
 static inline struct reader reader_of(struct slice s)
 {
-    return (struct reader){ .at = s.at, .end = s.at + s.len, .ok = true };
+    /* NULL + 0 is undefined, and an empty slice may be NULL. */
+    return (struct reader){ .at = s.at, .end = s.len == 0 ? s.at : s.at + s.len, .ok = true };
 }
 
 static inline size_t read_left(const struct reader *r) { return (size_t)(r->end - r->at); }
