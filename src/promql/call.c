@@ -268,7 +268,7 @@ static err replace_rows(struct eval *eval, struct frame *frame, const struct rep
         buf_clear(&value);
         expand(r->template, r->regex, r->groups, r->group_count, &value);
         TRY(buf_err(&value));
-        if (!utf8_valid(buf_slice(&value)))
+        if (value.len > 0 && !utf8_valid(buf_slice(&value)))
             return err_set(eval->at, ERR_EXECUTION, "invalid UTF-8 in label value made by label_replace()");
         TRY(relabel_row(frame, row, r->target, buf_slice(&value), &scratch));
     }

@@ -203,12 +203,27 @@ err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid
     return OK;
 }
 
+/* A row with a float at every step, which most are: its times are the grid's, made once for all of them. */
+static err series_make_full(struct pool *pool, const struct row *row, const struct grid *grid,
+                            const int64_t *times, struct promql_series *out)
+{
+    struct promql_series series = { .count = grid->count, .t_ms = times };
+    void *memory;
+    TRY(pool_copy(pool, row->labels, &series.labels));
+    TRY(pool_alloc(pool, grid->count * sizeof(double), &memory));
+    series.values = memcpy(memory, row->values, grid->count * sizeof(double));
+    *out = series;
+    return OK;
+}
+
 static err series_make(struct pool *pool, const struct row *row, const struct grid *grid,
-                       struct promql_series *out)
+                       const int64_t *times, struct promql_series *out)
 {
     struct promql_series series = { 0 };
     for (size_t i = 0; i < grid->count; i++)
         series.count += !is_absent(row->values[i]);
+    if (series.count == grid->count)
+        return series_make_full(pool, row, grid, times, out);
     series.count += row->histogram_count;
     void *t_memory, *value_memory, *histogram_memory;
     TRY(pool_copy(pool, row->labels, &series.labels));
@@ -228,7 +243,7 @@ static err series_make(struct pool *pool, const struct row *row, const struct gr
         } else if (is_absent(row->values[i])) {
             continue;
         }
-        t_ms[at] = grid_t(grid, i);
+        t_ms[at] = times[i];
         values[at++] = is_histogram ? NAN : row->values[i];
     }
     check(at == series.count);
@@ -240,17 +255,29 @@ static err series_make(struct pool *pool, const struct row *row, const struct gr
     return OK;
 }
 
+static err times_make(struct pool *pool, const struct grid *grid, int64_t **out_times)
+{
+    void *memory;
+    TRY(pool_alloc(pool, grid->count * sizeof(int64_t), &memory));
+    *out_times = memory;
+    for (size_t i = 0; i < grid->count; i++)
+        (*out_times)[i] = grid_t(grid, i);
+    return OK;
+}
+
 static err result_of_frame(struct eval *eval, struct frame *frame, const struct grid *grid, bool instant,
                            struct promql_result *out)
 {
     TRY(frame_finish(eval, frame, grid, instant && frame->ordered));
     void *memory;
+    int64_t *times;
+    TRY(times_make(eval->result_pool, grid, &times));
     TRY(pool_alloc(eval->result_pool, (frame->count + 1) * sizeof *out->series, &memory));
     out->series = memory;
     for (size_t i = 0; i < frame->count; i++) {
         if (i % 1024 == 0)
             TRY(guard_maybe(eval));
-        TRY(series_make(eval->result_pool, &frame->rows[i], grid, &out->series[out->series_count]));
+        TRY(series_make(eval->result_pool, &frame->rows[i], grid, times, &out->series[out->series_count]));
         out->series_count += out->series[out->series_count].count > 0;
     }
     return OK;
@@ -289,11 +316,13 @@ static err result_make(struct eval *eval, const struct grid *grid, bool instant,
         return OK;
     }
     void *memory;
+    int64_t *times;
     struct row row = { .labels = slice_of("", 0), .values = value.scalars };
+    TRY(times_make(eval->result_pool, grid, &times));
     TRY(pool_alloc(eval->result_pool, sizeof *out->series, &memory));
     out->series = memory;
     out->series_count = 1;
-    return series_make(eval->result_pool, &row, grid, out->series);
+    return series_make(eval->result_pool, &row, grid, times, out->series);
 }
 
 static err grid_of(const struct promql_request *request, struct grid *out, struct err_at *at)

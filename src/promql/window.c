@@ -9,6 +9,7 @@
  *     sum, avg                 where windows overlap much: two stacks (suffix sums of the older part, a running
  *                              sum of the newer), which add but never subtract, so that no precision is lost;
  *                              else a plain scan
+ *     quantile                 the window's values in order: newcomers inserted, leavers removed
  *     the others               a plain scan of the window
  * Sums are Kahan's in Neumaier's form, as in Prometheus.
  *
@@ -49,30 +50,26 @@ static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
 
 /* ---- functions of first, last and count ---- */
 
+/* In milliseconds throughout and with two divisions: this runs once per series and step of every rate. */
 static double extrapolate(const struct window_input *in, size_t low, size_t high, int64_t end_ms,
-                          double change, bool counter, bool per_second)
+                          double change, bool counter, double scale)
 {
-    double to_start = (double)(in->t_ms[low] - (end_ms - in->range_ms)) / 1000;
-    double to_end = (double)(end_ms - in->t_ms[high - 1]) / 1000;
-    double sampled = (double)(in->t_ms[high - 1] - in->t_ms[low]) / 1000;
+    double to_start = (double)(in->t_ms[low] - (end_ms - in->range_ms));
+    double to_end = (double)(end_ms - in->t_ms[high - 1]);
+    double sampled = (double)(in->t_ms[high - 1] - in->t_ms[low]);
     double average = sampled / (double)(high - low - 1);
     double threshold = average * 1.1;
     if (to_start >= threshold)
-        to_start = average / 2;
-    if (counter) {
-        /* A counter cannot be negative: do not extrapolate beyond the point where it would be 0. */
-        double to_zero = to_start;
-        if (change > 0 && in->values[low] >= 0)
-            to_zero = sampled * (in->values[low] / change);
+        to_start = average * 0.5;
+    /* A counter cannot be negative: do not extrapolate beyond the point where it would be 0. */
+    if (counter && change > 0 && in->values[low] >= 0 && sampled * in->values[low] < to_start * change) {
+        double to_zero = sampled * (in->values[low] / change);
         if (to_zero < to_start)
             to_start = to_zero;
     }
     if (to_end >= threshold)
-        to_end = average / 2;
-    double factor = (sampled + to_start + to_end) / sampled;
-    if (per_second)
-        factor /= (double)in->range_ms / 1000;
-    return change * factor;
+        to_end = average * 0.5;
+    return change * ((sampled + to_start + to_end) / sampled * scale);
 }
 
 static err window_rate(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
@@ -95,6 +92,7 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
     }
     struct cursor c = { 0 };
     size_t reset_low = 0;
+    double scale = id == FUNCTION_RATE ? 1000 / (double)in->range_ms : 1;
     for (size_t step = 0; step < in->ends.count; step++) {
         int64_t end_ms = grid_t(&in->ends, step);
         cursor_move(&c, in, end_ms);
@@ -107,7 +105,7 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
             reset_low++;
         for (size_t r = reset_low; r < reset_count && resets[r] < c.high; r++)
             change += in->values[resets[r] - 1];
-        out[step] = extrapolate(in, c.low, c.high, end_ms, change, counter, id == FUNCTION_RATE);
+        out[step] = extrapolate(in, c.low, c.high, end_ms, change, counter, scale);
     }
     return OK;
 }
@@ -351,7 +349,48 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-double quantile_of(double q, double *values, size_t count)
+/* ---- quantile ---- */
+
+/* The window's values in order, NaN first; kept from step to step. */
+struct sorted_window {
+    double *values;
+    size_t count;
+    size_t nan_count;   /* of them */
+};
+
+/* Where v is, or would be inserted: the first value not below it. */
+static size_t sorted_find(const struct sorted_window *w, double v)
+{
+    size_t low = w->nan_count, high = w->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (w->values[middle] < v)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void sorted_insert(struct sorted_window *w, double v)
+{
+    size_t at = isnan(v) ? w->nan_count : sorted_find(w, v);
+    memmove(w->values + at + 1, w->values + at, (w->count - at) * sizeof v);
+    w->values[at] = v;
+    w->count++;
+    w->nan_count += isnan(v);
+}
+
+static void sorted_remove(struct sorted_window *w, double v)
+{
+    size_t at = isnan(v) ? w->nan_count - 1 : sorted_find(w, v);
+    check_hot(at < w->count);
+    w->count--;
+    memmove(w->values + at, w->values + at + 1, (w->count - at) * sizeof v);
+    w->nan_count -= isnan(v);
+}
+
+static double quantile_sorted(double q, const double *values, size_t count)
 {
     if (count == 0 || isnan(q))
         return NAN;
@@ -359,19 +398,57 @@ double quantile_of(double q, double *values, size_t count)
         return -INFINITY;
     if (q > 1)
         return INFINITY;
-    qsort(values, count, sizeof *values, compare_doubles);
-    double n = (double)count;
-    double rank = q * (n - 1);
-    double lower = fmax(0, floor(rank)), upper = fmin(n - 1, lower + 1);
+    double rank = q * (double)(count - 1);
+    size_t lower = (size_t)rank, upper = lower + 1 < count ? lower + 1 : count - 1;
     double weight = rank - floor(rank);
-    return values[(size_t)lower] * (1 - weight) + values[(size_t)upper] * weight;
+    return values[lower] * (1 - weight) + values[upper] * weight;
 }
 
-static err window_scan(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
-                       double *out)
+double quantile_of(double q, double *values, size_t count)
 {
-    if (id == FUNCTION_QUANTILE_OVER_TIME)
-        TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
+    qsort(values, count, sizeof *values, compare_doubles);
+    return quantile_sorted(q, values, count);
+}
+
+static void sorted_fill(struct sorted_window *w, const double *values, size_t count)
+{
+    w->nan_count = 0;
+    for (size_t i = 0; i < count; i++)
+        w->nan_count += isnan(values[i]);
+    if (count <= 32) {
+        w->count = w->nan_count = 0;
+        for (size_t i = 0; i < count; i++)
+            sorted_insert(w, values[i]);
+        return;
+    }
+    memcpy(w->values, values, count * sizeof *values);
+    qsort(w->values, count, sizeof *values, compare_doubles);
+    w->count = count;
+}
+
+static err window_quantile(const struct window_input *in, struct window_scratch *scratch, double *out)
+{
+    TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
+    struct sorted_window w = { .values = scratch->at };
+    struct cursor c = { 0 }, last = { 0 };
+    for (size_t step = 0; step < in->ends.count; step++) {
+        cursor_move(&c, in, grid_t(&in->ends, step));
+        if (c.low >= last.high || (c.high - last.high) * 4 > c.high - c.low) {
+            sorted_fill(&w, in->values + c.low, c.high - c.low);
+        } else {
+            for (size_t i = last.low; i < c.low; i++)
+                sorted_remove(&w, in->values[i]);
+            for (size_t i = last.high; i < c.high; i++)
+                sorted_insert(&w, in->values[i]);
+        }
+        last = c;
+        out[step] = c.high == c.low ? ABSENT : quantile_sorted(in->arg[step], w.values, w.count);
+    }
+    return OK;
+}
+
+static void window_scan(enum function_id id, const struct window_input *in, double *out)
+{
     struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
         cursor_move(&c, in, grid_t(&in->ends, step));
@@ -385,10 +462,6 @@ static err window_scan(enum function_id id, const struct window_input *in, struc
         switch (id) {
         case FUNCTION_STDVAR_OVER_TIME: out[step] = scan_variance(v, count); break;
         case FUNCTION_STDDEV_OVER_TIME: out[step] = sqrt(scan_variance(v, count)); break;
-        case FUNCTION_QUANTILE_OVER_TIME:
-            memcpy(scratch->at, v, count * sizeof *v);
-            out[step] = quantile_of(in->arg[step], scratch->at, count);
-            break;
         case FUNCTION_DERIV:
             if (count < 2)
                 break;
@@ -405,7 +478,6 @@ static err window_scan(enum function_id id, const struct window_input *in, struc
         default: check(false);
         }
     }
-    return OK;
 }
 
 bool function_is_window(enum function_id id)
@@ -445,8 +517,11 @@ static err window_steps(enum function_id id, const struct window_input *in, stru
         return window_extreme(id, in, scratch, out);
     case FUNCTION_SUM_OVER_TIME: case FUNCTION_AVG_OVER_TIME:
         return window_sum(id, in, scratch, out);
+    case FUNCTION_QUANTILE_OVER_TIME:
+        return window_quantile(in, scratch, out);
     default:
-        return window_scan(id, in, scratch, out);
+        window_scan(id, in, out);
+        return OK;
     }
 }
 

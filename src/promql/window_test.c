@@ -84,6 +84,20 @@ static double reference_instant(const int64_t *t, const double *v, size_t n, boo
     return change;
 }
 
+static double reference_quantile(const double *v, size_t n, double q)
+{
+    double sorted[SAMPLE_COUNT_MAX];
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {   /* insertion, NaN first */
+        size_t at = count++;
+        for (; at > 0 && (isnan(v[i]) ? !isnan(sorted[at - 1]) : sorted[at - 1] > v[i]); at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = v[i];
+    }
+    double rank = q * (double)(n - 1), low = floor(rank), high = fmin(low + 1, (double)(n - 1));
+    return sorted[(size_t)low] * (1 - (rank - low)) + sorted[(size_t)high] * (rank - low);
+}
+
 static double reference(enum function_id id, const struct window_input *in, size_t step)
 {
     int64_t end = grid_t(&in->ends, step), begin = end - in->range_ms;
@@ -103,6 +117,7 @@ static double reference(enum function_id id, const struct window_input *in, size
     case FUNCTION_STDVAR_OVER_TIME: return reference_variance(v, n);
     case FUNCTION_MIN_OVER_TIME: return reference_extreme(v, n, false);
     case FUNCTION_MAX_OVER_TIME: return reference_extreme(v, n, true);
+    case FUNCTION_QUANTILE_OVER_TIME: return reference_quantile(v, n, in->arg[step]);
     case FUNCTION_COUNT_OVER_TIME: return (double)n;
     case FUNCTION_LAST_OVER_TIME: return v[n - 1];
     case FUNCTION_FIRST_OVER_TIME: return v[0];
@@ -159,7 +174,9 @@ static void test_against_reference(void **state)
     };
     struct test_random random = test_random_begin("window");
     static int64_t t_ms[SAMPLE_COUNT_MAX];
-    static double values[SAMPLE_COUNT_MAX], out[1000];
+    static double values[SAMPLE_COUNT_MAX], out[1000], quantiles[1000];
+    for (size_t i = 0; i < 1000; i++)
+        quantiles[i] = (double)(i % 11) / 10;
     for (int round = 0; round < 2000; round++) {
         struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
         struct window_scratch scratch = { .pool = pool };
@@ -186,6 +203,7 @@ static void test_against_reference(void **state)
                       .count = 1 + test_random_below(&random, 200) },
         };
         enum function_id id = ids[test_random_below(&random, sizeof ids / sizeof *ids)];
+        in.arg = id == FUNCTION_QUANTILE_OVER_TIME ? quantiles : NULL;
         assert_ok(window_apply(id, &in, &scratch, out));
         double epsilon = id == FUNCTION_STDVAR_OVER_TIME ? 1e-9 : 1e-12;
         for (size_t step = 0; step < in.ends.count; step++) {
