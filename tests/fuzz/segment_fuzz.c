@@ -1,0 +1,145 @@
+/* Segments with any content and valid checksums: opening, reading and verifying ends in rows or in errors.
+ * Input: byte 0 chooses. 0: the bytes are blocks (section, length as le16, content), from which a file with true
+ * checksums is made; the footer's counts come from the first 16 bytes. Else: the bytes are a file whose footer's and
+ * tail's checksums are repaired. */
+#include "base/hash.h"
+#include "codec/int.h"
+#include "metric/metric.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define FILE_BYTES_MAX (1u << 20)
+#define BLOCK_COUNT_MAX 512
+#define TAIL_BYTES 32
+
+struct memory {
+    uint8_t *at;
+    size_t len;
+};
+
+static err memory_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    struct memory *m = context;
+    if (offset > m->len || len > m->len - offset)
+        return ERR_END;
+    memcpy(at, m->at + offset, len);
+    return OK;
+}
+
+static void put_tail(struct buf *file, size_t footer)
+{
+    uint8_t tail[TAIL_BYTES] = { 0 };
+    put_le64(tail, footer);
+    put_le32(tail + 8, (uint32_t)(file->len - footer));
+    put_le32(tail + 12, crc32c(slice_of(file->at + footer, file->len - footer), 0));
+    put_le16(tail + 16, 1);
+    put_le16(tail + 18, SEGMENT_METRIC);
+    put_le32(tail + 20, crc32c(slice_of(tail, 20), 0));
+    memcpy(tail + 24, "\ngespleK", 8);
+    buf_put(file, tail, sizeof tail);
+}
+
+/* A file from blocks. */
+static void assemble(const uint8_t *data, size_t size, struct buf *file)
+{
+    uint32_t columns[4][BLOCK_COUNT_MAX], crcs[BLOCK_COUNT_MAX];
+    size_t n = 0;
+    struct reader r = reader_of(slice_of(data, size));
+    struct slice facts = read_bytes(&r, 16);
+    if (facts.len < 16)
+        return;
+    buf_put(file, "kelpseg\n\1\0\1\0\0\0\0\0", 16);
+    while (n < BLOCK_COUNT_MAX && read_left(&r) > 3) {
+        uint8_t section = read_u8(&r) % SEGMENT_SECTION_COUNT_MAX;
+        size_t len = read_le16(&r);
+        struct slice content = read_bytes(&r, len < read_left(&r) ? len : read_left(&r));
+        if (content.len == 0)
+            continue;
+        buf_put_slice(file, content);
+        columns[0][n] = section;
+        columns[1][n] = 0;
+        columns[2][n] = columns[3][n] = (uint32_t)content.len;
+        crcs[n++] = crc32c(content, 0);
+    }
+    size_t footer = file->len;
+    uint8_t fixed[160] = { METRIC_COMPACT_VERSION };
+    put_le64(fixed + 56, get_le16(facts.at));                          /* series */
+    put_le64(fixed + 64, get_le32(facts.at + 4));                      /* rows */
+    put_le64(fixed + 88, get_le32(facts.at + 4) - (facts.at[2] & 1));  /* distinct rows */
+    buf_put(file, fixed, sizeof fixed);
+    unsigned tenants = facts.at[3] % 4;
+    buf_put_varint(file, tenants);
+    for (unsigned i = 0; i < tenants; i++) {
+        char name[2] = { (char)('a' + i), 0 };
+        buf_put_string(file, slice_str(name));
+    }
+    buf_put_le32(file, (uint32_t)n);
+    for (int i = 0; i < 4; i++)
+        ERR_IGNORE(int_column_encode_u32(columns[i], n, CODEC_FAST, file));   /* sticks in file */
+    for (size_t i = 0; i < n; i++)
+        buf_put_le32(file, crcs[i]);
+    put_tail(file, footer);
+}
+
+/* A file as it is, with the last two checksums repaired. */
+static void repair(const uint8_t *data, size_t size, struct buf *file)
+{
+    if (size < TAIL_BYTES)
+        return;
+    uint64_t footer = get_le64(data + size - TAIL_BYTES);
+    buf_put(file, data, size - TAIL_BYTES);
+    put_tail(file, footer < file->len ? (size_t)footer : file->len);
+}
+
+static void read_everything(struct metric_compact *c, struct pool *pool)
+{
+    const struct segment_info *info = metric_compact_info(c);
+    struct metric_compact_cursor *cursor;
+    struct err_at at;
+    struct sample_columns columns = sample_columns_open(pool);
+    if (metric_compact_cursor_open(c, pool, &cursor) != OK)
+        return;
+    for (uint32_t i = 0; i < info->series_count && i < 300; i++) {
+        struct metric_rows rows;
+        struct time_range time;
+        struct source_exemplar *exemplars;
+        size_t count;
+        struct buf labels = buf_open(pool, 1 << 16);
+        sample_columns_clear(&columns);
+        ERR_IGNORE(metric_compact_read(cursor, i, (struct time_range){ 0, 1 << 20 }, &columns, &at));
+        ERR_IGNORE(metric_compact_read_all(cursor, i, &rows, &at));
+        ERR_IGNORE(metric_compact_series_time(cursor, i, &time, &at));
+        ERR_IGNORE(metric_compact_labels(c, i, &labels, &at));
+        ERR_IGNORE(metric_compact_exemplars(c, i, pool, &exemplars, &count, &at));
+        buf_close(&labels);
+    }
+    sample_columns_close(&columns);
+    metric_compact_cursor_close(cursor);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 2)
+        return 0;
+    struct pool *pool = pool_open(NULL, "fuzz", 64u << 20);
+    struct buf file = buf_open(pool, FILE_BYTES_MAX);
+    if (data[0] == 0)
+        assemble(data + 1, size - 1, &file);
+    else
+        repair(data + 1, size - 1, &file);
+    struct memory memory = { .at = file.at, .len = file.len };
+    struct segment_source source = { .read = memory_read, .context = &memory, .size = file.len };
+    struct metric_compact *c;
+    struct err_at at;
+    if (buf_err(&file) == OK && metric_compact_open(source, NULL, pool, &c, &at) == OK) {
+        read_everything(c, pool);
+        metric_compact_close(c);
+    }
+    if (buf_err(&file) == OK)
+        ERR_IGNORE(metric_compact_verify(source, NULL, pool, NULL, &at));
+    buf_close(&file);
+    pool_close(pool);
+    return 0;
+}
