@@ -125,7 +125,7 @@ static err end_collection(struct parse *p)
     check(p->depth > 0);
     struct frame *frame = &p->frames[--p->depth];
     struct yaml_node *node = frame->node;
-    struct yaml_node **children = p->pending + frame->pending_start;
+    struct yaml_node **children = p->pending == NULL ? NULL : p->pending + frame->pending_start;
     size_t child_count = p->pending_count - frame->pending_start;
     p->pending_count = frame->pending_start;
     if (node->type == YAML_SEQUENCE) {

@@ -40,6 +40,7 @@ static void test_tree(void **state)
     assert_int_equal(yaml_get(c, "e")->count, 0);
     assert_int_equal(parse_ok("")->type, YAML_MAP);
     assert_int_equal(parse_ok("# only a comment\n")->count, 0);
+    assert_int_equal(parse_ok("[]")->count, 0);   /* nothing was ever pending */
     assert_int_equal(parse_ok("[{\"targets\": [\"a:1\"], \"labels\": {\"x\": \"y\"}}]")->count, 1);
 }
 
