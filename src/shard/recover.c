@@ -63,6 +63,37 @@ out:
     return e;
 }
 
+/* Objects that the fold does not name: builds and merges that a crash cut short, inputs not deleted in time. */
+static err remove_unnamed(struct partition *p)
+{
+    static const char *const kinds[] = { "segment", "state" };
+    err e = OK;
+    struct pool *scratch = pool_open(p->shards->pool, "clean", POOL_BYTES_UNLIMITED);
+    for (int kind = 0; kind < 2; kind++) {
+        char prefix[SHARD_KEY_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
+        struct blob_entry *entries;
+        size_t count;
+        snprintf(prefix, sizeof prefix, "p%03u/%s", p->number, kinds[kind]);
+        TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
+        for (size_t i = 0; i < count; i++) {
+            bool is_named = false;
+            for (size_t k = 0; kind == 0 && k < p->chain.segment_count && !is_named; k++) {
+                segment_key(p->number, p->chain.segments[k].digest, key);
+                is_named = strcmp(key, entries[i].key) == 0;
+            }
+            for (int k = 0; kind == 1 && k < 2 && !is_named; k++) {
+                state_key(p->number, p->chain.state_digests[k], key);
+                is_named = strcmp(key, entries[i].key) == 0;
+            }
+            if (!is_named)
+                TRY_OUT(blob_delete(p->shards->blob, entries[i].key));
+        }
+    }
+out:
+    pool_close(scratch);
+    return e;
+}
+
 /* ---- state ---- */
 
 /* Where a decoder finds series again. */
@@ -391,6 +422,7 @@ err partition_recover(struct partition *p, struct err_at *at)
     struct log_watermarks w = log_watermarks(p->shards->log, p->number);
     TRY(read_chain(p, at));
     TRY(chain_meets_log(p, w));
+    TRY(remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
     p->applied = p->chain.end;

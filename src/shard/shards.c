@@ -12,6 +12,8 @@
 #include "base/check.h"
 #include "base/diag.h"
 
+#include <stdio.h>
+
 #define APPLY_RECORDS_MAX 256            /* of one partition in one step */
 #define IDLE_WAIT_NS (200 * NS_PER_MS)
 #define HEAD_ROW_BYTES 24                /* a row in a head: number, time, value, link */
@@ -136,6 +138,28 @@ static err directory_create(struct io *io, const char *path)
     return e == ERR_EXISTS ? OK : e;
 }
 
+/* Files of builds that a crash cut short. */
+static err remove_temporaries(struct shards *shards)
+{
+    struct io_dir_entry *entries;
+    size_t count;
+    err e = OK;
+    struct pool *scratch = pool_open(shards->pool, "clean", POOL_BYTES_UNLIMITED);
+    TRY_OUT(io_dir_list(shards->io, shards->config.stream_directory, scratch, &entries, &count));
+    for (size_t i = 0; i < count; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        size_t len = strlen(entries[i].name);
+        if (len < 4 || strcmp(entries[i].name + len - 4, ".tmp") != 0)
+            continue;
+        int printed = snprintf(path, sizeof path, "%s/%s", shards->config.stream_directory, entries[i].name);
+        if (printed < IO_PATH_BYTES_MAX)
+            TRY_OUT(io_unlink(shards->io, path));
+    }
+out:
+    pool_close(scratch);
+    return e;
+}
+
 err shards_open(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                 struct pool *parent, struct shards **out_shards, struct err_at *at)
 {
@@ -159,6 +183,7 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     TRY_OUT(directory_create(io, config->stream_directory));
     TRY_OUT(directory_create(io, config->quarantine_directory));
     TRY_OUT(io_dir_sync(io, "."));
+    TRY_OUT(remove_temporaries(shards));
     TRY_OUT(segment_cache_open(pool, config->cache_bytes_max, 16, &shards->cache));
     struct pool *index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
     TRY_OUT(metric_index_open(index_pool, config->partition_count, &shards->index));

@@ -32,6 +32,7 @@ enum world_answer { WORLD_PENDING, WORLD_ACKED, WORLD_REFUSED };
 
 struct world_record {
     uint32_t partition;
+    uint8_t incarnation[INCARNATION_BYTES];
     struct world_row rows[WORLD_ROWS_MAX];
     size_t row_count;
     struct sum sum;
@@ -63,6 +64,7 @@ struct world {
     struct test_random random;
     uint64_t incarnation_count;
     bool announce_marks_at_send;     /* canary: protocol §1.2 broken */
+    uint64_t alloc_fault_nth;        /* 0 = none; of the node, counted from its opening */
 };
 
 static inline struct shards_config world_config(void)
@@ -123,8 +125,9 @@ static inline err world_open(struct world *w)
 {
     struct err_at at = { 0 };
     struct log_config config = { .directory = "log", .cluster_id = { 7 }, .partition_count = WORLD_PARTITIONS,
-        .ack = LOG_ACK_FSYNC, .file_bytes = 64u << 10, .queue_bytes_max = 32u << 20, .tail_bytes_max = 1u << 20 };
-    w->node_pool = pool_open(w->pool, "node", POOL_BYTES_UNLIMITED);
+        .ack = LOG_ACK_FSYNC, .file_bytes = 16u << 10, .queue_bytes_max = 32u << 20, .tail_bytes_max = 1u << 20 };
+    w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);   /* a root: its allocations can be failed apart */
+    pool_fault_at(w->node_pool, w->alloc_fault_nth, false);
     err e = log_open(&config, w->io, w->node_pool, &w->log, &at);
     if (e == OK)
         e = blob_open_dir("blob", w->io, w->node_pool, &w->blob);
@@ -167,6 +170,7 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
         .value_bits = bits, .row_count = count };
     memcpy(b.incarnation, w->producer.id, INCARNATION_BYTES);
     r->partition = partition;
+    memcpy(r->incarnation, w->producer.id, INCARNATION_BYTES);
     for (size_t i = 0; i < count; i++) {
         uint32_t s = (uint32_t)test_random_below(&w->random, WORLD_SERIES);
         int64_t t = w->next_t_ms[partition][s];
