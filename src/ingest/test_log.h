@@ -9,7 +9,9 @@
 
 enum fake_mode { FAKE_ACK, FAKE_HOLD };
 
+#ifndef FAKE_BINDING_COUNT
 #define FAKE_BINDING_COUNT (1u << 16)
+#endif
 
 struct fake_row {
     struct slice labels;

@@ -128,6 +128,8 @@ static size_t ascii_prefix(struct slice s)
 
 bool utf8_valid(struct slice s)
 {
+    if (s.len == 0)
+        return true;   /* at may be NULL */
     const uint8_t *at = s.at, *end = s.at + s.len;
     while (at < end) {
         at += ascii_prefix(slice_of(at, (size_t)(end - at)));

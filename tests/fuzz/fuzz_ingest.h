@@ -1,0 +1,53 @@
+/* What the fuzz targets of ingest share: a fresh ingest before a log in memory that decodes every record it gets. */
+#ifndef TESTS_FUZZ_INGEST_H
+#define TESTS_FUZZ_INGEST_H
+
+#define FAKE_BINDING_COUNT (1u << 12)   /* little memory, so that an input takes little time */
+
+#include "base/test.h"
+
+#include "codec/snappy.h"
+#include "ingest/test_log.h"
+
+#define FUZZ_REQUIRE(condition)  \
+    do {                         \
+        if (!(condition))        \
+            abort();             \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
+
+static struct io *fuzz_io;
+
+/* Send a message as a remote write body twice: what the second time is found by prediction must give the same rows. */
+static inline void fuzz_remote_write(struct slice message, const char *content_type)
+{
+    struct pool *pool = pool_open(NULL, "fuzz", POOL_BYTES_UNLIMITED);
+    struct ingest_config config = ingest_config_default();
+    struct log *log = fake_log_open(pool);
+    struct ingest *ingest;
+    if (fuzz_io == NULL)
+        FUZZ_REQUIRE(io_open("/tmp", &fuzz_io) == OK);
+    config.partition_count = 2;
+    FUZZ_REQUIRE(ingest_open(&config, fuzz_io, log, pool, &ingest) == OK);
+    struct buf body = buf_open(pool, 64u << 20);
+    FUZZ_REQUIRE(snappy_block_encode(message, &body) == OK);
+    struct ingest_result results[2];
+    size_t rows[3] = { 0 };
+    for (int i = 0; i < 2; i++) {
+        ingest_remote_write(ingest, slice_str("t"), slice_str(content_type), slice_str("snappy"), buf_slice(&body),
+                            &results[i]);
+        rows[i + 1] = log->row_count;
+        FUZZ_REQUIRE(results[i].samples + results[i].histograms == rows[i + 1] - rows[i]);
+    }
+    FUZZ_REQUIRE(results[0].status == results[1].status && results[0].samples == results[1].samples);
+    FUZZ_REQUIRE(memcmp(results[0].refused, results[1].refused, sizeof results[0].refused) == 0);
+    FUZZ_REQUIRE(log->unbound == 0);
+    for (size_t i = 0; i < rows[1]; i++)
+        FUZZ_REQUIRE(slice_equal(log->rows[i].labels, log->rows[rows[1] + i].labels)
+                     && log->rows[i].bits == log->rows[rows[1] + i].bits);
+    ingest_close(ingest);
+    pool_close(pool);
+}
+
+#endif
