@@ -38,7 +38,7 @@ enum io_open_mode {
     IO_CREATE,       /* new, read and write                          ERR_EXISTS */
 };
 
-/* Errors also: ERR_DENIED, ERR_SPACE, ERR_IO, ERR_LIMIT (too many open files). */
+/* Errors also: ERR_DENIED, ERR_SPACE, ERR_IO, ERR_LIMIT (too many open files), ERR_CONFLICT (a directory). */
 err io_file_open(struct io *io, const char *path, enum io_open_mode mode, struct io_file **out_file);
 void io_file_close(struct io_file *file);   /* NULL is allowed; never fails: what mattered was synced */
 

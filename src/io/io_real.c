@@ -138,7 +138,12 @@ err io_file_open(struct io *io, const char *path, enum io_open_mode mode, struct
         return io_err_of(errno);
 
     void *at = NULL;
-    err e = io_block_get(io, sizeof(struct io_file), &at);
+    struct stat info;
+    err e = OK;
+    if (mode == IO_READ && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode))
+        e = ERR_CONFLICT;   /* the system opens directories for reading; nobody here means that */
+    if (e == OK)
+        e = io_block_get(io, sizeof(struct io_file), &at);
     if (e != OK) {
         close(fd);
         return e;
