@@ -118,6 +118,8 @@ static err select_row(struct worker *w, double *out, size_t *out_histogram_count
     int64_t lookback_ms = w->run->eval->lookback_ms;
     bool timestamp = w->run->p->leaf == LEAF_TIMESTAMP;
     size_t high = 0, histogram = 0, histogram_count = 0;
+    const uint8_t *seen = NULL;   /* the histogram looked at last: one stays the newest for several steps */
+    bool stale = false;
     for (size_t step = 0; step < ends->count; step++) {
         int64_t end_ms = grid_t(ends, step);
         while (high < c->count && c->t_ms[high] <= end_ms)
@@ -131,7 +133,10 @@ static err select_row(struct worker *w, double *out, size_t *out_histogram_count
                 histogram++;
             if (histogram < c->histogram_count && c->histograms[histogram].row == high - 1) {
                 struct slice bytes = c->histograms[histogram].bytes;
-                if (is_stale_histogram(w, bytes))
+                if (bytes.at != seen)
+                    stale = is_stale_histogram(w, bytes);
+                seen = bytes.at;
+                if (stale)
                     continue;
                 if (!timestamp) {
                     TRY(pool_block_reserve(w->pool, (void **)&w->histograms, sizeof *w->histograms,
