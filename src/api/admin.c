@@ -82,8 +82,8 @@ void admin_metrics(void *context, struct net_request *request, struct net_respon
                      "kelpie_build_info{version=\"" KELPIE_VERSION "\"} 1\n");
     for (size_t i = 0; i < STAT_COUNT; i++) {
         const struct stat_row *row = &stat_rows[i];
-        buf_printf(out, "# HELP kelpie_%s %s\n# TYPE kelpie_%s %s\nkelpie_%s %lld\n", row->name, row->help, row->name,
-                   row->type == STAT_COUNTER ? "counter" : "gauge", row->name,
+        buf_printf(out, "# HELP kelpie_%s %s\n# TYPE kelpie_%s %s\nkelpie_%s %lld\n", row->name, row->help,
+                   row->name, row->type == STAT_COUNTER ? "counter" : "gauge", row->name,
                    (long long)stat_get((enum stat)i));
     }
     if (api->config.metrics_text != NULL)

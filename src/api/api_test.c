@@ -88,24 +88,33 @@ static void instant_queries(void **state)
     get("/api/v1/query?query=%22a%22&time=-1.5");
     expect_body(200, SUCCESS("{\"resultType\":\"string\",\"result\":[-1.500,\"a\"]}"));
     get("/api/v1/query?query=up&time=3");
-    expect_body(200, SUCCESS("{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},"
-                             "\"value\":[3,\"3\"]},{\"metric\":{\"__name__\":\"up\",\"job\":\"b\"},\"value\":[3,\"30\"]}]}"));
+    expect_body(
+        200,
+        SUCCESS(
+            "{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},"
+            "\"value\":[3,\"3\"]},{\"metric\":{\"__name__\":\"up\",\"job\":\"b\"},\"value\":[3,\"30\"]}]}"));
     get("/api/v1/query?query=up%7Bjob=%22b%22%7D%5B1500ms%5D&time=3");
-    expect_body(200, SUCCESS("{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"b\"},"
-                             "\"values\":[[2,\"20\"],[3,\"30\"]]}]}"));
+    expect_body(200,
+                SUCCESS(
+                    "{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"b\"},"
+                    "\"values\":[[2,\"20\"],[3,\"30\"]]}]}"));
     get("/api/v1/query?query=nothing&time=3");
     expect_body(200, SUCCESS("{\"resultType\":\"vector\",\"result\":[]}"));
     ask_with("POST", "/api/v1/query", "query=up&time=3&limit=1", NULL);
-    expect_body(200, "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":"
-                     "\"up\",\"job\":\"a\"},\"value\":[3,\"3\"]}]},\"warnings\":[\"results truncated due to limit\"]}");
+    expect_body(
+        200,
+        "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":"
+        "\"up\",\"job\":\"a\"},\"value\":[3,\"3\"]}]},\"warnings\":[\"results truncated due to limit\"]}");
 }
 
 static void histograms(void **state)
 {
     get("/api/v1/query?query=h&time=3");
-    expect_body(200, SUCCESS("{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":\"h\"},\"histogram\":[3,"
-                             "{\"count\":\"4\",\"sum\":\"7.5\",\"buckets\":[[3,\"-0.5\",\"0.5\",\"1\"],"
-                             "[0,\"1\",\"2\",\"2\"],[0,\"2\",\"4\",\"1\"]]}]}]}"));
+    expect_body(
+        200,
+        SUCCESS("{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":\"h\"},\"histogram\":[3,"
+                "{\"count\":\"4\",\"sum\":\"7.5\",\"buckets\":[[3,\"-0.5\",\"0.5\",\"1\"],"
+                "[0,\"1\",\"2\",\"2\"],[0,\"2\",\"4\",\"1\"]]}]}]}"));
     get("/api/v1/query?query=h%5B2500ms%5D&time=3");   /* a float at 1 s and 2 s, histograms at 3 s */
     expect_part(200, "\"values\":[[1,\"1\"],[2,\"2\"]],\"histograms\":[[3,{\"count\":\"4\"");
 }
@@ -113,24 +122,30 @@ static void histograms(void **state)
 static void range_queries(void **state)
 {
     get("/api/v1/query_range?query=up%7Bjob=%22a%22%7D&start=1&end=3&step=1");
-    expect_body(200, SUCCESS("{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},"
-                             "\"values\":[[1,\"1\"],[2,\"2\"],[3,\"3\"]]}]}"));
+    expect_body(200,
+                SUCCESS(
+                    "{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"__name__\":\"up\",\"job\":\"a\"},"
+                    "\"values\":[[1,\"1\"],[2,\"2\"],[3,\"3\"]]}]}"));
     get("/api/v1/query_range?query=5&start=0&end=10&step=5s");
-    expect_body(200, SUCCESS("{\"resultType\":\"matrix\",\"result\":[{\"metric\":{},\"values\":[[0,\"5\"],[5,\"5\"],"
-                             "[10,\"5\"]]}]}"));
+    expect_body(200,
+                SUCCESS(
+                    "{\"resultType\":\"matrix\",\"result\":[{\"metric\":{},\"values\":[[0,\"5\"],[5,\"5\"],"
+                    "[10,\"5\"]]}]}"));
     get("/api/v1/query_range?query=up&start=1970-01-01T00:00:01Z&end=3&step=2&limit=1");
     expect_part(200, "\"values\":[[1,\"1\"],[3,\"3\"]]}]},\"warnings\":[\"results truncated due to limit\"]}");
 }
 
 static void bad_parameters(void **state)
 {
-    static const struct { const char *target, *text; } cases[] = {
+    static const struct { const char *target, *text;
+    } cases[] = {
         { "/api/v1/query?query=up&time=yesterday",
           "invalid parameter \\\"time\\\": cannot parse \\\"yesterday\\\" to a valid timestamp" },
         { "/api/v1/query?query=up&timeout=soon",
           "invalid parameter \\\"timeout\\\": cannot parse \\\"soon\\\" to a valid duration" },
         { "/api/v1/query?query=up&limit=-1", "invalid parameter \\\"limit\\\": limit must be non-negative" },
-        { "/api/v1/query?query=up&partial=no", "invalid parameter \\\"partial\\\": must be \\\"allow\\\" or \\\"deny\\\"" },
+        { "/api/v1/query?query=up&partial=no",
+          "invalid parameter \\\"partial\\\": must be \\\"allow\\\" or \\\"deny\\\"" },
         { "/api/v1/query_range?query=up&end=1&step=1",
           "invalid parameter \\\"start\\\": cannot parse \\\"\\\" to a valid timestamp" },
         { "/api/v1/query_range?query=up&start=10&end=1&step=1",
@@ -138,7 +153,8 @@ static void bad_parameters(void **state)
         { "/api/v1/query_range?query=up&start=0&end=1",
           "invalid parameter \\\"step\\\": cannot parse \\\"\\\" to a valid duration" },
         { "/api/v1/query_range?query=up&start=0&end=1&step=0",
-          "invalid parameter \\\"step\\\": zero or negative query resolution step widths are not accepted. Try a"
+          "invalid parameter \\\"step\\\": zero or negative query resolution step widths are not accepted. "
+          "Try a"
           " positive integer" },
         { "/api/v1/query_range?query=up&start=0&end=11001&step=1",
           "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution"
@@ -179,7 +195,9 @@ static void names_and_values(void **state)
     get("/api/v1/labels?match%5B%5D=h");
     expect_body(200, SUCCESS("[\"__name__\"]"));
     get("/api/v1/labels?limit=1");
-    expect_body(200, "{\"status\":\"success\",\"data\":[\"__name__\"],\"warnings\":[\"results truncated due to limit\"]}");
+    expect_body(
+        200,
+        "{\"status\":\"success\",\"data\":[\"__name__\"],\"warnings\":[\"results truncated due to limit\"]}");
     get("/api/v1/label/job/values");
     expect_body(200, SUCCESS("[\"a\",\"b\"]"));
     get("/api/v1/label/job/values?match%5B%5D=up%7Bjob=%22a%22%7D&match%5B%5D=h");
@@ -208,13 +226,18 @@ static void exemplars_and_metadata(void **state)
     expect_body(200, SUCCESS("[]"));
     fake.has_exemplar = true;
     get("/api/v1/query_exemplars?query=rate(big%5B1m%5D)");
-    expect_body(200, SUCCESS("[{\"seriesLabels\":{\"__name__\":\"big\"},\"exemplars\":[{\"labels\":{},\"value\":\"0.5\","
-                             "\"timestamp\":1.250}]}]"));
+    expect_body(
+        200,
+        SUCCESS("[{\"seriesLabels\":{\"__name__\":\"big\"},\"exemplars\":[{\"labels\":{},\"value\":\"0.5\","
+                "\"timestamp\":1.250}]}]"));
     get("/api/v1/query_exemplars?query=)");
     expect_part(400, "bad_data");
     get("/api/v1/metadata");
-    expect_body(200, SUCCESS("{\"a\":[{\"type\":\"counter\",\"help\":\"y\",\"unit\":\"\"},{\"type\":\"gauge\",\"help\":\"x\","
-                             "\"unit\":\"\"}],\"up\":[{\"type\":\"gauge\",\"help\":\"Up?\",\"unit\":\"\"}]}"));
+    expect_body(
+        200,
+        SUCCESS(
+            "{\"a\":[{\"type\":\"counter\",\"help\":\"y\",\"unit\":\"\"},{\"type\":\"gauge\",\"help\":\"x\","
+            "\"unit\":\"\"}],\"up\":[{\"type\":\"gauge\",\"help\":\"Up?\",\"unit\":\"\"}]}"));
     get("/api/v1/metadata?limit=1&limit_per_metric=1");
     expect_body(200, SUCCESS("{\"a\":[{\"type\":\"counter\",\"help\":\"y\",\"unit\":\"\"}]}"));
     get("/api/v1/metadata?metric=up");
@@ -233,16 +256,21 @@ static void status_pages(void **state)
     get("/api/v1/status/config");
     expect_body(200, SUCCESS("{\"yaml\":\"query:\\n  timeout: 2m\\n\"}"));
     get("/api/v1/status/tsdb");
-    expect_body(200, SUCCESS("{\"headStats\":{\"numSeries\":3,\"numLabelPairs\":5,\"chunkCount\":0,\"minTime\":1000,"
-                             "\"maxTime\":2000},\"seriesCountByMetricName\":[{\"name\":\"up\",\"value\":3}],"
-                             "\"labelValueCountByLabelName\":[],\"memoryInBytesByLabelName\":[],"
-                             "\"seriesCountByLabelValuePair\":[]}"));
+    expect_body(200,
+                SUCCESS(
+                    "{\"headStats\":{\"numSeries\":3,\"numLabelPairs\":5,\"chunkCount\":0,\"minTime\":1000,"
+                    "\"maxTime\":2000},\"seriesCountByMetricName\":[{\"name\":\"up\",\"value\":3}],"
+                    "\"labelValueCountByLabelName\":[],\"memoryInBytesByLabelName\":[],"
+                    "\"seriesCountByLabelValuePair\":[]}"));
     get("/api/v1/targets");
-    expect_body(200, SUCCESS("{\"activeTargets\":[{\"discoveredLabels\":{},\"labels\":{},\"scrapePool\":\"j\",\"scrapeUrl\":"
-                             "\"http://a/metrics\",\"globalUrl\":\"http://a/metrics\",\"lastError\":\"\",\"lastScrape\":"
-                             "\"1970-01-01T00:00:01.500Z\",\"lastScrapeDuration\":0.25,\"health\":\"up\","
-                             "\"scrapeInterval\":\"15s\",\"scrapeTimeout\":\"0.5s\"}],\"droppedTargets\":[],"
-                             "\"droppedTargetCounts\":{}}"));
+    expect_body(
+        200,
+        SUCCESS(
+            "{\"activeTargets\":[{\"discoveredLabels\":{},\"labels\":{},\"scrapePool\":\"j\",\"scrapeUrl\":"
+            "\"http://a/metrics\",\"globalUrl\":\"http://a/metrics\",\"lastError\":\"\",\"lastScrape\":"
+            "\"1970-01-01T00:00:01.500Z\",\"lastScrapeDuration\":0.25,\"health\":\"up\","
+            "\"scrapeInterval\":\"15s\",\"scrapeTimeout\":\"0.5s\"}],\"droppedTargets\":[],"
+            "\"droppedTargetCounts\":{}}"));
     get("/api/v1/rules");
     expect_body(200, SUCCESS("{\"groups\":[]}"));
     get("/api/v1/alerts");
@@ -261,9 +289,11 @@ static void proofs(void **state)
     fake.proof = (struct proof){ .complete = false, .data_through_ms = 4000, .partitions = &partition,
                                  .partition_count = 1, .missing = missing, .missing_count = 1 };
     get("/api/v1/labels?match%5B%5D=h&proof=true");
-    expect_body(200, "{\"status\":\"success\",\"data\":[\"__name__\"],\"kelpie\":{\"complete\":false,\"dataThrough\":4,"
-                     "\"partitions\":[{\"partition\":2,\"generation\":1,\"applied\":7,\"end\":9}],\"missing\":["
-                     "{\"partition\":0,\"reason\":\"quarantine\",\"from\":1,\"to\":2.500}]}}");
+    expect_body(
+        200,
+        "{\"status\":\"success\",\"data\":[\"__name__\"],\"kelpie\":{\"complete\":false,\"dataThrough\":4,"
+        "\"partitions\":[{\"partition\":2,\"generation\":1,\"applied\":7,\"end\":9}],\"missing\":["
+        "{\"partition\":0,\"reason\":\"quarantine\",\"from\":1,\"to\":2.500}]}}");
     get("/api/v1/query?query=up&time=3&partial=deny");
     expect_body(503, FAILURE("unavailable", "the answer would be incomplete: quarantine partition=0 from=1.000"
                              " to=2.500"));
@@ -317,7 +347,11 @@ static void long_answers_are_streamed(void **state)
             fail_msg("point %d: %.40s", i, at);
         at += len;
     }
-    assert_int_equal(strncmp(at, "]},{\"metric\":{\"__name__\":\"h\"},\"values\":[[1,\"1\"],[2,\"2\"]],\"histograms\":[[3,", 60), 0);
+    assert_int_equal(
+        strncmp(at,
+                "]},{\"metric\":{\"__name__\":\"h\"},\"values\":[[1,\"1\"],[2,\"2\"]],\"histograms\":[[3,",
+                60),
+        0);
     for (int i = 4; i <= 400; i++) {
         snprintf(expected, sizeof expected, ",[%d,{\"count\":\"4\"", i);
         at = strstr(at, expected);
@@ -382,8 +416,15 @@ static int open_all(void **state)
     query.worker_count = 2;
     assert_ok(query_service_open(&query, io, &fake.source, pool, &queries));
     struct api_config config = {
-        .io = io, .queries = queries, .is_ready = ready, .reload = reload, .config_text = config_text, .flags = flags,
-        .metrics_text = metrics_text, .targets = targets, .start_ms = 1000,
+        .io = io,
+        .queries = queries,
+        .is_ready = ready,
+        .reload = reload,
+        .config_text = config_text,
+        .flags = flags,
+        .metrics_text = metrics_text,
+        .targets = targets,
+        .start_ms = 1000,
     };
     struct api *api;
     assert_ok(api_open(&config, pool, &api));

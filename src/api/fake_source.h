@@ -199,7 +199,8 @@ static inline err fake_label_values(struct source *source, struct slice name,
                                     struct pool *pool, struct slice **out_values, size_t *out_count,
                                     struct proof *out_proof)
 {
-    return fake_texts(source->context, name, requests, request_count, limit, pool, out_values, out_count, out_proof);
+    return fake_texts(source->context, name, requests, request_count, limit, pool, out_values, out_count,
+                      out_proof);
 }
 
 static inline err fake_exemplars(struct source_set *set, size_t i, struct pool *pool,
@@ -214,9 +215,18 @@ static inline err fake_metadata(struct source *source, struct slice tenant, stru
                                 struct source_metadata **out_metadata, size_t *out_count)
 {
     static const struct source_metadata rows[] = {
-        { { (const uint8_t *)"up", 2 }, { (const uint8_t *)"gauge", 5 }, { (const uint8_t *)"Up?", 3 }, { NULL, 0 } },
-        { { (const uint8_t *)"a", 1 }, { (const uint8_t *)"gauge", 5 }, { (const uint8_t *)"x", 1 }, { NULL, 0 } },
-        { { (const uint8_t *)"a", 1 }, { (const uint8_t *)"counter", 7 }, { (const uint8_t *)"y", 1 }, { NULL, 0 } },
+        { { (const uint8_t *)"up", 2 },
+          { (const uint8_t *)"gauge", 5 },
+          { (const uint8_t *)"Up?", 3 },
+          { NULL, 0 } },
+        { { (const uint8_t *)"a", 1 },
+          { (const uint8_t *)"gauge", 5 },
+          { (const uint8_t *)"x", 1 },
+          { NULL, 0 } },
+        { { (const uint8_t *)"a", 1 },
+          { (const uint8_t *)"counter", 7 },
+          { (const uint8_t *)"y", 1 },
+          { NULL, 0 } },
     };
     void *room;
     TRY(pool_alloc(pool, sizeof rows, &room));

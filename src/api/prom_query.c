@@ -107,7 +107,8 @@ static bool range_step(struct call *call, struct range_params *range)
         return false;
     }
     if ((range->end_ms - range->start_ms) / range->step_ms > API_RANGE_POINTS_MAX) {
-        call_fail(call, CALL_BAD_DATA, "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing"
+        call_fail(call, CALL_BAD_DATA,
+                  "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing"
                   " the query resolution (?step=XX)");
         return false;
     }

@@ -39,7 +39,8 @@ static void commas_and_brackets(void **state)
     json_key_slice(&j, slice_str("c\"d"));
     json_seconds(&j, 0.25);
     json_close(&j, '}');
-    expect(&out, "{\"a\":[-7,18446744073709551615,-9223372036854775808,true,null,[]],\"b\":\"x\",\"c\\\"d\":0.25}");
+    expect(&out,
+           "{\"a\":[-7,18446744073709551615,-9223372036854775808,true,null,[]],\"b\":\"x\",\"c\\\"d\":0.25}");
     buf_close(&out);
 }
 

@@ -12,7 +12,8 @@ int command_config(int argc, char **argv)
     bool is_effective = false;
     const struct option list[] = {
         { "--config", "FILE", "configuration (YAML); without it defaults hold", &options.config_file, NULL },
-        { "--effective", NULL, "with all defaults, each with whether a reload applies it (this is the default)", NULL,
+        { "--effective", NULL,
+          "with all defaults, each with whether a reload applies it (this is the default)", NULL,
           &is_effective },
     };
     const struct command self = { .name = "config", .operands = "show", .options = list,

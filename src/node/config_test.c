@@ -23,12 +23,13 @@ static void good(void **state)
     struct config config = parse("");
     assert_int_equal(config.ack, CONFIG_ACK_FSYNC);
     assert_int_equal(config.query_concurrency, 20);
-    config = parse("storage: {ack: os, retention: 30d, free_space_floor: 8MiB, log_file_bytes: 4MiB, head_rows: 5}\n"
-                   "memory: {budget: 2GiB}\n"
-                   "query:\n  timeout: 30s\n  max_samples: 1000\n  slow_query_threshold: 0\n"
-                   "http: {cors: false, max_body_bytes: 1MiB}\n"
-                   "log: {level: debug, format: json}\n"
-                   "limits:\n  max_series: 10\n  overrides:\n    \"a\": {max_series: 0}\n    b:\n");
+    config = parse(
+        "storage: {ack: os, retention: 30d, free_space_floor: 8MiB, log_file_bytes: 4MiB, head_rows: 5}\n"
+        "memory: {budget: 2GiB}\n"
+        "query:\n  timeout: 30s\n  max_samples: 1000\n  slow_query_threshold: 0\n"
+        "http: {cors: false, max_body_bytes: 1MiB}\n"
+        "log: {level: debug, format: json}\n"
+        "limits:\n  max_series: 10\n  overrides:\n    \"a\": {max_series: 0}\n    b:\n");
     assert_int_equal(config.ack, CONFIG_ACK_OS);
     assert_true(config.retention_ms == 30 * 86400000LL);
     assert_int_equal(config.free_space_floor, 8 << 20);
@@ -77,9 +78,10 @@ static void bad(void **state)
 
 static void printing_reads_back(void **state)
 {
-    struct config config = parse("storage: {ack: os, retention: 1d12h, free_space_floor: 12345}\nlog: {level: warn}\n"
-                                 "query: {timeout: 90s, max_memory: 3GiB}\n"
-                                 "limits: {max_series: 9, overrides: {'x \"y\"': {max_series: 8}}}\n");
+    struct config config =
+        parse("storage: {ack: os, retention: 1d12h, free_space_floor: 12345}\nlog: {level: warn}\n"
+              "query: {timeout: 90s, max_memory: 3GiB}\n"
+              "limits: {max_series: 9, overrides: {'x \"y\"': {max_series: 8}}}\n");
     struct buf first = buf_open(pool, 1 << 16), second = buf_open(pool, 1 << 16);
     config_print(&config, &first);
     buf_put_u8(&first, 0);
@@ -110,7 +112,8 @@ static void options(void **state)
     const char *file = NULL, *operands[OPTIONS_OPERANDS_MAX];
     bool flag = false;
     size_t count = 9;
-    const struct option list[] = { { "--config", "FILE", "x", &file, NULL }, { "--insecure", NULL, "y", NULL, &flag } };
+    const struct option list[] = { { "--config", "FILE", "x", &file, NULL },
+                                   { "--insecure", NULL, "y", NULL, &flag } };
     const struct command command = { .name = "test", .operands = "A", .summary = "s", .options = list,
                                      .option_count = 2, .operands_min = 1, .operands_max = 2 };
     char *good_argv[] = { (char[]){ "--config" }, (char[]){ "f" }, (char[]){ "--insecure" }, (char[]){ "one" },

@@ -47,8 +47,10 @@ err identity_decode(const uint8_t bytes[IDENTITY_BYTES], struct identity *out_id
     memcpy(identity.program, bytes + 64, IDENTITY_PROGRAM_BYTES - 1);
     uint32_t format = get_le32(bytes + 8);
     if (format != IDENTITY_FORMAT)
-        return err_set(at, ERR_VERSION, "the data was written by kelpie %s (data format %u); this is kelpie %s, which"
-                       " reads format %d", identity.program, format, KELPIE_VERSION, IDENTITY_FORMAT);
+        return err_set(at, ERR_VERSION,
+                       "the data was written by kelpie %s (data format %u); this is kelpie %s, which"
+                       " reads format %d",
+                       identity.program, format, KELPIE_VERSION, IDENTITY_FORMAT);
     identity.partition_count = get_le32(bytes + 12);
     memcpy(identity.cluster_id, bytes + 16, 16);
     memcpy(identity.hash_key, bytes + 32, 16);
@@ -130,7 +132,8 @@ err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, ui
         return err_set(at, e, "cannot open NODE in the data directory for writing: %s", err_text(e));
     e = io_file_lock(file);
     if (e != OK)
-        e = err_set(at, e, "%s", e == ERR_BUSY ? "the data directory is in use by another process" : "cannot lock NODE");
+        e = err_set(at, e, "%s",
+                    e == ERR_BUSY ? "the data directory is in use by another process" : "cannot lock NODE");
     if (e == OK)
         e = read_or_init(io, file, partition_count, range_bytes_max, out_identity, at);
     if (e != OK) {

@@ -10,7 +10,8 @@
 static err name_file(const char *path, err e, struct err_at *at)
 {
     struct err_at inner = at != NULL ? *at : (struct err_at){ 0 };
-    return err_set_pos(at, inner.line, inner.column, e, "%s: %s", path, inner.text[0] != 0 ? inner.text : err_text(e));
+    return err_set_pos(at, inner.line, inner.column, e, "%s: %s", path,
+                       inner.text[0] != 0 ? inner.text : err_text(e));
 }
 
 static err read_level(const struct node_options *options, struct config *config, struct err_at *at)

@@ -298,20 +298,21 @@ static void watch_space(struct node *node)
 
 /* ---- opening ---- */
 
+/* 127.0.0.0/8 written in digits, [::1], or localhost. */
 static bool is_loopback(const char *listen)
 {
-    size_t len = strlen(listen);
     const char *colon = strrchr(listen, ':');
-    size_t host_len = colon != NULL ? (size_t)(colon - listen) : len;
-    return (host_len >= 4 && memcmp(listen, "127.", 4) == 0) || (host_len == 9 && memcmp(listen, "localhost", 9) == 0)
-           || (host_len == 5 && memcmp(listen, "[::1]", 5) == 0);
+    size_t len = colon != NULL ? (size_t)(colon - listen) : strlen(listen);
+    struct slice host = slice_of(listen, len);
+    bool is_ipv4 = strspn(listen, "0123456789.") == len && slice_starts(host, slice_str("127."));
+    return is_ipv4 || slice_equal_str(host, "localhost") || slice_equal_str(host, "[::1]");
 }
 
 static err check_exposure(const struct node *node, struct err_at *at)
 {
     const struct net_web_config *web = &node->loaded->web;
-    bool is_closed = web->cert_file.len > 0
-                     && (web->user_count > 0 || web->token_count > 0 || web->client_auth >= NET_CLIENT_AUTH_VERIFY);
+    bool is_closed = web->cert_file.len > 0 && (web->user_count > 0 || web->token_count > 0 ||
+                                                web->client_auth >= NET_CLIENT_AUTH_VERIFY);
     if (is_loopback(node->options.listen) || is_closed || node->options.is_insecure)
         return OK;
     return err_set(at, ERR_INPUT, "%s is open to others: give --web.config.file with TLS and credentials, or"
@@ -469,9 +470,10 @@ static err open_all(struct node *node, struct err_at *at)
     TRY(open_queries(node));
     TRY(open_scraping(node, at));
     TRY(open_server(node, at));
-    diag(DIAG_INFO, "kelpie is listening", "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu"
-         " took_ms=%lld", KELPIE_VERSION, node->options.listen, net_server_port(node->server),
-         node->options.data_directory, node->identity.partition_count, (unsigned long long)node->memory_bytes,
+    diag(DIAG_INFO, "kelpie is listening",
+         "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu took_ms=%lld",
+         KELPIE_VERSION, node->options.listen, net_server_port(node->server), node->options.data_directory,
+         node->identity.partition_count, (unsigned long long)node->memory_bytes,
          (long long)(io_now_ms(node->io) - node->start_ms));
     return OK;
 }

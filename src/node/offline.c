@@ -104,8 +104,10 @@ static int check_command(const char *name, const char *summary, check_function r
 
 int command_verify(int argc, char **argv)
 {
-    return check_command("verify", "Read every checksum and compare every sum of a data directory. Changes nothing;"
-                         " exit status 1 if there is damage.", shard_verify, argc, argv);
+    return check_command("verify",
+                         "Read every checksum and compare every sum of a data directory. Changes nothing;"
+                         " exit status 1 if there is damage.",
+                         shard_verify, argc, argv);
 }
 
 int command_fsck(int argc, char **argv)
@@ -189,7 +191,8 @@ static err export_rows(struct export *export, bool *out_complete, struct err_at 
 {
     struct offline *offline = &export->offline;
     struct source_set *set;
-    TRY(shards_open(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &export->shards, at));
+    TRY(shards_open(&offline->config, offline->io, offline->log, offline->blob, offline->pool,
+                    &export->shards, at));
     TRY(shards_wait_applied(export->shards, INT64_MAX));
     struct guard guard = { .io = offline->io, .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX };
     struct source *source = shards_source(export->shards);

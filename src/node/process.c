@@ -74,6 +74,6 @@ void process_metrics(struct io *io, int64_t start_ms, struct buf *out)
     if (find_number(text, "Threads:", &value))
         put_metric(out, "process_threads", "gauge", "Number of threads.", value);
     put_files(io, text, out);
-    put_metric(out, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
-               (double)start_ms / 1000);
+    put_metric(out, "process_start_time_seconds", "gauge",
+               "Start time of the process since unix epoch in seconds.", (double)start_ms / 1000);
 }

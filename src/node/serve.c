@@ -64,18 +64,25 @@ int command_serve(int argc, char **argv)
     bool check_config = false;
     const struct option list[] = {
         { "--config", "FILE", "configuration (YAML); without it defaults hold", &options.config_file, NULL },
-        { "--data", "DIR", "data directory, created if missing (default: data)", &options.data_directory, NULL },
-        { "--http", "ADDR", "address to listen on (default: " NODE_LISTEN_DEFAULT ")", &options.listen, NULL },
-        { "--web.config.file", "FILE", "TLS and credentials, in Prometheus' format", &options.web_config_file, NULL },
+        { "--data", "DIR", "data directory, created if missing (default: data)", &options.data_directory,
+          NULL },
+        { "--http", "ADDR", "address to listen on (default: " NODE_LISTEN_DEFAULT ")", &options.listen,
+          NULL },
+        { "--web.config.file", "FILE", "TLS and credentials, in Prometheus' format", &options.web_config_file,
+          NULL },
         { "--insecure", NULL, "allow an address beyond loopback without TLS and credentials", NULL,
           &options.is_insecure },
         { "--check-config", NULL, "read and check the configuration, then exit", NULL, &check_config },
         { "--log.level", "LEVEL", "debug, info, warn or error", &options.log_level, NULL },
         { "--log.format", "FORMAT", "logfmt or json", &options.log_format, NULL },
     };
-    const struct command self = { .name = "serve", .operands = "", .options = list,
-                                  .summary = "Run a node until SIGTERM or SIGINT; SIGHUP reads the configuration again.",
-                                  .option_count = sizeof list / sizeof list[0] };
+    const struct command self = {
+        .name = "serve",
+        .operands = "",
+        .options = list,
+        .summary = "Run a node until SIGTERM or SIGINT; SIGHUP reads the configuration again.",
+        .option_count = sizeof list / sizeof list[0]
+    };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;
     int failed = options_parse(&self, argc, argv, operands, &count);

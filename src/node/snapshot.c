@@ -65,9 +65,12 @@ int command_snapshot(int argc, char **argv)
         { "--user", "NAME", "for basic authentication", &user, NULL },
         { "--password", "TEXT", "for basic authentication", &password, NULL },
     };
-    const struct command self = { .name = "snapshot", .operands = "", .options = list,
-                                  .summary = "Let a running node make a snapshot below its data directory and print"
-                                             " its name.",
+    const struct command self = { .name = "snapshot",
+                                  .operands = "",
+                                  .options = list,
+                                  .summary =
+                                      "Let a running node make a snapshot below its data directory and print"
+                                      " its name.",
                                   .option_count = sizeof list / sizeof list[0] };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;

@@ -1,8 +1,8 @@
 /* Reading the web configuration file. See web_file.h.
  *
  * Source: prometheus/exporter-toolkit docs/web-configuration.md. Understood: tls_server_config (cert_file,
- * key_file, client_auth_type, client_ca_file, min_version, max_version), basic_auth_users, and bearer_tokens, which
- * is ours. Cipher lists and HTTP/2 settings are refused as unknown keys rather than silently ignored. */
+ * key_file, client_auth_type, client_ca_file, min_version, max_version), basic_auth_users, and bearer_tokens,
+ * which is ours. Cipher lists and HTTP/2 settings are refused as unknown keys rather than silently ignored. */
 #include "node/web_file.h"
 
 #include "model/yaml.h"
