@@ -312,7 +312,7 @@ static bool is_caught(struct plan plan, uint64_t attempts)
         if (plan.fault != OK)
             plan.fault_at = 1 + test_random_below(&r, 600);
         else
-            plan.crash_at = 1 + test_random_below(&r, 600);
+            plan.crash_at = 1 + test_random_below(&r, plan.load == LOAD_ROTATE ? 1800 : 600);
         plan.keep = (enum io_sim_keep)test_random_below(&r, IO_SIM_KEEP_COUNT);
         if (run(&plan, NULL) != NULL)
             return true;
@@ -323,7 +323,7 @@ static bool is_caught(struct plan plan, uint64_t attempts)
 static void canaries_are_caught(void **unused)
 {
     assert_true(is_caught((struct plan){ .load = LOAD_SPILL, .canary = SHARD_CANARY_CHECKPOINT_FIRST }, 100));
-    assert_true(is_caught((struct plan){ .load = LOAD_ROTATE, .canary = SHARD_CANARY_TRIM_FIRST }, 400));
+    assert_true(is_caught((struct plan){ .load = LOAD_ROTATE, .canary = SHARD_CANARY_TRIM_FIRST }, 3000));
     assert_true(is_caught((struct plan){ .load = LOAD_RESEND, .canary = SHARD_CANARY_NO_DEDUPE }, 20));
     assert_true(is_caught((struct plan){ .load = LOAD_HEADS, .marks_at_send = true, .fault = ERR_IO }, 200));
 }
