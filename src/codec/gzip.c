@@ -35,7 +35,9 @@ static err decompress_member(struct libdeflate_decompressor *d, bool is_gzip, st
                              struct buf *out)
 {
     size_t room_max = out->max - out->len;
-    size_t room = is_gzip ? guess_bytes(*bytes, room_max) : (bytes->len * 4 < room_max ? bytes->len * 4 : room_max);
+    size_t room = is_gzip ? guess_bytes(*bytes, room_max) : bytes->len * 4;
+    if (room > room_max)
+        room = room_max;
     for (;;) {
         uint8_t *at = buf_room(out, room);
         if (at == NULL && room > 0)
@@ -43,8 +45,10 @@ static err decompress_member(struct libdeflate_decompressor *d, bool is_gzip, st
         size_t used = 0, made = 0;
         uint8_t none;
         enum libdeflate_result result = is_gzip
-            ? libdeflate_gzip_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room, &used, &made)
-            : libdeflate_zlib_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room, &used, &made);
+            ? libdeflate_gzip_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room, &used,
+                                            &made)
+            : libdeflate_zlib_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room, &used,
+                                            &made);
         if (result == LIBDEFLATE_SUCCESS) {
             out->len += made;
             *bytes = slice_part(*bytes, used, bytes->len - used);
@@ -135,7 +139,8 @@ err gzip_writer_open(struct pool *pool, int level, struct gzip_writer **out_writ
     TRY(pool_block_resize(pool, (void **)&writer, sizeof *writer));
     *writer = (struct gzip_writer){ .pool = pool,
         .stream = { .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool } };
-    int result = deflateInit2(&writer->stream, level > 9 ? 9 : level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
+    int result = deflateInit2(&writer->stream, level > 9 ? 9 : level, Z_DEFLATED, 15 + 16, 8,
+                              Z_DEFAULT_STRATEGY);
     if (result != Z_OK) {
         pool_block_free(pool, writer);
         return ERR_LIMIT;

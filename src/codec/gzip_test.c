@@ -21,7 +21,8 @@ static void test_round_trips(void **state)
     struct test_random r = test_random_begin("gzip round trips");
     for (int round = 0; round < 60; round++) {
         struct slice text = random_text(&r, test_random_below(&r, round % 4 == 0 ? 300000 : 2000));
-        struct buf small = buf_open(root, 1 << 20), back = buf_open(root, text.len), parts = buf_open(root, text.len);
+        struct buf small = buf_open(root, 1 << 20), back = buf_open(root, text.len),
+            parts = buf_open(root, text.len);
         if (round % 2 == 0) {
             assert_ok(gzip_compress(text, 1 + round % 12, &small));
         } else {
@@ -135,7 +136,8 @@ static void test_damage(void **state)
 
 static void test_zlib(void **state)
 {
-    static const uint8_t hello[] = { 0x78, 0x9c, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x06, 0x2c, 0x02, 0x15 };
+    static const uint8_t hello[] = { 0x78, 0x9c, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x06, 0x2c, 0x02,
+        0x15 };
     struct buf out = buf_open(root, 100);
     assert_ok(gzip_decompress_zlib(slice_of(hello, sizeof hello), &out));
     assert_true(slice_equal_str(buf_slice(&out), "hello"));

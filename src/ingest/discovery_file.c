@@ -60,7 +60,8 @@ out:
     pool_close(scratch);
     if (e != OK) {
         pool_close(pool);
-        return err_set(at, e, "%.200s: %s", (const char *)file->path.at, why.text[0] != 0 ? why.text : err_text(e));
+        return err_set(at, e, "%.200s: %s", (const char *)file->path.at,
+                       why.text[0] != 0 ? why.text : err_text(e));
     }
     return OK;
 }
@@ -74,8 +75,8 @@ static struct discovery_file *find(struct discovery_files *files, struct slice p
     return NULL;
 }
 
-static err look_at(struct discovery_files *files, struct io *io, struct slice path, bool read_all, bool *changed,
-                   struct err_at *at)
+static err look_at(struct discovery_files *files, struct io *io, struct slice path, bool read_all,
+                   bool *changed, struct err_at *at)
 {
     struct discovery_file *file = find(files, path);
     uint64_t size;
@@ -120,7 +121,8 @@ static err look_at_pattern(struct discovery_files *files, struct io *io, struct 
     struct slice dir, name = slice_part(pattern, slash, pattern.len - slash);
     struct io_dir_entry *entries;
     size_t count;
-    TRY(pool_copy(scratch, slash == 0 ? slice_str(".") : slice_part(pattern, 0, slash == 1 ? 1 : slash - 1), &dir));
+    TRY(pool_copy(scratch, slash == 0 ? slice_str(".") : slice_part(pattern, 0, slash == 1 ? 1 : slash - 1),
+                  &dir));
     err e = io_dir_list(io, (const char *)dir.at, scratch, &entries, &count);
     if (e != OK)
         return e == ERR_LIMIT ? e : OK;

@@ -37,8 +37,8 @@ void discovery_files_open(struct pool *pool, struct discovery_files *out_files);
 void discovery_files_close(struct discovery_files *files);
 
 /* Look at the patterns of the job; read what is new or changed (everything once refresh_interval passed).
- * *out_changed: the groups are not what they were. Files that cannot be read or parsed keep their last groups and are
- * told in at (the last one). Errors ERR_LIMIT; a directory that is missing has no files. */
+ * *out_changed: the groups are not what they were. Files that cannot be read or parsed keep their last
+ * groups and are told in at (the last one). Errors ERR_LIMIT; a directory that is missing has no files. */
 err discovery_files_refresh(struct discovery_files *files, struct io *io, const struct scrape_job *job,
                             bool *out_changed, struct err_at *at);
 

@@ -1,5 +1,5 @@
-/* Relabelling. From: rules in scrape_configs. To: label sets of targets (once per discovery) and of series (once
- * per new line of a target; the result is cached). Semantics: Prometheus 3, model/relabel.
+/* Relabelling. From: rules in scrape_configs. To: label sets of targets (once per discovery) and of series
+ * (once per new line of a target; the result is cached). Semantics: Prometheus 3, model/relabel.
  *
  * Invariants
  * 1. Rules are immutable after loading and may be applied from many threads; what changes is the caller's
@@ -62,7 +62,8 @@ err label_set_put(struct label_set *set, struct slice name, struct slice value)
     }
     if (set->count == LABEL_SET_COUNT_MAX)
         return ERR_LIMIT;
-    TRY(pool_block_reserve(set->pool, (void **)&set->labels, sizeof *set->labels, set->count + 1, &set->capacity));
+    TRY(pool_block_reserve(set->pool, (void **)&set->labels, sizeof *set->labels, set->count + 1,
+                           &set->capacity));
     set->labels[set->count++] = (struct label){ .name = name, .value = value };
     return OK;
 }
@@ -84,14 +85,16 @@ static bool has_variable(struct slice s)
     return s.len > 0 && memchr(s.at, '$', s.len) != NULL;
 }
 
-static err get_copy(struct yaml_node *map, const char *key, struct pool *pool, struct slice *out, struct err_at *at)
+static err get_copy(struct yaml_node *map, const char *key, struct pool *pool, struct slice *out,
+                    struct err_at *at)
 {
     struct slice text = { 0 };
     TRY(yaml_get_string(map, key, &text, at));
     return text.at == NULL ? OK : pool_copy(pool, text, out);
 }
 
-static err load_sources(struct yaml_node *node, struct pool *pool, struct relabel_rule *rule, struct err_at *at)
+static err load_sources(struct yaml_node *node, struct pool *pool, struct relabel_rule *rule,
+                        struct err_at *at)
 {
     struct yaml_node **items;
     TRY(yaml_get_sequence(node, "source_labels", &items, &rule->source_count, at));
@@ -162,8 +165,8 @@ static err load_rule(struct yaml_node *node, struct pool *pool, struct relabel_r
     return OK;
 }
 
-err relabel_rules_load(struct yaml_node **items, size_t count, struct pool *pool, struct relabel_rules *out_rules,
-                       struct err_at *at)
+err relabel_rules_load(struct yaml_node **items, size_t count, struct pool *pool,
+                       struct relabel_rules *out_rules, struct err_at *at)
 {
     struct relabel_rules rules = { 0 };
     if (count > RELABEL_RULES_MAX)
@@ -214,8 +217,8 @@ static bool is_word(uint8_t c)
 }
 
 /* Put the variables' values into the template; the result is in pool. */
-static err expand(struct pool *pool, const struct regex *regex, struct slice template, const struct slice *groups,
-                  struct slice *out_text)
+static err expand(struct pool *pool, const struct regex *regex, struct slice template,
+                  const struct slice *groups, struct slice *out_text)
 {
     if (!has_variable(template)) {
         *out_text = template;

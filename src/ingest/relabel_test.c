@@ -49,13 +49,18 @@ static void test_actions(void **state)
         { "[{source_labels: [a, b], separator: '-', target_label: c}]", "a=1", "a=1,c=1-" },
         { "[{regex: '.*', target_label: a, replacement: ''}]", "a=1,b=2", "b=2" },
         { "[{source_labels: [none], regex: (.+), target_label: a}]", "a=1", "a=1" },
-        { "[{source_labels: [none], target_label: a}]", "a=1", "" },                             /* empty removes */
-        { "[{source_labels: [a], regex: '(.*)', target_label: '${1}_x', replacement: y}]", "a=n", "a=n,n_x=y" },
-        { "[{source_labels: [a], regex: '(?P<name>.*)-.*', target_label: b, replacement: '$name|$$|$none|${name}s|$'}]",
+        /* empty removes */
+        { "[{source_labels: [none], target_label: a}]", "a=1", "" },
+        { "[{source_labels: [a], regex: '(.*)', target_label: '${1}_x', replacement: y}]", "a=n",
+          "a=n,n_x=y" },
+        { "[{source_labels: [a], regex: '(?P<name>.*)-.*', target_label: b, replacement: "
+          "'$name|$$|$none|${name}s|$'}]",
           "a=foo-bar", "a=foo-bar,b=foo|$||foos|$" },
-        { "[{source_labels: [a], regex: '(x)?(.*)', target_label: b, replacement: '[$1]$2'}]", "a=z", "a=z,b=[]z" },
+        { "[{source_labels: [a], regex: '(x)?(.*)', target_label: b, replacement: '[$1]$2'}]", "a=z",
+          "a=z,b=[]z" },
         { "[{source_labels: [a], regex: 'a.b', target_label: b, replacement: y}]", "a=a\nb", "a=a\nb,b=y" },
-        { "[{source_labels: [a], target_label: b, replacement: '$1x'}]", "a=1,b=2", "a=1" },     /* group "1x" is none */
+        /* group "1x" is none */
+        { "[{source_labels: [a], target_label: b, replacement: '$1x'}]", "a=1,b=2", "a=1" },
         { "[{source_labels: [a], target_label: b, replacement: '$12'}]", "a=1,b=2", "a=1" },
         /* keep, drop */
         { "[{action: keep, source_labels: [a], regex: 'f.*'}]", "a=foo", "a=foo" },
@@ -72,7 +77,8 @@ static void test_actions(void **state)
         /* hashmod: low eight bytes of md5, as Prometheus' own tests have it */
         { "[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]",
           "a=foo,b=bar,c=baz", "a=foo,b=bar,c=baz,d=976" },
-        { "[{action: hashmod, source_labels: [a], target_label: d, modulus: 1000}]", "a=foo\nbar", "a=foo\nbar,d=734" },
+        { "[{action: hashmod, source_labels: [a], target_label: d, modulus: 1000}]", "a=foo\nbar",
+          "a=foo\nbar,d=734" },
         /* labelmap, labeldrop, labelkeep */
         { "[{action: labelmap, regex: '(b.*)'}]", "a=foo,b1=bar,b2=baz", "a=foo,b1=bar,b2=baz" },
         { "[{action: labelmap, regex: 'meta_(ng.*)', replacement: '${1}'}]",
@@ -84,7 +90,8 @@ static void test_actions(void **state)
         { "[{action: lowercase, source_labels: [a], target_label: b}]", "a=FoO-1", "a=FoO-1,b=foo-1" },
         { "[{action: uppercase, source_labels: [a], target_label: b}]", "a=FoO-1", "a=FoO-1,b=FOO-1" },
         /* in order */
-        { "[{source_labels: [a], target_label: b},{source_labels: [b], target_label: c}]", "a=1", "a=1,b=1,c=1" },
+        { "[{source_labels: [a], target_label: b},{source_labels: [b], target_label: c}]", "a=1",
+          "a=1,b=1,c=1" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct relabel_rules rules;
@@ -115,12 +122,16 @@ static void test_refusals(void **state)
         { "[{source_labels: [a]}]", "line 1 column 2: action replace needs target_label" },
         { "[{action: hashmod, source_labels: [a], target_label: b}]",
           "line 1 column 2: action hashmod needs a modulus above 0" },
-        { "[{action: keepequal, source_labels: [a]}]", "line 1 column 2: action keepequal needs target_label" },
-        { "[{action: labeldrop, source_labels: [a], regex: x}]", "line 1 column 2: action labeldrop takes regex only" },
+        { "[{action: keepequal, source_labels: [a]}]",
+          "line 1 column 2: action keepequal needs target_label" },
+        { "[{action: labeldrop, source_labels: [a], regex: x}]",
+          "line 1 column 2: action labeldrop takes regex only" },
         { "[{action: dropequal, source_labels: [a], target_label: b, regex: x}]",
           "line 1 column 2: action dropequal takes source_labels and target_label only" },
-        { "[{action: lowercase, source_labels: [a], target_label: '$1'}]", "line 1 column 2: target_label is not a label name" },
-        { "[{action: labelmap, regex: x, replacement: ''}]", "line 1 column 2: replacement is not a label name" },
+        { "[{action: lowercase, source_labels: [a], target_label: '$1'}]",
+          "line 1 column 2: target_label is not a label name" },
+        { "[{action: labelmap, regex: x, replacement: ''}]",
+          "line 1 column 2: replacement is not a label name" },
         { "[{source_labels: [''], target_label: b}]", "line 1 column 19: not a label name" },
         { "[{source_labels: a, target_label: b}]", "line 1 column 18: expected a list, got \"a\"" },
         { "[x]", "line 1 column 2: expected a map, got \"x\"" },

@@ -1,8 +1,8 @@
-/* The schedule of targets, the workers that follow it, and the discovery that changes it. From: a scrape_config.
- * To: scrape_run.c per scrape; status for the API.
+/* The schedule of targets, the workers that follow it, and the discovery that changes it. From: a
+ * scrape_config. To: scrape_run.c per scrape; status for the API.
  *
- *   config, files ─ build: specs of all jobs ─ switch: reuse equal targets, retire the others ─→ heap by due time
- *   heap ─ worker: takes the first when it is due ─ scrape_run ─→ back with its next tick, or freed when retired
+ *   config, files ─ build: specs of all jobs ─ switch: reuse equal targets, retire others ─→ heap by due time
+ *   heap ─ worker: takes the first when due ─ scrape_run ─→ back with its next tick, or freed when retired
  *
  * Ticks are wall-clock times offset + k · interval with offset = hash mod interval: a target keeps its ticks
  * over restarts, and targets spread evenly. Rows carry the tick's own time when the scrape began close to it,
@@ -76,12 +76,13 @@ struct scrape {
     struct io_thread *workers[WORKERS_HARD_MAX];
     size_t worker_count;
     size_t idle_count;
-    bool has_timer;                   /* one idle worker waits for the first due time, the others for a signal */
+    bool has_timer;                   /* one idle worker watches the clock, the others wait for a signal */
 };
 
 struct scrape_options scrape_options_default(void)
 {
-    return (struct scrape_options){ .workers_max = 256, .memory_bytes_max = (size_t)4 << 30, .discover_ms = 2000 };
+    return (struct scrape_options){ .workers_max = 256, .memory_bytes_max = (size_t)4 << 30,
+        .discover_ms = 2000 };
 }
 
 static void write_to_ingest(void *context, struct slice tenant, const struct ingest_rows *rows,
@@ -306,13 +307,16 @@ static int compare_hash(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static err add_group(struct build *b, const struct scrape_job *job, const struct scrape_group *group, struct slice file)
+static err add_group(struct build *b, const struct scrape_job *job, const struct scrape_group *group,
+                     struct slice file)
 {
     for (size_t i = 0; i < group->target_count; i++) {
         if (b->count == SCRAPE_TARGETS_MAX)
             return ERR_LIMIT;
-        TRY(pool_block_reserve(b->pool, (void **)&b->entries, sizeof *b->entries, b->count + 1, &b->capacity));
-        TRY(pool_block_reserve(b->pool, (void **)&b->specs, sizeof *b->specs, b->count + 1, &b->spec_capacity));
+        TRY(pool_block_reserve(b->pool, (void **)&b->entries, sizeof *b->entries, b->count + 1,
+                               &b->capacity));
+        TRY(pool_block_reserve(b->pool, (void **)&b->specs, sizeof *b->specs, b->count + 1,
+                               &b->spec_capacity));
         TRY(target_build(job, group, i, file, b->pool, &b->specs[b->count]));
         b->entries[b->count] = (struct entry){ .discovered = b->specs[b->count].discovered };
         b->count++;
@@ -334,7 +338,8 @@ static struct target *find_target(struct target **sorted, size_t count, uint64_t
     return low < count && sorted[low]->hash == hash ? sorted[low] : NULL;
 }
 
-static err sort_targets(const struct job_state *old, struct pool *pool, struct target ***out_sorted, size_t *out_count)
+static err sort_targets(const struct job_state *old, struct pool *pool, struct target ***out_sorted,
+                        size_t *out_count)
 {
     size_t count = old == NULL ? 0 : old->active_count;
     TRY(pool_alloc(pool, (count + 1) * sizeof **out_sorted, (void **)out_sorted));
@@ -360,7 +365,8 @@ static bool is_first(uint64_t *seen, size_t capacity, uint64_t hash)
 }
 
 /* Targets for the specs: those of `old` with an equal hash, else new ones; active entries come first. */
-static err make_targets(struct scrape *s, struct build *b, const struct scrape_job *job, const struct job_state *old)
+static err make_targets(struct scrape *s, struct build *b, const struct scrape_job *job,
+                        const struct job_state *old)
 {
     struct target **sorted;
     size_t sorted_count, seen_capacity = 64, active = 0;
@@ -425,9 +431,10 @@ static void retire(struct scrape *s, struct target *t)
         heap_move(s, t, 0);
 }
 
-/* Put what was built in the place of what was there. old_entries are those of the job before (may be none). */
-static void switch_job(struct scrape *s, struct job_state *state, struct build *b, const struct entry *old_entries,
-                       size_t old_count)
+/* Put what was built in the place of what was there. old_entries are those of the job before (may be
+ * none). */
+static void switch_job(struct scrape *s, struct job_state *state, struct build *b,
+                       const struct entry *old_entries, size_t old_count)
 {
     int64_t now_ms = io_now_ms(s->io);
     for (size_t i = 0; i < old_count; i++)
@@ -536,9 +543,10 @@ static struct job_state *find_state(struct scrape *s, struct slice name)
     return NULL;
 }
 
-/* Read the files and build all jobs of a configuration. Under build_lock. builds and fresh have job_count elements. */
-static err build_all(struct scrape *s, struct scrape_config *config, struct job_state *fresh, struct build *builds,
-                     size_t *out_built, struct err_at *at)
+/* Read the files and build all jobs of a configuration. Under build_lock. builds and fresh have job_count
+ * elements. */
+static err build_all(struct scrape *s, struct scrape_config *config, struct job_state *fresh,
+                     struct build *builds, size_t *out_built, struct err_at *at)
 {
     size_t sum = 0;
     *out_built = 0;
@@ -567,11 +575,13 @@ static err build_all(struct scrape *s, struct scrape_config *config, struct job_
 }
 
 /* Everything of the old configuration that has no successor goes. Under both locks. */
-static void switch_all(struct scrape *s, struct scrape_config *config, struct job_state *fresh, struct build *builds)
+static void switch_all(struct scrape *s, struct scrape_config *config, struct job_state *fresh,
+                       struct build *builds)
 {
     for (size_t i = 0; i < config->job_count; i++) {
         struct job_state *old = find_state(s, fresh[i].job->name);
-        switch_job(s, &fresh[i], &builds[i], old == NULL ? NULL : old->entries, old == NULL ? 0 : old->active_count);
+        switch_job(s, &fresh[i], &builds[i], old == NULL ? NULL : old->entries,
+                   old == NULL ? 0 : old->active_count);
         if (old != NULL)
             old->active_count = 0;   /* taken over */
     }
@@ -635,7 +645,8 @@ out:
     return e == ERR_LIMIT && at != NULL && at->text[0] == 0 ? err_set(at, e, "no memory for the targets") : e;
 }
 
-err scrape_open(struct io *io, struct pool *pool, struct scrape_sink sink, const struct scrape_options *options,
+err scrape_open(struct io *io, struct pool *pool, struct scrape_sink sink,
+                const struct scrape_options *options,
                 struct scrape_config *config, struct scrape **out_scrape, struct err_at *at)
 {
     if (options->workers_max == 0 || options->workers_max > WORKERS_HARD_MAX || options->discover_ms <= 0)
@@ -716,7 +727,8 @@ static err copy_status(const struct job_state *state, const struct entry *entry,
     return OK;
 }
 
-err scrape_status(struct scrape *s, struct pool *pool, struct scrape_target_status **out_targets, size_t *out_count)
+err scrape_status(struct scrape *s, struct pool *pool, struct scrape_target_status **out_targets,
+                  size_t *out_count)
 {
     size_t count = 0, n = 0;
     err e = OK;

@@ -31,15 +31,18 @@ struct scrape_options {
 };
 struct scrape_options scrape_options_default(void);
 
-/* Start scraping. config is held as long as needed. Errors ERR_LIMIT too many targets or no memory or thread. */
-err scrape_open(struct io *io, struct pool *pool, struct scrape_sink sink, const struct scrape_options *options,
+/* Start scraping. config is held as long as needed. Errors ERR_LIMIT too many targets or no memory or
+ * thread. */
+err scrape_open(struct io *io, struct pool *pool, struct scrape_sink sink,
+                const struct scrape_options *options,
                 struct scrape_config *config, struct scrape **out_scrape, struct err_at *at);
 
-/* Take a new configuration, all or nothing. A target whose labels and URL stay keeps its schedule and state; series of
- * targets that go get stale markers. ERR_LIMIT: the old one goes on. */
+/* Take a new configuration, all or nothing. A target whose labels and URL stay keeps its schedule and state;
+ * series of targets that go get stale markers. ERR_LIMIT: the old one goes on. */
 err scrape_reload(struct scrape *scrape, struct scrape_config *config, struct err_at *at);
 
-/* End running scrapes (within a second) and stop. Writes no stale markers, so that a restart leaves no hole. */
+/* End running scrapes (within a second) and stop. Writes no stale markers, so that a restart leaves no
+ * hole. */
 void scrape_close(struct scrape *scrape);
 
 /* ---- for /api/v1/targets ---- */

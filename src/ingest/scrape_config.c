@@ -1,4 +1,5 @@
-/* scrape_configs → structs. From: the tree of the configuration file. To: scrape.c, which takes the whole or nothing.
+/* scrape_configs → structs. From: the tree of the configuration file. To: scrape.c, which takes the whole or
+ * nothing.
  *
  * Invariants
  * 1. Everything is copied into the config's own pool: the tree may go.
@@ -127,14 +128,16 @@ static err load_group(struct loader *l, struct yaml_node *node, struct scrape_gr
         struct slice target;
         TRY(yaml_string(items[i], &target, l->at));
         if (memchr(target.at, '/', target.len) != NULL)
-            return yaml_error(items[i], ERR_INPUT, l->at, "\"%.*s\" is not a host and port", SLICE_SHORT_ARG(target));
+            return yaml_error(items[i], ERR_INPUT, l->at, "\"%.*s\" is not a host and port",
+                              SLICE_SHORT_ARG(target));
         TRY(pool_copy(l->pool, target, &group->targets[i]));
     }
     TRY(get_labels(l, node, "labels", &group->labels, &group->label_count));
     return yaml_map_end(node, l->at);
 }
 
-static err load_groups(struct loader *l, struct yaml_node **items, size_t count, struct scrape_group **out_groups)
+static err load_groups(struct loader *l, struct yaml_node **items, size_t count,
+                       struct scrape_group **out_groups)
 {
     if (count > SCRAPE_GROUPS_MAX)
         return yaml_error(items[0], ERR_LIMIT, l->at, "more than %d groups", SCRAPE_GROUPS_MAX);
@@ -144,8 +147,8 @@ static err load_groups(struct loader *l, struct yaml_node **items, size_t count,
     return OK;
 }
 
-err scrape_groups_load(struct yaml_node **items, size_t count, struct pool *pool, struct scrape_group **out_groups,
-                       struct err_at *at)
+err scrape_groups_load(struct yaml_node **items, size_t count, struct pool *pool,
+                       struct scrape_group **out_groups, struct err_at *at)
 {
     struct loader l = { .pool = pool, .at = at };
     return load_groups(&l, items, count, out_groups);
@@ -181,7 +184,8 @@ static err load_files(struct loader *l, struct yaml_node *map, struct scrape_job
         TRY(yaml_map_end(items[i], l->at));
         sum += files->pattern_count;
         if (files->pattern_count == 0 || files->refresh_ms <= 0)
-            return yaml_error(items[i], ERR_INPUT, l->at, "file discovery needs files and a refresh_interval above 0");
+            return yaml_error(items[i], ERR_INPUT, l->at,
+                              "file discovery needs files and a refresh_interval above 0");
         if (sum > SCRAPE_FILES_MAX)
             return yaml_error(items[i], ERR_LIMIT, l->at, "more than %d files", SCRAPE_FILES_MAX);
         TRY(pool_alloc(l->pool, files->pattern_count * sizeof *files->patterns, (void **)&files->patterns));
@@ -189,7 +193,8 @@ static err load_files(struct loader *l, struct yaml_node *map, struct scrape_job
             struct slice name;
             TRY(yaml_string(names[n], &name, l->at));
             if (!is_pattern(name))
-                return yaml_error(names[n], ERR_INPUT, l->at, "path name \"%.*s\" is not valid for file discovery",
+                return yaml_error(names[n], ERR_INPUT, l->at,
+                                  "path name \"%.*s\" is not valid for file discovery",
                                   SLICE_SHORT_ARG(name));
             TRY(resolve(l, name, &files->patterns[n]));
         }
@@ -253,7 +258,8 @@ static err load_auth(struct loader *l, struct yaml_node *map, struct scrape_job 
         TRY(get_path(l, other, "credentials_file", &job->credentials_file));
         TRY(yaml_map_end(other, l->at));
         if (strcasecmp(job->auth_type, "basic") == 0)
-            return yaml_error(other, ERR_INPUT, l->at, "authorization type cannot be \"basic\", use basic_auth");
+            return yaml_error(other, ERR_INPUT, l->at,
+                              "authorization type cannot be \"basic\", use basic_auth");
         if (job->credentials != NULL && job->credentials_file != NULL)
             return yaml_error(other, ERR_INPUT, l->at, "at most one of credentials and credentials_file");
     }
@@ -261,7 +267,8 @@ static err load_auth(struct loader *l, struct yaml_node *map, struct scrape_job 
     TRY(get_path(l, map, "bearer_token_file", &token_file));
     if (token != NULL || token_file != NULL) {
         if (other != NULL || (token != NULL && token_file != NULL))
-            return yaml_error(map, ERR_INPUT, l->at, "at most one of authorization, bearer_token and bearer_token_file");
+            return yaml_error(map, ERR_INPUT, l->at,
+                              "at most one of authorization, bearer_token and bearer_token_file");
         job->auth_type = "Bearer";
         job->credentials = token;
         job->credentials_file = token_file;
@@ -315,7 +322,8 @@ static err load_times(struct loader *l, struct yaml_node *map, struct scrape_job
     if (job->timeout_ms > job->interval_ms)
         return yaml_error(map, ERR_INPUT, l->at, "scrape_timeout is above scrape_interval");
     if (job->timeout_ms == 0)
-        job->timeout_ms = l->defaults.timeout_ms < job->interval_ms ? l->defaults.timeout_ms : job->interval_ms;
+        job->timeout_ms = l->defaults.timeout_ms < job->interval_ms ? l->defaults.timeout_ms
+            : job->interval_ms;
     return OK;
 }
 
@@ -396,7 +404,8 @@ static uint64_t hash_node(const struct yaml_node *node, uint64_t seed)
     return hash;
 }
 
-static err load(struct loader *l, struct yaml_node *global, struct yaml_node *jobs, struct scrape_config *config)
+static err load(struct loader *l, struct yaml_node *global, struct yaml_node *jobs,
+                struct scrape_config *config)
 {
     TRY(load_global(l, global, config));
     if (jobs == NULL || yaml_is_null(jobs))

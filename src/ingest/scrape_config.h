@@ -94,8 +94,9 @@ struct scrape_config {
     int64_t evaluation_interval_ms; /* for rules */
 };
 
-/* Read `global` and `scrape_configs` of the configuration file (each may be NULL or a null). base_dir: what relative file
- * names are relative to, "" = the io's root. The result lives in a child of pool and is held once by the caller.
+/* Read `global` and `scrape_configs` of the configuration file (each may be NULL or a null). base_dir: what
+ * relative file names are relative to, "" = the io's root. The result lives in a child of pool and is held
+ * once by the caller.
  * Errors ERR_INPUT "line L column C: …", ERR_LIMIT. Reads no other files. */
 err scrape_config_load(struct yaml_node *global, struct yaml_node *scrape_configs, struct slice base_dir,
                        struct pool *pool, struct scrape_config **out_config, struct err_at *at);
@@ -104,7 +105,7 @@ struct scrape_config *scrape_config_hold(struct scrape_config *config);
 void scrape_config_release(struct scrape_config *config);   /* the last one frees; NULL is allowed */
 
 /* Read a list of groups ("targets", "labels") as in static_configs and discovery files. Copies into pool. */
-err scrape_groups_load(struct yaml_node **items, size_t count, struct pool *pool, struct scrape_group **out_groups,
-                       struct err_at *at);
+err scrape_groups_load(struct yaml_node **items, size_t count, struct pool *pool,
+                       struct scrape_group **out_groups, struct err_at *at);
 
 #endif

@@ -12,8 +12,8 @@ static err load(const char *text, struct scrape_config **out_config, struct err_
     struct yaml_node *node;
     err e = yaml_parse(slice_str(text), tree, &node, at);
     if (e == OK)
-        e = scrape_config_load(yaml_get(node, "global"), yaml_get(node, "scrape_configs"), slice_str("/etc/kelpie"), root,
-                               out_config, at);
+        e = scrape_config_load(yaml_get(node, "global"), yaml_get(node, "scrape_configs"),
+                               slice_str("/etc/kelpie"), root, out_config, at);
     pool_close(tree);   /* the config must not lean on the tree */
     return e;
 }
@@ -124,30 +124,42 @@ static void test_bad(void **state)
 #define JOB(text) "scrape_configs:\n- job_name: a\n  " text "\n"
     static const struct { const char *config, *message; } cases[] = {
         { "global: {scrape_intervall: 1s}", "line 1 column 10: unknown key \"scrape_intervall\"" },
-        { "global: {scrape_interval: 1s, scrape_timeout: 2s}", "line 1 column 9: global scrape_timeout is above scrape_interval" },
+        { "global: {scrape_interval: 1s, scrape_timeout: 2s}",
+          "line 1 column 9: global scrape_timeout is above scrape_interval" },
         { "global: {external_labels: [a]}", "line 1 column 27: expected a map, got a list" },
         { "scrape_configs: {}", "line 1 column 17: scrape_configs must be a list" },
         { "scrape_configs: [{}]", "line 1 column 18: job_name is empty" },
         { "scrape_configs: [{job_name: a}, {job_name: a}]", "line 1 column 33: two jobs are named \"a\"" },
         { JOB("kubernetes_sd_configs: []"), "line 3 column 3: unknown key \"kubernetes_sd_configs\"" },
-        { JOB("scrape_interval: 1s\n  scrape_timeout: 2s"), "line 2 column 3: scrape_timeout is above scrape_interval" },
+        { JOB("scrape_interval: 1s\n  scrape_timeout: 2s"),
+          "line 2 column 3: scrape_timeout is above scrape_interval" },
         { JOB("scrape_interval: 15"), "line 3 column 20: expected a duration like 15s or 1h30m, got \"15\"" },
         { JOB("scheme: ftp"), "line 3 column 11: expected one of http, https, got \"ftp\"" },
         { JOB("honor_labels: 1"), "line 3 column 17: expected true or false, got \"1\"" },
-        { JOB("static_configs: [{targets: ['http://a:1/']}]"), "line 3 column 31: \"http://a:1/\" is not a host and port" },
+        { JOB("static_configs: [{targets: ['http://a:1/']}]"),
+          "line 3 column 31: \"http://a:1/\" is not a host and port" },
         { JOB("static_configs: [{target: [a]}]"), "line 3 column 21: unknown key \"target\"" },
-        { JOB("file_sd_configs: [{files: [a.txt]}]"), "line 3 column 30: path name \"a.txt\" is not valid for file discovery" },
-        { JOB("file_sd_configs: [{files: ['*/a.json']}]"), "line 3 column 30: path name \"*/a.json\" is not valid for file discovery" },
-        { JOB("file_sd_configs: [{files: []}]"), "line 3 column 21: file discovery needs files and a refresh_interval above 0" },
+        { JOB("file_sd_configs: [{files: [a.txt]}]"),
+          "line 3 column 30: path name \"a.txt\" is not valid for file discovery" },
+        { JOB("file_sd_configs: [{files: ['*/a.json']}]"),
+          "line 3 column 30: path name \"*/a.json\" is not valid for file discovery" },
+        { JOB("file_sd_configs: [{files: []}]"),
+          "line 3 column 21: file discovery needs files and a refresh_interval above 0" },
         { JOB("basic_auth: {password: x}"), "line 3 column 15: basic_auth needs a username" },
-        { JOB("basic_auth: {username: x, password: y, password_file: z}"), "line 3 column 15: at most one of password and password_file" },
-        { JOB("authorization: {type: Basic}"), "line 3 column 18: authorization type cannot be \"basic\", use basic_auth" },
-        { JOB("authorization: {credentials: a, credentials_file: b}"), "line 3 column 18: at most one of credentials and credentials_file" },
-        { JOB("bearer_token: a\n  bearer_token_file: b"), "line 2 column 3: at most one of authorization, bearer_token and bearer_token_file" },
-        { JOB("bearer_token: a\n  basic_auth: {username: b}"), "line 2 column 3: at most one of basic_auth, authorization and bearer_token" },
+        { JOB("basic_auth: {username: x, password: y, password_file: z}"),
+          "line 3 column 15: at most one of password and password_file" },
+        { JOB("authorization: {type: Basic}"),
+          "line 3 column 18: authorization type cannot be \"basic\", use basic_auth" },
+        { JOB("authorization: {credentials: a, credentials_file: b}"),
+          "line 3 column 18: at most one of credentials and credentials_file" },
+        { JOB("bearer_token: a\n  bearer_token_file: b"),
+          "line 2 column 3: at most one of authorization, bearer_token and bearer_token_file" },
+        { JOB("bearer_token: a\n  basic_auth: {username: b}"),
+          "line 2 column 3: at most one of basic_auth, authorization and bearer_token" },
         { JOB("bearer_token: \"a\\nb\""), "line 2 column 3: a secret is too long or has a line break" },
         { JOB("tls_config: {cert_file: a}"), "line 3 column 15: cert_file and key_file are needed together" },
-        { JOB("tls_config: {min_version: SSL3}"), "line 3 column 29: expected one of TLS10, TLS11, TLS12, TLS13, got \"SSL3\"" },
+        { JOB("tls_config: {min_version: SSL3}"),
+          "line 3 column 29: expected one of TLS10, TLS11, TLS12, TLS13, got \"SSL3\"" },
         { JOB("body_size_limit: 2GB"), "line 3 column 20: body_size_limit is above 1GB" },
         { JOB("sample_limit: -1"), "line 3 column 17: -1 is not between 0 and 9223372036854775807" },
         { JOB("params: {a: b}"), "line 3 column 15: expected a list, got \"b\"" },
@@ -168,7 +180,8 @@ static void test_bad(void **state)
 
 static void test_torture(void **state)
 {
-    static const char text[] = "global: {external_labels: {a: b}}\n" JOB("params: {a: [b]}\n  static_configs: [{targets: [x], labels: {c: d}}]\n"
+    static const char text[] = "global: {external_labels: {a: b}}\n" JOB("params: {a: [b]}\n  "
+        "static_configs: [{targets: [x], labels: {c: d}}]\n"
         "  relabel_configs: [{target_label: x, replacement: y}]\n  file_sd_configs: [{files: [a.json]}]");
     for (uint64_t nth = 1; nth < 500; nth++) {
         struct pool *tree = pool_open(NULL, "torture", POOL_BYTES_UNLIMITED);
@@ -176,7 +189,8 @@ static void test_torture(void **state)
         struct scrape_config *c = NULL;
         assert_ok(yaml_parse(slice_str(text), tree, &node, NULL));
         pool_fault_at(tree, nth, true);
-        err e = scrape_config_load(yaml_get(node, "global"), yaml_get(node, "scrape_configs"), slice_str(""), tree, &c, NULL);
+        err e = scrape_config_load(yaml_get(node, "global"), yaml_get(node, "scrape_configs"), slice_str(""),
+                                   tree, &c, NULL);
         pool_fault_at(tree, 0, false);
         scrape_config_release(c);
         pool_close(tree);
@@ -196,32 +210,41 @@ static const char *text_of(struct slice labels)
     size_t len = 0;
     text[0] = 0;
     while (labels_next(&r, &label))
-        len += (size_t)snprintf(text + len, sizeof text - len, "%s%.*s=%.*s", len == 0 ? "" : ",", SLICE_ARG(label.name),
-                                SLICE_ARG(label.value));
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%.*s=%.*s", len == 0 ? "" : ",",
+                                SLICE_ARG(label.name), SLICE_ARG(label.value));
     return text;
 }
 
 static void test_targets(void **state)
 {
     static const struct { const char *job, *labels, *url, *trouble; bool is_dropped; } cases[] = {
-        { "static_configs: [{targets: ['h:1'], labels: {env: p}}]", "env=p,instance=h:1,job=a", "http://h:1/metrics", NULL, false },
-        { "static_configs: [{targets: ['h:1'], labels: {job: b, instance: i}}]", "instance=i,job=b", "http://h:1/metrics", NULL, false },
-        { "params: {m: [x y, z]}\n  metrics_path: probe\n  scheme: https\n  static_configs: [{targets: ['h:1']}]",
+        { "static_configs: [{targets: ['h:1'], labels: {env: p}}]", "env=p,instance=h:1,job=a",
+          "http://h:1/metrics", NULL, false },
+        { "static_configs: [{targets: ['h:1'], labels: {job: b, instance: i}}]", "instance=i,job=b",
+          "http://h:1/metrics", NULL, false },
+        { "params: {m: [x y, z]}\n  metrics_path: probe\n  scheme: https\n"
+          "  static_configs: [{targets: ['h:1']}]",
           "instance=h:1,job=a", "https://h:1/probe?m=x%20y&m=z", NULL, false },
         { "params: {t: [old]}\n  relabel_configs: [{source_labels: [__address__], target_label: __param_t},"
           "{target_label: __address__, replacement: 'prober:9115'}]\n  static_configs: [{targets: ['h:1']}]",
           "instance=prober:9115,job=a", "http://prober:9115/metrics?t=h%3A1", NULL, false },
-        { "relabel_configs: [{action: drop, source_labels: [__address__], regex: 'h:.*'}]\n  static_configs: [{targets: ['h:1']}]",
+        { "relabel_configs: [{action: drop, source_labels: [__address__], regex: 'h:.*'}]\n"
+          "  static_configs: [{targets: ['h:1']}]",
           NULL, NULL, NULL, true },
-        { "relabel_configs: [{action: labeldrop, regex: '__address__'}]\n  static_configs: [{targets: ['h:1']}]",
+        { "relabel_configs: [{action: labeldrop, regex: '__address__'}]\n"
+          "  static_configs: [{targets: ['h:1']}]",
           NULL, NULL, "no address", true },
-        { "relabel_configs: [{target_label: __address__, replacement: 'u@h/x'}]\n  static_configs: [{targets: ['h:1']}]",
+        { "relabel_configs: [{target_label: __address__, replacement: 'u@h/x'}]\n"
+          "  static_configs: [{targets: ['h:1']}]",
           NULL, NULL, "the address is not a host and port", true },
-        { "relabel_configs: [{target_label: __scheme__, replacement: 'ftp'}]\n  static_configs: [{targets: ['h:1']}]",
+        { "relabel_configs: [{target_label: __scheme__, replacement: 'ftp'}]\n"
+          "  static_configs: [{targets: ['h:1']}]",
           NULL, NULL, "the scheme is neither http nor https", true },
-        { "relabel_configs: [{target_label: __scrape_interval__, replacement: 'x'}]\n  static_configs: [{targets: ['h:1']}]",
+        { "relabel_configs: [{target_label: __scrape_interval__, replacement: 'x'}]\n"
+          "  static_configs: [{targets: ['h:1']}]",
           NULL, NULL, "__scrape_interval__ is not a duration above 0", true },
-        { "relabel_configs: [{target_label: __scrape_timeout__, replacement: '2m'}]\n  static_configs: [{targets: ['h:1']}]",
+        { "relabel_configs: [{target_label: __scrape_timeout__, replacement: '2m'}]\n"
+          "  static_configs: [{targets: ['h:1']}]",
           NULL, NULL, "__scrape_timeout__ is not a duration up to the interval", true },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -241,7 +264,8 @@ static void test_targets(void **state)
             assert_string_equal((const char *)spec.url.at, cases[i].url);
         }
         if (i == 0)
-            assert_string_equal(text_of(spec.discovered), "__address__=h:1,__metrics_path__=/metrics,__scheme__=http,"
+            assert_string_equal(text_of(spec.discovered),
+                                "__address__=h:1,__metrics_path__=/metrics,__scheme__=http,"
                                 "__scrape_interval__=1m,__scrape_timeout__=10s,env=p,job=a");
         scrape_config_release(c);
     }

@@ -116,7 +116,8 @@ static err fetch(struct run *run)
 {
     struct scrape_work *w = run->work;
     char timeout_text[80];
-    snprintf(timeout_text, sizeof timeout_text, "X-Prometheus-Scrape-Timeout-Seconds: %g", (double)run->timeout_ms / 1e3);
+    snprintf(timeout_text, sizeof timeout_text, "X-Prometheus-Scrape-Timeout-Seconds: %g",
+             (double)run->timeout_ms / 1e3);
     const char *headers[] = { ACCEPT, "User-Agent: Kelpie/" KELPIE_VERSION, timeout_text };
     struct net_client_request request = { .url = (const char *)run->target->url.at, .headers = headers,
         .header_count = 3, .tls = run->job->tls, .follow_redirects = run->job->follow_redirects,
@@ -151,12 +152,13 @@ static err normalise_float(struct pool *pool, struct slice text, struct slice *o
         if (number_parse(slice_str(digits), false, &back) && back == v)
             break;
     }
-    int exponent = atoi(strchr(digits, 'e') + 1);
+    int exponent = (int)strtol(strchr(digits, 'e') + 1, NULL, 10);
     int len;
     if (exponent < -4 || exponent >= 6) {
         len = snprintf(out, sizeof out, "%s", digits);
     } else {
-        int digit_count = (int)(strchr(digits, 'e') - digits) - (digits[0] == '-') - (strchr(digits, '.') != NULL);
+        bool has_point = strchr(digits, '.') != NULL;
+        int digit_count = (int)(strchr(digits, 'e') - digits) - (digits[0] == '-') - has_point;
         int decimals = digit_count - 1 - exponent;
         len = snprintf(out, sizeof out, "%.*f", decimals > 0 ? decimals : 1, v);
     }
@@ -227,11 +229,13 @@ static err check_limits(struct run *run, const struct label_set *set)
 {
     const struct scrape_limits *limits = &run->job->limits;
     if (limits->labels > 0 && set->count > limits->labels)
-        return err_set(&run->at, ERR_LIMIT, "label_limit exceeded: %zu labels, limit %" PRIu64, set->count, limits->labels);
+        return err_set(&run->at, ERR_LIMIT, "label_limit exceeded: %zu labels, limit %" PRIu64, set->count,
+                       limits->labels);
     for (size_t i = 0; i < set->count; i++) {
         const struct label *label = &set->labels[i];
         if (limits->name_bytes > 0 && label->name.len > limits->name_bytes)
-            return err_set(&run->at, ERR_LIMIT, "label_name_length_limit exceeded by %.*s", SLICE_SHORT_ARG(label->name));
+            return err_set(&run->at, ERR_LIMIT, "label_name_length_limit exceeded by %.*s",
+                           SLICE_SHORT_ARG(label->name));
         if (limits->value_bytes > 0 && label->value.len > limits->value_bytes)
             return err_set(&run->at, ERR_LIMIT, "label_value_length_limit exceeded by a value of %.*s",
                            SLICE_SHORT_ARG(label->name));
@@ -280,12 +284,14 @@ static err add_exemplar(struct run *run, const struct text_item *item, struct ca
 {
     struct scrape_work *w = run->work;
     struct buf labels = buf_open(w->scratch, LABELS_BYTES_MAX);
-    struct ingest_row_exemplar exemplar = { .row = (uint32_t)(w->row_count - 1), .value = item->exemplar_value,
+    struct ingest_row_exemplar exemplar = { .row = (uint32_t)(w->row_count - 1),
+        .value = item->exemplar_value,
         .t_ms = item->exemplar_has_time ? item->exemplar_t_ms : run->t_ms };
     err e = OK;
     TRY_OUT(labels_encode(item->exemplar_labels, item->exemplar_label_count, &labels, &run->at));
     TRY_OUT(pool_copy(w->scratch, buf_slice(&labels), &exemplar.labels));
-    uint64_t hash = hash64(exemplar.labels, double_bits(exemplar.value) ^ (item->exemplar_has_time ? (uint64_t)exemplar.t_ms : 0));
+    uint64_t time_bits = item->exemplar_has_time ? (uint64_t)exemplar.t_ms : 0;
+    uint64_t hash = hash64(exemplar.labels, double_bits(exemplar.value) ^ time_bits);
     if (hash == series->exemplar_hash)
         goto out;   /* targets repeat the last one until there is another */
     series->exemplar_hash = hash;
@@ -317,7 +323,8 @@ static err on_sample(struct run *run, const struct text_item *item)
     bool has_own_time = item->has_time && run->job->honor_timestamps;
     line->series->seen = cache->scrape;
     line->series->is_tracked = !has_own_time || run->job->track_timestamps_staleness;
-    TRY(add_row(run->work, line->series->key, has_own_time ? item->t_ms : run->t_ms, double_bits(item->value)));
+    TRY(add_row(run->work, line->series->key, has_own_time ? item->t_ms : run->t_ms,
+                double_bits(item->value)));
     return item->has_exemplar ? add_exemplar(run, item, line->series) : OK;
 }
 
@@ -378,8 +385,8 @@ static err parse(struct run *run)
     if (e == ERR_END)
         e = OK;
     if (e == OK && run->job->limits.samples > 0 && run->kept > run->job->limits.samples)
-        e = err_set(&run->at, ERR_LIMIT, "sample limit exceeded: %" PRIu64 " samples, limit %" PRIu64, run->kept,
-                    run->job->limits.samples);
+        e = err_set(&run->at, ERR_LIMIT, "sample limit exceeded: %" PRIu64 " samples, limit %" PRIu64,
+                    run->kept, run->job->limits.samples);
     if (e == OK)
         e = filter_metadata(run);
 out:
@@ -408,25 +415,29 @@ static void write_rows(struct run *run, struct scrape_outcome *outcome)
     struct scrape_work *w = run->work;
     size_t exemplar = 0;
     for (size_t from = 0; from < w->row_count; from += SCRAPE_ROWS_PER_WRITE) {
-        size_t count = w->row_count - from < SCRAPE_ROWS_PER_WRITE ? w->row_count - from : SCRAPE_ROWS_PER_WRITE;
+        size_t left = w->row_count - from;
+        size_t count = left < SCRAPE_ROWS_PER_WRITE ? left : SCRAPE_ROWS_PER_WRITE;
         size_t first = exemplar;
         for (; exemplar < w->exemplar_count && w->exemplars[exemplar].row < from + count; exemplar++)
             w->exemplars[exemplar].row -= (uint32_t)from;
-        struct ingest_rows rows = { .rows = w->rows + from, .row_count = count, .exemplars = w->exemplars + first,
+        struct ingest_rows rows = { .rows = w->rows + from, .row_count = count,
+            .exemplars = w->exemplars + first,
             .exemplar_count = exemplar - first, .metadata = w->metadata,
             .metadata_count = from == 0 ? w->metadata_count : 0 };
         struct ingest_result result = { 0 };
         w->sink.write(w->sink.context, run->job->tenant, &rows, &result);
         stat_add(STAT_SCRAPE_SAMPLES, (int64_t)result.samples);
         if (result.status / 100 != 2 && outcome->error[0] == 0)
-            snprintf(outcome->error, sizeof outcome->error, "storing failed (%d): %.400s", result.status, result.text);
+            snprintf(outcome->error, sizeof outcome->error, "storing failed (%d): %.400s", result.status,
+                     result.text);
     }
 }
 
 static err add_reports(struct run *run, bool is_up, int64_t duration_ns)
 {
     double values[REPORT_COUNT] = { [REPORT_UP] = is_up, [REPORT_DURATION] = (double)duration_ns / 1e9,
-        [REPORT_SCRAPED] = (double)run->scraped, [REPORT_KEPT] = (double)run->kept, [REPORT_ADDED] = (double)run->added };
+        [REPORT_SCRAPED] = (double)run->scraped, [REPORT_KEPT] = (double)run->kept,
+            [REPORT_ADDED] = (double)run->added };
     for (size_t i = 0; i < REPORT_COUNT; i++)
         TRY(add_row(run->work, run->target->reports[i], run->t_ms, double_bits(values[i])));
     return OK;
@@ -450,8 +461,8 @@ static err open_cache(struct run *run)
     return OK;
 }
 
-void scrape_run(struct scrape_work *work, struct target *target, const struct scrape_job *job, int64_t timeout_ms,
-                int64_t t_ms, struct scrape_outcome *out_outcome)
+void scrape_run(struct scrape_work *work, struct target *target, const struct scrape_job *job,
+                int64_t timeout_ms, int64_t t_ms, struct scrape_outcome *out_outcome)
 {
     struct run run = { .work = work, .target = target, .job = job, .t_ms = t_ms, .timeout_ms = timeout_ms };
     *out_outcome = (struct scrape_outcome){ .health = SCRAPE_UP };

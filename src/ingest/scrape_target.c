@@ -75,8 +75,8 @@ static err put_duration(struct label_set *set, const char *name, int64_t ms)
 }
 
 /* Group labels, address, and the job's defaults. */
-static err fill(const struct scrape_job *job, const struct scrape_group *group, size_t index, struct slice file,
-                struct label_set *set)
+static err fill(const struct scrape_job *job, const struct scrape_group *group, size_t index,
+                struct slice file, struct label_set *set)
 {
     for (size_t i = 0; i < group->label_count; i++)
         TRY(label_set_put(set, group->labels[i].name, group->labels[i].value));
@@ -95,7 +95,8 @@ static err fill(const struct scrape_job *job, const struct scrape_group *group, 
         buf_put_slice(&name, job->params[i].name);
         buf_put_u8(&name, 0);
         TRY(buf_err(&name));
-        TRY(put_default(set, (const char *)name.at, job->params[i].values[0]));   /* the name stays in the pool */
+        /* the name stays in the pool */
+        TRY(put_default(set, (const char *)name.at, job->params[i].values[0]));
     }
     return OK;
 }
@@ -143,7 +144,8 @@ static err make_url(const struct scrape_job *job, const struct label_set *set, s
     for (size_t i = 0; i < set->count; i++) {
         struct slice name = set->labels[i].name;
         if (starts(name, PARAM_PREFIX))
-            put_pair(&url, &is_first, slice_part(name, sizeof PARAM_PREFIX - 1, name.len - sizeof PARAM_PREFIX + 1),
+            put_pair(&url, &is_first, slice_part(name, sizeof PARAM_PREFIX - 1,
+                                                 name.len - sizeof PARAM_PREFIX + 1),
                      set->labels[i].value);
     }
     for (size_t i = 0; i < job->param_count; i++) {
@@ -181,8 +183,8 @@ static const char *find_trouble(const struct label_set *set, struct target_spec 
     return NULL;
 }
 
-err target_build(const struct scrape_job *job, const struct scrape_group *group, size_t index, struct slice file,
-                 struct pool *pool, struct target_spec *out_spec)
+err target_build(const struct scrape_job *job, const struct scrape_group *group, size_t index,
+                 struct slice file, struct pool *pool, struct target_spec *out_spec)
 {
     struct target_spec spec = { 0 };
     struct label_set set = { .pool = pool };

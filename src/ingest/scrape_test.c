@@ -36,7 +36,8 @@ static void handle_page(void *context, struct net_request *q, struct net_respons
     io_mutex_lock(&lock);
     snprintf(last_path, sizeof last_path, "%.*s", SLICE_ARG(q->target));
     snprintf(last_accept, sizeof last_accept, "%.*s", SLICE_ARG(net_request_header(q, "Accept")));
-    snprintf(last_authorization, sizeof last_authorization, "%.*s", SLICE_ARG(net_request_header(q, "Authorization")));
+    snprintf(last_authorization, sizeof last_authorization, "%.*s",
+             SLICE_ARG(net_request_header(q, "Authorization")));
     r->status = page_status;
     r->content_type = page_type;
     buf_put_str(&r->body, page);
@@ -104,11 +105,13 @@ static void put_labels(struct slice labels)
 {
     struct buf out = buf_open(root, 100000);
     labels_print(labels, &out);
-    rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, "%.*s", SLICE_ARG(buf_slice(&out)));
+    rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, "%.*s",
+                                 SLICE_ARG(buf_slice(&out)));
     buf_close(&out);
 }
 
-static void sink(void *context, struct slice tenant, const struct ingest_rows *rows, struct ingest_result *out_result)
+static void sink(void *context, struct slice tenant, const struct ingest_rows *rows,
+                 struct ingest_result *out_result)
 {
     io_mutex_lock(&lock);
     for (size_t i = 0; i < rows->row_count && rows_len < sizeof rows_text - 2000; i++) {
@@ -116,16 +119,20 @@ static void sink(void *context, struct slice tenant, const struct ingest_rows *r
         double v = bits_double(row->value_bits);
         put_labels(row->labels);
         rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len,
-                                     sample_is_stale(v) ? " stale @%lld\n" : " %2$g @%1$lld\n", (long long)row->t_ms, v);
+                                     sample_is_stale(v) ? " stale @%lld\n" : " %2$g @%1$lld\n",
+                                         (long long)row->t_ms, v);
     }
     for (size_t i = 0; i < rows->exemplar_count; i++) {
-        rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, "exemplar of row %u: ",
+        rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len,
+                                     "exemplar of row %u: ",
                                      rows->exemplars[i].row);
         put_labels(rows->exemplars[i].labels);
-        rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, " %g\n", rows->exemplars[i].value);
+        rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, " %g\n",
+                                     rows->exemplars[i].value);
     }
     for (size_t i = 0; i < rows->metadata_count; i++)
-        rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, "metadata %.*s %d %.*s\n",
+        rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len,
+                                     "metadata %.*s %d %.*s\n",
                                      SLICE_ARG(rows->metadata[i].family), rows->metadata[i].type,
                                      SLICE_ARG(rows->metadata[i].help));
     *out_result = (struct ingest_result){ .status = sink_status, .samples = rows->row_count };
@@ -151,7 +158,7 @@ static struct scrape_config *load(const char *jobs)
 {
     char text[4000];
     struct yaml_node *node;
-    struct scrape_config *config;
+    struct scrape_config *config = NULL;
     struct err_at at = { 0 };
     snprintf(text, sizeof text, "scrape_configs: %s", jobs);
     struct pool *tree = pool_open(root, "tree", POOL_BYTES_UNLIMITED);
@@ -178,9 +185,11 @@ static void single_open(struct single *s, const char *extra)
     char job[3000];
     struct target_spec spec;
     snprintf(job, sizeof job, "[{job_name: j, scrape_interval: 10s, scrape_timeout: 500ms, static_configs: "
-             "[{targets: ['127.0.0.1:%u'], labels: {instance: i}}]%s%s}]", net_server_port(server), *extra ? ", " : "", extra);
+             "[{targets: ['127.0.0.1:%u'], labels: {instance: i}}]%s%s}]", net_server_port(server), *extra
+                 ? ", " : "", extra);
     *s = (struct single){ .config = load(job) };
-    assert_ok(target_build(&s->config->jobs[0], &s->config->jobs[0].groups[0], 0, slice_of("", 0), root, &spec));
+    assert_ok(target_build(&s->config->jobs[0], &s->config->jobs[0].groups[0], 0, slice_of("", 0), root,
+                           &spec));
     assert_false(spec.is_dropped);
     assert_ok(target_open(&spec, &s->config->jobs[0], root, &s->target));
     assert_ok(scrape_work_open(io, (struct scrape_sink){ sink, NULL }, &s->abort, root, &s->work));
@@ -274,7 +283,8 @@ static void test_spelling(void **state)
     assert_has(rows, "m{a=\"1\", b=\"2\", instance=\"i\", job=\"j\"} 2 @2000\n");
     assert_hasnt(rows, "stale");
     assert_has(rows, "scrape_series_added" L " 0 ");
-    set_page("# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2.50\"} 1\nh_bucket{le=\"+Inf\"} 1\nh_bucket{le=\"1000000\"} 1\nh_sum 1\nh_count 1\n"
+    set_page("# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2.50\"} 1\nh_bucket{le=\"+Inf\"} 1\n"
+             "h_bucket{le=\"1000000\"} 1\nh_sum 1\nh_count 1\n"
              "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"1\"} 1\n# TYPE g gauge\ng{le=\"1\"} 1\n");
     rows = single_run(&s, 3000);
     assert_has(rows, "le=\"1.0\"");
@@ -299,7 +309,8 @@ static void test_labels(void **state)
     single_close(&s);
     set_page("m{instance=\"a\",exported_instance=\"b\"} 1\n");
     single_open(&s, "");
-    assert_has(single_run(&s, 1), "m{exported_exported_instance=\"a\", exported_instance=\"b\", instance=\"i\", job=\"j\"} 1 ");
+    assert_has(single_run(&s, 1),
+               "m{exported_exported_instance=\"a\", exported_instance=\"b\", instance=\"i\", job=\"j\"} 1 ");
     single_close(&s);
     set_page("keep_me 1\ndrop_me 2\n");
     single_open(&s, "metric_relabel_configs: [{action: drop, source_labels: [__name__], regex: 'drop.*'},"
@@ -367,8 +378,10 @@ static void test_limits_and_failures(void **state)
     static const struct { const char *extra, *page, *error; } cases[] = {
         { "sample_limit: 2", "a 1\nb 2\nc 3\n", "sample limit exceeded: 3 samples, limit 2" },
         { "label_limit: 3", "a{x=\"1\"} 1\n", "label_limit exceeded: 4 labels, limit 3" },
-        { "label_name_length_limit: 9", "a{very_long_name=\"1\"} 1\n", "label_name_length_limit exceeded by very_long_name" },
-        { "label_value_length_limit: 5", "a{x=\"123456\"} 1\n", "label_value_length_limit exceeded by a value of x" },
+        { "label_name_length_limit: 9", "a{very_long_name=\"1\"} 1\n",
+          "label_name_length_limit exceeded by very_long_name" },
+        { "label_value_length_limit: 5", "a{x=\"123456\"} 1\n",
+          "label_value_length_limit exceeded by a value of x" },
         { "body_size_limit: 10B", "a 1\nb 1\nc 1\n", NULL },
         { "", "a 1\n{{{\n", NULL },
         { "metrics_path: /stall", "", NULL },
@@ -442,7 +455,8 @@ static void test_churn(void **state)
         char text[sizeof page];
         size_t len = 0;
         for (int i = 0; i < 600; i++)
-            len += (size_t)snprintf(text + len, sizeof text - len, "churn{round=\"%d\",i=\"%d\"} 1\n", round, i);
+            len += (size_t)snprintf(text + len, sizeof text - len, "churn{round=\"%d\",i=\"%d\"} 1\n", round,
+                                    i);
         set_page(text);
         single_run(&s, 1000 * round);
         if (round == 20)
@@ -495,9 +509,12 @@ static void test_schedule_and_reload(void **state)
     unsigned port = net_server_port(server);
     set_page("m 1\n");
     take_rows();
-    snprintf(jobs, sizeof jobs, "[{job_name: a, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u', 'localhost:%u']}],"
+    snprintf(jobs, sizeof jobs,
+             "[{job_name: a, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u', "
+             "'localhost:%u']}],"
              "relabel_configs: [{action: drop, source_labels: [__address__], regex: 'local.*'}]},"
-             "{job_name: b, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]", port, port, port);
+             "{job_name: b, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]", port,
+                 port, port);
     struct scrape *scrape = open_scrape(jobs, &config);
     scrape_config_release(config);
     wait_for("job=\"a\"} 1 @");
@@ -509,7 +526,8 @@ static void test_schedule_and_reload(void **state)
     assert_true(targets[2].is_dropped && !targets[0].is_dropped && !targets[1].is_dropped);
     assert_int_equal(targets[0].health, SCRAPE_UP);
     assert_string_equal(scrape_health_text(targets[0].health), "up");
-    assert_true(targets[0].last_scrape_ms > 0 && targets[0].last_duration_ns > 0 && targets[0].last_error.len == 0);
+    assert_true(targets[0].last_scrape_ms > 0 && targets[0].last_duration_ns > 0
+                && targets[0].last_error.len == 0);
     assert_true(slice_equal_str(targets[1].job, "b"));
     assert_true(slice_equal_str(labels_get(targets[2].discovered_labels, slice_str("job")), "a"));
     struct slice *names;
@@ -517,7 +535,8 @@ static void test_schedule_and_reload(void **state)
     assert_int_equal(count, 2);
 
     /* job a goes, b stays: its series get no stale markers and are not new */
-    snprintf(jobs, sizeof jobs, "[{job_name: b, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]", port);
+    snprintf(jobs, sizeof jobs,
+             "[{job_name: b, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]", port);
     take_rows();
     config = load(jobs);
     assert_ok(scrape_reload(scrape, config, NULL));
@@ -534,7 +553,8 @@ static void test_schedule_and_reload(void **state)
     assert_int_equal(count, 1);
 
     /* a reload that cannot be: too many targets for the job's own limit; everything goes on */
-    snprintf(jobs, sizeof jobs, "[{job_name: b, target_limit: 1, static_configs: [{targets: ['a:1', 'b:1']}]}]");
+    snprintf(jobs, sizeof jobs,
+             "[{job_name: b, target_limit: 1, static_configs: [{targets: ['a:1', 'b:1']}]}]");
     struct err_at at = { 0 };
     config = load(jobs);
     assert_err(ERR_LIMIT, scrape_reload(scrape, config, &at));
@@ -558,7 +578,8 @@ static void test_discovery_files(void **state)
     set_page("m 1\n");
     take_rows();
     ERR_IGNORE(io_dir_create(io, "sd"));
-    struct scrape *scrape = open_scrape("[{job_name: f, scrape_interval: 100ms, file_sd_configs: [{files: ['sd/t*.json', sd/x.yml]}]}]", &config);
+    struct scrape *scrape = open_scrape("[{job_name: f, scrape_interval: 100ms, file_sd_configs: [{files: "
+                                        "['sd/t*.json', sd/x.yml]}]}]", &config);
     scrape_config_release(config);
     snprintf(text, sizeof text, "[{\"targets\": [\"127.0.0.1:%u\"], \"labels\": {\"v\": \"one\"}}]", port);
     assert_ok(io_replace_file(io, "sd/t1.json", slice_str(text)));
@@ -591,10 +612,13 @@ static void test_stalling_targets(void **state)
     unsigned port = net_server_port(server);
     set_page("m 1\n");
     take_rows();
-    snprintf(jobs, sizeof jobs, "[{job_name: bad, scrape_interval: 1s, scrape_timeout: 1s, metrics_path: /stall, static_configs: "
+    snprintf(jobs, sizeof jobs,
+             "[{job_name: bad, scrape_interval: 1s, scrape_timeout: 1s, metrics_path: /stall, "
+             "static_configs: "
              "[{targets: ['127.0.0.1:%u'], labels: {n: '1'}}, {targets: ['127.0.0.1:%u'], labels: {n: '2'}},"
              "{targets: ['127.0.0.1:%u'], labels: {n: '3'}}]},"
-             "{job_name: good, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]", port, port, port, port);
+             "{job_name: good, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]",
+                 port, port, port, port);
     struct scrape *scrape = open_scrape(jobs, &config);
     scrape_config_release(config);
     io_sleep_ns(io, 1500000000);
@@ -623,9 +647,11 @@ int main(void)
     if (net_server_open(io, root, &config, &server, &at) != OK)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_and_staleness), cmocka_unit_test(test_spelling), cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_rows_and_staleness), cmocka_unit_test(test_spelling),
+            cmocka_unit_test(test_labels),
         cmocka_unit_test(test_timestamps), cmocka_unit_test(test_openmetrics),
-        cmocka_unit_test(test_limits_and_failures), cmocka_unit_test(test_credentials), cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_limits_and_failures), cmocka_unit_test(test_credentials),
+            cmocka_unit_test(test_churn),
         cmocka_unit_test(test_schedule_and_reload), cmocka_unit_test(test_discovery_files),
         cmocka_unit_test(test_stalling_targets),
     };

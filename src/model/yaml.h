@@ -6,7 +6,7 @@
  *     TRY(yaml_map_begin(node, at));
  *     TRY(yaml_get_string(node, "job_name", &job->name, at));      absent: unchanged, so defaults stay
  *     TRY(yaml_get_duration(node, "scrape_interval", &job->interval_ms, at));
- *     TRY(yaml_map_end(node, at));                                 "line 7 column 3: unknown key "scrape_intervall""
+ *     TRY(yaml_map_end(node, at));                                 "line 7 column 3: unknown key …"
  *
  * The text in err_at always begins with "line L column C: ". Slices are in the pool given to yaml_parse,
  * NUL-terminated behind their length. */
@@ -57,14 +57,19 @@ err yaml_error(const struct yaml_node *node, err e, struct err_at *at, const cha
 
 /* ---- one node; ERR_INPUT with position when it is something else ---- */
 err yaml_string(const struct yaml_node *node, struct slice *out_text, struct err_at *at);
-err yaml_bool(const struct yaml_node *node, bool *out_v, struct err_at *at);         /* true, false, yes, no, on, off */
+/* true, false, yes, no, on, off */
+err yaml_bool(const struct yaml_node *node, bool *out_v, struct err_at *at);
 err yaml_int(const struct yaml_node *node, int64_t min, int64_t max, int64_t *out_v, struct err_at *at);
 err yaml_double(const struct yaml_node *node, double *out_v, struct err_at *at);
-err yaml_duration(const struct yaml_node *node, int64_t *out_ms, struct err_at *at); /* "1h30m", "15s", "100ms", "0" */
-err yaml_bytes(const struct yaml_node *node, uint64_t *out_bytes, struct err_at *at); /* 512MB, 1KiB, 10 ; powers of 1024 */
-err yaml_percent(const struct yaml_node *node, double *out_fraction, struct err_at *at); /* "50%" or 0.5 → 0.5 */
+/* "1h30m", "15s", "100ms", "0" */
+err yaml_duration(const struct yaml_node *node, int64_t *out_ms, struct err_at *at);
+/* 512MB, 1KiB, 10 ; powers of 1024 */
+err yaml_bytes(const struct yaml_node *node, uint64_t *out_bytes, struct err_at *at);
+/* "50%" or 0.5 → 0.5 */
+err yaml_percent(const struct yaml_node *node, double *out_fraction, struct err_at *at);
 
-/* Prometheus' duration grammar on bare text: [Ny][Nw][Nd][Nh][Nm][Ns][Nms], or 0. False: malformed or overflow. */
+/* Prometheus' duration grammar on bare text: [Ny][Nw][Nd][Nh][Nm][Ns][Nms], or 0. False: malformed or
+ * overflow. */
 bool yaml_duration_parse(struct slice text, int64_t *out_ms);
 
 /* ---- maps ---- */
@@ -83,8 +88,8 @@ err yaml_get_bytes(struct yaml_node *map, const char *key, uint64_t *out_bytes, 
 err yaml_get_percent(struct yaml_node *map, const char *key, double *out_fraction, struct err_at *at);
 
 /* A sequence (or absent/null: count 0). *out_items borrowed from the tree. */
-err yaml_get_sequence(struct yaml_node *map, const char *key, struct yaml_node ***out_items, size_t *out_count,
-                      struct err_at *at);
+err yaml_get_sequence(struct yaml_node *map, const char *key, struct yaml_node ***out_items,
+                      size_t *out_count, struct err_at *at);
 
 /* A sub-map, NULL when absent or null. ERR_INPUT: not a map. Already begun. */
 err yaml_get_map(struct yaml_node *map, const char *key, struct yaml_node **out_map, struct err_at *at);

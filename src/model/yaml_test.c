@@ -46,7 +46,8 @@ static void test_tree(void **state)
 
 static void test_refusals(void **state)
 {
-    assert_parse_fails("a: &x 1\nb: *x\n", ERR_INPUT, "line 1 column 4: anchors and aliases are not supported");
+    assert_parse_fails("a: &x 1\nb: *x\n", ERR_INPUT,
+                       "line 1 column 4: anchors and aliases are not supported");
     assert_parse_fails("b: *x\n", ERR_INPUT, "line 1 column 4: anchors and aliases are not supported");
     assert_parse_fails("b: !!str 1\n", ERR_INPUT, "line 1 column 4: tags are not supported");
     assert_parse_fails("a: 1\nb: 2\na: 3\n", ERR_INPUT, "line 3 column 1: key \"a\" is given twice");
@@ -63,7 +64,8 @@ static void test_refusals(void **state)
 
 static void test_scalars(void **state)
 {
-    struct yaml_node *node = parse_ok("s: \"12\"\nb: yes\ni: -42\nd: 1.5e3\nt: 1h30m\ny: 512MB\np: 25%\nq: 0.5\n"
+    struct yaml_node *node = parse_ok("s: \"12\"\nb: yes\ni: -42\nd: 1.5e3\nt: 1h30m\ny: 512MB\np: 25%\n"
+                                      "q: 0.5\n"
                                       "n: ~\nk: [1, 2]\nm: {a: b}\ne: two\n");
     struct slice s = slice_of(NULL, 0);
     bool b = false;
@@ -128,7 +130,8 @@ static void test_scalars(void **state)
 static void test_durations(void **state)
 {
     static const struct { const char *text; int64_t ms; } good[] = {
-        { "0", 0 }, { "0s", 0 }, { "15s", 15000 }, { "100ms", 100 }, { "1m30s", 90000 }, { "1y", 31536000000 },
+        { "0", 0 }, { "0s", 0 }, { "15s", 15000 }, { "100ms", 100 }, { "1m30s", 90000 },
+            { "1y", 31536000000 },
         { "1w2d3h4m5s6ms", 788645006 }, { "2m", 120000 },
     };
     static const char *const bad[] = { "", "s", "15", "1s1m", "1s1s", "-1s", "1.5s", "1S", "1 s",
@@ -196,13 +199,16 @@ static void test_torture(void **state)
 /* Random edits of a real document: an error with a position, or a tree; never a crash. */
 static void test_random_damage(void **state)
 {
-    static const char text[] = "global:\n  scrape_interval: 15s\nscrape_configs:\n  - job_name: \"x\"\n    params: {a: [b]}\n";
+    static const char text[] = "global:\n  scrape_interval: 15s\nscrape_configs:\n  - job_name: \"x\"\n"
+                               "    params: {a: [b]}\n";
     struct test_random r = test_random_begin("yaml damage");
     for (int round = 0; round < 3000; round++) {
         char copy[sizeof text];
         memcpy(copy, text, sizeof text);
         for (uint64_t edits = 1 + test_random_below(&r, 4); edits > 0; edits--)
-            copy[test_random_below(&r, sizeof text - 1)] = "\n :-[]{},&*!|>'\"%@`#?\t\xc3x"[test_random_below(&r, 24)];
+            copy[test_random_below(&r,
+                                   sizeof text - 1)] = "\n :-[]{},&*!|>'\"%@`#?\t\xc3x"[test_random_below(&r,
+                                       24)];
         struct pool *tree = pool_open(root, "yaml_damage", 1 << 20);
         struct yaml_node *node;
         struct err_at at = { 0 };

@@ -89,8 +89,8 @@ static void *serve(void *context)
     }
 }
 
-static err get_with(struct net_client *client, struct net_client_request *request, const char *path, size_t body_max,
-                    struct buf *body, struct net_client_response *response, char *text)
+static err get_with(struct net_client *client, struct net_client_request *request, const char *path,
+                    size_t body_max, struct buf *body, struct net_client_response *response, char *text)
 {
     char url[200];
     struct err_at at = { 0 };
@@ -121,11 +121,13 @@ static void test_answers(void **state)
         { "/redirect", false, 100, 100, OK, 302, "old!", "" },
         { "/redirect", true, 100, 100, OK, 200, "hello", "" },
         { "/loop", true, 100, 100, ERR_IO, 0, NULL, "Maximum (10) redirects followed" },
-        { "/file", true, 100, 100, ERR_IO, 0, NULL, "Protocol \"file\" not supported or disabled in libcurl" },
+        { "/file", true, 100, 100, ERR_IO, 0, NULL,
+          "Protocol \"file\" not supported or disabled in libcurl" },
         { "/short", false, 1000, 1000, ERR_IO, 0, NULL, NULL },
         { "/garbage", false, 1000, 1000, ERR_IO, 0, NULL, NULL },
         { "/bomb", false, 1 << 20, 1 << 20, ERR_LIMIT, 0, NULL, "decoded body is over the size limit" },
-        { "/cut_gzip", false, 1 << 20, 100 << 20, ERR_IO, 0, NULL, "body ends in the middle of its gzip stream" },
+        { "/cut_gzip", false, 1 << 20, 100 << 20, ERR_IO, 0, NULL,
+          "body ends in the middle of its gzip stream" },
         { "/not_gzip", false, 1000, 1000, ERR_IO, 0, NULL, "body is not valid gzip" },
         { "/brotli", false, 1000, 1000, ERR_IO, 0, NULL, "answer has an encoding that was not asked for" },
         { "/endless", false, 1 << 20, 1 << 20, ERR_LIMIT, 0, NULL, NULL },
@@ -188,7 +190,8 @@ static void test_failures(void **state)
     struct buf body = buf_open(root, 100);
     _Atomic bool abort = false;
     assert_ok(net_client_open(io, root, &client));
-    struct net_client_request request = { .timeout_ms = 1000, .encoded_bytes_max = 100, .url = "http://127.0.0.1:1/" };
+    struct net_client_request request = { .timeout_ms = 1000, .encoded_bytes_max = 100,
+        .url = "http://127.0.0.1:1/" };
     assert_err(ERR_IO, net_client_do(client, &request, &body, &response, NULL));
     static const char *const bad[] = { "", "nonsense://x/", "ftp://127.0.0.1/", "http://", "http://[::1/" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -224,7 +227,8 @@ int main(void)
         return 1;
     buf_close(&zeros);
     pthread_create(&thread, NULL, serve, NULL);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_answers), cmocka_unit_test(test_headers_and_reuse),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_headers_and_reuse),
                                         cmocka_unit_test(test_failures) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     shutdown(listener, SHUT_RDWR);

@@ -1,7 +1,7 @@
 /* One request from its first line to the last byte of its answer. From: the callbacks in server.c, all on the
  * connection's thread. To: the route's handler, then back to the library.
  *
- *   open ─ begin: method, framing, route, credentials, sizes ─→ body … ─→ end: parameters, handler, answer ─→ close
+ *   open ─ begin: method, framing, route, credentials, sizes ─→ body … ─→ end: handler, answer ─→ close
  *            └ refused with a body: answer at once, connection closes     └ refused without: answer here
  *
  * Invariants
@@ -169,7 +169,8 @@ struct framing_count {
     unsigned lengths, codings, hosts;
 };
 
-static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, const char *name,
+                                     const char *value)
 {
     struct framing_count *count = context;
     count->lengths += strcasecmp(name, "Content-Length") == 0;
@@ -409,9 +410,11 @@ static void put_allow(struct exchange *x)
     unsigned allowed = x->allowed | NET_OPTIONS | ((x->allowed & NET_GET) != 0 ? NET_HEAD : 0);
     for (size_t i = 0; i < METHOD_COUNT; i++) {
         if ((allowed & methods[i].method) != 0)
-            len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", len == 0 ? "" : ", ", methods[i].name);
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", len == 0 ? "" : ", ",
+                                    methods[i].name);
     }
-    ERR_IGNORE(net_response_header(&x->response, "Allow", text));   /* without memory the answer goes without */
+    /* without memory the answer goes without */
+    ERR_IGNORE(net_response_header(&x->response, "Allow", text));
 }
 
 static void answer_refusal(struct exchange *x)
@@ -422,7 +425,8 @@ static void answer_refusal(struct exchange *x)
     buf_put_str(&r->body, x->refused_text);
     buf_put_str(&r->body, "\n");
     if (r->status == 401)
-        ERR_IGNORE(net_response_header(r, "WWW-Authenticate", "Basic realm=\"kelpie\", Bearer realm=\"kelpie\""));
+        ERR_IGNORE(net_response_header(r, "WWW-Authenticate",
+                                       "Basic realm=\"kelpie\", Bearer realm=\"kelpie\""));
     if (r->status == 405)
         put_allow(x);
     if (r->status == 503)

@@ -64,7 +64,8 @@ static const struct net_route routes[] = {
     { NET_GET, "/", handler, 0, false },
 };
 
-static void assert_route(enum net_method method, const char *path, int route, const char *argument, unsigned allowed)
+static void assert_route(enum net_method method, const char *path, int route, const char *argument,
+                         unsigned allowed)
 {
     struct slice got;
     unsigned got_allowed;
@@ -95,7 +96,8 @@ static void test_routes(void **state)
         struct net_route route = { NET_GET, bad[i], handler, 0, false };
         assert_err(ERR_INPUT, router_check(&route, 1, NULL));
     }
-    struct net_route twice[] = { { NET_GET, "/a", handler, 0, false }, { NET_GET | NET_PUT, "/a", handler, 0, false } };
+    struct net_route twice[] = { { NET_GET, "/a", handler, 0, false },
+        { NET_GET | NET_PUT, "/a", handler, 0, false } };
     assert_err(ERR_INPUT, router_check(twice, 2, NULL));
     assert_err(ERR_LIMIT, router_check(routes, NET_ROUTES_MAX + 1, NULL));
 }

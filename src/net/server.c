@@ -10,8 +10,8 @@
  * 1. Every connection is watched from the moment it is accepted until the library is about to close it.
  * 2. identity (certificates and credentials) is immutable and counted: whoever uses one holds it. A reload
  *    builds a new one completely before it replaces the pointer.
- * 3. A request is counted in running_count from its first line until its answer is over; close frees nothing before
- *    that count is 0 and all the library's threads have ended. */
+ * 3. A request is counted in running_count from its first line until its answer is over; close frees nothing
+ *    before that count is 0 and all the library's threads have ended. */
 #include "net/exchange.h"
 
 #include <arpa/inet.h>
@@ -128,7 +128,8 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
     }
     struct pool *pool = pool_open(server->pool, "http_connection", POOL_BYTES_UNLIMITED);
     struct connection *connection;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(library, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(library,
+        MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info == NULL || pool_alloc(pool, sizeof *connection, (void **)&connection) != OK) {
         pool_close(pool);
         shutdown(info == NULL ? -1 : info->connect_fd, SHUT_RDWR);   /* nobody could watch it */
@@ -145,7 +146,8 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
 
 static struct connection *connection_of(struct MHD_Connection *library)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(library, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(library,
+        MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info == NULL ? NULL : info->socket_context;
 }
 
@@ -233,7 +235,7 @@ static err parse_address(const char *text, struct sockaddr_storage *out_address,
     struct sockaddr_in *in = (struct sockaddr_in *)out_address;
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out_address;
     if (strcmp(host, "localhost") == 0)
-        strcpy(host, "127.0.0.1");
+        snprintf(host, sizeof host, "127.0.0.1");
     if (len == 0 || host[0] == '[') {
         *in6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
         if (len == 0)
@@ -263,8 +265,8 @@ static err check_config(const struct net_server_config *c, struct err_at *at)
     return OK;
 }
 
-static err start_daemon(struct net_server *server, const struct sockaddr_storage *address, struct slice client_ca,
-                        struct err_at *at)
+static err start_daemon(struct net_server *server, const struct sockaddr_storage *address,
+                        struct slice client_ca, struct err_at *at)
 {
     const struct net_server_config *c = &server->config;
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC;
@@ -274,7 +276,8 @@ static err start_daemon(struct net_server *server, const struct sockaddr_storage
         flags |= MHD_USE_IPv6 | (c->listen[0] == ':' ? MHD_USE_DUAL_STACK : 0);
     if (server->identity->cert != NULL) {
         flags |= MHD_USE_TLS;
-        options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)on_certificate };
+        options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0,
+            (void *)on_certificate };
         options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
             (void *)(uintptr_t)tls_priorities(server->tls_min, server->tls_max) };
         if (client_ca.len > 0)
@@ -319,7 +322,8 @@ static err open_parts(struct net_server *server, const struct net_web_config *we
     server->tls_max = web->tls_max;
     TRY_OUT(pool_copy(server->pool, web->client_ca_file, &server->client_ca_file));
     if (web->client_ca_file.len > 0) {
-        e = io_read_file(server->io, (const char *)server->client_ca_file.at, TLS_FILE_BYTES_MAX, scratch, &client_ca);
+        e = io_read_file(server->io, (const char *)server->client_ca_file.at, TLS_FILE_BYTES_MAX, scratch,
+                         &client_ca);
         if (e != OK)
             TRY_OUT(err_set(at, e, "%.*s: %s", SLICE_ARG(web->client_ca_file), err_text(e)));
     }
@@ -372,8 +376,10 @@ err net_server_reload(struct net_server *server, const struct net_web_config *we
     if (is_tls != (server->identity->cert != NULL))
         return err_set(at, ERR_UNSUPPORTED, "TLS cannot be switched on or off without a restart");
     if (is_tls && (web->client_auth != server->client_auth || web->tls_min != server->tls_min
-                   || web->tls_max != server->tls_max || !slice_equal(web->client_ca_file, server->client_ca_file)))
-        return err_set(at, ERR_UNSUPPORTED, "TLS versions and client certificates cannot change without a restart");
+                   || web->tls_max != server->tls_max
+                   || !slice_equal(web->client_ca_file, server->client_ca_file)))
+        return err_set(at, ERR_UNSUPPORTED,
+                       "TLS versions and client certificates cannot change without a restart");
     struct identity *fresh, *old;
     TRY(identity_open(server, web, &fresh, at));
     io_mutex_lock(&server->lock);

@@ -29,8 +29,8 @@ static _Atomic int saw_cancel;
 static void handle_echo(void *context, struct net_request *q, struct net_response *r)
 {
     r->content_type = "text/plain";
-    buf_printf(&r->body, "method=%d path=%.*s argument=%.*s user=%.*s body=%zu\n", (int)q->method, SLICE_ARG(q->path),
-               SLICE_ARG(q->argument), SLICE_ARG(q->user), q->body.len);
+    buf_printf(&r->body, "method=%d path=%.*s argument=%.*s user=%.*s body=%zu\n", (int)q->method,
+               SLICE_ARG(q->path), SLICE_ARG(q->argument), SLICE_ARG(q->user), q->body.len);
     for (size_t i = 0; i < q->param_count && i < 20; i++)
         buf_printf(&r->body, "%.*s=%.*s\n", SLICE_ARG(q->params[i].name), SLICE_ARG(q->params[i].value));
     struct slice header = net_request_header(q, "x-test");
@@ -191,17 +191,21 @@ static void test_requests(void **state)
 {
     struct net_server_config config = test_config();
     struct net_server *server = start(&config);
-    char *a = talk(server, "GET /echo?a=1&a=%32&b=x%20y+z HTTP/1.1\r\nHost: x\r\nX-Test: hello\r\nConnection: close\r\n\r\n");
+    char *a = talk(server,
+                   "GET /echo?a=1&a=%32&b=x%20y+z HTTP/1.1\r\nHost: x\r\nX-Test: hello\r\n"
+                   "Connection: close\r\n\r\n");
     assert_has(a, "HTTP/1.1 200 OK\r\n");
     assert_has(a, "Content-Type: text/plain\r\n");
     assert_has(a, "X-Reply: yes\r\n");
     assert_has(a, "method=1 path=/echo argument= user= body=0\na=1\na=2\nb=x y z\nx-test=hello\n");
     a = talk(server, "GET /label/a%2Fb%3D/values" END "\r\n");
     assert_has(a, "path=/label/a/b=/values argument=a/b= ");
-    a = talk(server, "POST /echo?q=query" END "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n"
+    a = talk(server,
+             "POST /echo?q=query" END "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n"
                      "Content-Length: 16\r\n\r\nq=form&x=%2B+%20");
     assert_has(a, "body=16\nq=form\nx=+ ");
-    a = talk(server, "POST /echo" END "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n");
+    a = talk(server,
+             "POST /echo" END "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n");
     assert_has(a, "200 OK");
     assert_has(a, "body=7\n");
     a = talk(server, "POST /echo" END "Content-Length: 0\r\n\r\n");
@@ -234,7 +238,8 @@ static void test_keep_alive_and_pipelining(void **state)
     struct net_server_config config = test_config();
     struct net_server *server = start(&config);
     int fd = dial(server);
-    put(fd, "GET /echo?n=1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo?n=2 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    put(fd, "GET /echo?n=1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo?n=2 HTTP/1.1\r\nHost: x\r\n"
+            "Content-Length: 3\r\n\r\nabc"
             "GET /echo?n=3" END "\r\n");
     char *a = take(fd, 2000, NULL);
     assert_has(a, "n=1");
@@ -256,7 +261,8 @@ static void test_framing_attacks(void **state)
 {
     struct net_server_config config = test_config();
     struct net_server *server = start(&config);
-    char *a = talk(server, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    char *a = talk(server,
+                   "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
                            "0\r\n\r\nGET /echo?smuggled=1 HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_has(a, "HTTP/1.1 400 ");
     assert_null(strstr(a, "smuggled"));
@@ -268,7 +274,8 @@ static void test_framing_attacks(void **state)
     assert_null(strstr(a, " 200 "));
     a = talk(server, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n");
     assert_null(strstr(a, " 200 "));
-    a = talk(server, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n");
+    a = talk(server,
+             "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n");
     assert_null(strstr(a, " 200 "));
     a = talk(server, "GET /echo HTTP/1.1\r\n\r\n");   /* no Host */
     assert_null(strstr(a, " 200 "));
@@ -298,7 +305,8 @@ static void test_limits(void **state)
     static char big[400];
     memset(big, 'x', 300);
     char request[1000];
-    snprintf(request, sizeof request, "POST /small" END "Transfer-Encoding: chunked\r\n\r\n12c\r\n%s\r\n0\r\n\r\n", big);
+    snprintf(request, sizeof request,
+             "POST /small" END "Transfer-Encoding: chunked\r\n\r\n12c\r\n%s\r\n0\r\n\r\n", big);
     a = talk(server, request);
     assert_has(a, "HTTP/1.1 413 ");
     /* too many parameters, too large a form */
@@ -308,14 +316,17 @@ static void test_limits(void **state)
     strcat(many, END "\r\n");
     a = talk(server, many);
     assert_has(a, "HTTP/1.1 413 ");
-    a = talk(server, "POST /echo" END "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10001\r\n\r\n");
+    a = talk(server,
+             "POST /echo" END "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10001\r\n"
+                              "\r\n");
     assert_null(strstr(a, " 200 "));   /* the body never comes */
     /* many headers: the library answers 431 or closes */
     static char headers[200000];
     strcpy(headers, "GET /echo HTTP/1.1\r\nHost: x\r\n");
     size_t len = strlen(headers);
     for (int i = 0; len < 190000; i++)
-        len += (size_t)snprintf(headers + len, sizeof headers - len, "X-H%d: 0123456789012345678901234567890\r\n", i);
+        len += (size_t)snprintf(headers + len, sizeof headers - len,
+                                "X-H%d: 0123456789012345678901234567890\r\n", i);
     strcat(headers, "\r\n");
     a = talk(server, headers);
     assert_null(strstr(a, " 200 "));
@@ -403,7 +414,8 @@ static void test_gzip_and_streams(void **state)
     char url[100];
     struct net_client *client;
     assert_ok(net_client_open(io, root, &client));
-    static const struct { const char *path; size_t bytes; } pages[] = { { "large", 200000 }, { "stream", 500000 } };
+    static const struct { const char *path; size_t bytes; } pages[] = { { "large", 200000 },
+        { "stream", 500000 } };
     for (int i = 0; i < 4; i++) {
         struct buf body = buf_open(root, 1 << 20);
         struct net_client_response response;
@@ -507,14 +519,16 @@ static void test_credentials(void **state)
     assert_has(talk(server, "GET /healthy" END "\r\n"), "HTTP/1.1 200 ");
     assert_has(talk(server, "OPTIONS /echo" END "Origin: x\r\n\r\n"), "HTTP/1.1 204 ");
     assert_has(talk(server, "GET /echo" END "Authorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n"), "user=alice");
-    assert_has(talk(server, "GET /echo" END "Authorization: Basic YWxpY2U6d3Jvbmc=\r\n\r\n"), "HTTP/1.1 401 ");
+    assert_has(talk(server, "GET /echo" END "Authorization: Basic YWxpY2U6d3Jvbmc=\r\n\r\n"),
+               "HTTP/1.1 401 ");
     /* reload: tokens instead of users; a bad one changes nothing */
     web.users = NULL;
     web.user_count = 0;
     web.tokens = &token;
     web.token_count = 1;
     assert_ok(net_server_reload(server, &web, NULL));
-    assert_has(talk(server, "GET /echo" END "Authorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n"), "HTTP/1.1 401 ");
+    assert_has(talk(server, "GET /echo" END "Authorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n"),
+               "HTTP/1.1 401 ");
     assert_has(talk(server, "GET /echo" END "Authorization: Bearer t0ken\r\n\r\n"), "user=token");
     web.token_count = NET_TOKENS_MAX + 1;
     assert_err(ERR_LIMIT, net_server_reload(server, &web, NULL));
@@ -540,8 +554,10 @@ static void make_certificate(const char *prefix, const char *common_name, int se
     gnutls_x509_crt_set_serial(crt, &serial_byte, 1);
     gnutls_x509_crt_set_activation_time(crt, time(NULL) - 3600);
     gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 3600);
-    gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, common_name, (unsigned)strlen(common_name));
-    gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, common_name, (unsigned)strlen(common_name), GNUTLS_FSAN_SET);
+    gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, common_name,
+                                  (unsigned)strlen(common_name));
+    gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, common_name, (unsigned)strlen(common_name),
+                                         GNUTLS_FSAN_SET);
     gnutls_x509_crt_set_basic_constraints(crt, 1, -1);
     gnutls_x509_crt_set_key_usage(crt, GNUTLS_KEY_DIGITAL_SIGNATURE | GNUTLS_KEY_KEY_CERT_SIGN);
     gnutls_x509_crt_set_key(crt, key);
@@ -643,7 +659,8 @@ static void test_bad_configurations(void **state)
 {
     struct net_server *server;
     struct err_at at;
-    static const char *const bad[] = { "", "9090", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "example.com:80",
+    static const char *const bad[] = { "", "9090", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999",
+        "example.com:80",
                                        "127.0.0.1:8x", "[::1:80", "999.0.0.1:80" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct net_server_config config = test_config();
@@ -685,7 +702,8 @@ int main(void)
     root = pool_open(NULL, "server_test", POOL_BYTES_UNLIMITED);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests), cmocka_unit_test(test_keep_alive_and_pipelining),
-        cmocka_unit_test(test_framing_attacks), cmocka_unit_test(test_limits), cmocka_unit_test(test_body_budget),
+        cmocka_unit_test(test_framing_attacks), cmocka_unit_test(test_limits),
+            cmocka_unit_test(test_body_budget),
         cmocka_unit_test(test_drips_are_cut), cmocka_unit_test(test_unread_answer_is_cut),
         cmocka_unit_test(test_gzip_and_streams), cmocka_unit_test(test_cancel_when_client_leaves),
         cmocka_unit_test(test_graceful_stop), cmocka_unit_test(test_credentials), cmocka_unit_test(test_tls),
@@ -694,7 +712,8 @@ int main(void)
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (int i = 0; i < 6; i++) {
-        static const char *const names[] = { "one.crt", "one.key", "two.crt", "two.key", "client.crt", "client.key" };
+        static const char *const names[] = { "one.crt", "one.key", "two.crt", "two.key", "client.crt",
+            "client.key" };
         ERR_IGNORE(io_unlink(io, names[i]));
     }
     io_close(io);

@@ -44,8 +44,9 @@ static void test_check(void **state)
         assert_true(slice_equal_str(user, "token"));
         static const char *const bad[] = {
             "", "Basic", "Basic ", "Basic YWxpY2U6d3Jvbmc=" /* alice:wrong */, "Basic YWxpY2U=" /* alice */,
-            "Basic Ym9iOnNlY3JldA==" /* bob:secret */, "Basic Y2Fyb2w6c2VjcmV0" /* carol:secret */, "Basic !!!!",
-            "Basic YWxpY2U6AHNlY3JldA==" /* zero byte */, "Bearer", "Bearer t0ken", "Bearer t0ken-one1", "Digest x",
+            "Basic Ym9iOnNlY3JldA==" /* bob:secret */, "Basic Y2Fyb2w6c2VjcmV0" /* carol:secret */,
+            "Basic !!!!", "Basic YWxpY2U6AHNlY3JldA==" /* zero byte */,
+            "Bearer", "Bearer t0ken", "Bearer t0ken-one1", "Digest x",
         };
         for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
             assert_err(ERR_DENIED, net_auth_check(auth, slice_str(bad[i]), &user));
@@ -69,8 +70,10 @@ static void test_impossible_settings(void **state)
     REFUSE(ERR_INPUT, config.cert_file = slice_str("c"));
     REFUSE(ERR_INPUT, config.key_file = slice_str("k"));
     REFUSE(ERR_INPUT, config.client_auth = NET_CLIENT_AUTH_VERIFY);
-    REFUSE(ERR_INPUT, config.cert_file = config.key_file = slice_str("c"); config.client_auth = NET_CLIENT_AUTH_VERIFY);
-    REFUSE(ERR_INPUT, config.cert_file = config.key_file = slice_str("c"); config.client_ca_file = slice_str("c"));
+    REFUSE(ERR_INPUT, config.cert_file = config.key_file = slice_str("c");
+           config.client_auth = NET_CLIENT_AUTH_VERIFY);
+    REFUSE(ERR_INPUT, config.cert_file = config.key_file = slice_str("c");
+           config.client_ca_file = slice_str("c"));
     REFUSE(ERR_INPUT, config.tls_min = NET_TLS_1_3; config.tls_max = NET_TLS_1_2);
     REFUSE(ERR_INPUT, config.users = &user; config.user_count = 1);
     REFUSE(ERR_INPUT, config.tokens = &empty; config.token_count = 1);
@@ -85,7 +88,8 @@ int main(void)
     root = pool_open(NULL, "web_config_test", POOL_BYTES_UNLIMITED);
     if (io_open("/tmp", &io) != OK)
         return 1;
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_check), cmocka_unit_test(test_impossible_settings) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_check),
+        cmocka_unit_test(test_impossible_settings) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     io_close(io);
     pool_close(root);

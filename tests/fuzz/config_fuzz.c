@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (e == ERR_INPUT)
         check(at.line > 0 && strncmp(at.text, "line ", 5) == 0);
     if (e == OK && root->type == YAML_MAP) {
-        e = scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), slice_str("dir"), pool, &config, &at);
+        e = scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), slice_str("dir"), pool,
+                               &config, &at);
         if (e == ERR_INPUT)
             check(at.line > 0 && strncmp(at.text, "line ", 5) == 0);
         if (e == OK) {
