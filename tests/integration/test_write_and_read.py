@@ -136,11 +136,11 @@ def test_unknown_types_are_415(node, headers, status):
 def bad_bodies():
     good = request_v1([(labels('good', i=str(i)), [(NOW * 1000, i)]) for i in range(3)])
     yield 'not snappy', b'\xff\xff\xff\xff\xff\xff'
-    yield 'lies about its size', b'\xff\xff\xff\xff\x0f' + good[1:]
+    yield 'lies about its size', bytes([good[0] + 9]) + good[1:]
     yield 'cut', good[:len(good) // 2]
     yield 'empty', b''
     yield 'garbage protobuf', snappy(b'\x0a\xff\xff\xff\xff\x0f')
-    yield 'nested', snappy(field(1, field(1, field(1, field(1, b'x' * 10)))))
+    yield 'nested groups', snappy(b'\x0b' * 10000)
 
 
 @pytest.mark.parametrize('name, body', list(bad_bodies()), ids=[n for n, _ in bad_bodies()])
@@ -148,6 +148,12 @@ def test_bad_bodies_are_400(node, name, body):
     reply = node.request('/api/v1/write', body, HEADERS_V1)
     assert reply.status == 400, reply.text
     assert reply.text.strip()
+    assert node.request('/-/ready').status == 200
+
+
+def test_a_body_that_claims_gigabytes_is_413(node):
+    body = b'\xff\xff\xff\xff\x0f' + request_v1([(labels('a'), [(1, 1)])])[1:]
+    assert node.request('/api/v1/write', body, HEADERS_V1).status == 413
     assert node.request('/-/ready').status == 200
 
 
