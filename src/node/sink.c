@@ -138,8 +138,8 @@ static void put_json_fields(struct line *line, const char *at)
             continue;
         }
         const char *end = at + 1;   /* quoted already, with the escapes that JSON has, too */
-        while (*end != 0 && *end != '"')
-            end += *end == '\\' && end[1] != 0 ? 2 : 1;
+        while (*end != 0 && *end != '"' && !(*end == '\\' && end[1] == 0))   /* a cut escape is left out */
+            end += *end == '\\' ? 2 : 1;
         put(line, at, (size_t)(end - at));
         put(line, "\"", 1);
         at = *end != 0 ? end + 1 : end;
