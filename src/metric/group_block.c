@@ -24,32 +24,40 @@ static const double powers[MODE_SCALE_MAX + 1] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5,
 /* value × 10^scale as an integer, if dividing gives back the very bits. */
 static inline bool as_integer(uint64_t bits, unsigned scale, int64_t *out_integer)
 {
-    double scaled = bits_double(bits) * powers[scale];
+    double value = bits_double(bits), scaled = scale == 0 ? value : value * powers[scale];
     if (!(scaled > -INTEGER_MAX && scaled < INTEGER_MAX))   /* also NaN */
         return false;
     int64_t integer = (int64_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
     *out_integer = integer;
-    return double_bits((double)integer / powers[scale]) == bits;
+    return double_bits(scale == 0 ? (double)integer : (double)integer / powers[scale]) == bits;
 }
 
-static unsigned choose_mode(const uint64_t *bits, uint32_t count)
+/* All values as integers of one scale, the smallest that serves; MODE_XOR when none does. */
+static unsigned choose_scale(const uint64_t *bits, uint32_t count, int64_t *integers)
+{
+    for (unsigned scale = 0; scale <= MODE_SCALE_MAX; scale++) {
+        uint32_t i = 0;
+        while (i < count && as_integer(bits[i], scale, &integers[i]))
+            i++;
+        if (i == count)
+            return scale;
+        /* What the largest scale cannot hold, no smaller one holds, unless it is too large for it. */
+        int64_t integer;
+        double value = bits_double(bits[i]) * powers[MODE_SCALE_MAX];
+        if (!(value <= -INTEGER_MAX || value >= INTEGER_MAX) && !as_integer(bits[i], MODE_SCALE_MAX, &integer))
+            return MODE_XOR;
+    }
+    return MODE_XOR;
+}
+
+static unsigned choose_mode(const uint64_t *bits, uint32_t count, int64_t *integers)
 {
     bool constant = true;
-    unsigned scale = 0;
     for (uint32_t i = 1; i < count && constant; i++)
         constant = bits[i] == bits[0];
-    int64_t integer;
-    if (constant && (count > 4 || !as_integer(bits[0], 0, &integer)))
+    if (constant && (count > 4 || !as_integer(bits[0], 0, &integers[0])))
         return MODE_CONSTANT;
-    for (uint32_t i = 0; i < count; i++)
-        while (!as_integer(bits[i], scale, &integer))
-            if (++scale > MODE_SCALE_MAX)
-                return MODE_XOR;
-    /* A later value may need a larger scale, at which an earlier one no longer is exact. */
-    for (uint32_t i = 0; i < count && scale > 0; i++)
-        if (!as_integer(bits[i], scale, &integer))
-            return MODE_XOR;
-    return scale;
+    return choose_scale(bits, count, integers);
 }
 
 static uint8_t *put_xor(uint8_t *at, uint64_t x)
@@ -65,7 +73,8 @@ static uint8_t *put_xor(uint8_t *at, uint64_t x)
     return at + len;
 }
 
-static void encode_values(const uint64_t *bits, uint32_t count, unsigned mode, struct buf *out)
+static void encode_values(const uint64_t *bits, const int64_t *integers, uint32_t count, unsigned mode,
+                          struct buf *out)
 {
     if (mode == MODE_CONSTANT) {
         buf_put_le64(out, bits[0]);
@@ -80,10 +89,8 @@ static void encode_values(const uint64_t *bits, uint32_t count, unsigned mode, s
             at = put_xor(at, bits[i] ^ before);
             before = bits[i];
         } else {
-            int64_t integer = 0;
-            as_integer(bits[i], mode, &integer);
-            at = put_varint(at, zigzag((int64_t)((uint64_t)integer - before)));
-            before = (uint64_t)integer;
+            at = put_varint(at, zigzag((int64_t)((uint64_t)integers[i] - before)));
+            before = (uint64_t)integers[i];
         }
     }
     out->len = (size_t)(at - out->at);
@@ -239,7 +246,7 @@ static err decode_histograms(struct reader *r, uint32_t histograms_max, struct g
 void group_series_encode(const struct group_rows *rows, const struct group_rows *before, struct buf *out)
 {
     uint32_t count = rows->row_count;
-    unsigned mode = count == 0 ? 0 : choose_mode(rows->bits, count);
+    unsigned mode = count == 0 ? 0 : choose_mode(rows->bits, count, rows->integers);
     uint8_t flags = (uint8_t)mode;
     if (before != NULL && before->row_count == count) {
         flags |= SERIES_SAME_COUNT;
@@ -258,7 +265,7 @@ void group_series_encode(const struct group_rows *rows, const struct group_rows 
     if (count > 0 && (flags & SERIES_SAME_TIMES) == 0)
         encode_times(rows->t_ms, count, before != NULL && before->row_count > 0 ? before->t_ms[0] : 0, out);
     if (count > 0)
-        encode_values(rows->bits, count, mode, out);
+        encode_values(rows->bits, rows->integers, count, mode, out);
     if (rows->has_starts)
         encode_starts(rows->start_ms, count, out);
     if (rows->histogram_count > 0)

@@ -18,6 +18,8 @@
 
 #include <string.h>
 
+#define GATHER_AHEAD 16   /* rows of a series lie far apart: fetch early */
+
 /* ---- stream numbers ---- */
 
 void metric_stream_numbers_close(struct metric_stream_numbers *numbers)
@@ -76,7 +78,7 @@ static err alloc_u32(struct pool *pool, size_t count, int fill, uint32_t **out)
 static uint32_t local_at(const struct metric_head *head, int kind, uint32_t row)
 {
     if (kind == 0)
-        return head_chunk_of(head, row)->local[row % HEAD_CHUNK_ROWS];
+        return head_row_of(head, row)->local;
     return kind == 1 ? head_histogram_of(head, row)->local : head_exemplar_of(head, row)->series;
 }
 
@@ -178,11 +180,13 @@ static void gather_rows(const struct encoder *x, uint32_t number, struct group_r
     rows->histogram_count = h_count;
     rows->has_starts = false;
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t row = x->rows[from + i];
-        const struct head_chunk *chunk = head_chunk_of(head, row);
-        rows->t_ms[i] = chunk->t_ms[row % HEAD_CHUNK_ROWS];
-        rows->bits[i] = chunk->bits[row % HEAD_CHUNK_ROWS];
-        rows->start_ms[i] = head_start_ms(chunk, row);
+        uint32_t row = x->rows[from + i], ahead = from + i + GATHER_AHEAD;
+        if (ahead < x->view->row_count)
+            __builtin_prefetch(head_row_of(head, x->rows[ahead]));
+        const struct head_row *r = head_row_of(head, row);
+        rows->t_ms[i] = r->t_ms;
+        rows->bits[i] = r->bits;
+        rows->start_ms[i] = head_start_ms(head_chunk_of(head, row), row);
         rows->has_starts |= rows->start_ms[i] != 0;
     }
     for (uint32_t k = 0, i = 0; k < h_count; k++) {
@@ -215,12 +219,14 @@ static void add_sums(const struct encoder *x, uint32_t number, const struct grou
 
 static err alloc_rows(struct pool *pool, uint32_t rows_max, uint32_t histograms_max, struct group_rows *out)
 {
-    void *t, *bits, *start, *histograms;
+    void *t, *bits, *start, *integers, *histograms;
     TRY(pool_alloc(pool, ((size_t)rows_max + 1) * 8, &t));
     TRY(pool_alloc(pool, ((size_t)rows_max + 1) * 8, &bits));
     TRY(pool_alloc(pool, ((size_t)rows_max + 1) * 8, &start));
+    TRY(pool_alloc(pool, ((size_t)rows_max + 1) * 8, &integers));
     TRY(pool_alloc(pool, ((size_t)histograms_max + 1) * sizeof *out->histograms, &histograms));
-    *out = (struct group_rows){ .t_ms = t, .bits = bits, .start_ms = start, .histograms = histograms };
+    *out = (struct group_rows){ .t_ms = t, .bits = bits, .start_ms = start, .integers = integers,
+                                .histograms = histograms };
     return OK;
 }
 

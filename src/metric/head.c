@@ -1,7 +1,7 @@
-/* The head: the newest rows of one partition as plain columns. See head.h.
+/* The head: the newest rows of one partition as rows of 24 bytes. See head.h.
  *
  * Rows come from the apply thread in arrival order and go to queries, and as a whole to a row group
- * (group_encode.c). Columns lie in chunks that never move; each row names the row of its series before it, and
+ * (group_encode.c). Rows lie in chunks that never move; each row names the row of its series before it, and
  * a slot per series names its last, so a series is read by walking back.
  *
  * States: filling → (shard freezes it: no more appends) → encoded → last reference gone.
@@ -108,9 +108,10 @@ static err make_chunks(struct metric_head *head, uint32_t row_count)
     return OK;
 }
 
-static err make_starts(struct metric_head *head, const struct batch_start *starts, size_t start_count)
+static err make_starts(struct metric_head *head, size_t count, const struct batch_start *starts, size_t start_count)
 {
     for (size_t i = 0; i < start_count; i++) {
+        check(starts[i].row < count);
         struct head_chunk *chunk = head_chunk_of(head, head->row_count + starts[i].row);
         if (atomic_load_explicit(&chunk->start_ms, memory_order_relaxed) != NULL)
             continue;
@@ -141,9 +142,8 @@ err metric_head_append(struct metric_head *head, const uint32_t *locals, const i
         TRY(slots_reserve(&head->last_row, local_max + 1));
     }
     TRY(make_chunks(head, (uint32_t)end));
-    TRY(make_starts(head, starts, start_count));
+    TRY(make_starts(head, count, starts, start_count));
     for (size_t i = 0; i < start_count; i++) {
-        check(starts[i].row < count);
         uint32_t row = head->row_count + starts[i].row;
         int64_t *column = atomic_load_explicit(&head_chunk_of(head, row)->start_ms, memory_order_relaxed);
         column[row % HEAD_CHUNK_ROWS] = starts[i].start_ms;
@@ -153,12 +153,10 @@ err metric_head_append(struct metric_head *head, const uint32_t *locals, const i
         struct head_chunk *chunk = head_chunk_of(head, row);
         size_t at = row % HEAD_CHUNK_ROWS, here = HEAD_CHUNK_ROWS - at;
         here = here < count - done ? here : count - done;
-        memcpy(chunk->t_ms + at, t_ms + done, here * sizeof *t_ms);
-        memcpy(chunk->bits + at, value_bits + done, here * sizeof *value_bits);
-        memcpy(chunk->local + at, locals + done, here * sizeof *locals);
-        for (size_t i = 0; i < here; i++, row++) {
-            uint32_t local = locals[done + i];
-            chunk->before[at + i] = slots_at(&head->last_row, local);
+        for (size_t i = done; i < done + here; i++, row++) {
+            uint32_t local = locals[i];
+            chunk->rows[at++] = (struct head_row){ .t_ms = t_ms[i], .bits = value_bits[i], .local = local,
+                                                   .before = slots_at(&head->last_row, local) };
             slots_set(&head->last_row, local, row);
         }
         done += here;
@@ -308,7 +306,7 @@ static uint32_t last_row(const struct metric_head_view *view, uint32_t local)
 {
     uint32_t row = slots_get(&view->head->last_row, local);
     while (row != METRIC_ROW_NONE && row >= view->row_count)
-        row = head_chunk_of(view->head, row)->before[row % HEAD_CHUNK_ROWS];
+        row = head_row_of(view->head, row)->before;
     return row;
 }
 
@@ -340,13 +338,12 @@ static struct counted count_rows(const struct metric_head *head, uint32_t row, u
 {
     struct counted c = { 0 };
     while (row != METRIC_ROW_NONE) {
-        const struct head_chunk *chunk = head_chunk_of(head, row);
-        uint32_t at = row % HEAD_CHUNK_ROWS;
-        if (in_range(chunk->t_ms[at], range)) {
+        const struct head_row *r = head_row_of(head, row);
+        if (in_range(r->t_ms, range)) {
             c.rows++;
-            c.starts |= head_start_ms(chunk, row) != 0;
+            c.starts |= head_start_ms(head_chunk_of(head, row), row) != 0;
         }
-        row = chunk->before[at];
+        row = r->before;
     }
     while (histogram != METRIC_ROW_NONE) {
         const struct head_histogram *h = head_histogram_of(head, histogram);
@@ -399,16 +396,16 @@ err metric_head_read(const struct metric_head_view *view, uint32_t local, struct
             columns->histograms[--histogram_at] =
                 (struct sample_histogram){ .row = (uint32_t)at, .bytes = h->bytes };
         } else {
-            const struct head_chunk *chunk = head_chunk_of(head, row);
-            uint32_t i = row % HEAD_CHUNK_ROWS, here = row;
-            row = chunk->before[i];
-            if (!in_range(chunk->t_ms[i], range))
+            const struct head_row *r = head_row_of(head, row);
+            uint32_t here = row;
+            row = r->before;
+            if (!in_range(r->t_ms, range))
                 continue;
             at--;
-            columns->t_ms[at] = chunk->t_ms[i];
-            columns->values[at] = bits_double(chunk->bits[i]);
+            columns->t_ms[at] = r->t_ms;
+            columns->values[at] = bits_double(r->bits);
             if (columns->start_ms != NULL)
-                columns->start_ms[at] = head_start_ms(chunk, here);
+                columns->start_ms[at] = head_start_ms(head_chunk_of(head, here), here);
         }
         left--;
     }

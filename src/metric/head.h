@@ -1,4 +1,4 @@
-/* Head: the newest rows of one partition, in memory, as plain columns in arrival order.
+/* Head: the newest rows of one partition, in memory, in arrival order, 24 bytes a row.
  *
  * One thread appends (apply), any number read at the same time without locks: rows become visible with
  * one release store of the row count. When full (or asked) it is frozen, encoded as a row group (group.h)

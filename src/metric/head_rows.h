@@ -1,4 +1,4 @@
-/* The inside of a head: its columns, for head.c (which fills and reads them) and group_encode.c (which turns a
+/* The inside of a head: its rows, for head.c (which fills and reads them) and group_encode.c (which turns a
  * frozen head into a row group). */
 #ifndef METRIC_HEAD_ROWS_H
 #define METRIC_HEAD_ROWS_H
@@ -13,12 +13,17 @@
 #define HEAD_CHUNK_EXEMPLARS 256u
 #define HEAD_CHUNK_METADATA 256u
 
+/* One row in 24 bytes: a reader that follows a chain meets one cache line a row, not one per column. */
+struct head_row {
+    int64_t t_ms;
+    uint64_t bits;
+    uint32_t local;
+    uint32_t before;                        /* the series' row before this one, METRIC_ROW_NONE = first */
+};
+
 struct head_chunk {
-    int64_t t_ms[HEAD_CHUNK_ROWS];
-    uint64_t bits[HEAD_CHUNK_ROWS];
-    uint32_t local[HEAD_CHUNK_ROWS];
-    uint32_t before[HEAD_CHUNK_ROWS];       /* the series' row before this one, METRIC_ROW_NONE = first */
-    _Atomic(int64_t *) start_ms;            /* NULL: no row of the chunk has one */
+    struct head_row rows[HEAD_CHUNK_ROWS];
+    _Atomic(int64_t *) start_ms;            /* a column; NULL: no row of the chunk has one */
 };
 
 struct head_histogram {
@@ -58,6 +63,11 @@ struct metric_head {
 static inline struct head_chunk *head_chunk_of(const struct metric_head *head, uint32_t row)
 {
     return head->chunks[row / HEAD_CHUNK_ROWS];
+}
+
+static inline const struct head_row *head_row_of(const struct metric_head *head, uint32_t row)
+{
+    return &head_chunk_of(head, row)->rows[row % HEAD_CHUNK_ROWS];
 }
 
 static inline int64_t head_start_ms(const struct head_chunk *chunk, uint32_t row)
