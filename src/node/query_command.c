@@ -183,9 +183,15 @@ static bool ask(const struct question *question, struct io *io, struct pool *poo
     buf_close(&form);
     buf_close(&url);
     buf_close(&tenant);
-    if (e != OK)
+    if (e != OK) {
         fprintf(stderr, "kelpie query: %s: %s\n", question->url, at.text[0] != 0 ? at.text : err_text(e));
-    return e == OK;
+        return false;
+    }
+    bool is_envelope = body->len > 0 && body->at[0] == '{';   /* errors of the API are: print_answer shows them */
+    if (response.status >= 400 && !is_envelope)
+        fprintf(stderr, "kelpie query: %s: status %u: %.*s\n", question->url, response.status,
+                SLICE_ARG(buf_slice(body)));
+    return response.status < 400 || is_envelope;
 }
 
 static int run(const struct question *question)
