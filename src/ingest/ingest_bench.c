@@ -36,7 +36,8 @@ static struct bodies make_bodies(struct pool *pool, uint32_t series_count)
     void *at;
     assert_ok(pool_alloc(pool, bodies.count * sizeof(struct slice), &at));
     bodies.at = at;
-    struct buf request = buf_open(pool, 1u << 24), series = buf_open(pool, 1 << 16), part = buf_open(pool, 1 << 16);
+    struct buf request = buf_open(pool, 1u << 24), series = buf_open(pool, 1 << 16);
+    struct buf part = buf_open(pool, 1 << 16);
     struct test_random r = { .state = 1 };
     uint32_t id = 0;
     for (size_t i = 0; i < bodies.count; i++) {
@@ -80,8 +81,8 @@ static void send_all(void *context)
     struct job *job = context;
     for (size_t i = job->from; i < job->bodies->count; i += job->step) {
         struct ingest_result result;
-        ingest_remote_write(job->ingest, slice_str("bench"), slice_str("application/x-protobuf"), slice_str("snappy"),
-                            job->bodies->at[i], &result);
+        ingest_remote_write(job->ingest, slice_str("bench"), slice_str("application/x-protobuf"),
+                            slice_str("snappy"), job->bodies->at[i], &result);
         if (result.status != 204)
             printf("status %d: %s", result.status, result.text);
     }

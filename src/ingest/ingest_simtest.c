@@ -1,6 +1,6 @@
-/* Goal: whatever the log answers and whenever, a reader of what became durable can name every row, numbers are never
- * rebound, and labels are sent no more often than the rules ask. Method: a simulated clock and a log that holds
- * appends and answers them in any order; long random runs, and each rule once by hand. */
+/* Goal: whatever the log answers and whenever, a reader of what became durable can name every row, numbers are
+ * never rebound, and labels are sent no more often than the rules ask. Method: a simulated clock and a log that
+ * holds appends and answers them in any order; long random runs, and each rule once by hand. */
 #include "base/test.h"
 
 #include "base/time.h"

@@ -1,5 +1,6 @@
-/* Goal: what is sent is what a reader of the log finds, or it is refused with a reason and the rest is stored; every
- * answer has the status that its protocol asks for. Method: hand-built messages in tables, through a log in memory. */
+/* Goal: what is sent is what a reader of the log finds, or it is refused with a reason and the rest is stored;
+ * every answer has the status that its protocol asks for. Method: hand-built messages in tables, through a log in
+ * memory. */
 #include "base/test.h"
 
 #include "base/time.h"
@@ -279,7 +280,8 @@ static void exemplars_and_metadata(void **state)
     assert_true(fake->exemplars[0].value == 0.5 && fake->exemplars[0].t_ms == 77);
     assert_true(slice_equal_str(print_labels(fake->exemplars[0].labels), "{span=\"c\", trace_id=\"b\"}"));
     assert_true(slice_equal_str(fake->metadata[0].family, "up") && fake->metadata[0].type == METRIC_COUNTER);
-    assert_true(slice_equal_str(fake->metadata[0].help, "is it up") && slice_equal_str(fake->metadata[0].unit, "bool"));
+    assert_true(slice_equal_str(fake->metadata[0].help, "is it up"));
+    assert_true(slice_equal_str(fake->metadata[0].unit, "bool"));
 
     /* The same again is not stored again, until an append failed. */
     for (int i = 0; i < 3; i++) {
@@ -303,14 +305,15 @@ static double counts[] = { 1, 2, 1.5 }, bounds[] = { 1, 2, 3 };
 static void histograms(void **state)
 {
     open_with(ingest_config_default());
-    struct histogram integer = { .schema = 3, .sum = 5, .zero_threshold = 0x1p-128, .count_int = 9, .zero_count_int = 1,
-        .hint = HINT_GAUGE, .positive_spans = spans, .positive_span_count = 2, .positive_deltas = deltas,
-        .positive_bucket_count = 3, .negative_spans = spans, .negative_span_count = 2, .negative_deltas = deltas,
+    struct histogram integer = { .schema = 3, .sum = 5, .zero_threshold = 0x1p-128, .count_int = 9,
+        .zero_count_int = 1, .hint = HINT_GAUGE, .positive_spans = spans, .positive_span_count = 2,
+        .positive_deltas = deltas, .positive_bucket_count = 3, .negative_spans = spans, .negative_span_count = 2, .negative_deltas = deltas,
         .negative_bucket_count = 3 };
     struct histogram custom = { .is_float = true, .schema = HISTOGRAM_SCHEMA_CUSTOM, .count_float = 4.5,
         .positive_spans = spans, .positive_span_count = 2, .positive_counts = counts, .positive_bucket_count = 3,
         .custom_values = bounds, .custom_value_count = 3 };
-    struct buf part = buf_open(pool, 1 << 20), canonical = buf_open(pool, 1 << 20), series = buf_open(pool, 1 << 20);
+    struct buf part = buf_open(pool, 1 << 20), canonical = buf_open(pool, 1 << 20);
+    struct buf series = buf_open(pool, 1 << 20);
     for (int i = 0; i < 4; i++) {
         const struct histogram *h = i < 2 ? &integer : &custom;
         buf_clear(&canonical);
@@ -379,7 +382,8 @@ static void version_2(void **state)
     for (size_t i = 0; i < 6; i++)
         starts += fake->rows[i].start_ms == 3 && fake->rows[i].t_ms == 5;
     assert_int_equal(starts, 2);
-    bool family = slice_equal_str(fake->metadata[0].family, "req") || slice_equal_str(fake->metadata[1].family, "req");
+    bool family = slice_equal_str(fake->metadata[0].family, "req")
+        || slice_equal_str(fake->metadata[1].family, "req");
     assert_true(family);
     ingest_close(ingest);
 }
@@ -469,7 +473,8 @@ static void answers_of_the_log(void **state)
 {
     open_with(ingest_config_default());
     static const struct { err answer; int status; } rows[] = {
-        { ERR_BUSY, 503 }, { ERR_SPACE, 507 }, { ERR_IO, 503 }, { ERR_CLOSED, 503 }, { ERR_LIMIT, 503 }, { OK, 204 },
+        { ERR_BUSY, 503 }, { ERR_SPACE, 507 }, { ERR_IO, 503 }, { ERR_CLOSED, 503 }, { ERR_LIMIT, 503 },
+        { OK, 204 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         fake->answer = rows[i].answer;
@@ -637,7 +642,7 @@ static void configuration(void **state)
     assert_err(ERR_INPUT, ingest_open(&c, io, NULL, pool, &none));
 }
 
-/* Every allocation of a request fails once: it is answered with 503 or not at all disturbed, and nothing breaks. */
+/* Every allocation of a request fails once: it is answered with 503 or not disturbed, and nothing breaks. */
 static void no_memory(void **state)
 {
     open_with(ingest_config_default());

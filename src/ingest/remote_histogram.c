@@ -113,7 +113,6 @@ struct times {
 static err read_field(const struct field *f, struct histogram *h, struct counts *got, struct times *times,
                       struct err_at *at)
 {
-    enum side side = f->number >= 11 ? POSITIVE : NEGATIVE;
     switch (f->number) {
     case 1: h->count_int = f->value; h->is_float = false; break;
     case 2: h->count_float = field_double(f); h->is_float = true; break;
@@ -122,15 +121,12 @@ static err read_field(const struct field *f, struct histogram *h, struct counts 
     case 5: h->zero_threshold = field_double(f); break;
     case 6: h->zero_count_int = f->value; break;
     case 7: h->zero_count_float = field_double(f); break;
-    case 8:
-    case 11: {
-        struct histogram_span *spans = side == POSITIVE ? h->positive_spans : h->negative_spans;
-        return read_span(f->bytes, &spans[got->spans[side]++], at);
-    }
-    case 9:
-    case 12: return read_deltas(f, side == POSITIVE ? h->positive_deltas : h->negative_deltas, &got->deltas[side], at);
-    case 10:
-    case 13: return read_doubles(f, side == POSITIVE ? h->positive_counts : h->negative_counts, &got->floats[side], at);
+    case 8: return read_span(f->bytes, &h->negative_spans[got->spans[NEGATIVE]++], at);
+    case 11: return read_span(f->bytes, &h->positive_spans[got->spans[POSITIVE]++], at);
+    case 9: return read_deltas(f, h->negative_deltas, &got->deltas[NEGATIVE], at);
+    case 12: return read_deltas(f, h->positive_deltas, &got->deltas[POSITIVE], at);
+    case 10: return read_doubles(f, h->negative_counts, &got->floats[NEGATIVE], at);
+    case 13: return read_doubles(f, h->positive_counts, &got->floats[POSITIVE], at);
     case 14: h->hint = f->value <= HINT_GAUGE ? (enum histogram_hint)f->value : HINT_UNKNOWN; break;
     case 15: times->t_ms = field_int(f); break;
     case 16: return read_doubles(f, h->custom_values, &got->custom, at);

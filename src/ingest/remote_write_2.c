@@ -1,7 +1,8 @@
 /* Remote write 2.0: io.prometheus.write.v2.Request. See request.h.
  *
  *   Request     symbols = 4 (the first is ""), timeseries = 5
- *   TimeSeries  labels_refs = 1 (pairs of symbol numbers), samples = 2, histograms = 3, exemplars = 4, metadata = 5
+ *   TimeSeries  labels_refs = 1 (pairs of symbol numbers), samples = 2, histograms = 3, exemplars = 4,
+ *               metadata = 5
  *   Sample      value = 1 double, timestamp = 2 int64 ms, start_timestamp = 3
  *   Exemplar    labels_refs = 1, value = 2, timestamp = 3
  *   Metadata    type = 1, help_ref = 3, unit_ref = 4
@@ -22,7 +23,8 @@ struct symbols {
 
 static err malformed(struct err_at *at, const char *what) { return err_set(at, ERR_INPUT, "malformed %s", what); }
 
-static err read_symbols(struct ingest_request *r, struct slice message, struct symbols *out_symbols, struct err_at *at)
+static err read_symbols(struct ingest_request *r, struct slice message, struct symbols *out_symbols,
+                        struct err_at *at)
 {
     struct reader reader = reader_of(message);
     struct field f;

@@ -1,6 +1,6 @@
-/* Goal: predicted, looked-up and newly registered series give the same rows; broken messages are refused as a whole
- * and never read past their bytes. Method: random requests in changing orders against a list of what was sent;
- * truncation at every byte, flips. */
+/* Goal: predicted, looked-up and newly registered series give the same rows; broken messages are refused as a
+ * whole and never read past their bytes. Method: random requests in changing orders against a list of what
+ * was sent; truncation at every byte, flips. */
 #include "base/test.h"
 
 #include "codec/snappy.h"
@@ -42,8 +42,8 @@ static struct ingest_result send(struct slice message, int version)
     struct ingest_result result;
     struct buf out = buf_open(pool, 64u << 20);
     assert_ok(snappy_block_encode(message, &out));
-    ingest_remote_write(ingest, slice_str("a"), slice_str(version == 1 ? V1 : V2), slice_str("snappy"), buf_slice(&out),
-                        &result);
+    ingest_remote_write(ingest, slice_str("a"), slice_str(version == 1 ? V1 : V2), slice_str("snappy"),
+                        buf_slice(&out), &result);
     buf_close(&out);
     return result;
 }
@@ -54,8 +54,8 @@ static void name_series(struct test_random *r)
 {
     for (int i = 0; i < SERIES; i++) {
         static const char filler[] = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
-        snprintf(names[i], sizeof names[i], "__name__=m%d a=%.*s z=%d", i % 17, (int)(1 + test_random_below(r, 40)),
-                 filler, i);
+        snprintf(names[i], sizeof names[i], "__name__=m%d a=%.*s z=%d", i % 17,
+                 (int)(1 + test_random_below(r, 40)), filler, i);
     }
 }
 
@@ -98,8 +98,11 @@ static void orders_and_versions(void **state)
         int begin = (int)test_random_below(&r, SERIES);
         int request_rows = (int)test_random_below(&r, SERIES);
         for (int i = 0; i < request_rows; i++) {
-            int index = kind == 0 ? (int)test_random_below(&r, SERIES) : kind == 1 ? (begin + SERIES - i % SERIES) % SERIES
-                                                                                   : (begin + i) % SERIES;
+            int index = (begin + i) % SERIES;
+            if (kind == 0)
+                index = (int)test_random_below(&r, SERIES);
+            else if (kind == 1)
+                index = (begin + SERIES - i % SERIES) % SERIES;
             struct sent s = { index, (int64_t)count, test_random_u64(&r) };
             put_row(&m, version, s.series, s.t_ms, s.bits);
             sent[count++] = s;

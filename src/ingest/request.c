@@ -54,7 +54,8 @@ const char *ingest_reason_name(enum ingest_reason reason)
 
 /* ---- the answer ---- */
 
-static void result_text(struct ingest_result *result, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void result_text(struct ingest_result *result, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Add a line to the text; what does not fit is cut at the end of a UTF-8 sequence or before. */
 static void result_text(struct ingest_result *result, const char *format, ...)

@@ -131,7 +131,8 @@ static err announce(struct ingest_request *r, struct series_ref *ref)
     return OK;
 }
 
-static inline err use(struct ingest_request *r, uint32_t id, struct slice labels, bool stable, struct series_ref *ref)
+static inline err use(struct ingest_request *r, uint32_t id, struct slice labels, bool stable,
+                      struct series_ref *ref)
 {
     struct series_table *table = &r->ingest->table;
     struct series *s = series_at(table, id);
@@ -344,6 +345,11 @@ err request_series(struct ingest_request *r, struct slice labels, bool stable, s
 
 static bool time_ok(int64_t t_ms) { return t_ms >= TIME_MS_MIN && t_ms <= TIME_MS_MAX; }
 
+static void refuse_time(struct ingest_request *r, const struct series_ref *ref, int64_t t_ms)
+{
+    request_refuse(r, INGEST_TIME_RANGE, 1, ref->labels, "%lld ms", (long long)t_ms);
+}
+
 err request_room(const struct ingest_request *r)
 {
     uint32_t max = r->tenant->limits.samples_per_request_max;
@@ -377,7 +383,7 @@ err request_sample(struct ingest_request *r, struct series_ref *ref, int64_t t_m
 {
     r->row_total++;
     if (!time_ok(t_ms) || !time_ok(start_ms)) {
-        request_refuse(r, INGEST_TIME_RANGE, 1, ref->labels, "%lld ms", (long long)(time_ok(t_ms) ? start_ms : t_ms));
+        refuse_time(r, ref, time_ok(t_ms) ? start_ms : t_ms);
         return OK;
     }
     if (ref->columns->row_count == ref->columns->row_capacity || ref->columns->row_count >= RECORD_ROWS)
@@ -409,7 +415,7 @@ static err put_histogram(struct ingest_request *r, struct series_ref *ref, int64
                          struct slice bytes)
 {
     if (!time_ok(t_ms) || !time_ok(start_ms)) {
-        request_refuse(r, INGEST_TIME_RANGE, 1, ref->labels, "%lld ms", (long long)(time_ok(t_ms) ? start_ms : t_ms));
+        refuse_time(r, ref, time_ok(t_ms) ? start_ms : t_ms);
         return OK;
     }
     TRY(pool_copy(r->pool, bytes, &bytes));

@@ -51,7 +51,10 @@ err series_table_init(struct series_table *table, struct pool *pool)
 
 void series_table_done(struct series_table *table) { io_mutex_done(&table->mutex); }
 
-static uint32_t home_of(const struct series_slots *slots, uint64_t tag) { return (uint32_t)(tag >> (32 - slots->bits)); }
+static uint32_t home_of(const struct series_slots *slots, uint64_t tag)
+{
+    return (uint32_t)(tag >> (32 - slots->bits));
+}
 
 uint32_t series_find(const struct series_table *table, struct hash128 hash)
 {

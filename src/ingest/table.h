@@ -26,7 +26,7 @@
 struct series {
     uint64_t low, high;      /* of the series hash: its identity */
     uint32_t number;         /* of the producer of its partition */
-    uint32_t next;           /* the series that followed last time, SERIES_NONE if none; of a free entry: the next free */
+    uint32_t next;           /* the series that followed last time, or SERIES_NONE; free: the next one */
     uint32_t mark;           /* producer epoch in which its labels were acknowledged, 0 = not */
     uint16_t partition;
     uint16_t label_bytes;    /* length of its canonical labels */
@@ -60,7 +60,10 @@ static inline struct series *series_at(const struct series_table *table, uint32_
     return &table->chunks[id >> SERIES_CHUNK_BITS][id & (SERIES_CHUNK - 1)];
 }
 
-static inline bool series_is(const struct series *s, struct hash128 h) { return s->low == h.low && s->high == h.high; }
+static inline bool series_is(const struct series *s, struct hash128 h)
+{
+    return s->low == h.low && s->high == h.high;
+}
 
 /* Acquire and release: who follows a prediction to an entry sees it filled. */
 static inline uint32_t series_next(const struct series *s) { return __atomic_load_n(&s->next, __ATOMIC_ACQUIRE); }

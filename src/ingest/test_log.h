@@ -96,8 +96,9 @@ static inline void fake_apply(struct log *log, struct slice record)
     size_t start = 0;
     for (size_t i = 0; i < b.row_count; i++) {
         bool has_start = start < b.start_count && b.starts[start].row == i;
-        fake_row_add(log, &b, b.numbers[i], (struct fake_row){ .t_ms = b.t_ms[i], .bits = b.value_bits[i],
-                                                               .start_ms = has_start ? b.starts[start].start_ms : 0 });
+        struct fake_row row = { .t_ms = b.t_ms[i], .bits = b.value_bits[i] };
+        row.start_ms = has_start ? b.starts[start].start_ms : 0;
+        fake_row_add(log, &b, b.numbers[i], row);
         start += has_start;
     }
     for (size_t i = 0; i < b.histogram_count; i++)
@@ -247,7 +248,8 @@ static inline void pb_symbols_put(struct buf *request, struct pb_symbols *symbol
 }
 
 /* A Histogram message of both versions. */
-static inline void pb_histogram(struct buf *out, const struct histogram *h, int64_t t_ms, int64_t start_ms, bool packed)
+static inline void pb_histogram(struct buf *out, const struct histogram *h, int64_t t_ms, int64_t start_ms,
+                                bool packed)
 {
     struct buf part = buf_open(out->pool, 1 << 17);
     if (h->is_float) {

@@ -347,8 +347,10 @@ static err parse_metadata(struct cursor *c, struct text_item *item)
         return bad(c, "expected a space");
     struct slice rest = slice_of(c->at, (size_t)(c->end - c->at));
     if (item->type == TEXT_TYPE) {
-        while (c->format == TEXT_PROMETHEUS && rest.len > 0 && (rest.at[rest.len - 1] == ' ' || rest.at[rest.len - 1] == '\t'))
-            rest.len--;
+        const uint8_t *end = rest.at + rest.len;
+        while (c->format == TEXT_PROMETHEUS && end > rest.at && (end[-1] == ' ' || end[-1] == '\t'))
+            end--;
+        rest.len = (size_t)(end - rest.at);
         item->metric_type = type_of(rest);
         return item->metric_type == METRIC_TYPE_COUNT ? bad(c, "unknown metric type") : OK;
     }

@@ -29,7 +29,8 @@ static void print_item(const struct text_item *i, struct buf *out)
     if (i->has_exemplar) {
         buf_printf(out, " #");
         for (size_t k = 0; k < i->exemplar_label_count; k++)
-            buf_printf(out, " %.*s=%.*s", SLICE_ARG(i->exemplar_labels[k].name), SLICE_ARG(i->exemplar_labels[k].value));
+            buf_printf(out, " %.*s=%.*s", SLICE_ARG(i->exemplar_labels[k].name),
+                       SLICE_ARG(i->exemplar_labels[k].value));
         buf_printf(out, " %.17g", i->exemplar_value);
         if (i->exemplar_has_time)
             buf_printf(out, " @%lld", (long long)i->exemplar_t_ms);
@@ -77,13 +78,15 @@ static const struct row plain_rows[] = {
     { "up 1\n", "<up> __name__=up 1;" },
     { "up 1", "<up> __name__=up 1;" },
     { "a:b_1{x=\"y\"} 2.5 1000\n", "<a:b_1{x=\"y\"}> __name__=a:b_1 x=y 2.5 @1000;" },
-    { "  up\t{ a = \"b\" , c=\"d\", }\t1e3 \t -5 \n", "<up\t{ a = \"b\" , c=\"d\", }> __name__=up a=b c=d 1000 @-5;" },
+    { "  up\t{ a = \"b\" , c=\"d\", }\t1e3 \t -5 \n",
+      "<up\t{ a = \"b\" , c=\"d\", }> __name__=up a=b c=d 1000 @-5;" },
     { "up{}1", "<up{}> __name__=up 1;" },
     { "up{} NaN\nup +Inf\nup -inf\n", "<up{}> __name__=up nan;<up> __name__=up inf;<up> __name__=up -inf;" },
     { "up 123456789012345\nup 1234567890123456789\n",
       "<up> __name__=up 123456789012345;<up> __name__=up 1.2345678901234568e+18;" },
     { "up{a=\"x\\\\y\\\"z\\n\\d\"} 1\n", "<up{a=\"x\\\\y\\\"z\\n\\d\"}> __name__=up a=x\\y\"z\n\\d 1;" },
-    { "{\"my.metric\",\"l.1\"=\"v\",b=\"c\"} 1\n", "<{\"my.metric\",\"l.1\"=\"v\",b=\"c\"}> __name__=my.metric l.1=v b=c 1;" },
+    { "{\"my.metric\",\"l.1\"=\"v\",b=\"c\"} 1\n",
+      "<{\"my.metric\",\"l.1\"=\"v\",b=\"c\"}> __name__=my.metric l.1=v b=c 1;" },
     { "{\"only\"} 3", "<{\"only\"}> __name__=only 3;" },
     { "\n \n# a comment\n#HELP no gap\n", "" },
     { "# HELP up a\\nb \\\\ \\\"c\n# HELP up\n# HELP up \n# TYPE up gauge \n# UNIT up s\n",
@@ -142,8 +145,10 @@ static const struct row open_rows[] = {
     { "up 1 # {a=\"b\"} 1 1 1\n# EOF\n", "!1:19 expected the end of the line;" },
 };
 
-static void plain_text(void **state) { run_table(plain_rows, sizeof plain_rows / sizeof plain_rows[0], TEXT_PROMETHEUS); }
-static void open_text(void **state) { run_table(open_rows, sizeof open_rows / sizeof open_rows[0], TEXT_OPENMETRICS); }
+#define COUNT(rows) (sizeof rows / sizeof rows[0])
+
+static void plain_text(void **state) { run_table(plain_rows, COUNT(plain_rows), TEXT_PROMETHEUS); }
+static void open_text(void **state) { run_table(open_rows, COUNT(open_rows), TEXT_OPENMETRICS); }
 
 static void formats(void **state)
 {
@@ -159,7 +164,7 @@ static void damage(void **state)
     struct test_random r = test_random_begin("damage");
     for (int format = 0; format < 2; format++) {
         const struct row *rows = format == 0 ? plain_rows : open_rows;
-        size_t count = format == 0 ? sizeof plain_rows / sizeof plain_rows[0] : sizeof open_rows / sizeof open_rows[0];
+        size_t count = format == 0 ? COUNT(plain_rows) : COUNT(open_rows);
         for (size_t i = 0; i < count; i++) {
             pool_reset(pool);
             size_t len = strlen(rows[i].text);

@@ -88,7 +88,8 @@ static struct batch some_batch(struct test_random *r)
     b.exemplar_count = test_random_below(r, 5);
     b.exemplars = allot(b.exemplar_count * sizeof b.exemplars[0]);
     for (size_t i = 0; i < b.exemplar_count; i++)
-        b.exemplars[i] = (struct batch_exemplar){ (uint32_t)test_random_u64(r), some_time(r), (double)i, some_labels(r) };
+        b.exemplars[i] = (struct batch_exemplar){ (uint32_t)test_random_u64(r), some_time(r), (double)i,
+                                                  some_labels(r) };
     b.metadata_count = test_random_below(r, 4);
     b.metadata = allot(b.metadata_count * sizeof b.metadata[0]);
     for (size_t i = 0; i < b.metadata_count; i++)

@@ -122,7 +122,8 @@ static struct histogram some_histogram(struct test_random *r)
     for (int side = 0; side < 2; side++) {
         span_counts[side] = test_random_below(r, 20);
         for (size_t i = 0; i < span_counts[side]; i++) {
-            spans[side][i] = (struct histogram_span){ (int32_t)test_random_u64(r), (uint32_t)test_random_below(r, 6) };
+            spans[side][i].offset = (int32_t)test_random_u64(r);
+            spans[side][i].length = (uint32_t)test_random_below(r, 6);
             bucket_counts[side] += spans[side][i].length;
         }
         for (size_t i = 0; i < bucket_counts[side]; i++) {
@@ -130,8 +131,10 @@ static struct histogram some_histogram(struct test_random *r)
             counts[side][i] = bits_double(test_random_u64(r));
         }
     }
-    h.positive_spans = spans[0]; h.positive_span_count = span_counts[0]; h.positive_bucket_count = bucket_counts[0];
-    h.negative_spans = spans[1]; h.negative_span_count = span_counts[1]; h.negative_bucket_count = bucket_counts[1];
+    h.positive_spans = spans[0]; h.positive_span_count = span_counts[0];
+    h.positive_bucket_count = bucket_counts[0];
+    h.negative_spans = spans[1]; h.negative_span_count = span_counts[1];
+    h.negative_bucket_count = bucket_counts[1];
     h.positive_deltas = deltas[0]; h.positive_counts = counts[0];
     h.negative_deltas = deltas[1]; h.negative_counts = counts[1];
     return h;

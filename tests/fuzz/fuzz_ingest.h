@@ -1,4 +1,4 @@
-/* What the fuzz targets of ingest share: a fresh ingest before a log in memory that decodes every record it gets. */
+/* What the fuzz targets of ingest share: a fresh ingest before a log in memory that decodes every record. */
 #ifndef TESTS_FUZZ_INGEST_H
 #define TESTS_FUZZ_INGEST_H
 
@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
 static struct io *fuzz_io;
 
-/* Send a message as a remote write body twice: what the second time is found by prediction must give the same rows. */
+/* Send a message as a remote write body twice: what prediction finds the second time must give the same rows. */
 static inline void fuzz_remote_write(struct slice message, const char *content_type)
 {
     struct pool *pool = pool_open(NULL, "fuzz", POOL_BYTES_UNLIMITED);

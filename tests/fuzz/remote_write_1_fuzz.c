@@ -1,5 +1,5 @@
-/* Fuzz: remote write 1.0. The first byte chooses how deep the bytes are put: a request, what follows the labels of a
- * series, a histogram, an exemplar, metadata. The layers around are valid, snappy included. */
+/* Fuzz: remote write 1.0. The first byte chooses how deep the bytes are put: a request, what follows the labels
+ * of a series, a histogram, an exemplar, metadata. The layers around are valid, snappy included. */
 #include "fuzz/fuzz_ingest.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)

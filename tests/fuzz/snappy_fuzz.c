@@ -4,7 +4,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 {
     struct pool *pool = pool_open(NULL, "fuzz", 64u << 20);
-    struct buf plain = buf_open(pool, 1u << 20), packed = buf_open(pool, 4u << 20), again = buf_open(pool, 1u << 20);
+    struct buf plain = buf_open(pool, 1u << 20), packed = buf_open(pool, 4u << 20);
+    struct buf again = buf_open(pool, 1u << 20);
     if (snappy_block_decode(slice_of(at, len), 1u << 20, &plain) == OK) {
         FUZZ_REQUIRE(plain.len <= 22 * len + 22);
         FUZZ_REQUIRE(snappy_block_encode(buf_slice(&plain), &packed) == OK);

@@ -1,5 +1,5 @@
-/* Fuzz: exposition text. The first byte chooses the format. What parses must give labels that can be encoded or are
- * refused, and slices that lie in readable memory. */
+/* Fuzz: exposition text. The first byte chooses the format. What parses must give labels that can be encoded or
+ * are refused, and slices that lie in readable memory. */
 #include "fuzz/fuzz_ingest.h"
 
 #include "ingest/text.h"
