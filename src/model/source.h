@@ -92,7 +92,8 @@ struct source_table {
 
     /* Samples of one series within request.range, replacing what `columns` held. Different series may be
      * read from different threads at once. A damaged block is left out and named in the proof (the
-     * caller asks set_proof after its last read). Errors ERR_LIMIT and the guard's. */
+     * caller asks set_proof after its last read). Accounts for its rows with guard_samples; callers do not.
+     * Errors ERR_LIMIT and the guard's. */
     err (*set_read)(struct source_set *set, size_t series, struct sample_columns *columns);
 
     const struct proof *(*set_proof)(struct source_set *set);

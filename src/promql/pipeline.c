@@ -278,8 +278,7 @@ static err row_read(struct worker *w, size_t series, struct row *row)
     sample_columns_clear(&w->columns);
     TRY(run->table->set_read(run->set, series, &w->columns));
     w->chunk->samples += w->columns.count;
-    if (run->eval->request->guard != NULL)
-        TRY(guard_samples(run->eval->request->guard, w->columns.count));
+    TRY(guard_maybe(run->eval));
     if (p->leaf == LEAF_WINDOW) {
         TRY(columns_clean(w, row->labels));
         return window_row(w, row->labels, row->values);
@@ -750,8 +749,7 @@ err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms,
         sample_columns_clear(&columns);
         TRY_OUT(run.table->set_read(run.set, i, &columns));
         eval->stats.samples_loaded += columns.count;
-        if (eval->request->guard != NULL)
-            TRY_OUT(guard_samples(eval->request->guard, columns.count));
+        TRY_OUT(guard_maybe(eval));
         struct promql_series *series = &out->series[out->series_count];
         TRY_OUT(raw_series(eval, run.table->set_labels(run.set, i), &columns, series));
         out->series_count += series->count > 0;

@@ -11,6 +11,7 @@ struct source_set {
     const struct source_memory_series **series;
     size_t count;
     struct time_range range;
+    struct guard *guard;
     struct proof proof;
 };
 
@@ -31,6 +32,7 @@ static err memory_select(struct source *source, const struct source_request *req
     set->pool = pool;
     set->series = memory;
     set->range = request->range;
+    set->guard = request->guard;
     set->proof.complete = true;
     for (size_t i = 0; i < m->count; i++) {
         const struct sample_columns *c = &m->series[i].columns;
@@ -70,7 +72,7 @@ static err memory_read(struct source_set *set, size_t series, struct sample_colu
         else
             TRY(sample_columns_add(columns, c->t_ms[i], c->values[i], 0));
     }
-    return OK;
+    return set->guard != NULL ? guard_samples(set->guard, columns->count) : OK;
 }
 
 static const struct proof *memory_proof(struct source_set *set) { return &set->proof; }
