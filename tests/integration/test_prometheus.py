@@ -36,6 +36,7 @@ KNOWN_DIFFERENCES = [
     'asked here are far from zero',
     'quantile and stddev of NaN and Inf follow later fixes; no NaN series is asked',
     'the name is dropped at the end of the evaluation (delayed name removal), visible only in error cases',
+    'atan2 kept the metric name until 2.48 (asked below a sum by instance)',
     'the last digits of avg and sum differ by compensated summation; compared to 1e-9',
 ]
 
@@ -44,7 +45,7 @@ INSTANT = [
     'up', '{__name__=~"node_cpu.*",mode!="idle"}', '{__name__=~"go_.*",job!~"n.*"}', 'node_load1 offset 10s',
     'node_load1 @ {T}', 'node_cpu_seconds_total{mode=~"user|system"} @ end()',
     '-node_load1', 'node_load1 + 1', '2 * node_load1', 'node_load1 - node_load5', 'node_memory_MemFree_bytes / node_memory_MemTotal_bytes',
-    'node_memory_MemTotal_bytes % 1000', 'node_load1 ^ 2', 'node_load1 atan2 node_load5',
+    'node_memory_MemTotal_bytes % 1000', 'node_load1 ^ 2', 'sum by (instance) (node_load1 atan2 node_load5)',
     'node_load1 == node_load1', 'node_load1 != bool node_load5', 'node_cpu_seconds_total > 1', 'node_cpu_seconds_total < bool 5',
     'node_cpu_seconds_total >= 1', 'node_cpu_seconds_total <= 100000', 'up and on (job) node_load1', 'up or node_load1',
     'up unless on (job) node_load1', 'node_cpu_seconds_total * on (instance) group_left node_load1',
