@@ -208,12 +208,14 @@ struct shards {
     struct log *log;
     struct blob *blob;
     struct pool *pool;
+    struct pool *index_pool;
     struct metric_index *index;
     struct segment_cache *cache;
     struct partition *partitions;
     struct source source;
 
     struct pool *apply_pool;           /* scratch of the apply thread */
+    struct pool *index_pool;           /* of the index */
     uint32_t *locals;                  /* block of it: numbers of a record as series */
     size_t locals_capacity;
     uint32_t apply_next;               /* partition to begin with */

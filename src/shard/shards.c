@@ -124,6 +124,8 @@ static void free_all(struct shards *shards)
     segment_cache_close(shards->cache);
     if (shards->index != NULL)
         metric_index_close(shards->index);
+    pool_close(shards->index_pool);
+    pool_close(shards->index_pool);
     io_cond_done(&shards->wake_apply);
     io_cond_done(&shards->wake_work);
     io_cond_done(&shards->applied_cond);
@@ -185,8 +187,8 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     TRY_OUT(io_dir_sync(io, "."));
     TRY_OUT(remove_temporaries(shards));
     TRY_OUT(segment_cache_open(pool, config->cache_bytes_max, 16, &shards->cache));
-    struct pool *index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
-    TRY_OUT(metric_index_open(index_pool, config->partition_count, &shards->index));
+    shards->index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
+    TRY_OUT(metric_index_open(shards->index_pool, config->partition_count, &shards->index));
     TRY_OUT(pool_zalloc(pool, config->partition_count * sizeof *shards->partitions, &memory));
     shards->partitions = memory;
     for (uint32_t i = 0; i < config->partition_count; i++)
