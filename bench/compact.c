@@ -1,5 +1,7 @@
-/* Size and speed of compact segments on data like node_exporter's: targets × series, 15 s apart, a share of each kind
- * as measured there. Prints bytes a sample by section, then CPU time a sample of writing, verifying, reading all and
+/* Size and speed of compact segments on data like node_exporter's: targets × series, 15 s apart, a share of
+ * each kind
+ * as measured there. Prints bytes a sample by section, then CPU time a sample of writing, verifying, reading
+ * all and
  * reading the last hour. Not part of any test run. Usage: bench_compact [targets [samples]]. */
 #include "metric/metric.h"
 #include "model/labels.h"
@@ -33,7 +35,8 @@ static void must(err e, const char *what)
     }
 }
 
-/* Percent of series by kind: constant, at rest, integer counter, seconds, full counter, pages, gauge, full gauge; the
+/* Percent of series by kind: constant, at rest, integer counter, seconds, full counter, pages, gauge, full
+ * gauge; the
  * other 32 are two histograms with _count. */
 static unsigned kind_of(unsigned series)
 {
@@ -90,7 +93,8 @@ static struct slice series_labels(struct pool *pool, unsigned series, unsigned t
         snprintf(cpu, sizeof cpu, "%u", series % 4);
     } else {
         unsigned bucket = h % 16;
-        snprintf(name, sizeof name, "http_request_duration_seconds_%u_%s", h / 16, bucket == 15 ? "count" : "bucket");
+        snprintf(name, sizeof name, "http_request_duration_seconds_%u_%s", h / 16,
+                 bucket == 15 ? "count" : "bucket");
         if (bucket == 0)
             strcpy(le, "+Inf");
         else if (bucket < 15)
@@ -99,7 +103,8 @@ static struct slice series_labels(struct pool *pool, unsigned series, unsigned t
         *out_bucket = bucket == 15 ? 0 : bucket;
     }
     snprintf(instance, sizeof instance, "host-%04u.example:9100", target);
-    struct label l[] = { { slice_str("__name__"), slice_str(name) }, { slice_str("instance"), slice_str(instance) },
+    struct label l[] = { { slice_str("__name__"), slice_str(name) }, { slice_str("instance"),
+                                                                       slice_str(instance) },
                          { slice_str("job"), slice_str("node") }, { slice_str("le"), slice_str(le) },
                          { slice_str("cpu"), slice_str(cpu) } };
     struct buf b = buf_open(pool, 4096);
@@ -147,13 +152,15 @@ static void write_all(struct metric_compact_writer *w, const struct item *items,
 static void print_sizes(struct segment_source source, struct pool *pool, double rows)
 {
     static const char *const names[] = { "", "tenants", "index", "directory", "directory table", "values",
-                                         "timelines", "timeline directory", "histograms", "exemplars", "", "metadata" };
+                                         "timelines", "timeline directory", "histograms", "exemplars", "",
+                                             "metadata" };
     struct segment *segment;
     must(segment_open(source, NULL, pool, &segment, NULL), "segment");
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (segment_block_count(segment, i) > 0)
             printf("  %-20s %8.4f B a sample (%.4f before the second stage)\n", names[i],
-                   (double)segment_stored_bytes(segment, i) / rows, (double)segment_section_bytes(segment, i) / rows);
+                   (double)segment_stored_bytes(segment, i) / rows, (double)segment_section_bytes(segment,
+                                                                                                  i) / rows);
     segment_close(segment);
 }
 

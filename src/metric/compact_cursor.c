@@ -284,7 +284,8 @@ static err take_rows(struct metric_compact_cursor *c, const struct compact_part 
     size_t low = from / CODEC_VECTOR_COUNT_MAX, high = (to - 1) / CODEC_VECTOR_COUNT_MAX + 1;
     size_t skip = from - low * CODEC_VECTOR_COUNT_MAX;
     struct cursor_part p;
-    TRY(sample_columns_reserve(columns, (high - low) * CODEC_VECTOR_COUNT_MAX));   /* vectors are decoded in place */
+    /* vectors are decoded in place */
+    TRY(sample_columns_reserve(columns, (high - low) * CODEC_VECTOR_COUNT_MAX));
     TRY(cursor_part_open(c, number, part, &p, at));
     err e = OK;
     double *values = columns->values + base;

@@ -1,7 +1,8 @@
 /* The text of a compact segment, and the making of the golden one.
  *   compact_dump make FILE    write tests/golden/compact_N.segment anew (N the format's version)
- *   compact_dump FILE         rows by ordinal: a line "series", then time, type, value bits or histogram in hex, start;
- *                             exemplars; metadata. tests/model/compact_model.py prints the same from the page alone. */
+ *   compact_dump FILE         rows by ordinal: a line "series", then time, type, value bits or histogram in hex,
+ *                             start; exemplars; metadata
+ * tests/model/compact_model.py prints the same from the page alone. */
 #include "metric/metric.h"
 #include "model/labels.h"
 
@@ -59,7 +60,8 @@ static void make_series(struct metric_compact_writer *w, struct slice tenant, st
     uint64_t state = (uint64_t)series;
     size_t count = series == 8 ? 200 : ROWS, histogram_count = 0;
     for (int i = 0; i < (int)count; i++) {
-        t_ms[i] = INT64_C(1700000000000) + i * 15000 + (i % 90 == 7 ? 3 : 0) - (series == 1 && i == 20 ? 15000 : 0);
+        t_ms[i] = INT64_C(1700000000000) + i * 15000 + (i % 90 == 7 ? 3 : 0) - (series == 1
+                                                                                && i == 20 ? 15000 : 0);
         start_ms[i] = i < 300 ? 1699999999000 : 1700004500000;
         bits[i] = value_of(series, i, &state);
         if (series == 2 && i % 3 == 0) {
