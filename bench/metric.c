@@ -1,6 +1,6 @@
 /* Nanoseconds and bytes a series of the live index, and a row of head and row groups, on series like
- * node_exporter's: 13 labels, 500 series a target, arrival target by target, spread over partitions. Not part of any
- * test run. Usage: bench_metric [series [rows a series [partitions]]]. */
+ * node_exporter's: 13 labels, 500 series a target, arrival target by target, spread over partitions. Not part
+ * of any test run. Usage: bench_metric [series [rows a series [partitions]]]. */
 #include "metric/metric.h"
 #include "model/labels.h"
 #include "model/sum.h"
@@ -109,12 +109,15 @@ static void bench_select(struct bench *b, const char *what, const struct matcher
 static void bench_selects(struct bench *b)
 {
     struct matcher name, regex, host, any, not_mode;
-    must(matcher_init(b->pool, MATCH_EQUAL, slice_str("__name__"), slice_str("node_some_longer_metric_name_7_total"), &name, NULL));
+    must(matcher_init(b->pool, MATCH_EQUAL, slice_str("__name__"),
+                      slice_str("node_some_longer_metric_name_7_total"), &name, NULL));
     must(matcher_init(b->pool, MATCH_REGEX, slice_str("instance"), slice_str("host-1.*"), &regex, NULL));
-    must(matcher_init(b->pool, MATCH_EQUAL, slice_str("instance"), slice_str("host-17.example.com:9100"), &host, NULL));
+    must(matcher_init(b->pool, MATCH_EQUAL, slice_str("instance"), slice_str("host-17.example.com:9100"), &host,
+                      NULL));
     must(matcher_init(b->pool, MATCH_REGEX, slice_str("pod"), slice_str(".*7.*"), &any, NULL));
     must(matcher_init(b->pool, MATCH_NOT_EQUAL, slice_str("mode"), slice_str("mode_1"), &not_mode, NULL));
-    struct matcher pair[] = { name, regex }, single[] = { name, host }, slow[] = { name, any }, most[] = { not_mode };
+    struct matcher pair[] = { name, regex }, single[] = { name, host }, slow[] = { name, any },
+        most[] = { not_mode };
     bench_select(b, "name", &name, 1);
     bench_select(b, "name, instance =", single, 2);
     bench_select(b, "name, instance =~ prefix", pair, 2);
@@ -124,7 +127,8 @@ static void bench_selects(struct bench *b)
     struct slice *values;
     size_t count;
     double from = now_ns();
-    must(metric_index_values(b->index, slice_str(tenant), slice_str("instance"), NULL, 0, b->pool, &values, &count));
+    must(metric_index_values(b->index, slice_str(tenant), slice_str("instance"), NULL, 0, b->pool, &values,
+                             &count));
     printf("values of instance                            %8.0f us, %zu values\n", (now_ns() - from) / 1e3, count);
     struct metric_cardinality cardinality;
     from = now_ns();
@@ -164,7 +168,8 @@ static void bench_part(struct bench *b)
     double finished = now_ns(), n = b->series_count;
     must(metric_part_open(buf_slice(&image), &part));
     printf("part: add %.0f ns, finish %.0f ns, builder %.0f B, image %.1f B a series: labels %.1f, postings %.1f, "
-           "symbols and tables %.1f\n", (added - from) / n, (finished - added) / n, held / n, (double)image.len / n,
+           "symbols and tables %.1f\n", (added - from) / n, (finished - added) / n, held / n,
+               (double)image.len / n,
            (double)(part.blocks.len + part.block_index.len) / n, (double)(part.postings.len + part.pairs.len) / n,
            (double)(part.symbol_text.len + part.symbol_index.len + part.names.len + part.shapes.len
                     + part.shape_index.len) / n);
@@ -210,8 +215,9 @@ static struct metric_head *fill_head(struct bench *b, uint32_t series)
                 uint64_t noise = hash_mix(local * 1000003ull + round);
                 locals[i] = local;
                 t_ms[i] = 1700000000000 + round * 15000 + (int64_t)(from / BATCH) % 15000;
-                bits[i] = double_bits(local % 4 == 0 ? 7.0 : local % 4 == 1 ? (double)(local * 100 + round * (noise % 90))
-                                    : local % 4 == 2 ? (double)(noise % 10000) / 100 : (double)(noise >> 11) * 0x1p-53);
+                const double kinds[] = { 7.0, (double)(local * 100 + round * (noise % 90)),
+                                         (double)(noise % 10000) / 100, (double)(noise >> 11) * 0x1p-53 };
+                bits[i] = double_bits(kinds[local % 4]);
             }
             double start = now_ns();
             must(metric_head_append(head, locals, t_ms, bits, count, NULL, 0));
@@ -219,7 +225,8 @@ static struct metric_head *fill_head(struct bench *b, uint32_t series)
             appending += now_ns() - start;
         }
     printf("head append           %7.1f ns a row (fresh memory), %.1f B a row held\n",
-           appending / ((double)series * b->rows_each), (double)pool_used(b->pool) / ((double)series * b->rows_each));
+           appending / ((double)series * b->rows_each),
+               (double)pool_used(b->pool) / ((double)series * b->rows_each));
     return head;
 }
 

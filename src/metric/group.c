@@ -175,7 +175,8 @@ static err alloc_side(struct pool *pool, uint32_t rows, uint32_t histograms, str
     return OK;
 }
 
-static err block_begin(const struct metric_group *g, uint32_t block, struct pool *scratch, struct block_cursor *out)
+static err block_begin(const struct metric_group *g, uint32_t block, struct pool *scratch,
+                       struct block_cursor *out)
 {
     const struct block_entry *entry = &g->blocks[block];
     struct slice bytes;
@@ -298,7 +299,8 @@ struct metric_group_walk {
     uint64_t number_min;             /* numbers ascend over blocks, too */
 };
 
-err metric_group_walk_open(const struct metric_group *group, struct pool *parent, struct metric_group_walk **out_walk)
+err metric_group_walk_open(const struct metric_group *group, struct pool *parent,
+                           struct metric_group_walk **out_walk)
 {
     struct pool *pool = pool_open(parent, "row group walk", POOL_BYTES_UNLIMITED);
     void *at;

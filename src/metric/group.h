@@ -123,7 +123,8 @@ struct metric_group_series {
     size_t histogram_count;
 };
 struct metric_group_walk;
-err metric_group_walk_open(const struct metric_group *group, struct pool *parent, struct metric_group_walk **out_walk);
+err metric_group_walk_open(const struct metric_group *group, struct pool *parent,
+                           struct metric_group_walk **out_walk);
 /* Borrowed until the next call. ERR_END after the last; ERR_CORRUPT, ERR_LIMIT, ERR_IO. */
 err metric_group_walk_next(struct metric_group_walk *walk, struct metric_group_series *out_series);
 void metric_group_walk_close(struct metric_group_walk *walk);   /* NULL is allowed */

@@ -296,7 +296,8 @@ err group_series_decode(struct reader *r, const struct group_rows *before, uint3
     if (same_times)
         memcpy(rows->t_ms, before->t_ms, count * sizeof *rows->t_ms);
     else if (count > 0)
-        TRY(decode_times(r, rows->row_count, before != NULL && before->row_count > 0 ? before->t_ms[0] : 0, rows->t_ms));
+        TRY(decode_times(r, rows->row_count, before != NULL && before->row_count > 0 ? before->t_ms[0] : 0,
+                         rows->t_ms));
     if (count > 0)
         TRY(decode_values(r, flags & SERIES_MODE_MASK, rows->row_count, rows->bits));
     if (rows->has_starts)

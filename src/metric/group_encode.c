@@ -211,7 +211,8 @@ static void add_sums(const struct encoder *x, uint32_t number, const struct grou
     }
     for (uint32_t i = 0; i < rows->histogram_count; i++) {
         const struct metric_group_histogram *h = &rows->histograms[i];
-        sum_add_hash(sum, sum_row_hash(series, h->t_ms, sum_histogram_bits(h->bytes), h->start_ms, SAMPLE_HISTOGRAM));
+        sum_add_hash(sum, sum_row_hash(series, h->t_ms, sum_histogram_bits(h->bytes), h->start_ms,
+                                       SAMPLE_HISTOGRAM));
         range->min_ms = h->t_ms < range->min_ms ? h->t_ms : range->min_ms;
         range->max_ms = h->t_ms > range->max_ms ? h->t_ms : range->max_ms;
     }

@@ -1,6 +1,7 @@
-/* Row groups. Goal: a group gives back exactly the head's rows in (series, arrival) order, with its sums, labels,
- * exemplars and metadata; damage is noticed. Method: random heads with duplicates, disorder, NaN payloads, start times
- * and histograms against plain arrays, two groups of one stream file; flips and truncations of a small group. */
+/* Row groups. Goal: a group gives back exactly the head's rows in (series, arrival) order, with its sums,
+ * labels, exemplars and metadata; damage is noticed. Method: random heads with duplicates, disorder, NaN
+ * payloads, start times and histograms against plain arrays, two groups of one stream file; flips and
+ * truncations of a small group. */
 #include "base/test.h"
 
 #include "metric/group.h"
@@ -97,7 +98,8 @@ static void fill(struct world *w, struct test_random *random, size_t count, bool
             row.is_histogram = true;
             row.start_ms = (int64_t)test_random_below(random, 3);
             snprintf(row.text, sizeof row.text, "hist %zu", i);
-            assert_ok(metric_head_append_histogram(w->head, row.local, row.t_ms, row.start_ms, slice_str(row.text)));
+            assert_ok(metric_head_append_histogram(w->head, row.local, row.t_ms, row.start_ms,
+                                                   slice_str(row.text)));
         } else {
             row.start_ms = has_start ? start.start_ms : 0;
             assert_ok(metric_head_append(w->head, &row.local, &row.t_ms, &row.bits, 1, &start, has_start));
@@ -292,7 +294,10 @@ static void groups_of_one_file(void **state)
     }
 }
 
-static err refuse_entry(void *context, uint32_t number, struct slice tenant, struct slice labels) { return ERR_CANCELED; }
+static err refuse_entry(void *context, uint32_t number, struct slice tenant, struct slice labels)
+{
+    return ERR_CANCELED;
+}
 
 /* Everything a reader may be asked. True when every answer was an error or right by its checksums. */
 static void exercise(struct world *w, struct slice bytes, bool *out_opened, bool *out_verified)
@@ -363,7 +368,8 @@ static void callbacks_may_fail(void **state)
     world_open(&w);
     fill(&w, &random, 400, false);
     struct metric_head_view view = metric_head_view(w.head);
-    struct metric_series_door door = { .describe = fail_describe, .fingerprint = fingerprint_of_local, .context = &w };
+    struct metric_series_door door = { .describe = fail_describe, .fingerprint = fingerprint_of_local,
+                                       .context = &w };
     struct buf out = buf_open(w.pool, METRIC_GROUP_BYTES_MAX), small = buf_open(w.pool, 1000);
     assert_err(ERR_NOT_FOUND, metric_group_encode(&view, &w.numbers, &door, w.pool, &out, &w.result));
     door.describe = describe;

@@ -108,7 +108,8 @@ static err make_chunks(struct metric_head *head, uint32_t row_count)
     return OK;
 }
 
-static err make_starts(struct metric_head *head, size_t count, const struct batch_start *starts, size_t start_count)
+static err make_starts(struct metric_head *head, size_t count, const struct batch_start *starts,
+                       size_t start_count)
 {
     for (size_t i = 0; i < start_count; i++) {
         check(starts[i].row < count);

@@ -38,7 +38,7 @@ static void append_some(struct test_random *random, struct metric_head *head, st
     struct batch_start starts[64];
     size_t n = test_random_below(random, 64), start_count = 0;
     for (size_t i = 0; i < n; i++) {
-        locals[i] = (uint32_t)(test_random_below(random, 3) ? test_random_below(random, 20) : test_random_below(random, 40000));
+        locals[i] = (uint32_t)test_random_below(random, test_random_below(random, 3) ? 20 : 40000);
         t_ms[i] = (int64_t)test_random_below(random, 1000) - 300;
         bits[i] = test_random_below(random, 10) == 0 ? SAMPLE_STALE_BITS : test_random_u64(random);
         struct row *row = &rows[(*count)++];

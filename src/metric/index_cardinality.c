@@ -1,8 +1,8 @@
 /* Cardinality of a tenant: which names, values and pairs make its series. See index.h.
  *
- * All parts list their (name, value) pairs in the same order, so one walk over all of them side by side meets every
- * pair once, with the sum of its series. The tail is made a part for the occasion. Of each list only the largest
- * entries are kept on the way.
+ * All parts list their (name, value) pairs in the same order, so one walk over all of them side by side meets
+ * every pair once, with the sum of its series. The tail is made a part for the occasion. Of each list only the
+ * largest entries are kept on the way.
  *
  * Invariant: a top list is sorted by count, largest first, ties by order of meeting (name, value). */
 #include "metric/index_inside.h"

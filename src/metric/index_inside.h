@@ -127,7 +127,8 @@ struct metric_index {
 
 static inline struct id_chunk *index_chunk(const struct metric_index *index, uint32_t id)
 {
-    struct id_middle *middle = atomic_load_explicit(&index->ids[id / (ID_CHUNK * ID_MIDDLE)], memory_order_acquire);
+    struct id_middle *middle = atomic_load_explicit(&index->ids[id / (ID_CHUNK * ID_MIDDLE)],
+                                                    memory_order_acquire);
     if (middle == NULL)
         return NULL;
     return atomic_load_explicit(&middle->chunks[id / ID_CHUNK % ID_MIDDLE], memory_order_acquire);
@@ -185,7 +186,8 @@ struct index_view {
     uint32_t tail_count;
 };
 /* Arrays in pool. An unknown tenant gives an empty view. ERR_LIMIT. */
-err index_view_open(struct metric_index *index, struct slice tenant, struct pool *pool, struct index_view *out_view);
+err index_view_open(struct metric_index *index, struct slice tenant, struct pool *pool,
+                    struct index_view *out_view);
 void index_view_close(struct index_view *view);
 
 /* Labels of an id, under the lock or by the writer. ERR_NOT_FOUND, ERR_LIMIT. */
@@ -196,6 +198,7 @@ void index_limbo_close(struct metric_index *index);
 
 /* ---- index.c ---- */
 /* A table of slot_count slots with all live ids. ERR_LIMIT. */
-err index_table_build(struct metric_index *index, uint32_t slot_count, struct slot **out_slots, uint32_t *out_used);
+err index_table_build(struct metric_index *index, uint32_t slot_count, struct slot **out_slots,
+                      uint32_t *out_used);
 
 #endif

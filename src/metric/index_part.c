@@ -176,7 +176,8 @@ err metric_part_pair_at(const struct metric_part *part, uint32_t pair, struct me
 
 /* ---- series ---- */
 
-err metric_part_cursor_open(const struct metric_part *part, struct pool *pool, struct metric_part_cursor *out_cursor)
+err metric_part_cursor_open(const struct metric_part *part, struct pool *pool,
+                            struct metric_part_cursor *out_cursor)
 {
     void *at;
     TRY(pool_alloc(pool, 4 * LABEL_COUNT_MAX * sizeof(uint32_t), &at));

@@ -95,7 +95,8 @@ struct metric_part_cursor {
     uint32_t *before_pairs;
 };
 /* Start at any ordinal. ERR_LIMIT. */
-err metric_part_cursor_open(const struct metric_part *part, struct pool *pool, struct metric_part_cursor *out_cursor);
+err metric_part_cursor_open(const struct metric_part *part, struct pool *pool,
+                            struct metric_part_cursor *out_cursor);
 /* Decode series `ordinal` into count, names, pairs; going forward inside a block is cheap. ERR_CORRUPT,
  * ERR_NOT_FOUND. */
 err metric_part_cursor_seek(struct metric_part_cursor *cursor, uint32_t ordinal);

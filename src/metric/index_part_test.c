@@ -27,7 +27,8 @@ static struct slice random_labels(struct test_random *random, struct pool *pool,
         uint64_t roll = test_random_below(random, 8);
         if (roll == 0)
             continue;
-        const char *value = n == 1 && roll < 7 ? "job" : values[test_random_below(random, 1 + n * 2 < 9 ? 1 + n * 2 : 9)];
+        size_t value_count = 1 + n * 2 < 9 ? 1 + n * 2 : 9;
+        const char *value = n == 1 && roll < 7 ? "job" : values[test_random_below(random, value_count)];
         labels[count++] = (struct label){ slice_str(names[n]), slice_str(value) };
     }
     if (test_random_below(random, 3) != 0) {
@@ -52,7 +53,8 @@ static struct world world_open(struct test_random *random, uint32_t count)
     struct metric_part_builder *builder;
     assert_ok(metric_part_builder_open(w.pool, &builder));
     for (uint32_t i = 0; i < count; i++) {
-        w.series[i] = i > 0 && test_random_below(random, 4) == 0 ? w.series[i - 1] : random_labels(random, w.pool, i);
+        bool repeat = i > 0 && test_random_below(random, 4) == 0;
+        w.series[i] = repeat ? w.series[i - 1] : random_labels(random, w.pool, i);
         assert_ok(metric_part_builder_add(builder, w.series[i]));
     }
     assert_int_equal(metric_part_builder_count(builder), count);
@@ -97,8 +99,8 @@ static void series_come_back(void **state)
 
 static struct matcher random_matcher(struct test_random *random, struct pool *pool)
 {
-    static const char *const patterns[] = { "a.*", "a|b", "", ".*", ".+", "b[12]", "(ab|zz)", "a|", "nothing", "u1.*",
-                                            "x|a\\.b|x", "(?i)A" };
+    static const char *const patterns[] = { "a.*", "a|b", "", ".*", ".+", "b[12]", "(ab|zz)", "a|", "nothing",
+                                            "u1.*", "x|a\\.b|x", "(?i)A" };
     enum match_type type = (enum match_type)test_random_below(random, 4);
     bool regex = type == MATCH_REGEX || type == MATCH_NOT_REGEX;
     const char *name = test_random_below(random, 8) == 0 ? "absent" : test_random_below(random, 6) == 0 ? "unique"
@@ -276,7 +278,8 @@ static void exercise(struct slice image)
         struct matcher m;
         uint32_t *ordinals;
         size_t count;
-        assert_ok(matcher_init(pool, (enum match_type)(i % 4), slice_str(names[i % 3]), slice_str(patterns[i % 3]), &m, NULL));
+        assert_ok(matcher_init(pool, (enum match_type)(i % 4), slice_str(names[i % 3]),
+                               slice_str(patterns[i % 3]), &m, NULL));
         if (metric_part_select(&part, &m, 1, pool, &ordinals, &count) == OK) {
             struct slice *texts;
             size_t text_count;

@@ -1,8 +1,9 @@
 /* Tails and parts of the live index. See index_inside.h.
  *
- * New series wait in a tenant's tail as raw labels, looked at one by one by queries. A tail that is due becomes an
- * immutable part; parts of a like size are merged, eight into one, by concatenation in arrival order. So a series is
- * rewritten about log8(series / 1,024) times in its life, and a query looks at few parts.
+ * New series wait in a tenant's tail as raw labels, looked at one by one by queries. A tail that is due
+ * becomes an immutable part; parts of a like size are merged, eight into one, by concatenation in arrival
+ * order. So a series is rewritten about log8(series / 1,024) times in its life, and a query looks at few
+ * parts.
  *
  * Invariants
  *  1. Ids ascend within a part, from part to part, and on into the tail.

@@ -1,8 +1,8 @@
 /* Queries on the live index. See index.h and index_inside.h.
  *
- * A query takes references to its tenant's parts and tail under the lock, and works on them without it: parts through
- * their own reader, the tail by looking at each label set. Ordinals become ids by the part's extents; dropped series
- * are left out on the way.
+ * A query takes references to its tenant's parts and tail under the lock, and works on them without it: parts
+ * through their own reader, the tail by looking at each label set. Ordinals become ids by the part's extents;
+ * dropped series are left out on the way.
  *
  * Invariants
  *  1. Parts come before the tail and their ids ascend, so results are ascending by construction.
@@ -17,7 +17,8 @@
 
 /* ---- views ---- */
 
-err index_view_open(struct metric_index *index, struct slice tenant_name, struct pool *pool, struct index_view *out_view)
+err index_view_open(struct metric_index *index, struct slice tenant_name, struct pool *pool,
+                    struct index_view *out_view)
 {
     struct index_view view = { 0 };
     io_rwlock_read(&index->lock);
@@ -127,11 +128,12 @@ struct id_list {
     size_t count, capacity;
 };
 
-static err add_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ordinals, size_t count,
-                        struct id_list *list)
+static err add_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ordinals,
+                        size_t count, struct id_list *list)
 {
     bool all_live = atomic_load_explicit(&part->dropped, memory_order_acquire) == 0;
-    TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + count, &list->capacity));
+    TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + count,
+                           &list->capacity));
     uint32_t extent = 0;
     for (size_t i = 0; i < count; i++) {
         while (ordinals[i] >= extent_end(part, extent))
@@ -151,7 +153,8 @@ static err select_tail(const struct reading *r, const struct matcher *matchers, 
         if (!matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len))
             || !index_lives(r->index, entry->id))
             continue;
-        TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + 1, &list->capacity));
+        TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + 1,
+                               &list->capacity));
         list->at[list->count++] = entry->id;
     }
     return OK;
@@ -230,8 +233,8 @@ static err texts_finish(struct texts *texts, struct pool *pool, struct slice **o
 }
 
 /* Ordinals of a part that are asked for: ids that are in it, or with ids NULL all that live. NULL: all. */
-static err asked_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ids, size_t id_count,
-                          struct pool *pool, uint32_t **out_ordinals, size_t *out_count)
+static err asked_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ids,
+                          size_t id_count, struct pool *pool, uint32_t **out_ordinals, size_t *out_count)
 {
     uint32_t series = part->part.series_count;
     size_t count = 0;
@@ -345,7 +348,8 @@ err metric_index_values(struct metric_index *index, struct slice tenant, struct 
     return names_or_values(index, tenant, name, ids, id_count, pool, out_values, out_count);
 }
 
-err metric_index_tenants(struct metric_index *index, struct pool *pool, struct slice **out_tenants, size_t *out_count)
+err metric_index_tenants(struct metric_index *index, struct pool *pool, struct slice **out_tenants,
+                         size_t *out_count)
 {
     void *at;
     io_rwlock_read(&index->lock);

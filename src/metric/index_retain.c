@@ -4,9 +4,9 @@
  * occupied is given back later: its part when more than half of it is gone, its local number and its id chunk when
  * no query is left that may have seen it.
  *
- * Epochs. A query holds the index under the parity of the epoch in which it began. Something dropped in epoch E waits
- * in limbo E mod 2. The epoch may go from E to E + 1 when nobody holds parity (E + 1) mod 2, that is, no query from
- * E - 1 is left; at that moment what was dropped in E - 1 is free.
+ * Epochs. A query holds the index under the parity of the epoch in which it began. Something dropped in epoch
+ * E waits in limbo E mod 2. The epoch may go from E to E + 1 when nobody holds parity (E + 1) mod 2, that is,
+ * no query from E - 1 is left; at that moment what was dropped in E - 1 is free.
  *
  * Invariants
  *  1. Queries begun after a drop do not see the series; so only queries of its epoch or older matter.
@@ -111,12 +111,14 @@ static bool chunk_is_open(const struct metric_index *index, uint64_t first_id)
 }
 
 /* Take an empty chunk out of the tree. Without memory to remember it, it stays until the next time. */
-static void retire_chunk(struct metric_index *index, struct id_chunk *chunk, uint64_t first_id, struct limbo *limbo)
+static void retire_chunk(struct metric_index *index, struct id_chunk *chunk, uint64_t first_id,
+                         struct limbo *limbo)
 {
     if (pool_block_reserve(index->pool, (void **)&limbo->chunks, sizeof chunk, limbo->chunk_count + 1,
                            &limbo->chunk_capacity) != OK)
         return;
-    struct id_middle *middle = atomic_load_explicit(&index->ids[first_id / (ID_CHUNK * ID_MIDDLE)], memory_order_relaxed);
+    struct id_middle *middle = atomic_load_explicit(&index->ids[first_id / (ID_CHUNK * ID_MIDDLE)],
+                                                    memory_order_relaxed);
     atomic_store_explicit(&middle->chunks[first_id / ID_CHUNK % ID_MIDDLE], NULL, memory_order_release);
     limbo->chunks[limbo->chunk_count++] = chunk;
 }
@@ -160,7 +162,7 @@ err metric_index_retain(struct metric_index *index, bool (*keep)(void *context, 
         err e = tenant_clean(index, index->tenants[i]);
         first = first == OK ? e : first;
     }
-    /* After the parts are clean of them; an id in a part needs its chunk to be known as dropped, and NULL says so. */
+    /* A part may still name ids of such a chunk: that it is gone says that they are dropped. */
     for (uint64_t at = 0; at < index->id_end && first == OK; at += ID_CHUNK) {
         struct id_chunk *chunk = index_chunk(index, (uint32_t)at);
         if (chunk != NULL && chunk->live == 0 && !chunk_is_open(index, at))

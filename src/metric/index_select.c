@@ -37,7 +37,10 @@ struct ordinals {
 };
 
 static bool is_regex(const struct matcher *m) { return m->type == MATCH_REGEX || m->type == MATCH_NOT_REGEX; }
-static bool is_negative(const struct matcher *m) { return m->type == MATCH_NOT_EQUAL || m->type == MATCH_NOT_REGEX; }
+static bool is_negative(const struct matcher *m)
+{
+    return m->type == MATCH_NOT_EQUAL || m->type == MATCH_NOT_REGEX;
+}
 
 /* Is the matcher a set of literals that are fewer than the values? */
 static bool takes_set(const struct clause *c)
@@ -256,7 +259,8 @@ static err filter_by_labels(const struct metric_part *part, const struct clause 
 
 /* ---- plan ---- */
 
-static err clause_of(const struct metric_part *part, const struct matcher *m, struct pool *pool, struct clause *out)
+static err clause_of(const struct metric_part *part, const struct matcher *m, struct pool *pool,
+                     struct clause *out)
 {
     struct clause c = { .m = m, .drop = matcher_matches_empty(m) };
     TRY(part_find_name(part, m->name, &c.name));
@@ -266,7 +270,7 @@ static err clause_of(const struct metric_part *part, const struct matcher *m, st
         c.work = part_name_series(part, c.name);
         if (c.pattern)
             c.work += (uint64_t)(c.to - c.from) * PATTERN_COST;
-        if (!c.pattern && is_negative(m) == c.drop) {   /* a short list of pairs: its postings are cheap to count */
+        if (!c.pattern && is_negative(m) == c.drop) {   /* few pairs: their postings are cheap to count */
             struct pair_list pairs;
             TRY(list_pairs(part, &c, pool, &pairs));
             c.work = pairs.count;

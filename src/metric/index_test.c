@@ -1,7 +1,7 @@
-/* The live index. Goal: every query equals a brute force over the live series, through tails, parts, merges and
- * drops; ids and local numbers keep their promises; readers beside the writer see only consistent things. Method: random
- * series of three tenants against a plain list; one writer and three readers on real threads (also run under the
- * thread sanitizer). */
+/* The live index. Goal: every query equals a brute force over the live series, through tails, parts, merges
+ * and drops; ids and local numbers keep their promises; readers beside the writer see only consistent things.
+ * Method: random series of three tenants against a plain list; one writer and three readers on real threads
+ * (also run under the thread sanitizer). */
 #include "base/test.h"
 
 #include "io/io.h"
@@ -54,7 +54,8 @@ static struct slice make_labels(struct pool *pool, uint32_t number)
 static void add_series(struct world *w, uint32_t number, uint32_t tenant)
 {
     struct series *s = &w->series[w->count];
-    *s = (struct series){ .labels = make_labels(w->pool, number), .tenant = tenant, .partition = number % PARTITIONS,
+    *s = (struct series){ .labels = make_labels(w->pool, number), .tenant = tenant,
+                          .partition = number % PARTITIONS,
                           .live = true };
     bool is_new;
     assert_ok(metric_index_add(w->index, slice_str(tenants[tenant]), s->labels, s->partition, &s->id, &is_new));
@@ -114,7 +115,8 @@ static void check_facts(struct world *w)
 
 static void check_select(struct world *w, struct test_random *random)
 {
-    static const char *const patterns[] = { "metric_1.*", "host-(1|2|3)", "", ".+", "500|", "200", "metric_7|metric_8", "node" };
+    static const char *const patterns[] = { "metric_1.*", "host-(1|2|3)", "", ".+", "500|", "200",
+                                            "metric_7|metric_8", "node" };
     static const char *const names[] = { "__name__", "code", "instance", "job", "absent" };
     struct pool *pool = pool_open(w->pool, "select", POOL_BYTES_UNLIMITED);
     struct matcher matchers[3];
@@ -135,14 +137,16 @@ static void check_select(struct world *w, struct test_random *random)
         expected++;
     }
     assert_int_equal(expected, count);
-    assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), ids, count, pool, &values, &value_count));
+    assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), ids, count, pool, &values,
+                                  &value_count));
     assert_int_equal(value_count, count);   /* each series has a number of its own */
     for (size_t i = 1; i < value_count; i++)
         assert_true(slice_compare(values[i - 1], values[i]) < 0);
     assert_ok(metric_index_names(w->index, tenant_name, ids, count, pool, &values, &value_count));
     assert_true(count == 0 ? value_count == 0 : value_count == 4 || value_count == 5);
     if (matcher_count == 0) {
-        assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), NULL, 0, pool, &values, &value_count));
+        assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), NULL, 0, pool, &values,
+                                      &value_count));
         assert_int_equal(value_count, count);
         assert_ok(metric_index_values(w->index, tenant_name, slice_str(""), NULL, 0, pool, &values, &value_count));
         assert_int_equal(value_count, 0);
@@ -223,7 +227,8 @@ static void known_series_are_compared(void **state)
     assert_ok(metric_index_add(w.index, slice_str("default"), labels, 1, &id, &is_new));
     assert_true(!is_new && id == w.series[0].id);
     assert_err(ERR_CONFLICT, metric_index_add(w.index, slice_str("default"), labels, 2, &id, &is_new));
-    assert_err(ERR_INPUT, metric_index_add(w.index, slice_str("default"), slice_str("no labels"), 2, &id, &is_new));
+    assert_err(ERR_INPUT, metric_index_add(w.index, slice_str("default"), slice_str("no labels"), 2, &id,
+                                           &is_new));
     assert_ok(metric_index_add(w.index, slice_str("b"), labels, 2, &id, &is_new));
     assert_true(is_new);
     world_close(&w);
@@ -274,7 +279,8 @@ static void cardinality_counts(void **state)
     assert_ok(metric_index_cardinality(w.index, slice_str("default"), 3, w.pool, &c));
     assert_int_equal(c.series_count, 5000);
     assert_int_equal(c.label_pair_count, 40 + 2 + 50 + 1 + 5000);
-    assert_true(c.by_label_count == 3 && slice_equal_str(c.by_label[0].name, "number") && c.by_label[0].count == 5000);
+    assert_true(c.by_label_count == 3 && slice_equal_str(c.by_label[0].name, "number")
+                && c.by_label[0].count == 5000);
     assert_true(slice_equal_str(c.by_label[1].name, "instance") && c.by_label[1].count == 50);
     assert_true(slice_equal_str(c.by_pair[0].name, "job=node") && c.by_pair[0].count == 5000);
     assert_int_equal(c.by_metric_count, 3);
@@ -364,7 +370,8 @@ static void read_always(void *context)
                 continue;
             if (e != OK || !matchers_match(matchers, 2, buf_slice(&labels)))
                 atomic_fetch_add(&s->faults, 1);
-            uint32_t found = metric_index_find(s->index, sum_series_hash(slice_str("default"), buf_slice(&labels)));
+            uint32_t found = metric_index_find(s->index, sum_series_hash(slice_str("default"),
+                                                                         buf_slice(&labels)));
             if (local != METRIC_LOCAL_NONE && found != METRIC_ID_NONE && found != ids[i])
                 atomic_fetch_add(&s->faults, 1);
         }
@@ -404,7 +411,8 @@ static void readers_beside_the_writer(void **state)
     for (uint32_t number = 0; number < SERIES; number++) {
         uint32_t id;
         bool is_new;
-        assert_ok(metric_index_add(s.index, slice_str("default"), make_labels(labels, number), number % PARTITIONS, &id,
+        assert_ok(metric_index_add(s.index, slice_str("default"), make_labels(labels, number),
+                                   number % PARTITIONS, &id,
                                    &is_new));
         dropper.is_even[id] = number % 2 == 0;
         atomic_store(&s.added, number + 1);

@@ -1,6 +1,6 @@
-/* Any bytes as a row group, after its checksums have been made right, so that the decoders behind them are reached:
- * open, dictionary, reads, walk, exemplars, metadata, verify. Only errors and answers may come out. Seeds:
- * corpus/group. */
+/* Any bytes as a row group, after its checksums have been made right, so that the decoders behind them are
+ * reached: open, dictionary, reads, walk, exemplars, metadata, verify. Only errors and answers may come out.
+ * Seeds: corpus/group. */
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "metric/metric.h"

@@ -1,6 +1,6 @@
-/* Any bytes as an index part: open, read every kind of thing, verify. Nothing but errors and answers inside the
- * bounds may come out; what verifies must read back without errors. Parts carry no checksum of their own, so there is
- * none to repair. Seeds: corpus/index_part. */
+/* Any bytes as an index part: open, read every kind of thing, verify. Nothing but errors and answers inside
+ * the bounds may come out; what verifies must read back without errors. Parts carry no checksum of their own,
+ * so there is none to repair. Seeds: corpus/index_part. */
 #include "base/check.h"
 #include "metric/metric.h"
 #include "model/labels.h"
@@ -23,7 +23,8 @@ static void select_some(const struct metric_part *part, struct pool *pool)
         uint32_t *ordinals;
         struct slice *texts;
         size_t count, text_count;
-        if (matcher_init(pool, matchers[i].type, slice_str(matchers[i].name), slice_str(matchers[i].value), &m, NULL) != OK)
+        if (matcher_init(pool, matchers[i].type, slice_str(matchers[i].name), slice_str(matchers[i].value), &m,
+                         NULL) != OK)
             continue;
         if (metric_part_select(part, &m, 1, pool, &ordinals, &count) == OK) {
             for (size_t k = 0; k < count; k++)
