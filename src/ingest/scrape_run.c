@@ -308,7 +308,7 @@ static err on_sample(struct run *run, const struct text_item *item)
     struct scrape_cache *cache = &run->target->cache;
     run->scraped++;
     struct cache_line *guess = run->last_line != NULL ? run->last_line->next : NULL;
-    struct cache_line *line = scrape_cache_line(cache, item->series, guess);
+    struct cache_line *line = item->label_count == 0 ? guess : scrape_cache_line(cache, item->series, guess);
     if (line == NULL)
         TRY(add_line(run, item, &line));
     if (run->last_line != NULL && line != guess)
@@ -377,6 +377,8 @@ static err parse(struct run *run)
     err e = OK;
     for (;;) {
         struct text_item item;
+        const struct cache_line *guess = run->last_line != NULL ? run->last_line->next : NULL;
+        parser.expected = guess != NULL ? guess->key : slice_of("", 0);
         e = text_next(&parser, &item, &run->at);
         if (e != OK)
             break;

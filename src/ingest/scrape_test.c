@@ -283,6 +283,13 @@ static void test_spelling(void **state)
     assert_has(rows, "m{a=\"1\", b=\"2\", instance=\"i\", job=\"j\"} 2 @2000\n");
     assert_hasnt(rows, "stale");
     assert_has(rows, "scrape_series_added" L " 0 ");
+    set_page("m 1\nn 2\no 3\n");   /* what is expected next begins the same way, and is something else */
+    single_run(&s, 2100);
+    set_page("m 1\nn {x=\"y\"} 2\no{z=\"1\"} 3\n");
+    rows = single_run(&s, 2200);
+    assert_has(rows, "\nn{instance=\"i\", job=\"j\", x=\"y\"} 2 ");
+    assert_has(rows, "\no{instance=\"i\", job=\"j\", z=\"1\"} 3 ");
+    assert_has(rows, "n" L " stale ");
     set_page("# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"2.50\"} 1\nh_bucket{le=\"+Inf\"} 1\n"
              "h_bucket{le=\"1000000\"} 1\nh_sum 1\nh_count 1\n"
              "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns{quantile=\"1\"} 1\n# TYPE g gauge\ng{le=\"1\"} 1\n");

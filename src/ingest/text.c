@@ -278,11 +278,24 @@ static err parse_exemplar(struct cursor *c, struct text_item *item)
     return take_time(c, &item->exemplar_t_ms);
 }
 
-static err parse_sample(struct cursor *c, struct text_parser *parser, struct text_item *item)
+/* Step over the series text that the caller expects and the gap behind it. False: something else is there. */
+static bool take_expected(struct cursor *c, struct slice expected)
 {
-    item->type = TEXT_SAMPLE;
-    item->labels = parser->labels;
-    item->exemplar_labels = parser->labels + LABEL_COUNT_MAX + 1;
+    if (expected.len == 0 || (size_t)(c->end - c->at) <= expected.len || c->at[expected.len] != ' '
+        || memcmp(c->at, expected.at, expected.len) != 0)
+        return false;
+    const uint8_t *begin = c->at;
+    c->at += expected.len;
+    take_gap(c);
+    if (!next_is(c, '{'))
+        return true;
+    c->at = begin;   /* "name {…": the text goes on */
+    return false;
+}
+
+/* Labels, or for an expected series none, and the gap before the value. */
+static err parse_series(struct cursor *c, struct text_parser *parser, struct text_item *item)
+{
     const uint8_t *begin = c->at;
     struct slice name = take_name(c, true);
     const uint8_t *end = c->at;
@@ -302,6 +315,19 @@ static err parse_sample(struct cursor *c, struct text_parser *parser, struct tex
     item->series = slice_of(begin, (size_t)(end - begin));
     item->labels[0] = (struct label){ slice_str(NAME_LABEL), name };
     item->label_count++;
+    return OK;
+}
+
+static err parse_sample(struct cursor *c, struct text_parser *parser, struct text_item *item)
+{
+    const uint8_t *begin = c->at;
+    item->type = TEXT_SAMPLE;
+    item->labels = parser->labels;
+    item->exemplar_labels = parser->labels + LABEL_COUNT_MAX + 1;
+    if (take_expected(c, parser->expected))
+        item->series = slice_of(begin, parser->expected.len);
+    else
+        TRY(parse_series(c, parser, item));
     TRY(take_value(c, &item->value));
     if (!more(c))
         return OK;
