@@ -281,6 +281,22 @@ err histogram_decode(struct slice bytes, struct pool *pool, struct histogram *ou
 
 /* ---- buckets ---- */
 
+/* Prometheus' table of these roots is not rounded to the nearest double everywhere, and buckets are compared and
+ * shown by their exact bounds. So: by how many units of 2^-53 its entry for 2^(i/256 - 1) lies below the nearest
+ * double; + is one above. Coarser schemas are every 2nd, 4th, … entry. */
+static const char root_steps[] =
+    "00000010001000000012001111111111001000100111001100110+1100110011"
+    "0000001111221021001000100001000000010+00102200110111001010221111"
+    "1010112211211011111111212122212200110010112210221122101121221121"
+    "1132112122322232222222333344324311211222213311222132112222432233";
+
+static double root(int32_t schema, int64_t part)
+{
+    double exact = (double)exp2l((long double)part / (long double)(INT64_C(1) << schema) - 1);
+    char steps = root_steps[part << (SCHEMA_MAX - schema)];
+    return exact - (steps == '+' ? -1 : steps - '0') * 0x1p-53;
+}
+
 double histogram_bound(const struct histogram *h, int32_t index)
 {
     if (schema_is_custom(h->schema)) {
@@ -289,22 +305,21 @@ double histogram_bound(const struct histogram *h, int32_t index)
         return (size_t)index < h->custom_value_count ? h->custom_values[index] : INFINITY;
     }
     int64_t exponent;
-    long double fraction = 1;
+    double fraction = 0.5;
     if (h->schema <= 0) {
         exponent = (int64_t)index * (INT64_C(1) << -h->schema);
     } else {
-        /* index = exponent · 2^schema + part; long double leaves 11 bits to round the root correctly. */
-        int64_t part = index & ((INT64_C(1) << h->schema) - 1);
+        /* index = exponent · 2^schema + part */
+        fraction = root(h->schema, index & ((INT64_C(1) << h->schema) - 1));
         exponent = index >> h->schema;
-        fraction = exp2l((long double)part / (long double)(INT64_C(1) << h->schema));
     }
-    if (exponent == 1024 && fraction == 1)
+    if (exponent == 1024 && fraction == 0.5)
         return 0x1.fffffffffffffp1023;   /* the last finite bucket; the next one is for ±Inf */
-    if (exponent > 1024)
+    if (exponent >= 1024)
         return INFINITY;
     if (exponent < -1100)
         return 0;
-    return ldexp((double)fraction, (int)exponent);
+    return ldexp(fraction, (int)exponent + 1);
 }
 
 /* Absolute counts of one side with its bounds, in order of the spans. */
