@@ -541,6 +541,18 @@ static err apply(struct node *node, struct loaded *next, struct err_at *at)
     return e;
 }
 
+/* The reason quotes keys, and it stands in quotes itself. */
+static void report_refusal(const struct err_at *at)
+{
+    char reason[ERR_TEXT_BYTES_MAX];
+    size_t len = strlen(at->text);
+    memcpy(reason, at->text, len + 1);
+    for (size_t i = 0; i < len; i++)
+        if (reason[i] == '"')
+            reason[i] = '\'';
+    diag(DIAG_ERROR, "configuration not reloaded, nothing was changed", "reason=\"%s\"", reason);
+}
+
 err node_reload(struct node *node, struct err_at *at)
 {
     struct loaded *next;
@@ -569,7 +581,7 @@ err node_reload(struct node *node, struct err_at *at)
     if (e == OK)
         diag(DIAG_INFO, "configuration reloaded", "%s", "");
     else
-        diag(DIAG_ERROR, "configuration not reloaded, nothing was changed", "reason=\"%s\"", at->text);
+        report_refusal(at);
     return e;
 }
 
