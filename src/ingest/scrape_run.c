@@ -478,6 +478,10 @@ void scrape_run(struct scrape_work *work, struct target *target, const struct sc
     if (e == OK)
         e = parse(&run);
     out_outcome->duration_ns = io_monotonic_ns(work->io) - start_ns;
+    if (e == ERR_CANCELED) {   /* the node stops: nothing is known about the target */
+        out_outcome->health = SCRAPE_UNKNOWN;
+        return;
+    }
     stat_add(STAT_SCRAPES, 1);
     if (e != OK) {
         stat_add(STAT_SCRAPES_FAILED, 1);

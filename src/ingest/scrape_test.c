@@ -263,6 +263,9 @@ static void test_rows_and_staleness(void **state)
     page_status = 200;
     rows = single_run(&s, 7000);
     assert_has(rows, "a_total" L " 3 @7000\n");
+    atomic_store(&s.abort, true);   /* the node stops: that says nothing about the target */
+    assert_string_equal(single_run(&s, 7500), "");
+    assert_int_equal(s.outcome.health, SCRAPE_UNKNOWN);
     take_rows();
     scrape_end(&s.work, s.target, &s.config->jobs[0], 8000);
     rows = take_rows();

@@ -52,8 +52,8 @@ struct text_parser {
     uint32_t line;               /* number of the line that the last item came from, from 1 */
     enum text_format format;
     bool ended;                  /* # EOF was seen */
-    struct slice expected;       /* set by the caller: the series text that probably comes next (empty = none). If it
-                                  * does, its labels are not taken apart again: item.label_count is 0 */
+    struct slice expected;       /* set by the caller: the series text that probably comes next (empty = none). If
+                                  * it does, its labels are not taken apart again: item.label_count is 0 */
     struct buf scratch;
     struct label *labels;        /* LABEL_COUNT_MAX + 1 of them, then the exemplar's */
 };
