@@ -11,7 +11,8 @@
 
 static bool is_key_byte(char c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
 }
 
 static err key_check(const char *key)
@@ -50,7 +51,7 @@ err blob_put_file(struct blob *blob, const char *key, const char *temp_path)
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle)
 {
     TRY(key_check(key));
-    return blob->driver->open(blob, key, out_handle);
+    return blob->driver->open_handle(blob, key, out_handle);
 }
 
 void blob_handle_close(struct blob_handle *handle)

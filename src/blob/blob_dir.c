@@ -1,6 +1,6 @@
 /* The directory driver of the object store: one file per object, keys are paths.
  *
- *     blob_put:      bytes -> tmp/N, sync -> link to the key (fails if it is there) -> directory sync -> unlink tmp/N
+ *     blob_put:      bytes -> tmp/N, sync -> link to the key (fails if it exists) -> directory sync -> unlink
  *     blob_put_file: file of the caller, sync -> link -> directory sync -> unlink
  *
  * Linking, not renaming, is what makes "if absent" hold: link(2) fails on an existing name, rename(2)
@@ -122,7 +122,8 @@ static err dir_put(struct blob *base, const char *key, struct slice bytes)
         return ERR_EXISTS;
     char temp[PATH_BYTES];
     uint64_t number = atomic_fetch_add_explicit(&blob->next_temp, 1, memory_order_relaxed);
-    int printed = snprintf(temp, sizeof temp, "%s/%s/%llu", blob->directory, TEMP_DIRECTORY, (unsigned long long)number);
+    int printed = snprintf(temp, sizeof temp, "%s/%s/%llu", blob->directory, TEMP_DIRECTORY,
+                           (unsigned long long)number);
     check(printed > 0 && printed < (int)sizeof temp);
 
     struct io_file *file = NULL;
@@ -232,7 +233,7 @@ static const struct blob_driver dir_driver = {
     .close = dir_close,
     .put = dir_put,
     .put_file = dir_put_file,
-    .open = dir_open,
+    .open_handle = dir_open,
     .handle_close = dir_handle_close,
     .read = dir_read,
     .size = dir_size,

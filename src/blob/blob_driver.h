@@ -9,7 +9,7 @@ struct blob_driver {
     void (*close)(struct blob *blob);
     err (*put)(struct blob *blob, const char *key, struct slice bytes);
     err (*put_file)(struct blob *blob, const char *key, const char *temp_path);
-    err (*open)(struct blob *blob, const char *key, struct blob_handle **out_handle);
+    err (*open_handle)(struct blob *blob, const char *key, struct blob_handle **out_handle);
     void (*handle_close)(struct blob_handle *handle);
     err (*read)(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
     err (*size)(struct blob *blob, const char *key, uint64_t *out_size);

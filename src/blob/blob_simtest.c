@@ -209,7 +209,9 @@ static void test_interface(void **state)
     assert_ok(blob_list(blob, "p777", w.pool, &entries, &count));
     assert_int_equal(0, count);
 
-    static const char *const bad[] = { "", "/a", "a/", "a//b", ".", "..", "a/../b", ".tmp/1", "a b", "a\n", "\xc3\xa4", "a/.b" };
+    static const char *const bad[] = {
+        "", "/a", "a/", "a//b", ".", "..", "a/../b", ".tmp/1", "a b", "a\n", "\xc3\xa4", "a/.b",
+    };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_err(ERR_INPUT, blob_put(blob, bad[i], content(1)));
     char longest[BLOB_KEY_BYTES_MAX + 2];

@@ -1,5 +1,5 @@
-/* What both implementations of io.h must do alike; included by io_test.c (the system) and io_simtest.c. Each test gets
- * an empty root in `struct io **state`. */
+/* What both implementations of io.h must do alike; included by io_test.c (the system) and io_simtest.c. Each
+ * test gets an empty root in `struct io **state`. */
 #ifndef IO_IO_CONTRACT_TEST_H
 #define IO_IO_CONTRACT_TEST_H
 

@@ -54,7 +54,8 @@ static void test_errors_of_the_system(void **state)
     } cases[] = {
         { ENOSPC, ERR_SPACE }, { EDQUOT, ERR_SPACE }, { EFBIG, ERR_SPACE }, { EMFILE, ERR_LIMIT },
         { ENFILE, ERR_LIMIT }, { EROFS, ERR_DENIED }, { EACCES, ERR_DENIED }, { EIO, ERR_IO },
-        { ENOENT, ERR_NOT_FOUND }, { EEXIST, ERR_EXISTS }, { ENOTEMPTY, ERR_CONFLICT }, { ENOSYS, ERR_UNSUPPORTED },
+        { ENOENT, ERR_NOT_FOUND }, { EEXIST, ERR_EXISTS }, { ENOTEMPTY, ERR_CONFLICT },
+        { ENOSYS, ERR_UNSUPPORTED },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(cases[i].expected, io_err_of(cases[i].system_errno));

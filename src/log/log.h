@@ -96,12 +96,12 @@ struct log_record {
 
 struct log_reader;
 
-/* Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else ERR_ORDER: the log went
- * back). One thread per reader. Readers are closed before the log. Errors also ERR_LIMIT. */
+/* Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else ERR_ORDER: the log
+ * went back). One thread per reader. Readers are closed before the log. Errors also ERR_LIMIT. */
 err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
 void log_reader_close(struct log_reader *reader);
 
-/* The next durable record. ERR_END: none yet. Never blocks for new records. ERR_NOT_FOUND: it was trimmed meanwhile.
+/* The next durable record. ERR_END: none yet. Never blocks for new records. ERR_NOT_FOUND: it was trimmed.
  * ERR_IO, ERR_LIMIT: not read this time; the reader stays where it is and may try again. */
 err log_reader_next(struct log_reader *reader, struct log_record *out_record);
 

@@ -12,8 +12,8 @@
  *      given anew when the group failed.
  *   3. After a failed write or sync the active file is sealed: nothing is written to it any more, and the
  *      next file's header, durable before its first record, names the last end that counts.
- *   4. Whatever a group needs (memory for places, tail, buffers) is reserved before its write: nothing can fail between
- *      sync and acknowledgement.
+ *   4. Whatever a group needs (memory for places, tail, buffers) is reserved before its write: nothing can fail
+ *      between sync and acknowledgement.
  *   5. A group's pages are written whole: the rest of the last page is zeros, so that the system never reads a
  *      recycled file's old page to complete it. */
 #include "log/log_file.h"
@@ -98,7 +98,8 @@ static struct group take_group(struct log_file *log, uint64_t room)
         struct log_append *append = log->queue;
         uint64_t payload = append_bytes(append);
         uint64_t bytes = log_frame_bytes(payload);
-        if (group.frame_bytes + bytes > room || (group.count != 0 && group.frame_bytes + bytes > LOG_GROUP_BYTES_MAX))
+        uint64_t total = group.frame_bytes + bytes;
+        if (total > room || (group.count != 0 && total > LOG_GROUP_BYTES_MAX))
             break;
         log->queue = append->next;
         append->next = NULL;
@@ -132,7 +133,8 @@ static void group_fail(struct log_file *log, struct group *group, err e)
 }
 
 /* Reserve everything that publishing needs. Under mutex. */
-static err group_reserve(struct log_file *log, const struct group *group, uint64_t bytes, struct log_chunk **out_chunk)
+static err group_reserve(struct log_file *log, const struct group *group, uint64_t bytes,
+                         struct log_chunk **out_chunk)
 {
     memset(log->group_counts, 0, log->config.partition_count * sizeof log->group_counts[0]);
     for (const struct log_append *append = group->first; append != NULL; append = append->next) {
@@ -286,8 +288,8 @@ static err ensure_room(struct log_file *log)
 
 /* ---- when nothing is queued ---- */
 
-/* Write a frame that tells the durable end and every partition's next offset, so that recovery can name the loss of
- * the last group instead of taking it for a torn tail. Not synced: losing it loses nothing else. */
+/* Write a frame that tells the durable end and every partition's next offset, so that recovery can name the loss
+ * of the last group instead of taking it for a torn tail. Not synced: losing it loses nothing else. */
 static err write_marker(struct log_file *log)
 {
     struct log_store_file *file = log->active;

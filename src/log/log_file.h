@@ -150,7 +150,8 @@ static inline const struct log_file *log_file_of_const(const struct log *log)
 err log_recover(struct log_file *log, struct err_at *at);
 
 /* log_store.c. Names and opens of files. */
-void log_store_path(const struct log_file *log, uint64_t number, const char *suffix, char out_path[LOG_PATH_BYTES]);
+void log_store_path(const struct log_file *log, uint64_t number, const char *suffix,
+                    char out_path[LOG_PATH_BYTES]);
 /* A struct for a file, with no places; the caller adds it to log->files. Under mutex, or before threads. */
 err log_store_file_new(struct log_file *log, uint64_t number, struct log_store_file **out_file);
 void log_store_file_free(struct log_file *log, struct log_store_file *file);
@@ -174,7 +175,8 @@ void log_chunk_give(struct log_file *log, struct log_chunk *chunk);
 void log_chunks_release(struct log_file *log);
 /* Room for one more chunk in the tail's list, so that keeping cannot fail. Under mutex. */
 err log_chunks_reserve(struct log_file *log);
-/* File and place of an offset that is in the log: false when it is damaged; *out_file_index is set anyway. Under mutex. */
+/* File and place of an offset that is in the log: false when it is damaged; *out_file_index is set anyway.
+ * Under mutex. */
 bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offset, size_t *out_file_index,
                   size_t *out_place_index);
 

@@ -190,7 +190,8 @@ err log_file_scan(const struct log_scan_input *input, struct pool *pool, struct 
         TRY(item_add(out_scan, (struct log_item){ .kind = LOG_ITEM_BAD, .position = bad, .next = position }));
     }
     if (position < input->limit)   /* too short for a frame */
-        TRY(item_add(out_scan, (struct log_item){ .kind = LOG_ITEM_BAD, .position = position, .next = input->limit }));
+        TRY(item_add(out_scan, (struct log_item){ .kind = LOG_ITEM_BAD, .position = position,
+                                                    .next = input->limit }));
     return OK;
 }
 

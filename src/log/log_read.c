@@ -3,8 +3,8 @@
  * The tail is the list of group buffers as they were written. A reader is lent slices of them without a
  * copy; a buffer goes when every open reader has passed it, or earlier when the tail is over its bound, and a
  * reader that is behind then reads disk. At start all partitions are read at about the same pace, so what is
- * read is a block of 512 KiB which all readers share, at most eight of them; a reader that is alone in a sparse place
- * reads its frames one by one.
+ * read is a block of 512 KiB which all readers share, at most eight of them; a reader that is alone in a sparse
+ * place reads its frames one by one.
  *
  * Invariants:
  *   1. A buffer is not freed or reused while a reader borrows from it (`reading`).
@@ -74,7 +74,9 @@ void log_chunk_keep(struct log_file *log, struct log_chunk *chunk)
     log->chunk_bytes += chunk->capacity;
 }
 
-/* Whether all readers passed (number, end): the first place that any of them still has to read. */
+static uint64_t position_of(struct log_place place) { return (uint64_t)place.position_8 * LOG_FRAME_ALIGN; }
+
+/* The first place that any of them still has to read. */
 static void first_needed(const struct log_file *log, uint64_t *out_number, uint64_t *out_position)
 {
     uint64_t number = UINT64_MAX;
@@ -85,7 +87,7 @@ static void first_needed(const struct log_file *log, uint64_t *out_number, uint6
         size_t index, place_index;
         uint64_t at = 0;   /* damaged: whatever follows in that file */
         if (log_place_of(log, reader->partition, reader->offset, &index, &place_index))
-            at = (uint64_t)log->files[index]->places[reader->partition].at[place_index].position_8 * LOG_FRAME_ALIGN;
+            at = position_of(log->files[index]->places[reader->partition].at[place_index]);
         uint64_t file_number = log->files[index]->number;
         if (file_number < number || (file_number == number && at < position)) {
             number = file_number;
@@ -155,7 +157,8 @@ static struct log_chunk *find_chunk(const struct log_file *log, uint64_t number,
 /* ---- places ---- */
 
 /* Damaged offsets of the partition in [from, to); *out_inside tells whether `to` itself is damaged. */
-static uint64_t damaged_in(const struct log_file *log, uint32_t partition, uint64_t from, uint64_t to, bool *out_inside)
+static uint64_t damaged_in(const struct log_file *log, uint32_t partition, uint64_t from, uint64_t to,
+                           bool *out_inside)
 {
     uint64_t count = 0;
     *out_inside = false;
@@ -278,7 +281,8 @@ static struct log_chunk *find_block(const struct log_file *log, uint64_t number,
 {
     for (size_t i = 0; i < log->block_count; i++) {
         struct log_chunk *block = log->blocks[i];
-        if (block->number == number && position >= block->position && position + bytes <= block->position + block->len)
+        if (block->number == number && position >= block->position &&
+            position + bytes <= block->position + block->len)
             return block;
     }
     return NULL;
@@ -299,8 +303,8 @@ static void keep_block(struct log_file *log, struct log_chunk *block)
 
 /* Read from disk what holds the frame: into a block, which is then the reader's to give back, or into its own
  * buffer. Called under the mutex, which is left meanwhile; the file is held by `reading`. */
-static err fetch(struct log_file *log, struct log_file_reader *reader, struct log_store_file *file, uint64_t position,
-                 uint64_t bytes, bool as_block, const uint8_t **out_at)
+static err fetch(struct log_file *log, struct log_file_reader *reader, struct log_store_file *file,
+                 uint64_t position, uint64_t bytes, bool as_block, const uint8_t **out_at)
 {
     struct log_chunk *block = NULL;
     uint64_t len = file->end - position < BLOCK_BYTES ? file->end - position : BLOCK_BYTES;
@@ -372,14 +376,15 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
     struct log_store_file *file = log->files[index];
     const struct log_places *places = &file->places[p];
     struct log_place place = places->at[place_index];
-    uint64_t position = (uint64_t)place.position_8 * LOG_FRAME_ALIGN;
+    uint64_t position = position_of(place);
     uint64_t bytes = log_frame_bytes(place.length);
     reader->at_number = file->number;
     struct log_chunk *chunk = find_chunk(log, file->number, position);
     if (chunk != NULL) {
         chunk->reading++;
         reader->chunk = chunk;
-        out_record->bytes = slice_of(chunk->bytes + (position - chunk->position) + LOG_FRAME_HEADER_BYTES, place.length);
+        const uint8_t *frame = chunk->bytes + (position - chunk->position);
+        out_record->bytes = slice_of(frame + LOG_FRAME_HEADER_BYTES, place.length);
         goto out;
     }
     uint32_t seed = file->seed;

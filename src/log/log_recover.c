@@ -7,8 +7,8 @@
  * damage. In the newest file the frames themselves tell what was durable when they were written.
  *
  * Invariants:
- *   1. Recovery writes nothing into a file with records and gives the same result however often it is interrupted. The first
- *      append afterwards opens a new file, whose header fixes what recovery decided.
+ *   1. Recovery writes nothing into a file with records and gives the same result however often it is interrupted.
+ *      The first append afterwards opens a new file, whose header fixes what recovery decided.
  *   2. What was read from the newest file is synced before it is believed: after the death of the process
  *      alone its bytes may be in the page cache only.
  *   3. An offset that may have been acknowledged is never given again: where lost bytes do not tell whose they
@@ -403,7 +403,8 @@ static err scan_chain(struct recovery *r)
         if (!found->in_chain)
             continue;
         if (!found->has_header && previous == NULL)
-            return err_set(r->at, ERR_CORRUPT, "log: both headers of the oldest file %s are damaged", found->file->path);
+            return err_set(r->at, ERR_CORRUPT, "log: both headers of the oldest file %s are damaged",
+                           found->file->path);
         if (found->has_header)
             TRY(take_header(r, found, previous));
         TRY(scan_file(r, found));

@@ -109,7 +109,8 @@ static void step_trim(struct world *w)
 {
     uint32_t p = (uint32_t)test_random_below(&w->random, PARTITIONS);
     struct log_watermarks marks = log_watermarks(w->log, p);
-    uint64_t before = marks.start_offset + test_random_below(&w->random, marks.end_offset - marks.start_offset + 1);
+    uint64_t count = marks.end_offset - marks.start_offset;
+    uint64_t before = marks.start_offset + test_random_below(&w->random, count + 1);
     if (before > w->trims[p])
         w->trims[p] = before;
     ERR_IGNORE(log_trim(w->log, p, before));
@@ -349,8 +350,8 @@ static void test_crash_at_every_call(void **state)
 
 /* ---- failing calls and allocations ---- */
 
-static const char *live_with_fault(struct world *w, uint64_t seed, unsigned plants, uint64_t call, bool sticky, err error,
-                                   bool *out_failed)
+static const char *live_with_fault(struct world *w, uint64_t seed, unsigned plants, uint64_t call, bool sticky,
+                                   err error, bool *out_failed)
 {
     world_begin(w, seed, plants);
     w->damage_allowed = true;   /* a failed sync within an open leaves unacknowledged records in doubt */
@@ -388,7 +389,8 @@ static bool explore_faults(uint64_t seed, unsigned plants, struct tally *tally)
         for (int sticky = 0; sticky < 2; sticky++) {
             bool failed = true;
             for (uint64_t call = 1; failed; call++) {
-                const char *violation = live_with_fault(&w, seed, plants, call, sticky != 0, errors[error], &failed);
+                const char *violation =
+                    live_with_fault(&w, seed, plants, call, sticky != 0, errors[error], &failed);
                 tally->states++;
                 if (violation != NULL)
                     snprintf(tally->violation, sizeof tally->violation, "%.150s", violation);
@@ -469,6 +471,50 @@ static void test_disk_full(void **state)
         assert_null(verify(&w, false));
         world_end(&w);
     }
+}
+
+/* ---- disk use ---- */
+
+/* A burst grows the files; when all is trimmed and quiet, one small file is left. */
+static void test_idle_log_is_small(void **state)
+{
+    static struct world w;
+    static uint8_t bytes[256 << 10];
+    world_begin(&w, 3, 0);
+    w.config.file_bytes = 8u << 20;
+    w.config.queue_bytes_max = 64u << 20;
+    assert_ok(open_log(&w));
+    struct request *request = &w.requests[0];
+    request->world = &w;
+    request->part = slice_of(bytes, sizeof bytes);
+    request->append = (struct log_append){
+        .partition = 1, .parts = &request->part, .part_count = 1, .done = on_done, .context = request,
+    };
+    for (int i = 0; i < 100; i++) {
+        log_append(w.log, &request->append);
+        assert_ok(log_pump(w.log));
+    }
+    assert_int_equal(100, w.ends[1]);
+    assert_true(log_usage(w.log).live_bytes > 100 * sizeof bytes);
+    assert_true(log_file_of(w.log)->file_count < 8);   /* few large files, not many small ones */
+    assert_ok(log_trim(w.log, 1, 100));
+    assert_ok(log_tidy(w.log));
+    assert_true(io_sim_used(w.io) <= 3 * w.config.file_bytes);
+    io_sim_clock_advance(w.io, 601 * NS_PER_SECOND);
+    for (int i = 0; i < 3; i++) {
+        assert_ok(log_tidy(w.log));
+        assert_ok(log_pump(w.log));
+        io_sim_clock_advance(w.io, 601 * NS_PER_SECOND);
+    }
+    assert_true(io_sim_used(w.io) <= LOG_FILE_BYTES_SMALL);
+    assert_int_equal(LOG_FILE_BYTES_SMALL, log_usage(w.log).live_bytes);
+    assert_int_equal(0, log_usage(w.log).recycled_bytes);
+    close_log(&w);
+    io_sim_crash(w.io, IO_SIM_KEEP_NONE, 1);
+    assert_ok(open_log(&w));
+    assert_int_equal(100, log_watermarks(w.log, 1).end_offset);
+    assert_int_equal(100, log_watermarks(w.log, 1).start_offset);
+    world_end(&w);
 }
 
 /* ---- rot ---- */
@@ -557,7 +603,7 @@ static void test_planted_bugs_are_found(void **state)
         { LOG_PLANT_NO_DURABLE, "no durable position in frames" },
     };
     for (size_t i = 0; i < sizeof plants / sizeof plants[0]; i++) {
-        struct test_random random = { .state = UINT64_C(0x6b656c706965) };   /* how soon is chance; that it is, not */
+        struct test_random random = { .state = UINT64_C(0x6b656c706965) };   /* when it is found is chance */
         struct tally tally = { 0 };
         bool found = false;
         for (int round = 0; round < 12 && !found; round++) {
@@ -593,6 +639,7 @@ int main(void)
         cmocka_unit_test(test_fail_every_call),
         cmocka_unit_test(test_fail_every_allocation),
         cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_idle_log_is_small),
         cmocka_unit_test(test_every_flipped_bit),
         cmocka_unit_test(test_planted_bugs_are_found),
     };

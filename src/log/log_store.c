@@ -27,7 +27,8 @@
 
 void log_store_path(const struct log_file *log, uint64_t number, const char *suffix, char out_path[LOG_PATH_BYTES])
 {
-    int printed = snprintf(out_path, LOG_PATH_BYTES, "%s/%08llu%s", log->directory, (unsigned long long)number, suffix);
+    int printed = snprintf(out_path, LOG_PATH_BYTES, "%s/%08llu%s", log->directory, (unsigned long long)number,
+                           suffix);
     check(printed > 0 && printed < (int)LOG_PATH_BYTES);
 }
 

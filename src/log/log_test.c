@@ -85,7 +85,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void append_begin(struct fixture *f, struct request *r, uint32_t partition, uint64_t offset, size_t bytes_max)
+static void append_begin(struct fixture *f, struct request *r, uint32_t partition, uint64_t offset,
+                         size_t bytes_max)
 {
     size_t len = length_of(partition, offset, bytes_max);
     fill(r->bytes, len, partition, offset);

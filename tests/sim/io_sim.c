@@ -48,7 +48,9 @@ struct io_sim_image {
     struct pool *pool;
 };
 
-enum call_kind { CALL_OPEN, CALL_READ, CALL_WRITE, CALL_SYNC, CALL_SIZE, CALL_RESIZE, CALL_NAMES, CALL_DIR_SYNC, CALL_LIST };
+enum call_kind {
+    CALL_OPEN, CALL_READ, CALL_WRITE, CALL_SYNC, CALL_SIZE, CALL_RESIZE, CALL_NAMES, CALL_DIR_SYNC, CALL_LIST,
+};
 
 /* What `enter` decided: go on, fail without or after a part of the work, or do it as the power goes. */
 enum verdict { DO, FAIL, LAST, DOWN };
@@ -308,7 +310,8 @@ err io_file_read(struct io_file *file, uint64_t offset, void *at, size_t len, si
         *out_len = 0;
     if (file->node == NULL)
         return ERR_CLOSED;
-    enum verdict verdict = enter(file->io, CALL_READ, hash_mix(file->node->id) ^ offset, slice_of(&len, sizeof len));
+    uint64_t subject = hash_mix(file->node->id) ^ offset;
+    enum verdict verdict = enter(file->io, CALL_READ, subject, slice_of(&len, sizeof len));
     if (verdict != DO)
         return failure(file->io, verdict);
     const struct sim_bytes *now = &file->node->now;

@@ -16,18 +16,18 @@ err io_sim_open(uint64_t seed, struct io **out_io);
 enum io_sim_keep {
     IO_SIM_KEEP_NONE,      /* nothing that was not synced */
     IO_SIM_KEEP_ALL,
-    IO_SIM_KEEP_PREFIX,    /* of the names, and of the writes of each file, in their order; the last one cut at a sector */
+    IO_SIM_KEEP_PREFIX,    /* of the names and of each file's writes, in order; the last one cut at a sector */
     IO_SIM_KEEP_SECTORS,   /* a random subset of names and of sectors of 512 or pages of 4,096 bytes */
     IO_SIM_KEEP_TORN,      /* the same, and sectors may be half written, at any byte */
     IO_SIM_KEEP_COUNT,
 };
 
-/* The power goes and comes back: what is not durable is kept or lost as `keep` and `seed` say. Files still open answer
- * every later call with ERR_CLOSED; closing them stays allowed. Also ends crash_at_call and faults. */
+/* The power goes and comes back: what is not durable is kept or lost as `keep` and `seed` say. Files still open
+ * answer every later call with ERR_CLOSED; closing them stays allowed. Also ends crash_at_call and faults. */
 void io_sim_crash(struct io *io, enum io_sim_keep keep, uint64_t seed);
 
-/* The process dies and the machine stays up: open files are closed as by io_sim_crash, everything written is still there,
- * nothing of it became durable. */
+/* The process dies and the machine stays up: open files are closed as by io_sim_crash, everything written is still
+ * there, nothing of it became durable. */
 void io_sim_kill(struct io *io);
 
 /* Let the power go at the nth call from now (1 = the next): that call may or may not reach the disk (its
@@ -40,8 +40,8 @@ bool io_sim_is_down(const struct io *io);
 uint64_t io_sim_calls(const struct io *io);
 
 /* ---- faults ---- */
-/* Let the nth call from now fail with `error`, and with sticky all calls after it that write (reads and lists too when
- * error is ERR_IO). A failing write leaves a random part of its bytes; after a failing sync the bytes
+/* Let the nth call from now fail with `error`, and with sticky all calls after it that write (reads and lists too
+ * when error is ERR_IO). A failing write leaves a random part of its bytes; after a failing sync the bytes
  * it should have made durable are lost or not, whatever later syncs say. 0 switches off. */
 void io_sim_fault_at(struct io *io, uint64_t nth, bool sticky, err error);
 /* How often a fault was returned since io_sim_fault_at. */
@@ -63,8 +63,8 @@ uint64_t io_sim_used(struct io *io);
 struct io_sim_image;
 /* What a clean shutdown would leave: everything written so far, synced or not. */
 struct io_sim_image *io_sim_snapshot(struct io *io);
-/* Back to it; open files as after a crash. Faults and crash_at_call are switched off; clocks and the random stream start
- * anew, so that what follows is the same each time. */
+/* Back to it; open files as after a crash. Faults and crash_at_call are switched off; clocks and the random stream
+ * start anew, so that what follows is the same each time. */
 void io_sim_restore(struct io *io, const struct io_sim_image *image);
 void io_sim_image_close(struct io_sim_image *image);
 

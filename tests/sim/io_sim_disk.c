@@ -58,7 +58,8 @@ void sim_bytes_resize(struct sim_disk *disk, struct sim_bytes *bytes, size_t len
     bytes->len = len;
 }
 
-static void bytes_put(struct sim_disk *disk, struct sim_bytes *bytes, uint64_t offset, const uint8_t *from, size_t len)
+static void bytes_put(struct sim_disk *disk, struct sim_bytes *bytes, uint64_t offset, const uint8_t *from,
+                      size_t len)
 {
     if (len == 0)
         return;
@@ -102,7 +103,8 @@ static void entry_set(struct sim_disk *disk, struct sim_entries *entries, const 
         return;
     }
     void *at = entries->at;
-    check(pool_block_reserve(disk->pool, &at, sizeof entries->at[0], entries->count + 1, &entries->capacity) == OK);
+    size_t bytes = sizeof entries->at[0];
+    check(pool_block_reserve(disk->pool, &at, bytes, entries->count + 1, &entries->capacity) == OK);
     entries->at = at;
     memmove(entries->at + i + 1, entries->at + i, (entries->count - i) * sizeof entries->at[0]);
     entries->at[i] = (struct sim_entry){ .name = copy_name(disk, name), .node = node };
