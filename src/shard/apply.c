@@ -1,11 +1,13 @@
 /* Apply: what a log record means. See partition.h; protocol in docs/format/manifest.md §4.
  *
- * Records come from the log's reader in order and become bindings, sequences, rows of the head and SUM. Apply is a pure
+ * Records come from the log's reader in order and become bindings, sequences, rows of the head and SUM. Apply
+ * is a pure
  * function of log bytes: no clock, configuration or randomness decides what is stored (when a head
  * is frozen does not matter to what it holds). It runs on one thread.
  *
  * Invariants
- *  1. A record is applied once: its sequence enters the producer's set last, after everything else of it succeeded; a
+ *  1. A record is applied once: its sequence enters the producer's set last, after everything else of it
+ * succeeded; a
  *     record that fails for want of memory is tried again and goes on where it stopped (struct progress).
  *  2. p->applied is one more than the offset of the last record whose rows readers can see.
  *  3. Rows of a number without labels are kept as unresolved; a later announcement turns them into rows.
@@ -104,7 +106,8 @@ static err reserve(struct partition *p, const struct batch *b)
 
 /* ---- unresolved rows ---- */
 
-static err unresolved_add(struct partition *p, struct range *range, size_t producer, uint32_t number, int64_t t_ms,
+static err unresolved_add(struct partition *p, struct range *range, size_t producer, uint32_t number,
+                          int64_t t_ms,
                           int64_t start_ms, uint64_t bits, struct slice histogram)
 {
     if (p->unresolved_count >= STATE_UNRESOLVED_COUNT_MAX) {
@@ -113,7 +116,8 @@ static err unresolved_add(struct partition *p, struct range *range, size_t produ
         return range_loss_add(range, &loss);
     }
     void *block = p->unresolved, *bytes = NULL;
-    TRY(pool_block_reserve(p->pool, &block, sizeof *p->unresolved, p->unresolved_count + 1, &p->unresolved_capacity));
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->unresolved, p->unresolved_count + 1,
+                           &p->unresolved_capacity));
     p->unresolved = block;
     if (histogram.len > 0) {
         TRY(pool_block_resize(p->pool, &bytes, histogram.len));
@@ -182,7 +186,8 @@ static err map_numbers(struct partition *p, const struct producer *producer, con
 {
     struct shards *shards = p->shards;
     void *block = shards->locals;
-    TRY(pool_block_reserve(shards->apply_pool, &block, sizeof(uint32_t), b->row_count + 1, &shards->locals_capacity));
+    TRY(pool_block_reserve(shards->apply_pool, &block, sizeof(uint32_t), b->row_count + 1,
+                           &shards->locals_capacity));
     shards->locals = block;
     size_t unknown = 0;
     for (size_t i = 0; i < b->row_count; i++) {
@@ -206,7 +211,8 @@ static void sum_floats(struct partition *p, struct range *range, const struct ba
             start_ms = b->starts[start++].start_ms;
         range->far_future_rows += b->t_ms[i] > far_ms;
         if (locals[i] != STATE_UNBOUND)
-            sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[locals[i]], b->t_ms[i], b->value_bits[i], start_ms,
+            sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[locals[i]], b->t_ms[i], b->value_bits[i],
+                                                   start_ms,
                                                    SAMPLE_FLOAT));
     }
 }
@@ -457,7 +463,8 @@ bool apply_partition(struct partition *p, size_t record_max)
             if (e != OK) {   /* after ERR_IO the reader may try again; intake is closed meanwhile */
                 if (p->apply_failed != e)
                     diag(DIAG_ERROR, "Cannot read the log; answers lack what is behind.",
-                         "partition=%u offset=%llu error=\"%s\"", p->number, (unsigned long long)p->applied.offset,
+                         "partition=%u offset=%llu error=\"%s\"", p->number,
+                             (unsigned long long)p->applied.offset,
                          err_text(e));
                 p->apply_failed = e;
                 break;

@@ -1,6 +1,7 @@
 /* Build: the row groups of a closed range as compact segments, one per time window. See partition.h.
  *
- * Groups hold rows by stream number, segments by (tenant, labels); the range is larger than memory should be. So a first
+ * Groups hold rows by stream number, segments by (tenant, labels); the range is larger than memory should be.
+ * So a first
  * walk counts rows per series and window, series are sorted by labels, and then slices of neighbouring series are
  * filled by a walk each, sorted by time and written. A walk costs 5 ns a row, a slice is 4 M rows: a
  * range of 16 M rows is walked five times, 25 ns a row.
@@ -242,7 +243,8 @@ static err gather_exemplars(struct build *b)
     return OK;
 }
 
-static err write_exemplars(struct build *b, uint32_t number, struct metric_compact_writer *writer, struct pool *pool)
+static err write_exemplars(struct build *b, uint32_t number, struct metric_compact_writer *writer,
+                           struct pool *pool)
 {
     size_t low = 0, high = b->exemplar_count;
     while (low < high) {
@@ -415,7 +417,8 @@ static err write_series(struct build *b, const struct series *s, uint64_t first,
         uint64_t run = 1;
         while (i + run < end && find_window(b, window_of(b, b->t_ms[i + run])) == w)
             run++;
-        if (w->index == WINDOW_WIDE) {   /* keep them together at the front, in order: what was there is written */
+        if (w->index == WINDOW_WIDE) {   /* keep them together at the front, in order: what was there is
+                                            written */
             memmove(b->t_ms + first + wide, b->t_ms + i, run * sizeof *b->t_ms);
             memmove(b->value_bits + first + wide, b->value_bits + i, run * sizeof *b->value_bits);
             if (b->start_ms != NULL)

@@ -24,7 +24,8 @@ err partition_series(struct partition *p, struct slice tenant, struct slice labe
     uint32_t local = metric_index_local(p->shards->index, id);
     void *block = p->fingerprints;
     size_t before = p->fingerprint_capacity;
-    TRY(pool_block_reserve(p->pool, &block, sizeof *p->fingerprints, (size_t)local + 1, &p->fingerprint_capacity));
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->fingerprints, (size_t)local + 1,
+                           &p->fingerprint_capacity));
     p->fingerprints = block;
     if (p->fingerprint_capacity > before)
         memset(p->fingerprints + before, 0, (p->fingerprint_capacity - before) * sizeof *p->fingerprints);
@@ -75,7 +76,8 @@ err producer_bind(struct partition *p, struct producer *producer, uint32_t numbe
     if (number < producer->capacity && producer->locals[number] != STATE_UNBOUND)
         return producer->locals[number] == local ? OK : ERR_CORRUPT;
     void *block = producer->fresh;
-    TRY(pool_block_reserve(p->pool, &block, sizeof(uint32_t), producer->fresh_count + 1, &producer->fresh_capacity));
+    TRY(pool_block_reserve(p->pool, &block, sizeof(uint32_t), producer->fresh_count + 1,
+                           &producer->fresh_capacity));
     producer->fresh = block;
     size_t before = producer->capacity;
     block = producer->locals;

@@ -86,7 +86,8 @@ struct chain_entry {
     uint8_t (*inputs)[SHA256_BYTES];
     size_t input_count;
     struct sum dropped;             /* rows of the inputs not in the outputs: duplicates, and below the cut-off */
-    struct sum distinct;            /* Σ of key hashes over distinct (tenant, labels, t), equal before and after */
+    struct sum distinct;            /* Σ of key hashes over distinct (tenant, labels, t), equal before and
+                                       after */
 
     struct chain_segment *segments;
     size_t segment_count;

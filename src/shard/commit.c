@@ -1,10 +1,12 @@
-/* Cut and commit: a range that is worth it is cut through the log; a closed one becomes segments, then an entry of the
+/* Cut and commit: a range that is worth it is cut through the log; a closed one becomes segments, then an
+ * entry of the
  * chain; then its stream file and its log go. See partition.h, docs/format/manifest.md.
  *
  * Invariants
  *  1. Ranges are committed in order; an entry names only objects that are durable and were read back.
  *  2. Stream file and log are let go only after the entry is durable and folded.
- *  3. Everything before the entry may be done again: a build is a pure function of the range, so that its objects get
+ *  3. Everything before the entry may be done again: a build is a pure function of the range, so that its
+ * objects get
  *     the same names. */
 #include "shard/partition.h"
 
@@ -89,7 +91,8 @@ err partition_chain_promise(struct partition *p)
     return blob_delete(p->shards->blob, key);
 }
 
-/* Under chain_lock. Entries already there under the next numbers (a put whose end was not seen) are folded first. */
+/* Under chain_lock. Entries already there under the next numbers (a put whose end was not seen) are folded
+ * first. */
 err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid)
 {
     struct pool *scratch = pool_open(p->shards->pool, "entry", POOL_BYTES_UNLIMITED);
@@ -118,7 +121,8 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
             TRY_OUT(partition_chain_promise(p));   /* an attempt of ours whose end was not seen */
             TRY_OUT(fold_locked(p, &other, out_valid));
             done = other.kind == entry->kind && position_compare(other.end, entry->end) == 0
-                && other.segment_count == entry->segment_count && other.cutoff_ms == entry->cutoff_ms && *out_valid;
+                && other.segment_count == entry->segment_count && other.cutoff_ms == entry->cutoff_ms
+                    && *out_valid;
         } else {
             goto out;
         }
@@ -235,7 +239,8 @@ static err build_verified(struct partition *p, struct range *range, struct pool 
     }
     if (!sum_equal(sum, range->sum)) {
         diag(DIAG_ERROR, "A built range has another SUM than its records; stream file and log are kept.",
-             "partition=%u offset=%llu rows=%llu expected=%llu", p->number, (unsigned long long)range->start.offset,
+             "partition=%u offset=%llu rows=%llu expected=%llu", p->number,
+                 (unsigned long long)range->start.offset,
              (unsigned long long)sum.count, (unsigned long long)range->sum.count);
         stat_add(STAT_SHARD_QUARANTINED, 1);
         e = ERR_CORRUPT;
@@ -282,7 +287,8 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
         .reason = range->reason, .format_version = range->format_version, .record_count = range->record_count,
         .log_bytes = range->log_bytes, .sum = range->sum, .resolved_removed = range->resolved_removed,
         .resolved_added = range->resolved_added, .unresolved = range->unresolved,
-        .data_through_ms = range->state.data_through_ms, .losses = range->losses, .loss_count = range->loss_count };
+        .data_through_ms = range->state.data_through_ms, .losses = range->losses, .loss_count =
+            range->loss_count };
     TRY(build_verified(p, range, scratch, &outputs, &count));
     TRY_OUT(pool_zalloc(scratch, count * sizeof *entry.segments + 1, &at));
     entry.segments = at;
@@ -386,7 +392,8 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
         return 0;
     if (p->cut_asked)
         return CUT_ASKED;
-    if (range->stream_bytes >= p->shards->config.cut_bytes || range->group_count >= p->shards->config.cut_group_count)
+    if (range->stream_bytes >= p->shards->config.cut_bytes
+        || range->group_count >= p->shards->config.cut_group_count)
         return CUT_SIZE;
     if (!atomic_load(&p->shards->is_ready))
         return 0;

@@ -1,12 +1,14 @@
 /* Compaction: neighbours among a window's live segments become one. See partition.h.
  *
- * Segments of one window are looked at in position order. Small ones of about the same size are merged when there are
+ * Segments of one window are looked at in position order. Small ones of about the same size are merged when
+ * there are
  * compact_count_min of them in a row; when the partition is quiet, all of a window are, unless one of them is
  * so large that the others would not pay for writing it again. Growing by a factor of four each time, a sample is
  * written again about three times in a day.
  *
  * Invariants
- *  1. A merge takes neighbours only (chain_may_replace), so that "highest position wins" stays decided by the order
+ *  1. A merge takes neighbours only (chain_may_replace), so that "highest position wins" stays decided by the
+ * order
  *     of segments.
  *  2. Inputs = outputs + dropped, in counts and SUM, checked before the entry and by the fold. */
 #include "shard/partition.h"
@@ -18,7 +20,8 @@
 #include <stdlib.h>
 
 #define TIER_FACTOR 4
-#define QUIET_FACTOR 4               /* a quiet merge may write the largest again if the rest is a quarter of it, */
+#define QUIET_FACTOR 4               /* a quiet merge may write the largest again if the rest is a quarter of
+                                        it, */
 #define QUIET_BYTES (16u << 20)      /* or all is this small, */
 #define QUIET_COUNT 8                /* or there are so many */
 #define MERGE_COUNT_MAX 64
@@ -77,7 +80,8 @@ static bool pick_run(const struct shards_config *config, bool is_quiet, const st
     }
     *out_from = 0;
     *out_count = n;
-    return sum <= MERGE_BYTES_MAX && ((sum - most) * QUIET_FACTOR >= most || sum <= QUIET_BYTES || n >= QUIET_COUNT);
+    return sum <= MERGE_BYTES_MAX && ((sum - most) * QUIET_FACTOR >= most || sum <= QUIET_BYTES
+                                      || n >= QUIET_COUNT);
 }
 
 /* Choose inputs, as indexes into the chain. Locked. */
@@ -149,7 +153,8 @@ static err write_merged(struct merge *m, struct pool *pool)
         .to_offset = to.offset };
     TRY(metric_compact_writer_open(shards->io, &config, pool, &writer));
     struct metric_compact_merge merge = { .inputs = compacts, .input_count = m->count,
-        .window = { TIME_MS_MIN, TIME_MS_MAX }, .cutoff_ms = m->cutoff_ms == TIME_MS_MIN ? INT64_MIN : m->cutoff_ms };
+        .window = { TIME_MS_MIN, TIME_MS_MAX }, .cutoff_ms = m->cutoff_ms == TIME_MS_MIN ? INT64_MIN
+            : m->cutoff_ms };
     e = metric_compact_merge(&merge, writer, pool, &written, &at);
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)

@@ -71,7 +71,8 @@ static struct chain_segment segment_at(uint8_t id, uint64_t from, uint64_t to, i
 
 static struct chain_entry commit_of(struct chain *c, uint64_t end, struct chain_segment *segments, size_t count)
 {
-    struct chain_entry entry = { .kind = CHAIN_COMMIT, .number = c->next_number, .leader_epoch = -1, .start = c->end,
+    struct chain_entry entry = { .kind = CHAIN_COMMIT, .number = c->next_number, .leader_epoch = -1, .start =
+        c->end,
                                  .end = { 1, end }, .segments = segments, .segment_count = count };
     for (size_t i = 0; i < count; i++)
         sum_add(&entry.sum, segments[i].sum);
@@ -127,7 +128,8 @@ static void chain_folds(void **unused)
     assert_false(chain_may_replace(&c, a_other, 2));
     uint8_t inputs[2][SHA256_BYTES] = { { 2 }, { 1 } };
     struct chain_segment out = segment_at(9, 0, 20, 0, 99, 10);
-    struct chain_entry replace = { .kind = CHAIN_REPLACE, .number = c.next_number, .inputs = inputs, .input_count = 2,
+    struct chain_entry replace = { .kind = CHAIN_REPLACE, .number = c.next_number, .inputs = inputs,
+        .input_count = 2,
                                    .dropped = { 1, 7, 0 }, .segments = &out, .segment_count = 1 };
     struct chain_entry bad = replace;
     bad.dropped.count = 2;
@@ -216,7 +218,8 @@ static void state_comes_back(void **unused)
                                            slice_str(""), 2 } };
     struct chain_loss losses[] = { { LOSS_LOG, { 1, 3 }, { 1, 4 }, { -1, 9 }, 0 } };
     struct state state = { .at = { 1, 20 }, .start = { 1, 10 }, .data_through_ms = 123, .record_count = 10,
-        .log_bytes = 999, .sum = { 3, 4, 5 }, .losses = losses, .loss_count = 1, .closed = true, .reason = CUT_AGE,
+        .log_bytes = 999, .sum = { 3, 4, 5 }, .losses = losses, .loss_count = 1, .closed = true, .reason =
+            CUT_AGE,
         .format_version = 1, .incarnations = incarnations, .incarnation_count = 2, .unresolved = unresolved,
         .unresolved_count = 2, .metadata = metadata, .metadata_count = 1 };
     struct state_names names = { names_reference, names_describe, &model };
@@ -271,7 +274,8 @@ static void state_comes_back(void **unused)
 
 static void control_comes_back(void **unused)
 {
-    struct control c = { .kind = CONTROL_CUT, .position = { 3, 44 }, .format_version = 1, .reason = CUT_IDLE }, back;
+    struct control c = { .kind = CONTROL_CUT, .position = { 3, 44 }, .format_version = 1, .reason =
+        CUT_IDLE }, back;
     uint8_t bytes[CONTROL_BYTES];
     control_encode(&c, bytes);
     assert_int_equal(batch_signal(slice_of(bytes, sizeof bytes)), SIGNAL_CONTROL);

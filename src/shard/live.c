@@ -1,7 +1,8 @@
 /* Live segments: opened at first use, shared by queries and merges, deleted when replaced and unused.
  *
  * Invariants
- *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and the last
+ *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and
+ * the last
  *     reference is gone.
  *  2. A segment that was found damaged is never asked again by queries; answers name its times. */
 #include "shard/partition.h"

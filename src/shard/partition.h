@@ -2,7 +2,8 @@
  *
  * One mutex per partition (docs/locks.md) guards all of struct partition but where a comment says else. Work that
  * takes long (encode, write, sync, build, merge) runs without it, on frozen or immutable objects, by the one
- * thread that set `spilling`, `committing` or `compacting`. Queries take references under the mutex and read without it.
+ * thread that set `spilling`, `committing` or `compacting`. Queries take references under the mutex and read
+ * without it.
  *
  *           append                freeze             spill               cut             commit
  *   record ────────→ open head ──────────→ frozen ─────────→ group of ────────→ closed ─────────→ segments
@@ -215,7 +216,6 @@ struct shards {
     struct source source;
 
     struct pool *apply_pool;           /* scratch of the apply thread */
-    struct pool *index_pool;           /* of the index */
     uint32_t *locals;                  /* block of it: numbers of a record as series */
     size_t locals_capacity;
     uint32_t apply_next;               /* partition to begin with */

@@ -1,6 +1,7 @@
 /* Ranges in memory: groups of the stream file, references. See partition.h.
  *
- * Groups come from spill (just written) and from recovery (read back); queries and builds read them. A range lives
+ * Groups come from spill (just written) and from recovery (read back); queries and builds read them. A range
+ * lives
  * until it is committed and the last query that saw it is closed; its files are unlinked earlier, which
  * open files survive.
  *
@@ -117,15 +118,18 @@ err range_loss_add(struct range *range, const struct chain_loss *loss)
         if (last->kind == loss->kind && position_compare(last->to, loss->from) == 0) {
             last->to = loss->to;
             last->row_count = last->row_count > 0 && loss->row_count > 0 ? last->row_count + loss->row_count : 0;
-            last->range.min_ms = loss->range.min_ms < last->range.min_ms ? loss->range.min_ms : last->range.min_ms;
-            last->range.max_ms = loss->range.max_ms > last->range.max_ms ? loss->range.max_ms : last->range.max_ms;
+            last->range.min_ms = loss->range.min_ms < last->range.min_ms ? loss->range.min_ms
+                : last->range.min_ms;
+            last->range.max_ms = loss->range.max_ms > last->range.max_ms ? loss->range.max_ms
+                : last->range.max_ms;
             return OK;
         }
     }
     if (range->loss_count >= CHAIN_LOSS_COUNT_MAX)
         return ERR_LIMIT;
     void *block = range->losses;
-    TRY(pool_block_reserve(range->pool, &block, sizeof *range->losses, range->loss_count + 1, &range->loss_capacity));
+    TRY(pool_block_reserve(range->pool, &block, sizeof *range->losses, range->loss_count + 1,
+                           &range->loss_capacity));
     range->losses = block;
     range->losses[range->loss_count++] = *loss;
     return OK;

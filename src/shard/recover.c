@@ -1,9 +1,11 @@
-/* Recovery of a partition: fold the chain, take the state at its end, read the stream files behind it, and open the
+/* Recovery of a partition: fold the chain, take the state at its end, read the stream files behind it, and
+ * open the
  * log behind those. See partition.h; rules in docs/format/stream.md §4.
  *
  * Invariants
  *  1. What is used is a path of positions: the chain's end, then each stream file whose range starts where the
- *     path has come to, frame by frame, until one is missing, torn or damaged. From there the log is replayed, which
+ *     path has come to, frame by frame, until one is missing, torn or damaged. From there the log is replayed,
+ * which
  *     keeps every record that no chain entry covers.
  *  2. Nothing old is written: a range that goes on gets a new part.
  *  3. A frame beyond the log's durable end is not used: the log decides what was acknowledged. */
@@ -160,7 +162,8 @@ struct found_part {
 
 static int part_order(const void *a, const void *b)
 {
-    const struct stream_name *x = &((const struct found_part *)a)->name, *y = &((const struct found_part *)b)->name;
+    const struct stream_name *x = &((const struct found_part *)a)->name, *y =
+        &((const struct found_part *)b)->name;
     int order = position_compare(x->start, y->start);
     return order != 0 ? order : x->part < y->part ? -1 : x->part > y->part;
 }
@@ -199,13 +202,15 @@ static err dictionary_entry(void *context, uint32_t number, struct slice tenant,
 }
 
 /* Take one frame over: its group's series and rows, its checkpoint. */
-static err use_frame(struct partition *p, struct range *range, struct io_file *file, const struct stream_frame *frame,
+static err use_frame(struct partition *p, struct range *range, struct io_file *file,
+                     const struct stream_frame *frame,
                      uint64_t log_end, struct pool *scratch)
 {
     struct range_group *group = NULL;
     err e = OK;
     if (frame->group_bytes > 0) {
-        TRY(range_group_attach(range, file, frame->group_offset, frame->group_bytes, p->applied, p->applied, &group));
+        TRY(range_group_attach(range, file, frame->group_offset, frame->group_bytes, p->applied, p->applied,
+                               &group));
         struct dictionary d = { .p = p, .first = group->facts.first_new_number, .count = group->facts.new_count };
         void *at;
         TRY_OUT(d.first == range->numbers.count ? OK : ERR_CORRUPT);
@@ -405,7 +410,8 @@ static err log_hole(struct partition *p, uint64_t start_offset)
 {
     if (start_offset <= p->applied.offset)
         return OK;
-    struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied, .to = { p->applied.generation, start_offset },
+    struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied, .to = { p->applied.generation,
+        start_offset },
         .range = { p->data_through_ms == INT64_MIN ? TIME_MS_MIN : p->data_through_ms - SHARD_LOSS_BEFORE_MS,
                    TIME_MS_MAX } };
     diag(DIAG_ERROR, "The log lacks records that were not stored yet; answers name it.",

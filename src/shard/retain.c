@@ -1,13 +1,15 @@
 /* Retention, and the index without series that nobody needs. See partition.h.
  *
  * A cut-off is an entry of the chain: readers hide older rows, and segments that lie wholly below it go. It
- * advances by no more than the monotonic time since the last one and an hour; a larger step, and the first one if it
+ * advances by no more than the monotonic time since the last one and an hour; a larger step, and the first one
+ * if it
  * would drop more than a tenth of the rows, waits a day or for a person: a wrong clock or setting must not
  * delete a year.
  *
  * Invariants
  *  1. The cut-off never goes back.
- *  2. A series leaves the index only if no producer is bound to it and no head, stream file or uncommitted state names
+ *  2. A series leaves the index only if no producer is bound to it and no head, stream file or uncommitted
+ * state names
  *     its local number, which may be given to another series then. */
 #include "shard/partition.h"
 
@@ -134,7 +136,8 @@ static bool keep(void *context, uint32_t id)
     const struct needed *n = context;
     uint32_t partition = metric_index_partition(n->shards->index, id);
     uint32_t local = metric_index_local(n->shards->index, id);
-    if (partition >= n->shards->config.partition_count || n->bits[partition] == NULL || local >= n->counts[partition])
+    if (partition >= n->shards->config.partition_count || n->bits[partition] == NULL
+        || local >= n->counts[partition])
         return true;
     return (n->bits[partition][local / 8] >> local % 8 & 1) != 0;
 }

@@ -1,8 +1,11 @@
-/* A node's partitions on the simulated disk: power loss at every call with every pattern, also during the recovery from
- * an earlier one; every call failing; every allocation failing. Model and oracle: workload.h. After each state the
+/* A node's partitions on the simulated disk: power loss at every call with every pattern, also during the
+ * recovery from
+ * an earlier one; every call failing; every allocation failing. Model and oracle: workload.h. After each state
+ * the
  * node recovers, is checked, goes on writing, is cut, restarted and checked again.
  *
- * The default set takes a sample of the calls; `--full` or SIM_FULL=1 takes them all (> 20,000 states). Canaries: a
+ * The default set takes a sample of the calls; `--full` or SIM_FULL=1 takes them all (> 20,000 states).
+ * Canaries: a
  * node with a planted bug must be caught by the same checker. */
 #include "shard/workload.h"
 
@@ -10,8 +13,10 @@
 
 #include <time.h>
 
-enum workload { LOAD_HEADS, LOAD_SPILL, LOAD_CUT, LOAD_COMPACT, LOAD_RESTART, LOAD_RESEND, LOAD_MIX, LOAD_ROTATE, LOAD_COUNT };
-static const char *const load_names[] = { "heads", "spill", "cut", "compact", "restart", "resend", "mix", "rotate" };
+enum workload { LOAD_HEADS, LOAD_SPILL, LOAD_CUT, LOAD_COMPACT, LOAD_RESTART, LOAD_RESEND, LOAD_MIX,
+    LOAD_ROTATE, LOAD_COUNT };
+static const char *const load_names[] = { "heads", "spill", "cut", "compact", "restart", "resend", "mix",
+    "rotate" };
 
 static bool is_full;
 
@@ -205,7 +210,8 @@ static void must_be_right(const struct plan *plan)
 {
     const char *wrong = run(plan, NULL);
     if (wrong != NULL)
-        fail_msg("%s: load=%s seed=%llu crash_at=%llu keep=%d recrash_at=%llu fault_at=%llu sticky=%d fault=\"%s\" "
+        fail_msg("%s: load=%s seed=%llu crash_at=%llu keep=%d recrash_at=%llu fault_at=%llu sticky=%d "
+                 "fault=\"%s\" "
                  "alloc_at=%llu", wrong, load_names[plan->load], (unsigned long long)plan->seed,
                  (unsigned long long)plan->crash_at, (int)plan->keep, (unsigned long long)plan->recrash_at,
                  (unsigned long long)plan->fault_at, plan->sticky, err_text(plan->fault),
@@ -227,7 +233,8 @@ static uint64_t calls_of(enum workload load, uint64_t seed)
 static void without_faults(void **unused)
 {
     for (enum workload load = 0; load < LOAD_COUNT; load++)
-        printf("# workload %s: %llu calls\n", load_names[load], (unsigned long long)calls_of(load, test_seed() + load));
+        printf("# workload %s: %llu calls\n", load_names[load], (unsigned long long)calls_of(load,
+                                                                                             test_seed() + load));
 }
 
 static void power_goes_at_every_call(void **unused)
@@ -237,7 +244,8 @@ static void power_goes_at_every_call(void **unused)
     for (enum workload load = 0; load < LOAD_COUNT; load++) {
         uint64_t seed = test_random_u64(&r) >> 32, calls = calls_of(load, seed);
         uint64_t stride = is_full ? 1 : 1 + calls * IO_SIM_KEEP_COUNT * LOAD_COUNT / state_max;
-        for (uint64_t n = 1 + test_random_below(&r, stride); n <= calls * IO_SIM_KEEP_COUNT; n += stride, states++) {
+        for (uint64_t n = 1 + test_random_below(&r, stride); n <= calls * IO_SIM_KEEP_COUNT; n += stride,
+             states++) {
             struct plan plan = { .load = load, .seed = seed, .crash_at = 1 + (n - 1) / IO_SIM_KEEP_COUNT,
                                  .keep = (enum io_sim_keep)(n % IO_SIM_KEEP_COUNT) };
             must_be_right(&plan);

@@ -1,4 +1,5 @@
-/* The room as a whole on a real disk: what is written is read back the same from heads, row groups and segments, over
+/* The room as a whole on a real disk: what is written is read back the same from heads, row groups and
+ * segments, over
  * restarts, cuts, merges, retention and damage. Model and oracle: workload.h. */
 #include "shard/workload.h"
 
@@ -219,14 +220,16 @@ static void names_and_values(void **state)
         assert_int_equal(count, 3);
         assert_true(slice_equal_str(items[0], "__name__"));
         assert_true(slice_equal_str(items[2], "partition"));
-        assert_ok(source->table->label_values(source, slice_str("__name__"), &request, 1, 0, w->pool, &items, &count,
+        assert_ok(source->table->label_values(source, slice_str("__name__"), &request, 1, 0, w->pool, &items,
+                                              &count,
                                               &proof));
         assert_int_equal(count, 5);
         struct matcher m;
         assert_ok(matcher_init(w->pool, MATCH_EQUAL, slice_str("partition"), slice_str("1"), &m, NULL));
         request.matchers = &m;
         request.matcher_count = 1;
-        assert_ok(source->table->label_values(source, slice_str("instance"), &request, 1, 3, w->pool, &items, &count,
+        assert_ok(source->table->label_values(source, slice_str("instance"), &request, 1, 3, w->pool, &items,
+                                              &count,
                                               &proof));
         assert_int_equal(count, 3);
         assert_true(slice_equal_str(items[0], "host-0"));
@@ -321,6 +324,96 @@ static void threads_do_it_too(void **state)
     check_world(w);
 }
 
+static void no_line(void *context, bool is_damage, const char *text) { *(int *)context += is_damage; }
+
+static void flip_byte(struct io *io, const char *path)
+{
+    struct io_file *file;
+    uint64_t size;
+    uint8_t byte;
+    assert_ok(io_file_open(io, path, IO_WRITE, &file));
+    assert_ok(io_file_size(file, &size));
+    assert_ok(io_file_read(file, size / 3, &byte, 1, NULL));
+    byte ^= 1;
+    assert_ok(io_file_write(file, size / 3, slice_of(&byte, 1)));
+    io_file_close(file);
+}
+
+/* Offline: everything is read; a damaged segment is named, set aside by fsck, and answers say so. */
+static void verify_finds_and_fsck_sets_aside(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    assert_ok(world_open(w));
+    write_rows(w, 60);
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    write_rows(w, 20);
+    assert_ok(shards_wait_applied(w->shards, soon(w)));
+    char path[IO_PATH_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
+    segment_key(0, w->shards->partitions[0].chain.segments[0].digest, key);
+    snprintf(path, sizeof path, "blob/%s", key);
+    shards_close(w->shards);   /* log and blob stay open: the tools take them */
+    w->shards = NULL;
+    int damages = 0;
+    struct shard_report report = { no_line, &damages };
+    struct shard_check check;
+    assert_ok(shard_verify(&w->config, f->io, w->log, w->blob, w->pool, &report, &check));
+    assert_int_equal(check.damage_count, 0);
+    assert_true(check.segment_count > 0 && check.group_count > 0 && check.record_count > 0);
+    flip_byte(f->io, path);
+    assert_ok(shard_verify(&w->config, f->io, w->log, w->blob, w->pool, &report, &check));
+    assert_int_equal(check.damage_count, 1);
+    assert_int_equal(damages, 1);
+    assert_ok(shard_fsck(&w->config, f->io, w->log, w->blob, w->pool, &report, &check));
+    assert_false(io_exists(f->io, path));
+    log_close(w->log);
+    blob_close(w->blob);
+    pool_close(w->node_pool);
+    assert_ok(world_open(w));
+    assert_string_equal(world_check(w), "an acknowledged record is lost");   /* and the proof says so: */
+    struct pool *pool = pool_open(w->pool, "read", POOL_BYTES_UNLIMITED);
+    struct source *source = shards_source(w->shards);
+    struct source_request request = { .tenant = slice_str("default"), .series_max = SIZE_MAX,
+                                      .range = { TIME_MS_MIN, TIME_MS_MAX } };
+    struct source_set *set;
+    assert_ok(source->table->select(source, &request, pool, &set));
+    assert_false(source->table->set_proof(set)->complete);
+    assert_int_equal(source->table->set_proof(set)->missing_count, 1);
+    source->table->set_close(set);
+    pool_close(pool);
+}
+
+static void a_snapshot_comes_back(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    assert_ok(world_open(w));
+    write_rows(w, 50);
+    assert_ok(shards_snapshot(w->shards, "copy", soon(w)));
+    assert_err(ERR_EXISTS, shards_snapshot(w->shards, "copy", soon(w)));
+    world_close_quick(w);
+    remove_tree(f->io, f->pool, "blob");
+    remove_tree(f->io, f->pool, "log");
+    remove_tree(f->io, f->pool, "stream");
+    assert_ok(io_rename(f->io, "copy", "blob"));
+    struct blob *blob;
+    int64_t through_ms;
+    assert_ok(blob_open_dir("blob", f->io, f->pool, &blob));
+    assert_ok(shard_restore(&w->config, f->io, blob, f->pool, &through_ms));
+    assert_true(through_ms > WORLD_EPOCH_MS);
+    blob_close(blob);
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    check_world(w);
+    assert_int_equal(shards_partition_sum(w->shards, 0).generation, 2);
+    write_rows(w, 50);
+    assert_ok(shards_cut_all(w->shards, soon(w)));
+    check_world(w);
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    check_world(w);
+}
+
 static void bad_configurations(void **state)
 {
     struct err_at at;
@@ -347,6 +440,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(names_and_values, setup, teardown),
         cmocka_unit_test_setup_teardown(retention_hides_and_drops, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_stream_file_is_replayed, setup, teardown),
+        cmocka_unit_test_setup_teardown(verify_finds_and_fsck_sets_aside, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_comes_back, setup, teardown),
         cmocka_unit_test_setup_teardown(threads_do_it_too, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

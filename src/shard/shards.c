@@ -1,6 +1,7 @@
 /* All partitions of a node: configuration, start and stop, steps, threads, waiting. See shard.h.
  *
- * Three kinds of threads loop around the steps: apply (one), spill (one), background (one for commits, the others for
+ * Three kinds of threads loop around the steps: apply (one), spill (one), background (one for commits, the
+ * others for
  * compaction). They are woken by the log (new records) and by apply (a full head, a closed range); clocks
  * matter only for ages and retries.
  *
@@ -27,7 +28,8 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .stream_directory = "stream", .quarantine_directory = "quarantine", .blob_directory = "blob",
         .partition_count = 8, .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT, .head_rows_max = 256u << 10,
         .heads_bytes_max = sixteenth < (64u << 20) ? 64u << 20 : sixteenth > (1u << 30) ? 1u << 30 : sixteenth,
-        .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms = MS_PER_HOUR,
+        .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms =
+            MS_PER_HOUR,
         .idle_ms = 3 * MS_PER_MINUTE, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
@@ -124,7 +126,6 @@ static void free_all(struct shards *shards)
     segment_cache_close(shards->cache);
     if (shards->index != NULL)
         metric_index_close(shards->index);
-    pool_close(shards->index_pool);
     pool_close(shards->index_pool);
     io_cond_done(&shards->wake_apply);
     io_cond_done(&shards->wake_work);
@@ -409,8 +410,10 @@ static void run_compact(void *context) { run_steps(context, shards_compact_step)
 err shards_run_threads(struct shards *shards)
 {
     check(!shards->has_threads);
-    uint32_t compactors = shards->config.thread_count > 0 ? shards->config.thread_count : io_cpu_count(shards->io) / 2;
-    compactors = compactors < 1 ? 1 : compactors > SHARD_THREAD_COUNT_MAX - 3 ? SHARD_THREAD_COUNT_MAX - 3 : compactors;
+    uint32_t compactors = shards->config.thread_count > 0 ? shards->config.thread_count
+        : io_cpu_count(shards->io) / 2;
+    compactors = compactors < 1 ? 1 : compactors > SHARD_THREAD_COUNT_MAX - 3 ? SHARD_THREAD_COUNT_MAX - 3
+        : compactors;
     shards->has_threads = true;
     log_on_durable(shards->log, wake_apply, shards);
     static const struct { const char *name; void (*run)(void *); } kinds[] = {

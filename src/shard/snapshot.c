@@ -1,6 +1,7 @@
 /* Snapshot and restore of the stored part of all partitions. See shard.h.
  *
- * A snapshot is a blob directory of links: chain entries, live segments, and the newest state objects, as they are after a
+ * A snapshot is a blob directory of links: chain entries, live segments, and the newest state objects, as they
+ * are after a
  * cut of everything. Objects are immutable, so that a link is a copy. Log and stream files are not in it.
  *
  * Invariants

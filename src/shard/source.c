@@ -1,6 +1,7 @@
 /* The source over all partitions: select and read. See model/source.h.
  *
- * A selector is asked of the live index once and of every segment whose times overlap; what they find is joined by
+ * A selector is asked of the live index once and of every segment whose times overlap; what they find is
+ * joined by
  * fingerprint. A series' rows are gathered in position order (segments, groups, heads) and resolved: of
  * equal times the highest position wins.
  *
@@ -82,7 +83,8 @@ static bool live_has_rows(const struct view *view, const uint32_t *numbers, uint
 {
     for (size_t i = 0; i < view->piece_count; i++) {
         const struct view_piece *piece = &view->pieces[i];
-        if (piece->group != NULL ? numbers[piece->range_index] != METRIC_ROW_NONE : metric_head_has(&piece->head, local))
+        if (piece->group != NULL ? numbers[piece->range_index] != METRIC_ROW_NONE
+            : metric_head_has(&piece->head, local))
             return true;
     }
     return false;

@@ -1,6 +1,7 @@
 /* The source over all partitions: label names and values, exemplars, metadata, cardinality. See model/source.h.
  *
- * Names and values come from the index parts themselves, restricted to the series that match, without building any label
+ * Names and values come from the index parts themselves, restricted to the series that match, without building
+ * any label
  * set; metadata is part of the partitions' state and answered from memory.
  *
  * Invariants
@@ -118,7 +119,8 @@ static err add_request(struct views *views, const struct slice *name, const stru
 }
 
 static err collect(struct source *source, const struct slice *name, const struct source_request *requests,
-                   size_t request_count, size_t limit, struct pool *pool, struct slice **out_items, size_t *out_count,
+                   size_t request_count, size_t limit, struct pool *pool, struct slice **out_items,
+                       size_t *out_count,
                    struct proof *out_proof)
 {
     check(request_count > 0);
@@ -280,7 +282,8 @@ static bool metadata_equal(const struct source_metadata *a, const struct source_
 
 static int metadata_order(const void *a, const void *b)
 {
-    return slice_compare(((const struct source_metadata *)a)->family, ((const struct source_metadata *)b)->family);
+    return slice_compare(((const struct source_metadata *)a)->family,
+                         ((const struct source_metadata *)b)->family);
 }
 
 err source_metadata(struct source *source, struct slice tenant, struct slice family, struct pool *pool,
@@ -355,7 +358,8 @@ err source_cardinality(struct source *source, struct slice tenant, size_t limit,
     TRY(name_counts(c.by_metric, c.by_metric_count, pool, &out.by_metric, &out.by_metric_count));
     TRY(name_counts(c.by_label, c.by_label_count, pool, &out.by_label, &out.by_label_count));
     TRY(name_counts(c.by_pair, c.by_pair_count, pool, &out.by_pair, &out.by_pair_count));
-    TRY(name_counts(c.bytes_by_label, c.bytes_by_label_count, pool, &out.bytes_by_label, &out.bytes_by_label_count));
+    TRY(name_counts(c.bytes_by_label, c.bytes_by_label_count, pool, &out.bytes_by_label,
+                    &out.bytes_by_label_count));
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
@@ -366,8 +370,10 @@ err source_cardinality(struct source *source, struct slice tenant, size_t limit,
         }
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             for (struct range_group *g = r->groups; g != NULL; g = g->next) {
-                out.range.min_ms = g->facts.range.min_ms < out.range.min_ms ? g->facts.range.min_ms : out.range.min_ms;
-                out.range.max_ms = g->facts.range.max_ms > out.range.max_ms ? g->facts.range.max_ms : out.range.max_ms;
+                out.range.min_ms = g->facts.range.min_ms < out.range.min_ms ? g->facts.range.min_ms
+                    : out.range.min_ms;
+                out.range.max_ms = g->facts.range.max_ms > out.range.max_ms ? g->facts.range.max_ms
+                    : out.range.max_ms;
             }
         io_mutex_unlock(&p->lock);
     }

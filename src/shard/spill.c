@@ -1,6 +1,7 @@
 /* Spill: a frozen head becomes a frame of the stream file. See partition.h, docs/format/stream.md.
  *
- * The worker encodes without the lock (the head is frozen, the stream numbers are its own), writes, syncs, and then
+ * The worker encodes without the lock (the head is frozen, the stream numbers are its own), writes, syncs, and
+ * then
  * publishes the group and drops the head in one locked step, so that a query sees the rows once.
  *
  * Invariants
@@ -44,7 +45,8 @@ static err names_describe(void *context, uint32_t local, struct buf *labels, str
 static struct hash128 fingerprint(void *context, uint32_t local)
 {
     struct partition *p = context;
-    return metric_index_fingerprint(p->shards->index, metric_index_id_of_local(p->shards->index, p->number, local));
+    return metric_index_fingerprint(p->shards->index, metric_index_id_of_local(p->shards->index, p->number,
+                                                                               local));
 }
 
 /* Encode group and checkpoint of a frozen head. */
@@ -53,7 +55,8 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
 {
     *out_result = (struct metric_group_result){ 0 };
     if (frozen->head != NULL) {
-        struct metric_series_door door = { .describe = partition_describe, .fingerprint = fingerprint, .context = p };
+        struct metric_series_door door = { .describe = partition_describe, .fingerprint = fingerprint,
+            .context = p };
         TRY(metric_group_encode(&frozen->view, &range->numbers, &door, scratch, group, out_result));
     }
     struct names names = { .p = p, .numbers = &range->numbers };
@@ -66,7 +69,8 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
     for (uint32_t i = 0; i < out_result->new_count; i++)
         added[out_result->new_locals[i]] = range->numbers.count + i + 1;
     names.added = added;
-    if (p->shards->config.canary & SHARD_CANARY_CHECKPOINT_FIRST) {   /* claims rows that this frame does not have */
+    if (p->shards->config.canary & SHARD_CANARY_CHECKPOINT_FIRST) {   /* claims rows that this frame does not
+                                                                         have */
         io_mutex_lock(&p->lock);
         frozen->checkpoint.at = p->applied;
         io_mutex_unlock(&p->lock);
@@ -134,7 +138,8 @@ err partition_spill(struct partition *p)
     struct range_group *attached = NULL;
     struct metric_group_result result;
     struct pool *scratch = pool_open(p->shards->pool, "spill", POOL_BYTES_UNLIMITED);
-    struct buf group = buf_open(scratch, METRIC_GROUP_BYTES_MAX), checkpoint = buf_open(scratch, CHECKPOINT_BYTES_MAX);
+    struct buf group = buf_open(scratch, METRIC_GROUP_BYTES_MAX), checkpoint = buf_open(scratch,
+                                                                                        CHECKPOINT_BYTES_MAX);
     TRY_OUT(encode(p, range, frozen, scratch, &group, &checkpoint, &result));
     uint64_t bytes = group.len + checkpoint.len + STREAM_FRAME_HEADER_BYTES;
     TRY_OUT(write(p, range, frozen, buf_slice(&group), buf_slice(&checkpoint), &attached));

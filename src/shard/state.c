@@ -155,7 +155,8 @@ static void put_head(const struct state *state, struct buf *out)
     put_losses(state, out);
 }
 
-err state_encode(const struct state *state, const struct state_names *names, struct pool *scratch, struct buf *out)
+err state_encode(const struct state *state, const struct state_names *names, struct pool *scratch,
+                 struct buf *out)
 {
     err e = OK;
     struct labels_writer w = { .names = names,
@@ -234,7 +235,8 @@ static err get_array(struct reader *r, uint64_t count, size_t bytes_min, size_t 
     return pool_zalloc(pool, (size_t)count * element_bytes + 1, out_at);
 }
 
-static err get_labels(struct reader *r, const struct state_series *series, struct pool *pool, uint32_t **out_locals,
+static err get_labels(struct reader *r, const struct state_series *series, struct pool *pool,
+                      uint32_t **out_locals,
                       uint32_t *out_count)
 {
     uint64_t count = read_varint(r);
@@ -269,7 +271,8 @@ out:
     return e;
 }
 
-static err get_bindings(struct reader *r, const struct state_series *series, const uint32_t *locals, uint32_t count,
+static err get_bindings(struct reader *r, const struct state_series *series, const uint32_t *locals,
+                        uint32_t count,
                         struct pool *pool, struct state_incarnation *incarnation)
 {
     uint64_t bindings = read_varint(r);
@@ -306,7 +309,8 @@ static err get_incarnations(struct reader *r, const struct state_series *series,
 {
     uint64_t incarnations = read_varint(r);
     void *at;
-    TRY(get_array(r, incarnations, INCARNATION_BYTES + 4, sizeof *state->incarnations, STATE_INCARNATION_COUNT_MAX,
+    TRY(get_array(r, incarnations, INCARNATION_BYTES + 4, sizeof *state->incarnations,
+                  STATE_INCARNATION_COUNT_MAX,
                   pool, &at));
     state->incarnations = at;
     for (uint64_t i = 0; i < incarnations; i++) {
@@ -398,7 +402,8 @@ static err get_head(struct reader *r, struct pool *pool, struct state *state)
     return r->ok && position_compare(state->start, state->at) <= 0 ? OK : ERR_CORRUPT;
 }
 
-err state_decode(struct slice bytes, const struct state_series *series, struct pool *pool, struct state *out_state)
+err state_decode(struct slice bytes, const struct state_series *series, struct pool *pool,
+                 struct state *out_state)
 {
     struct reader r = reader_of(bytes);
     struct state state = { 0 };

@@ -85,7 +85,8 @@ struct state_names {
 };
 
 /* Append the bytes of a state. scratch: arena memory. ERR_LIMIT, and what names return. */
-err state_encode(const struct state *state, const struct state_names *names, struct pool *scratch, struct buf *out);
+err state_encode(const struct state *state, const struct state_names *names, struct pool *scratch,
+                 struct buf *out);
 
 /* How the decoder finds the series again. */
 struct state_series {
@@ -96,7 +97,8 @@ struct state_series {
 
 /* Decode into pool memory (dedupe sets are blocks of it, slices borrow bytes). ERR_CORRUPT, ERR_VERSION,
  * ERR_LIMIT, and what series return. */
-err state_decode(struct slice bytes, const struct state_series *series, struct pool *pool, struct state *out_state);
+err state_decode(struct slice bytes, const struct state_series *series, struct pool *pool,
+                 struct state *out_state);
 
 /* The object form: head, zstd of the above, checksum. */
 err state_object_encode(const struct state *state, const struct state_names *names, struct pool *scratch,

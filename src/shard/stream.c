@@ -1,7 +1,8 @@
 /* Stream files: framing. See stream.h and docs/format/stream.md.
  *
  * Data comes from spill (a row group of metric/ and the checkpoint of state.c) and goes back to recovery
- * and build. The file only saves replay: the log keeps the range until the chain names its segments. So whatever is
+ * and build. The file only saves replay: the log keeps the range until the chain names its segments. So
+ * whatever is
  * torn or damaged here is cut off, and what lay behind is applied again from the log.
  *
  * Invariants
@@ -40,7 +41,8 @@ bool stream_name_parse(const char *file_name, struct stream_name *out_name)
     return true;
 }
 
-err stream_part_create(struct io *io, const char *directory, const struct stream_name *name, uint64_t before_bytes,
+err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
+                       uint64_t before_bytes,
                        struct stream_writer *out_writer)
 {
     char path[IO_PATH_BYTES_MAX];
@@ -145,7 +147,8 @@ err stream_frame_read(struct io_file *file, uint64_t offset, uint64_t file_bytes
         return ERR_CORRUPT;
     uint64_t group_offset = offset + STREAM_FRAME_HEADER_BYTES + checkpoint_bytes;
     TRY(check_group(file, group_offset, group_bytes, get_le32(header + 36), pool));
-    *out_frame = (struct stream_frame){ .offset = offset, .group_offset = group_offset, .group_bytes = group_bytes,
+    *out_frame = (struct stream_frame){ .offset = offset, .group_offset = group_offset, .group_bytes =
+        group_bytes,
                                         .next_offset = group_offset + group_bytes, .checkpoint = checkpoint };
     return OK;
 }

@@ -37,9 +37,11 @@ struct stream_writer {
     uint64_t end;                 /* where the next frame goes; everything below is durable */
 };
 
-/* Create a part: header, sync, directory sync. before_bytes: durable bytes of the part before (0 for part 0). After
+/* Create a part: header, sync, directory sync. before_bytes: durable bytes of the part before (0 for part 0).
+ * After
  * an error the name may exist; it counts for nothing and the same call may be tried again. */
-err stream_part_create(struct io *io, const char *directory, const struct stream_name *name, uint64_t before_bytes,
+err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
+                       uint64_t before_bytes,
                        struct stream_writer *out_writer);
 
 /* Append a frame and sync. *out_offset: where the group's bytes begin. ERR_SPACE, ERR_IO: the part is not

@@ -1,8 +1,11 @@
-/* Test only: a node without its edges (log, blob store, shards), a producer, and a model of what was acknowledged.
+/* Test only: a node without its edges (log, blob store, shards), a producer, and a model of what was
+ * acknowledged.
  * Shared by shard_test.c (real disk) and shard_simtest.c (simulated disk).
  *
- * The model keeps every record ever handed to the log with its rows, each (series, t) unique over all but where a test
- * asks for duplicates. The oracle: every acknowledged record's rows are there, bit for bit; of a record that was not
+ * The model keeps every record ever handed to the log with its rows, each (series, t) unique over all but
+ * where a test
+ * asks for duplicates. The oracle: every acknowledged record's rows are there, bit for bit; of a record that
+ * was not
  * acknowledged all rows are there or none; nothing else is; and each partition's SUM is that of the
  * records that are there. */
 #ifndef SHARD_WORKLOAD_H
@@ -126,7 +129,8 @@ static inline err world_open(struct world *w)
     struct err_at at = { 0 };
     struct log_config config = { .directory = "log", .cluster_id = { 7 }, .partition_count = WORLD_PARTITIONS,
         .ack = LOG_ACK_FSYNC, .file_bytes = 16u << 10, .queue_bytes_max = 32u << 20, .tail_bytes_max = 1u << 20 };
-    w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);   /* a root: its allocations can be failed apart */
+    w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);   /* a root: its allocations can be failed
+                                                                       apart */
     pool_fault_at(w->node_pool, w->alloc_fault_nth, false);
     err e = log_open(&config, w->io, w->node_pool, &w->log, &at);
     if (e == OK)
@@ -177,13 +181,15 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
         w->next_t_ms[partition][s] += 15000;
         if (late && test_random_below(&w->random, 8) == 0)
             t -= 3 * MS_PER_DAY;   /* still unique: nothing else is written there */
-        uint64_t v = test_random_below(&w->random, 3) == 0 ? test_random_u64(&w->random)
-                                                            : double_bits((double)test_random_below(&w->random, 1000));
+        uint64_t v = double_bits((double)test_random_below(&w->random, 1000));
+        if (test_random_below(&w->random, 3) == 0)
+            v = test_random_u64(&w->random);
         numbers[i] = s;
         t_ms[i] = t;
         bits[i] = v;
         r->rows[r->row_count++] = (struct world_row){ s, t, v };
-        sum_add_hash(&r->sum, sum_row_hash(sum_series_hash(b.tenant, w->labels[partition][s]), t, v, 0, SAMPLE_FLOAT));
+        sum_add_hash(&r->sum, sum_row_hash(sum_series_hash(b.tenant, w->labels[partition][s]), t, v, 0,
+                                           SAMPLE_FLOAT));
         if (!w->producer.announced[partition][s] && !here[s]) {
             here[s] = true;
             announces[b.announce_count++] = (struct batch_announce){ s, w->labels[partition][s] };
