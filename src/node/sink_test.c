@@ -44,7 +44,8 @@ static void logfmt(void **state)
 {
     capture(false, two_lines);
     assert_memory_equal(text, "ts=20", 5);
-    assert_non_null(strstr(text, "Z level=warn msg=\"slow query\" tenant=a samples=7 query=\"up{a=\\\"b\\\"} > 1\"\n"));
+    assert_non_null(strstr(text, "Z level=warn msg=\"slow query\" tenant=a samples=7 "
+                                 "query=\"up{a=\\\"b\\\"} > 1\"\n"));
     assert_non_null(strstr(text, "Z level=info msg=\"stopped\"\n"));
     assert_non_null(strstr(text, "Z level=error msg=\"line break\" path=a b\n"));
     assert_null(strstr(text, "not wanted"));
