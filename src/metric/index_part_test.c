@@ -100,7 +100,7 @@ static void series_come_back(void **state)
 static struct matcher random_matcher(struct test_random *random, struct pool *pool)
 {
     static const char *const patterns[] = { "a.*", "a|b", "", ".*", ".+", "b[12]", "(ab|zz)", "a|", "nothing",
-                                            "u1.*", "x|a\\.b|x", "(?i)A" };
+                                            "u1.*", "ab.*", "x|a\\.b|x", "(?i)A" };
     enum match_type type = (enum match_type)test_random_below(random, 4);
     bool regex = type == MATCH_REGEX || type == MATCH_NOT_REGEX;
     const char *name = test_random_below(random, 8) == 0 ? "absent" : test_random_below(random, 6) == 0 ? "unique"

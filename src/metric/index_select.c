@@ -90,6 +90,14 @@ static err prefix_range(const struct metric_part *part, const struct clause *c, 
     return OK;
 }
 
+/* Is the pattern its literal prefix and then ".*"? */
+static bool is_prefix_only(const struct matcher *m)
+{
+    size_t len = m->prefix.len;
+    return len > 0 && m->value.len == len + 2 && slice_starts(m->value, m->prefix)
+        && memcmp(m->value.at + len, ".*", 2) == 0;
+}
+
 /* Pairs whose value the positive form of the matcher accepts, ascending. list->at has room for them. */
 static err list_accepted(const struct metric_part *part, const struct clause *c, struct pair_list *list)
 {
@@ -116,7 +124,7 @@ static err list_accepted(const struct metric_part *part, const struct clause *c,
         return OK;
     }
     uint32_t from = c->from, to = c->to;
-    bool all = slice_equal_str(m->value, ".*") || slice_equal_str(m->value, ".+");
+    bool all = slice_equal_str(m->value, ".*") || slice_equal_str(m->value, ".+") || is_prefix_only(m);
     if (m->prefix.len > 0)
         TRY(prefix_range(part, c, m->prefix, &from, &to));
     for (uint32_t pair = from; pair < to; pair++) {
