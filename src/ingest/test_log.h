@@ -38,6 +38,8 @@ struct log {
     struct batch_metadata metadata[64];
     size_t metadata_count;
     uint64_t unbound;        /* rows whose number no durable record had announced */
+    uint64_t sequences[FAKE_BINDING_COUNT];   /* hashes of (incarnation, sequence) seen; a full table stops looking */
+    size_t sequence_count;
 };
 
 static inline struct log *fake_log_open(struct pool *pool)
@@ -87,6 +89,16 @@ static inline void fake_apply(struct log *log, struct slice record)
     struct slice copy;
     assert_ok(pool_copy(log->pool, record, &copy));
     assert_ok(batch_decode(copy, log->pool, &b));
+    uint64_t once = hash64(slice_of(b.incarnation, INCARNATION_BYTES), b.sequence + 1);
+    for (uint64_t i = once; log->sequence_count < FAKE_BINDING_COUNT / 2; i++) {
+        uint64_t *seen = &log->sequences[i % FAKE_BINDING_COUNT];
+        assert_true(*seen != once);   /* a sequence is used once */
+        if (*seen == 0) {
+            *seen = once;
+            log->sequence_count++;
+            break;
+        }
+    }
     for (size_t i = 0; i < b.announce_count; i++) {
         struct slice *labels = fake_binding(log, b.incarnation, b.announces[i].number);
         assert_true(labels->at == NULL || slice_equal(*labels, b.announces[i].labels));   /* never rebound */
