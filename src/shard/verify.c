@@ -1,6 +1,7 @@
 /* Verify and fsck: every checksum of everything stored, offline. See shard.h.
  *
- * Per partition: the chain is folded, its live segments are read and decoded, its state is hashed, stream files are read
+ * Per partition: the chain is folded, its live segments are read and decoded, its state is hashed, stream
+ * files are read
  * frame by frame and group by group; the log is read record by record. What nothing names is counted. fsck moves
  * what is damaged to the quarantine directory, where a person finds it; the node then starts, builds again
  * what the log still has, and names the rest in answers.
@@ -26,7 +27,8 @@ struct verifier {
     bool repairs;
 };
 
-static void say(struct verifier *v, bool is_damage, const char *format, ...) __attribute__((format(printf, 3, 4)));
+static void say(struct verifier *v, bool is_damage, const char *format, ...) __attribute__((format(printf, 3,
+                                                                                                   4)));
 
 static void say(struct verifier *v, bool is_damage, const char *format, ...)
 {
@@ -135,7 +137,8 @@ static err verify_segment(struct verifier *v, uint32_t partition, const struct c
     }
     if (!is_damage(e))
         return e;
-    say(v, true, "segment %s with %llu rows: %s %s", key, (unsigned long long)facts->sum.count, err_text(e), at.text);
+    say(v, true, "segment %s with %llu rows: %s %s", key, (unsigned long long)facts->sum.count, err_text(e),
+        at.text);
     return v->repairs && e != ERR_NOT_FOUND ? quarantine_object(v, key) : OK;
 }
 
@@ -202,7 +205,8 @@ static err count_unnamed(struct verifier *v, const struct chain *chain, const ch
     return OK;
 }
 
-static err verify_chain(struct verifier *v, uint32_t partition, struct pool *pool, struct chain *chain, bool *out_whole)
+static err verify_chain(struct verifier *v, uint32_t partition, struct pool *pool, struct chain *chain,
+                        bool *out_whole)
 {
     *out_whole = false;
     err e = shard_chain_read(v->blob, partition, pool, chain);
@@ -228,7 +232,8 @@ static err verify_chain(struct verifier *v, uint32_t partition, struct pool *poo
     }
     *out_whole = count - marks == chain->next_number - 1;
     if (!*out_whole)
-        say(v, true, "manifest entry p%03u/chain/%08llu is missing, later ones are there; put it back from a snapshot",
+        say(v, true,
+            "manifest entry p%03u/chain/%08llu is missing, later ones are there; put it back from a snapshot",
             partition, (unsigned long long)chain->next_number);
     if (chain->ignored_count > 0)
         say(v, false, "p%03u: %llu manifest entries are not valid and ignored", partition,
@@ -286,7 +291,8 @@ static err verify_streams(struct verifier *v, struct pool *pool)
         struct io_file *file;
         struct stream_name name;
         uint64_t size;
-        if (snprintf(path, sizeof path, "%s/%s", v->config->stream_directory, entries[i].name) >= IO_PATH_BYTES_MAX)
+        if (snprintf(path, sizeof path, "%s/%s", v->config->stream_directory,
+                     entries[i].name) >= IO_PATH_BYTES_MAX)
             return ERR_LIMIT;
         TRY(io_path_size(v->io, path, &size, NULL));
         v->check.file_count++;
@@ -367,10 +373,12 @@ out:
     return e;
 }
 
-static err run(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob, struct pool *pool,
+static err run(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
+               struct pool *pool,
                const struct shard_report *report, bool repairs, struct shard_check *out_check)
 {
-    struct verifier v = { .config = config, .io = io, .log = log, .blob = blob, .report = report, .repairs = repairs };
+    struct verifier v = { .config = config, .io = io, .log = log, .blob = blob, .report = report, .repairs =
+        repairs };
     v.pool = pool_open(pool, "verify", POOL_BYTES_UNLIMITED);
     err e = verify_all(&v);
     pool_close(v.pool);

@@ -1,6 +1,7 @@
 /* A query's snapshot: references to everything its rows may be in, and what is known to be missing.
  *
- * Taken under each partition's lock in turn, after everything durable at the query's begin was applied. References keep
+ * Taken under each partition's lock in turn, after everything durable at the query's begin was applied.
+ * References keep
  * it alive and unchanged: ranges, heads and segments go when their last one is dropped.
  *
  * Invariants
@@ -83,7 +84,8 @@ static err take(struct views *views, struct view *view)
         views_missing(views, p->number, view->range, "the log cannot be applied");
     for (size_t i = 0; i < p->segment_count; i++)
         if (time_overlaps(p->segments[i]->facts.range, view->range))
-            view->segments[view->segment_count++] = (struct view_segment){ .live = live_segment_ref(p->segments[i]) };
+            view->segments[view->segment_count++] = (struct view_segment){ .live =
+                live_segment_ref(p->segments[i]) };
     for (struct range *r = p->ranges; r != NULL; r = r->next) {
         uint32_t index = view->range_count;
         view->ranges[view->range_count++] = range_ref(r);
