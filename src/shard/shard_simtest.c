@@ -4,7 +4,7 @@
  * the
  * node recovers, is checked, goes on writing, is cut, restarted and checked again.
  *
- * The default set takes a sample of the calls; `--full` or SIM_FULL=1 takes them all (> 20,000 states).
+ * The default set takes a sample of the calls; `--full` or KELPIE_SIM=full takes them all (> 20,000 states).
  * Canaries: a
  * node with a planted bug must be caught by the same checker. */
 #include "shard/workload.h"
@@ -338,7 +338,8 @@ static void canaries_are_caught(void **unused)
 
 int main(int argc, char **argv)
 {
-    is_full = (argc > 1 && strcmp(argv[1], "--full") == 0) || getenv("SIM_FULL") != NULL;
+    is_full = (argc > 1 && strcmp(argv[1], "--full") == 0)
+           || (getenv("KELPIE_SIM") != NULL && strcmp(getenv("KELPIE_SIM"), "full") == 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_faults),
         cmocka_unit_test(same_seed_same_trace),
