@@ -41,8 +41,8 @@ err blob_put(struct blob *blob, const char *key, struct slice bytes);
 /* Store a local file built through the same io, written but not necessarily synced: it is synced
  * and moved into place. With OK the temporary path is gone; with an error it is left to the caller, who
  * removes it or retries with a newly written file. After a crash, or a failure to remove it, the temporary path
- * may be a second name of the object: a builder unlinks what it finds there and opens with IO_CREATE, never IO_WRITE.
- * Errors as blob_put, ERR_NOT_FOUND (no file there). */
+ * may be a second name of the object: a builder unlinks what it finds there and opens with IO_CREATE, never
+ * IO_WRITE. Errors as blob_put, ERR_NOT_FOUND (no file there). */
 err blob_put_file(struct blob *blob, const char *key, const char *temp_path);
 
 /* Open an object for reading; any number of threads may read through one handle. It stays readable
