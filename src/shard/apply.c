@@ -1,14 +1,13 @@
 /* Apply: what a log record means. See partition.h; protocol in docs/format/manifest.md §4.
  *
  * Records come from the log's reader in order and become bindings, sequences, rows of the head and SUM. Apply
- * is a pure
- * function of log bytes: no clock, configuration or randomness decides what is stored (when a head
+ * is a pure function of log bytes: no clock, configuration or randomness decides what is stored (when a head
  * is frozen does not matter to what it holds). It runs on one thread.
  *
  * Invariants
  *  1. A record is applied once: its sequence enters the producer's set last, after everything else of it
- * succeeded; a
- *     record that fails for want of memory is tried again and goes on where it stopped (struct progress).
+ * succeeded; a record that fails for want of memory is tried again and goes on where it stopped (struct
+ *     progress).
  *  2. p->applied is one more than the offset of the last record whose rows readers can see.
  *  3. Rows of a number without labels are kept as unresolved; a later announcement turns them into rows.
  *  4. A record is never split over two heads or two ranges. */

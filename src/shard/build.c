@@ -1,10 +1,9 @@
 /* Build: the row groups of a closed range as compact segments, one per time window. See partition.h.
  *
  * Groups hold rows by stream number, segments by (tenant, labels); the range is larger than memory should be.
- * So a first
- * walk counts rows per series and window, series are sorted by labels, and then slices of neighbouring series are
- * filled by a walk each, sorted by time and written. A walk costs 5 ns a row, a slice is 4 M rows: a
- * range of 16 M rows is walked five times, 25 ns a row.
+ * So a first walk counts rows per series and window, series are sorted by labels, and then slices of
+ * neighbouring series are filled by a walk each, sorted by time and written. A walk costs 5 ns a row, a
+ * slice is 4 M rows: a range of 16 M rows is walked five times, 25 ns a row.
  *
  * Invariants
  *  1. Every row is written, duplicates too; rows of a series are in (t, arrival) order.

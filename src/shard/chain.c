@@ -6,8 +6,7 @@
  *
  * Invariants
  *  1. c->segments are sorted by (from, to, digest): position order; ties only between segments of one range,
- * whose
- *     rows never share a (series, t), or whose times do not overlap.
+ * whose rows never share a (series, t), or whose times do not overlap.
  *  2. Two live segments whose times overlap have disjoint spans, or come from one range: chain_may_replace
  *     keeps it so.
  *  3. A COMMIT is valid only if its start is c->end; so the spans of all commits tile the path of positions.

@@ -1,13 +1,11 @@
 /* Cut and commit: a range that is worth it is cut through the log; a closed one becomes segments, then an
- * entry of the
- * chain; then its stream file and its log go. See partition.h, docs/format/manifest.md.
+ * entry of the chain; then its stream file and its log go. See partition.h, docs/format/manifest.md.
  *
  * Invariants
  *  1. Ranges are committed in order; an entry names only objects that are durable and were read back.
  *  2. Stream file and log are let go only after the entry is durable and folded.
  *  3. Everything before the entry may be done again: a build is a pure function of the range, so that its
- * objects get
- *     the same names. */
+ * objects get the same names. */
 #include "shard/partition.h"
 
 #include "base/check.h"

@@ -1,15 +1,13 @@
 /* Compaction: neighbours among a window's live segments become one. See partition.h.
  *
  * Segments of one window are looked at in position order. Small ones of about the same size are merged when
- * there are
- * compact_count_min of them in a row; when the partition is quiet, all of a window are, unless one of them is
- * so large that the others would not pay for writing it again. Growing by a factor of four each time, a sample is
- * written again about three times in a day.
+ * there are compact_count_min of them in a row; when the partition is quiet, all of a window are, unless one
+ * of them is so large that the others would not pay for writing it again. Growing by a factor of four each
+ * time, a sample is written again about three times in a day.
  *
  * Invariants
  *  1. A merge takes neighbours only (chain_may_replace), so that "highest position wins" stays decided by the
- * order
- *     of segments.
+ * order of segments.
  *  2. Inputs = outputs + dropped, in counts and SUM, checked before the entry and by the fold. */
 #include "shard/partition.h"
 

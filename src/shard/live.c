@@ -2,8 +2,7 @@
  *
  * Invariants
  *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and
- * the last
- *     reference is gone.
+ * the last reference is gone.
  *  2. A segment that was found damaged is never asked again by queries; answers name its times. */
 #include "shard/partition.h"
 

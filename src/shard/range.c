@@ -1,8 +1,7 @@
 /* Ranges in memory: groups of the stream file, references. See partition.h.
  *
  * Groups come from spill (just written) and from recovery (read back); queries and builds read them. A range
- * lives
- * until it is committed and the last query that saw it is closed; its files are unlinked earlier, which
+ * lives until it is committed and the last query that saw it is closed; its files are unlinked earlier, which
  * open files survive.
  *
  * Invariants

@@ -1,12 +1,10 @@
 /* Recovery of a partition: fold the chain, take the state at its end, read the stream files behind it, and
- * open the
- * log behind those. See partition.h; rules in docs/format/stream.md §4.
+ * open the log behind those. See partition.h; rules in docs/format/stream.md §4.
  *
  * Invariants
  *  1. What is used is a path of positions: the chain's end, then each stream file whose range starts where the
  *     path has come to, frame by frame, until one is missing, torn or damaged. From there the log is replayed,
- * which
- *     keeps every record that no chain entry covers.
+ * which keeps every record that no chain entry covers.
  *  2. Nothing old is written: a range that goes on gets a new part.
  *  3. A frame beyond the log's durable end is not used: the log decides what was acknowledged. */
 #include "shard/partition.h"

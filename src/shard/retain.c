@@ -2,15 +2,13 @@
  *
  * A cut-off is an entry of the chain: readers hide older rows, and segments that lie wholly below it go. It
  * advances by no more than the monotonic time since the last one and an hour; a larger step, and the first one
- * if it
- * would drop more than a tenth of the rows, waits a day or for a person: a wrong clock or setting must not
- * delete a year.
+ * if it would drop more than a tenth of the rows, waits a day or for a person: a wrong clock or setting must
+ * not delete a year.
  *
  * Invariants
  *  1. The cut-off never goes back.
  *  2. A series leaves the index only if no producer is bound to it and no head, stream file or uncommitted
- * state names
- *     its local number, which may be given to another series then. */
+ * state names its local number, which may be given to another series then. */
 #include "shard/partition.h"
 
 #include "base/diag.h"

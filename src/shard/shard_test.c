@@ -1,6 +1,5 @@
 /* The room as a whole on a real disk: what is written is read back the same from heads, row groups and
- * segments, over
- * restarts, cuts, merges, retention and damage. Model and oracle: workload.h. */
+ * segments, over restarts, cuts, merges, retention and damage. Model and oracle: workload.h. */
 #include "shard/workload.h"
 
 #include "shard/partition.h"

@@ -1,9 +1,8 @@
 /* All partitions of a node: configuration, start and stop, steps, threads, waiting. See shard.h.
  *
  * Three kinds of threads loop around the steps: apply (one), spill (one), background (one for commits, the
- * others for
- * compaction). They are woken by the log (new records) and by apply (a full head, a closed range); clocks
- * matter only for ages and retries.
+ * others for compaction). They are woken by the log (new records) and by apply (a full head, a closed
+ * range); clocks matter only for ages and retries.
  *
  * Invariants
  *  1. Intake is open only while no partition's spill, commit or apply has failed and heads fit their budget.

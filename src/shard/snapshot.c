@@ -1,8 +1,8 @@
 /* Snapshot and restore of the stored part of all partitions. See shard.h.
  *
  * A snapshot is a blob directory of links: chain entries, live segments, and the newest state objects, as they
- * are after a
- * cut of everything. Objects are immutable, so that a link is a copy. Log and stream files are not in it.
+ * are after a cut of everything. Objects are immutable, so that a link is a copy. Log and stream files are
+ * not in it.
  *
  * Invariants
  *  1. Every object that a copied entry's fold needs is linked before the snapshot counts: it is complete when

@@ -1,9 +1,8 @@
 /* The source over all partitions: select and read. See model/source.h.
  *
  * A selector is asked of the live index once and of every segment whose times overlap; what they find is
- * joined by
- * fingerprint. A series' rows are gathered in position order (segments, groups, heads) and resolved: of
- * equal times the highest position wins.
+ * joined by fingerprint. A series' rows are gathered in position order (segments, groups, heads) and
+ * resolved: of equal times the highest position wins.
  *
  * Invariants
  *  1. A series is in one partition; its references ascend in position order.

@@ -1,8 +1,7 @@
 /* The source over all partitions: label names and values, exemplars, metadata, cardinality. See model/source.h.
  *
  * Names and values come from the index parts themselves, restricted to the series that match, without building
- * any label
- * set; metadata is part of the partitions' state and answered from memory.
+ * any label set; metadata is part of the partitions' state and answered from memory.
  *
  * Invariants
  *  1. Lists are merged as sorted arrays of borrowed strings and copied to the caller's pool at the end. */

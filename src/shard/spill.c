@@ -1,8 +1,7 @@
 /* Spill: a frozen head becomes a frame of the stream file. See partition.h, docs/format/stream.md.
  *
  * The worker encodes without the lock (the head is frozen, the stream numbers are its own), writes, syncs, and
- * then
- * publishes the group and drops the head in one locked step, so that a query sees the rows once.
+ * then publishes the group and drops the head in one locked step, so that a query sees the rows once.
  *
  * Invariants
  *  1. Frames are in position order and without gaps: frame k's rows and checkpoint begin where k - 1 ended.

@@ -2,8 +2,7 @@
  *
  * Data comes from spill (a row group of metric/ and the checkpoint of state.c) and goes back to recovery
  * and build. The file only saves replay: the log keeps the range until the chain names its segments. So
- * whatever is
- * torn or damaged here is cut off, and what lay behind is applied again from the log.
+ * whatever is torn or damaged here is cut off, and what lay behind is applied again from the log.
  *
  * Invariants
  *  1. A frame is promised when its sync returned OK; a crash before leaves a torn last frame at most.

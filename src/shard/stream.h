@@ -38,8 +38,7 @@ struct stream_writer {
 };
 
 /* Create a part: header, sync, directory sync. before_bytes: durable bytes of the part before (0 for part 0).
- * After
- * an error the name may exist; it counts for nothing and the same call may be tried again. */
+ * After an error the name may exist; it counts for nothing and the same call may be tried again. */
 err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
                        uint64_t before_bytes,
                        struct stream_writer *out_writer);

@@ -1,10 +1,9 @@
 /* Verify and fsck: every checksum of everything stored, offline. See shard.h.
  *
  * Per partition: the chain is folded, its live segments are read and decoded, its state is hashed, stream
- * files are read
- * frame by frame and group by group; the log is read record by record. What nothing names is counted. fsck moves
- * what is damaged to the quarantine directory, where a person finds it; the node then starts, builds again
- * what the log still has, and names the rest in answers.
+ * files are read frame by frame and group by group; the log is read record by record. What nothing names is
+ * counted. fsck moves what is damaged to the quarantine directory, where a person finds it; the node then
+ * starts, builds again what the log still has, and names the rest in answers.
  *
  * Invariants
  *  1. Verify changes nothing. fsck never destroys a byte: it copies to the quarantine before it removes. */

@@ -1,8 +1,7 @@
 /* A query's snapshot: references to everything its rows may be in, and what is known to be missing.
  *
  * Taken under each partition's lock in turn, after everything durable at the query's begin was applied.
- * References keep
- * it alive and unchanged: ranges, heads and segments go when their last one is dropped.
+ * References keep it alive and unchanged: ranges, heads and segments go when their last one is dropped.
  *
  * Invariants
  *  1. A row is in exactly one of segments, groups, heads of a view: partition steps that move rows do it in

@@ -1,11 +1,9 @@
 /* Test only: a node without its edges (log, blob store, shards), a producer, and a model of what was
- * acknowledged.
- * Shared by shard_test.c (real disk) and shard_simtest.c (simulated disk).
+ * acknowledged. Shared by shard_test.c (real disk) and shard_simtest.c (simulated disk).
  *
  * The model keeps every record ever handed to the log with its rows, each (series, t) unique over all but
- * where a test
- * asks for duplicates. The oracle: every acknowledged record's rows are there, bit for bit; of a record that
- * was not
+ * where a test asks for duplicates. The oracle: every acknowledged record's rows are there, bit for bit; of
+ * a record that was not
  * acknowledged all rows are there or none; nothing else is; and each partition's SUM is that of the
  * records that are there. */
 #ifndef SHARD_WORKLOAD_H
