@@ -211,11 +211,15 @@ def check_globals():
     for name in sorted(os.listdir(folder)):
         if not re.match(r'libkelpie_\w+\.a$', name) or name in ('libkelpie_shim.a', 'libkelpie_io_sim.a'):
             continue
-        out = subprocess.run(['nm', '-A', os.path.join(folder, name)], capture_output=True, text=True).stdout
+        out = subprocess.run(['objdump', '-t', os.path.join(folder, name)], capture_output=True, text=True).stdout
+        member = ''
         for line in out.split('\n'):
-            m = re.search(r':([^:]+\.o):\S+ ([bBdD]) (\w+)', line)
-            if m and not m.group(3).startswith(allowed):
-                say('%s(%s)' % (name, m.group(1)), 0, 'mutable global %s' % m.group(3))
+            m = re.match(r'(\S+\.o):', line)
+            member = m.group(1) if m else member
+            # .data.rel.ro holds constant tables of pointers; thread-local state is nobody else's.
+            m = re.search(r' O (\.data|\.bss)(?:\.(?!rel\.ro)\S+)?\s+[0-9a-f]+\s+(?:\.hidden )?(\S+)$', line)
+            if m and not m.group(2).startswith(allowed):
+                say('%s(%s)' % (name, member), 0, 'mutable global %s' % m.group(2))
 
 
 def main():
