@@ -107,7 +107,7 @@ static void make(struct io *io, const char *path, struct pool *pool)
         struct batch_metadata m = { .family = slice_str("seconds"), .type = METRIC_HISTOGRAM,
                                     .help = slice_str("How long."), .unit = slice_str("seconds") };
         for (int series = 0; series < PLAIN; series++) {
-            char metric[16];
+            char metric[32];
             snprintf(metric, sizeof metric, "metric_%d", series);
             labels_of(&labels, metric, "");
             make_series(w, name, &labels, series);
