@@ -31,6 +31,8 @@ struct blob_handle;
  * temporary files of blob_put are removed. pool: its child holds the store and its handles.
  * Errors ERR_IO, ERR_SPACE, ERR_DENIED, ERR_LIMIT, ERR_INPUT (path too long). */
 err blob_open_dir(const char *directory, struct io *io, struct pool *pool, struct blob **out_blob);
+/* The same for tools that only read: nothing is created or removed; puts and deletes work nevertheless. */
+err blob_open_dir_as_is(const char *directory, struct io *io, struct pool *pool, struct blob **out_blob);
 /* Every handle is closed by now. NULL is allowed. */
 void blob_close(struct blob *blob);
 

@@ -261,7 +261,19 @@ out:
     return e;
 }
 
-err blob_open_dir(const char *directory, struct io *io, struct pool *parent, struct blob **out_blob)
+static err prepare(struct dir_blob *blob)
+{
+    char temp[PATH_BYTES];
+    path_of(blob, TEMP_DIRECTORY, temp);
+    size_t floor_len = 0;
+    while (blob->directory[floor_len] == '/')
+        floor_len++;
+    if (io_exists(blob->io, temp))
+        return clear_temporary(blob, temp);
+    return make_directory(blob->io, temp, io_exists(blob->io, blob->directory) ? blob->directory_len : floor_len);
+}
+
+static err open_dir(const char *directory, bool as_is, struct io *io, struct pool *parent, struct blob **out_blob)
 {
     size_t len = strlen(directory);
     if (len == 0 || len > IO_PATH_BYTES_MAX - BLOB_KEY_BYTES_MAX - 16)
@@ -276,18 +288,21 @@ err blob_open_dir(const char *directory, struct io *io, struct pool *parent, str
     blob->pool = pool;
     blob->directory_len = len;
     memcpy(blob->directory, directory, len + 1);
-    char temp[PATH_BYTES];
-    path_of(blob, TEMP_DIRECTORY, temp);
-    size_t floor_len = 0;
-    while (directory[floor_len] == '/')
-        floor_len++;
-    if (io_exists(io, temp))
-        TRY_OUT(clear_temporary(blob, temp));
-    else
-        TRY_OUT(make_directory(io, temp, io_exists(io, directory) ? len : floor_len));
+    if (!as_is)
+        TRY_OUT(prepare(blob));
     *out_blob = &blob->base;
 out:
     if (e != OK)
         pool_close(pool);
     return e;
+}
+
+err blob_open_dir(const char *directory, struct io *io, struct pool *parent, struct blob **out_blob)
+{
+    return open_dir(directory, false, io, parent, out_blob);
+}
+
+err blob_open_dir_as_is(const char *directory, struct io *io, struct pool *parent, struct blob **out_blob)
+{
+    return open_dir(directory, true, io, parent, out_blob);
 }

@@ -43,6 +43,7 @@ struct log_config {
      * any thread by every append, so it looks at a flag. NULL: never. */
     bool (*is_space_low)(void *context);
     void *space_context;
+    bool read_only;                /* for tools: opening changes nothing on disk, appends get ERR_CLOSED */
 };
 
 struct log;

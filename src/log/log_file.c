@@ -61,7 +61,7 @@ static void file_append(struct log *base, struct log_append *append)
     }
     io_mutex_lock(&log->mutex);
     err e = OK;
-    if (log->is_closing)
+    if (log->is_closing || log->config.read_only)
         e = ERR_CLOSED;
     else if (bytes > log->config.queue_bytes_max || log->queued_bytes > log->config.queue_bytes_max - bytes)
         e = ERR_BUSY;

@@ -148,7 +148,8 @@ static err open_found(struct recovery *r, struct found *found)
 {
     struct log_file *log = r->log;
     TRY(log_store_file_new(log, found->number, &found->file));
-    err e = io_file_open(log->io, found->file->path, IO_WRITE, &found->file->file);
+    enum io_open_mode mode = log->config.read_only ? IO_READ : IO_WRITE;
+    err e = io_file_open(log->io, found->file->path, mode, &found->file->file);
     if (e == OK)
         e = io_file_size(found->file->file, &found->file->size);
     if (e == OK)
@@ -413,7 +414,7 @@ static err scan_chain(struct recovery *r)
     }
     if (previous == NULL)
         return OK;
-    if ((log->plants & LOG_PLANT_NO_OPEN_SYNC) == 0)
+    if ((log->plants & LOG_PLANT_NO_OPEN_SYNC) == 0 && !log->config.read_only)
         TRY(io_file_sync(previous->file->file));
     for (uint32_t p = 0; p < log->config.partition_count; p++) {
         log->ends[p] = r->next[p];
@@ -464,7 +465,8 @@ err log_recover(struct log_file *log, struct err_at *at)
 {
     if (at != NULL)
         at->text[0] = '\0';
-    TRY(create_directory(log, at));
+    if (!log->config.read_only)
+        TRY(create_directory(log, at));
     struct recovery r = { .log = log, .at = at };
     r.pool = pool_open(log->pool, "log_recovery", POOL_BYTES_UNLIMITED);
     void *next = NULL;
@@ -474,7 +476,8 @@ err log_recover(struct log_file *log, struct err_at *at)
     TRY_OUT(list_names(&r));
     TRY_OUT(follow_chain(&r));
     TRY_OUT(scan_chain(&r));
-    TRY_OUT(clear_leftovers(&r));
+    if (!log->config.read_only)
+        TRY_OUT(clear_leftovers(&r));
     log->size_wanted = log->file_count == 0 ? 0 : log->files[log->file_count - 1]->size;
 out:
     for (size_t i = 0; e != OK && i < r.found_count; i++) {

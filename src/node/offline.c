@@ -1,11 +1,13 @@
 /* kelpie verify, fsck, export: work on a data directory whose node does not run.
  *
  * The directory is locked meanwhile, so that no node starts on it. verify and fsck are shard/'s functions, their
- * findings go to standard output line by line. export opens the storage as a node does, applies the tail of
- * the log in this thread, and prints rows as exposition text with timestamps. */
+ * findings go to standard output line by line. export opens the storage as a node does, but
+ * read-only, applies the tail of the log in this thread, and prints rows as exposition text with timestamps:
+ * those a query of everything would get, or (--rows) all that are stored. */
 #include "node/offline.h"
 
 #include "base/time.h"
+#include "model/histogram.h"
 #include "model/labels.h"
 #include "node/commands.h"
 #include "node/node.h"
@@ -15,7 +17,9 @@
 #include <stdio.h>
 #include <string.h>
 
-err offline_open(const char *data_directory, struct offline *out, struct err_at *at)
+#define SERIES_TEXT_BYTES_MAX (4 * LABELS_BYTES_MAX)   /* every byte escaped, and the quotes */
+
+err offline_open(const char *data_directory, bool read_only, struct offline *out, struct err_at *at)
 {
     *out = (struct offline){ 0 };
     err e = io_open(data_directory, &out->io);
@@ -31,13 +35,15 @@ err offline_open(const char *data_directory, struct offline *out, struct err_at 
         .file_bytes = 64u << 20,
         .queue_bytes_max = 64u << 20,
         .tail_bytes_max = 64u << 20,
+        .read_only = read_only,
     };
     memcpy(log.cluster_id, out->identity.cluster_id, sizeof log.cluster_id);
     TRY(log_open(&log, out->io, out->pool, &out->log, at));
-    TRY(blob_open_dir("blob", out->io, out->pool, &out->blob));
+    TRY((read_only ? blob_open_dir_as_is : blob_open_dir)("blob", out->io, out->pool, &out->blob));
     out->config = shards_config_default(memory_bytes);
     out->config.partition_count = out->identity.partition_count;
     out->config.range_bytes_max = out->identity.range_bytes_max;
+    out->config.read_only = read_only;
     return OK;
 }
 
@@ -70,7 +76,7 @@ static int run_check(const char *name, const char *data_directory, check_functio
     struct err_at at = { 0 };
     struct shard_check check = { 0 };
     struct shard_report report = { .line = print_line };
-    err e = offline_open(data_directory, &offline, &at);
+    err e = offline_open(data_directory, run == shard_verify, &offline, &at);
     if (e == OK)
         e = run(&offline.config, offline.io, offline.log, offline.blob, offline.pool, &report, &check);
     if (e != OK)
@@ -121,9 +127,8 @@ int command_fsck(int argc, char **argv)
 struct export {
     struct offline offline;
     struct shards *shards;
+    struct pool *pool;            /* reset between series */
     const char *tenant;
-    int64_t start_ms, end_ms;
-    uint64_t histogram_count;
 };
 
 /* name{a="b",c="d"} with the escapes of exposition text. */
@@ -153,41 +158,60 @@ static void put_series(struct buf *out, struct slice labels)
     buf_put_str(out, "} ");
 }
 
-static void print_rows(struct export *export, struct slice series, const struct sample_columns *columns)
+/* Histograms have no form in exposition text: a comment with what people look for, and the canonical bytes
+ * (docs/format/histogram.md), so that equal rows give equal lines. */
+static err print_histogram(struct export *export, struct slice series, struct slice bytes, int64_t t_ms)
+{
+    char count[NUMBER_TEXT_BYTES_MAX], sum[NUMBER_TEXT_BYTES_MAX];
+    struct histogram h;
+    TRY(histogram_decode(bytes, export->pool, &h));
+    size_t count_len = h.is_float ? number_print_json(h.count_float, count)
+        : (size_t)snprintf(count, sizeof count, "%llu", (unsigned long long)h.count_int);
+    size_t sum_len = number_print_json(h.sum, sum);
+    printf("# histogram %.*scount=%.*s sum=%.*s bytes=", SLICE_ARG(series), (int)count_len, count, (int)sum_len, sum);
+    for (size_t i = 0; i < bytes.len; i++)
+        printf("%02x", bytes.at[i]);
+    printf(" %lld\n", (long long)t_ms);
+    return OK;
+}
+
+static err print_columns(struct export *export, struct slice series, const struct sample_columns *columns)
 {
     char number[NUMBER_TEXT_BYTES_MAX];
     size_t histogram = 0;
     for (size_t i = 0; i < columns->count; i++) {
         if (histogram < columns->histogram_count && columns->histograms[histogram].row == i) {
-            histogram++;
-            export->histogram_count++;
+            TRY(print_histogram(export, series, columns->histograms[histogram++].bytes, columns->t_ms[i]));
             continue;
         }
         size_t len = number_print_json(columns->values[i], number);
         printf("%.*s%.*s %lld\n", SLICE_ARG(series), (int)len, number, (long long)columns->t_ms[i]);
     }
+    return OK;
 }
 
 static err export_set(struct export *export, struct source *source, struct source_set *set)
 {
-    struct pool *pool = pool_open(export->offline.pool, "export", POOL_BYTES_UNLIMITED);
-    struct sample_columns columns = sample_columns_open(pool);
-    struct buf series = buf_open(pool, 4 * LABELS_BYTES_MAX);
+    struct sample_columns columns = sample_columns_open(export->offline.pool);
     err e = OK;
     for (size_t i = 0; e == OK && i < source->table->set_count(set); i++) {
-        buf_clear(&series);
+        pool_reset(export->pool);
+        struct buf series = buf_open(export->pool, SERIES_TEXT_BYTES_MAX);
         put_series(&series, source->table->set_labels(set, i));
-        e = source->table->set_read(set, i, &columns);
+        e = buf_err(&series);
         if (e == OK)
-            print_rows(export, buf_slice(&series), &columns);
+            e = source->table->set_read(set, i, &columns);
+        if (e == OK)
+            e = print_columns(export, buf_slice(&series), &columns);
+        sample_columns_clear(&columns);
+        buf_close(&series);
     }
     sample_columns_close(&columns);
-    buf_close(&series);
-    pool_close(pool);
     return e;
 }
 
-static err export_rows(struct export *export, bool *out_complete, struct err_at *at)
+/* What a query of everything would get. */
+static err export_resolved(struct export *export, struct err_at *at)
 {
     struct offline *offline = &export->offline;
     struct source_set *set;
@@ -198,57 +222,97 @@ static err export_rows(struct export *export, bool *out_complete, struct err_at 
     struct source *source = shards_source(export->shards);
     struct source_request request = {
         .tenant = slice_str(export->tenant),
-        .range = { export->start_ms, export->end_ms },
+        .range = { TIME_MS_MIN, TIME_MS_MAX },
         .series_max = SIZE_MAX,
         .guard = &guard,
     };
     TRY(source->table->select(source, &request, offline->pool, &set));
     err e = export_set(export, source, set);
     const struct proof *proof = source->table->set_proof(set);
-    *out_complete = proof->complete;
     for (size_t i = 0; i < proof->missing_count; i++)
         fprintf(stderr, "missing: %s, partition %u, %lld to %lld ms\n", proof->missing[i].reason,
                 proof->missing[i].partition, (long long)proof->missing[i].range.min_ms,
                 (long long)proof->missing[i].range.max_ms);
+    if (e == OK && !proof->complete)
+        e = err_set(at, ERR_CORRUPT, "the rows are not complete; what is missing is named above");
     source->table->set_close(set);
     return e;
 }
 
-static int run_export(struct export *export, const char *data_directory)
+static err print_stored(void *context, const struct shard_rows *rows)
+{
+    struct export *export = context;
+    pool_reset(export->pool);
+    struct buf series = buf_open(export->pool, SERIES_TEXT_BYTES_MAX);
+    if (rows->incarnation != NULL) {
+        buf_put_str(&series, "# unresolved incarnation=");
+        for (int i = 0; i < 16; i++)
+            buf_printf(&series, "%02x", rows->incarnation[i]);
+        buf_printf(&series, " number=%u ", rows->number);
+    } else if (slice_equal_str(rows->tenant, export->tenant)) {
+        put_series(&series, rows->labels);
+    } else {
+        return OK;
+    }
+    err e = buf_err(&series);
+    if (e == OK)
+        e = print_columns(export, buf_slice(&series), rows->columns);
+    buf_close(&series);
+    return e;
+}
+
+/* Every row that is stored, as often as it is. */
+static err export_stored(struct export *export, struct err_at *at)
+{
+    struct offline *offline = &export->offline;
+    struct shard_rows_door door = { print_stored, export };
+    struct shard_exported exported;
+    TRY(shard_export(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &door, &exported,
+                     at));
+    fprintf(stderr, "%llu rows, %llu more of series without labels; %llu log records were seen before, %llu are"
+            " damaged\n", (unsigned long long)exported.row_count, (unsigned long long)exported.unresolved_count,
+            (unsigned long long)exported.duplicate_record_count, (unsigned long long)exported.lost_record_count);
+    return OK;
+}
+
+static int run_export(struct export *export, const char *data_directory, bool is_stored)
 {
     struct err_at at = { 0 };
-    bool is_complete = true;
-    err e = offline_open(data_directory, &export->offline, &at);
-    if (e == OK)
-        e = export_rows(export, &is_complete, &at);
+    err e = offline_open(data_directory, true, &export->offline, &at);
+    if (e == OK) {
+        export->pool = pool_open(export->offline.pool, "export", POOL_BYTES_UNLIMITED);
+        e = is_stored ? export_stored(export, &at) : export_resolved(export, &at);
+    }
     if (export->shards != NULL)
         shards_close(export->shards);
+    if (export->pool != NULL)
+        pool_close(export->pool);
     offline_close(&export->offline);
+    if (fflush(stdout) != 0 && e == OK)
+        e = err_set(&at, ERR_IO, "cannot write the rows to standard output");
     if (e != OK)
         fprintf(stderr, "kelpie export: %s\n", at.text[0] != 0 ? at.text : err_text(e));
-    if (export->histogram_count > 0)
-        fprintf(stderr, "%llu native histograms have no form in exposition text and were left out\n",
-                (unsigned long long)export->histogram_count);
-    return e == OK && is_complete ? 0 : 1;
+    return e == OK ? 0 : 1;
 }
 
 int command_export(int argc, char **argv)
 {
-    struct export export = { .tenant = "default", .start_ms = TIME_MS_MIN, .end_ms = TIME_MS_MAX };
+    struct export export = { .tenant = "default" };
     const char *data_directory = NODE_DATA_DEFAULT;
     bool is_rows = false;
     const struct option list[] = {
         { "--data", "DIR", "data directory (default: data)", &data_directory, NULL },
         { "--tenant", "NAME", "whose rows (default: default)", &export.tenant, NULL },
-        { "--rows", NULL, "exposition text, one row a line (this is the default)", NULL, &is_rows },
+        { "--rows", NULL, "every row as it is stored, duplicates too, not what a query would get", NULL, &is_rows },
     };
     const struct command self = { .name = "export", .operands = "", .options = list,
-                                  .summary = "Print the rows of a tenant as exposition text with timestamps (ms).",
+                                  .summary = "Print the rows of a tenant as exposition text with timestamps (ms)."
+                                             " Changes nothing.",
                                   .option_count = sizeof list / sizeof list[0] };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;
     int failed = options_parse(&self, argc, argv, operands, &count);
     if (failed != 0)
         return failed == 1 ? 0 : failed;
-    return run_export(&export, data_directory);
+    return run_export(&export, data_directory, is_rows);
 }

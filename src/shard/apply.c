@@ -23,7 +23,7 @@
 err partition_freeze(struct partition *p)
 {
     struct range *range = p->open_range;
-    if (range->frozen_count >= SHARD_FROZEN_COUNT_MAX)
+    if (range->frozen_count >= SHARD_FROZEN_COUNT_MAX && !p->shards->config.read_only)
         return ERR_BUSY;
     struct metric_head *next = NULL;
     if (p->head_rows > 0) {

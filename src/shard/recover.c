@@ -53,7 +53,7 @@ static err read_chain(struct partition *p, struct err_at *at)
     TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
     for (size_t i = 0, all = count; i < all; i++)
         count -= strcmp(entries[i].key + strlen(prefix) + 1, CHAIN_MARK) == 0;
-    if (count > 0)
+    if (count > 0 && !p->shards->config.read_only)
         TRY_OUT(partition_chain_promise(p));
     if (count != p->chain.next_number - 1)
         e = err_set(at, ERR_CORRUPT, "the manifest chain %s lacks entry %llu of %zu; run kelpie fsck", prefix,
@@ -171,7 +171,11 @@ static err find_parts(struct partition *p, struct pool *pool, struct found_part 
     struct io_dir_entry *entries;
     size_t entry_count, count = 0;
     void *at;
-    TRY(io_dir_list(p->shards->io, p->shards->config.stream_directory, pool, &entries, &entry_count));
+    err e = io_dir_list(p->shards->io, p->shards->config.stream_directory, pool, &entries, &entry_count);
+    if (e == ERR_NOT_FOUND)   /* read only, and nothing was ever spilled */
+        entry_count = 0;
+    else
+        TRY(e);
     TRY(pool_zalloc(pool, entry_count * sizeof(struct found_part) + 1, &at));
     struct found_part *parts = at;
     for (size_t i = 0; i < entry_count; i++) {
@@ -377,7 +381,8 @@ static err read_streams(struct partition *p, uint64_t log_end)
             p->closed_count++;
         }
     }
-    TRY_OUT(remove_unused(p, parts, count));
+    if (!p->shards->config.read_only)
+        TRY_OUT(remove_unused(p, parts, count));
 out:
     pool_close(pool);
     return e;
@@ -396,6 +401,12 @@ static err chain_meets_log(struct partition *p, struct log_watermarks w)
              "partition=%u generation=%llu stored_offset=%llu log_end=%llu", p->number,
              (unsigned long long)entry.end.generation, (unsigned long long)p->chain.end.offset,
              (unsigned long long)w.end_offset);
+        if (p->shards->config.read_only) {   /* as the next start will write it */
+            const char *why;
+            entry.partition = p->number;
+            entry.number = p->chain.next_number;
+            return chain_fold(&p->chain, &entry, &valid, &why);
+        }
         TRY(partition_entry_append(p, &entry, &valid));
         if (!valid)
             return ERR_CONFLICT;
@@ -426,7 +437,8 @@ err partition_recover(struct partition *p, struct err_at *at)
     struct log_watermarks w = log_watermarks(p->shards->log, p->number);
     TRY(read_chain(p, at));
     TRY(chain_meets_log(p, w));
-    TRY(remove_unnamed(p));
+    if (!p->shards->config.read_only)
+        TRY(remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
     p->applied = p->chain.end;

@@ -61,6 +61,7 @@ struct shards_config {
     uint64_t index_bytes_max;            /* live index and bindings */
     uint32_t thread_count;               /* background threads; 0 = cores */
     uint32_t canary;                     /* enum shard_canary */
+    bool read_only;                      /* for tools: no file is created, changed or removed */
 };
 
 /* Defaults for a machine with this much memory. */
@@ -168,6 +169,33 @@ err shard_verify(const struct shards_config *config, struct io *io, struct log *
  * succeeds and answers name what is missing; what the log still has is built again by that start. */
 err shard_fsck(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
+
+/* Rows of one series as they lie in one place of the files, duplicates included; slices live during the call. */
+struct shard_rows {
+    struct slice tenant, labels;             /* canonical labels */
+    const struct sample_columns *columns;    /* in any order; a histogram's value is NaN */
+    const uint8_t *incarnation;              /* not NULL: no labels are known yet, only the producer (16 bytes) … */
+    uint32_t number;                         /* … and its number */
+};
+
+struct shard_rows_door {
+    err (*rows)(void *context, const struct shard_rows *rows);
+    void *context;
+};
+
+struct shard_exported {
+    uint64_t row_count;                      /* handed out with labels */
+    uint64_t unresolved_count;               /* … and without */
+    uint64_t duplicate_record_count;         /* log records not applied because they were seen before */
+    uint64_t lost_record_count;              /* damaged log records */
+};
+
+/* Hand out every stored row as often as it is stored: live segments, row groups of stream files, and the log
+ * behind them after dedupe of its records. log and blob are open (read-only ones will do); nothing on disk changes.
+ * ERR_CORRUPT and the like with the place in at, ERR_LIMIT, and what door returns. */
+err shard_export(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
+                 struct pool *pool, const struct shard_rows_door *door, struct shard_exported *out_exported,
+                 struct err_at *at);
 
 /* Snapshot into a new directory `to` (below the io's root, or absolute on the same file system): cut all,
  * link segments and state, write the chains up to that entry. `to` is then a blob directory; the node adds NODE.

@@ -29,7 +29,7 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .heads_bytes_max = sixteenth < (64u << 20) ? 64u << 20 : sixteenth > (1u << 30) ? 1u << 30 : sixteenth,
         .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms =
             MS_PER_HOUR,
-        .idle_ms = 3 * MS_PER_MINUTE, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
+        .idle_ms = MS_PER_MINUTE, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
     };
@@ -162,6 +162,14 @@ out:
     return e;
 }
 
+static err prepare_directories(struct shards *shards)
+{
+    TRY(directory_create(shards->io, shards->config.stream_directory));
+    TRY(directory_create(shards->io, shards->config.quarantine_directory));
+    TRY(io_dir_sync(shards->io, "."));
+    return remove_temporaries(shards);
+}
+
 err shards_open(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                 struct pool *parent, struct shards **out_shards, struct err_at *at)
 {
@@ -182,10 +190,8 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     io_cond_init(&shards->wake_apply);
     io_cond_init(&shards->wake_work);
     io_cond_init(&shards->applied_cond);
-    TRY_OUT(directory_create(io, config->stream_directory));
-    TRY_OUT(directory_create(io, config->quarantine_directory));
-    TRY_OUT(io_dir_sync(io, "."));
-    TRY_OUT(remove_temporaries(shards));
+    if (!config->read_only)
+        TRY_OUT(prepare_directories(shards));
     TRY_OUT(segment_cache_open(pool, config->cache_bytes_max, 16, &shards->cache));
     shards->index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
     TRY_OUT(metric_index_open(shards->index_pool, config->partition_count, &shards->index));
@@ -216,7 +222,7 @@ void shards_close(struct shards *shards)
         log_on_durable(shards->log, NULL, NULL);
     for (uint32_t i = 0; i < shards->thread_count; i++)
         io_thread_join(shards->threads[i]);
-    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+    for (uint32_t i = 0; i < shards->config.partition_count && !shards->config.read_only; i++) {
         struct partition *p = &shards->partitions[i];
         /* Only to shorten the next start's replay: a failure changes nothing that is promised. */
         bool has_rows = p->head_rows > 0 && p->apply_failed == OK && partition_freeze(p) == OK;

@@ -178,6 +178,8 @@ out:
 err shards_spill_step(struct shards *shards, bool *out_worked)
 {
     *out_worked = false;
+    if (shards->config.read_only)
+        return OK;
     uint32_t count = shards->config.partition_count, first = atomic_fetch_add(&shards->work_next, 1);
     int64_t now_ns = io_monotonic_ns(shards->io);
     for (uint32_t i = 0; i < count; i++) {
