@@ -288,6 +288,116 @@ err metric_group_read(const struct metric_group *group, uint32_t number, struct 
     return e;
 }
 
+/* ---- many series ---- */
+
+/* A series in decoded rows. */
+struct rows_series {
+    uint32_t number;
+    uint32_t first, count;       /* of the times and values */
+    uint32_t is_other;           /* has what decoded rows do not keep */
+};
+
+uint32_t metric_group_block_find(const struct metric_group *group, uint32_t number)
+{
+    return find_block(group, number);
+}
+
+uint32_t metric_group_block_count(const struct metric_group *group) { return group->block_count; }
+
+static const struct rows_series *rows_series_of(const struct metric_group_rows *rows)
+{
+    return (const struct rows_series *)(rows + 1);
+}
+
+/* Columns under way: blocks of scratch, as the header's largest count is per series. */
+struct rows_draft {
+    struct rows_series series[GROUP_BLOCK_SERIES];
+    uint32_t series_count;
+    struct sample_columns columns;
+};
+
+static err draft_add(struct rows_draft *draft, const struct group_rows *rows, struct time_range range)
+{
+    struct sample_columns *c = &draft->columns;
+    struct rows_series *s = &draft->series[draft->series_count++];
+    *s = (struct rows_series){ .number = rows->number, .first = (uint32_t)c->count };
+    s->is_other = rows->has_starts || rows->histogram_count > 0;
+    if (!s->is_other)
+        TRY(add_rows(rows, range, c));
+    s->count = (uint32_t)c->count - s->first;
+    if (s->count == 0 && !s->is_other)
+        draft->series_count--;
+    return OK;
+}
+
+static err draft_finish(const struct rows_draft *draft, struct pool *pool, struct metric_group_rows **out_rows)
+{
+    size_t series_bytes = draft->series_count * sizeof *draft->series, n = draft->columns.count;
+    size_t bytes = sizeof(struct metric_group_rows) + series_bytes + n * 16;
+    void *at;
+    TRY(pool_alloc(pool, bytes, &at));
+    struct metric_group_rows *rows = at;
+    *rows = (struct metric_group_rows){ .bytes = bytes, .series_count = draft->series_count,
+                                        .row_count = (uint32_t)n };
+    uint8_t *to = (uint8_t *)(rows + 1);
+    memcpy(to, draft->series, series_bytes);
+    if (n > 0) {
+        memcpy(to + series_bytes, draft->columns.t_ms, n * 8);
+        memcpy(to + series_bytes + n * 8, draft->columns.values, n * 8);
+    }
+    *out_rows = rows;
+    return OK;
+}
+
+err metric_group_block_load(const struct metric_group *group, uint32_t block, const uint64_t *wanted,
+                            uint32_t wanted_count, struct time_range range, struct pool *scratch,
+                            struct metric_group_rows **out_rows)
+{
+    check(block < group->block_count);
+    struct block_cursor cursor;
+    struct group_rows *rows;
+    TRY(block_begin(group, block, scratch, &cursor));
+    struct rows_draft draft = { .series_count = 0, .columns = sample_columns_open(scratch) };
+    err e = OK;
+    while (e == OK && (e = block_next(&cursor, &rows)) == OK)
+        if (rows->number < wanted_count && (wanted[rows->number / 64] >> rows->number % 64 & 1) != 0)
+            e = draft_add(&draft, rows, range);
+    if (e == ERR_END)
+        e = draft_finish(&draft, scratch, out_rows);
+    sample_columns_close(&draft.columns);
+    return e;
+}
+
+err metric_group_rows_add(const struct metric_group_rows *rows, uint32_t number, struct sample_columns *columns,
+                          bool *out_other)
+{
+    const struct rows_series *series = rows_series_of(rows);
+    uint32_t low = 0, high = rows->series_count;
+    *out_other = false;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (series[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == rows->series_count || series[low].number != number)
+        return OK;
+    const struct rows_series *s = &series[low];
+    *out_other = s->is_other != 0;
+    if (s->is_other || s->count == 0)
+        return OK;
+    TRY(sample_columns_reserve(columns, s->count));
+    const int64_t *t_ms = (const int64_t *)(series + rows->series_count);
+    const double *values = (const double *)(t_ms + rows->row_count);
+    memcpy(columns->t_ms + columns->count, t_ms + s->first, s->count * sizeof *t_ms);
+    memcpy(columns->values + columns->count, values + s->first, s->count * sizeof *values);
+    if (columns->start_ms != NULL)
+        memset(columns->start_ms + columns->count, 0, s->count * sizeof *columns->start_ms);
+    columns->count += s->count;
+    return OK;
+}
+
 /* ---- walk ---- */
 
 struct metric_group_walk {

@@ -106,6 +106,29 @@ err metric_group_dictionary(const struct metric_group *group, struct pool *scrat
 err metric_group_read(const struct metric_group *group, uint32_t number, struct time_range range,
                       struct pool *scratch, struct sample_columns *columns);
 
+/* Many series of one group: a block decoded once for all of them. One flat piece of memory of `bytes` bytes that
+ * may be copied anywhere (8-byte aligned). */
+struct metric_group_rows {
+    size_t bytes;
+    uint32_t series_count, row_count;    /* … series, times and values follow */
+};
+
+/* The block that may hold a series; metric_group_block_count when none does. */
+uint32_t metric_group_block_find(const struct metric_group *group, uint32_t number);
+uint32_t metric_group_block_count(const struct metric_group *group);
+
+/* Decode a block: rows with times in range of the series whose bit is set in wanted (numbers ≥ wanted_count are
+ * not). The result is arena memory of scratch, which the caller resets. ERR_CORRUPT, ERR_LIMIT, ERR_IO, ERR_END.
+ * Cost: one read and ~5 ns a row of the block. */
+err metric_group_block_load(const struct metric_group *group, uint32_t block, const uint64_t *wanted,
+                            uint32_t wanted_count, struct time_range range, struct pool *scratch,
+                            struct metric_group_rows **out_rows);
+
+/* As metric_group_read from decoded rows. *out_other: the series has histograms or start times, which decoded rows
+ * do not keep; nothing was added, metric_group_read has them. ERR_LIMIT. */
+err metric_group_rows_add(const struct metric_group_rows *rows, uint32_t number, struct sample_columns *columns,
+                          bool *out_other);
+
 /* Walk all rows in (stream number, arrival) order; reads ahead block by block. */
 struct metric_group_histogram {
     uint32_t before;             /* float rows of this series that arrived before it */

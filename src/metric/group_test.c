@@ -230,6 +230,43 @@ static void check_read(struct world *w, const struct metric_group *group, struct
     pool_close(scratch);
 }
 
+/* Blocks decoded for many series give what reading each alone gives. */
+static void check_blocks(struct world *w, const struct metric_group *group, struct test_random *random)
+{
+    struct pool *scratch = pool_open(w->pool, "scratch", POOL_BYTES_UNLIMITED);
+    struct sample_columns alone = sample_columns_open(w->pool), together = sample_columns_open(w->pool);
+    struct time_range range = { 20, 1700000060000 };
+    uint64_t wanted[LOCALS / 64 + 1] = { 0 };
+    for (uint32_t number = 0; number < w->numbers.count; number++)
+        if (test_random_below(random, 3) != 0)
+            wanted[number / 64] |= UINT64_C(1) << number % 64;
+    for (uint32_t number = 0; number < w->numbers.count; number++) {
+        uint32_t block = metric_group_block_find(group, number);
+        if (block == metric_group_block_count(group))
+            continue;
+        struct metric_group_rows *rows;
+        bool other;
+        sample_columns_clear(&alone);
+        sample_columns_clear(&together);
+        assert_ok(metric_group_block_load(group, block, wanted, w->numbers.count, range, scratch, &rows));
+        assert_ok(metric_group_rows_add(rows, number, &together, &other));
+        assert_ok(metric_group_read(group, number, range, scratch, &alone));
+        if ((wanted[number / 64] >> number % 64 & 1) == 0)
+            alone.count = alone.histogram_count = 0;
+        if (other)
+            assert_true(together.count == 0);
+        else
+            assert_true(together.count == alone.count && alone.histogram_count == 0);
+        for (size_t i = 0; i < together.count; i++)
+            assert_true(together.t_ms[i] == alone.t_ms[i]
+                        && double_bits(together.values[i]) == double_bits(alone.values[i]));
+        pool_reset(scratch);
+    }
+    sample_columns_close(&alone);
+    sample_columns_close(&together);
+    pool_close(scratch);
+}
+
 static err check_entry(void *context, uint32_t number, struct slice tenant, struct slice labels)
 {
     struct world *w = context;
@@ -280,6 +317,7 @@ static void groups_of_one_file(void **state)
                 assert_true(facts.range.min_ms == metric_head_view(w.head).range.min_ms);
             check_walk(&w, group);
             check_read(&w, group, &random);
+            check_blocks(&w, group, &random);
             assert_ok(metric_group_dictionary(group, w.pool, check_entry, &w));
             check_extra(&w, group, dense ? 0 : 5);
             assert_ok(metric_group_verify(group, w.pool, fingerprint_of_number, &w));

@@ -216,6 +216,8 @@ static err source_select(struct source *source, const struct source_request *req
                         .labels = buf_open(scratch, LABELS_BYTES_MAX) };
     err e = join_all(set, request, &j);
     pool_close(scratch);
+    if (e == OK)
+        e = gather_open(set);
     if (e != OK)
         views_close(&set->views);
     else
@@ -308,7 +310,9 @@ static err read_piece(struct source_set *set, struct set_reader *reader, const s
     if (number == METRIC_ROW_NONE || !time_overlaps(piece->group->facts.range, view->range))
         return OK;
     pool_reset(reader->scratch);
-    return metric_group_read(piece->group->group, number, view->range, reader->scratch, columns);
+    bool alone;
+    TRY(gather_read(set, view, piece, number, reader->scratch, columns, &alone));
+    return !alone ? OK : metric_group_read(piece->group->group, number, view->range, reader->scratch, columns);
 }
 
 static err source_set_read(struct source_set *set, size_t series, struct sample_columns *columns)
@@ -369,6 +373,7 @@ static void source_set_close(struct source_set *set)
         pool_close(reader->scratch);
         pool_close(reader->pool);
     }
+    gather_close(set);
     views_close(&set->views);
 }
 

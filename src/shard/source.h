@@ -4,6 +4,8 @@
 
 #include "shard/partition.h"
 
+#include <stdatomic.h>
+
 #define VIEW_MISSING_COUNT_MAX 1000
 
 /* Rows not in segments yet: a row group or a head, in position order. */
@@ -12,6 +14,13 @@ struct view_piece {
     uint32_t range_index;              /* of the group's range in the view */
     struct metric_head_view head;
     struct metric_head *head_reference;
+    struct metric_group_rows *_Atomic *blocks;   /* of the group, decoded at first use; NULL: not gathered */
+};
+
+/* Stream numbers of a set's series in one range. */
+struct gather_wanted {
+    uint64_t *bits;
+    uint32_t count;
 };
 
 struct view_segment {
@@ -27,6 +36,7 @@ struct view {
     uint32_t range_count;
     struct view_piece *pieces;         /* only those whose times overlap the range */
     size_t piece_count;
+    struct gather_wanted *wanted;      /* per range, once gather_open was called */
     struct view_segment *segments;     /* likewise; NULL compact never */
     size_t segment_count;
 };
@@ -67,6 +77,7 @@ struct set_series {
 };
 
 struct set_reader;
+struct gather;
 
 struct source_set {
     struct views views;
@@ -75,7 +86,17 @@ struct source_set {
     size_t series_count;
     struct set_reference *references;
     struct set_reader *readers;        /* free ones, under views.lock */
+    struct gather *gather;             /* NULL: few series */
 };
+
+/* gather.c: rows of groups, each block decoded once for all series of the set. Open after the series are known;
+ * ERR_LIMIT. */
+err gather_open(struct source_set *set);
+void gather_close(struct source_set *set);
+/* Append a series' rows of a group. *out_alone: nothing was added, metric_group_read must read them. Errors as
+ * metric_group_read. */
+err gather_read(struct source_set *set, const struct view *view, const struct view_piece *piece, uint32_t number,
+                struct pool *scratch, struct sample_columns *columns, bool *out_alone);
 
 /* source_meta.c */
 err source_label_names(struct source *source, const struct source_request *requests, size_t request_count,
