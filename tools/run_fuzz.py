@@ -1,15 +1,45 @@
 #!/usr/bin/env python3
-"""Run libFuzzer harnesses: run_fuzz.py [NAME] [SECONDS]. Without a name, all, one after the other.
+"""Run libFuzzer harnesses: run_fuzz.py [NAME …] [SECONDS]. Without a name, all, one after the other.
 
-Each runs for SECONDS (60) from its corpus in tests/fuzz/corpus/NAME; new inputs stay below build/fuzz/.
-A finding ends the run with status 1 and names the file that repeats it. Closes with the line coverage
-of the decoder that each harness exercises."""
+Each runs for SECONDS (60) from its corpus in tests/fuzz/corpus/NAME; new inputs stay below build/fuzz/corpus/NAME.
+SECONDS 0 only measures. A finding ends the run with status 1 and names the file that repeats it. Closes with the
+line coverage, by all inputs known, of the decoders that each harness is for (build/cover), and says which are below
+LINES_MIN; what their tests reach besides is not counted."""
 import os
+import re
 import subprocess
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(TOP, 'build/fuzz')
+COVER = os.path.join(TOP, 'build/cover')
+LINES_MIN = 90
+INPUT_BYTES_MAX = 16384
+
+# Harness → the files whose decoding it is for. A name behind ':' restricts to functions that match.
+DECODERS = {
+    'batch': ['src/model/batch.c:decode|read|get'],
+    'chain': ['src/shard/chain.c'],
+    'config': ['src/model/yaml.c', 'src/ingest/scrape_config.c', 'src/ingest/relabel.c'],
+    'float': ['src/codec/float.c:decode|read', 'src/codec/int_decode.c'],
+    'form': ['src/net/form.c', 'src/api/params.c'],
+    'group': ['src/metric/group.c', 'src/metric/group_block.c'],
+    'histogram': ['src/model/histogram.c'],
+    'identity': ['src/node/identity.c:encode|decode'],
+    'index_part': ['src/metric/index_part.c', 'src/metric/index_select.c', 'src/metric/index_read.c'],
+    'log': ['src/log/log_frame.c'],
+    'promql': ['src/promql/lex.c', 'src/promql/parse.c', 'src/promql/parse_selector.c',
+               'src/promql/parse_duration.c'],
+    'remote_write_1': ['src/ingest/remote_write_1.c'],
+    'remote_write_2': ['src/ingest/remote_write_2.c', 'src/ingest/remote_histogram.c'],
+    'segment': ['src/segment/segment.c', 'src/metric/compact_read.c', 'src/metric/compact_part.c',
+                'src/metric/compact_values.c', 'src/metric/compact_cursor.c', 'src/metric/compact_verify.c'],
+    'snappy': ['src/codec/snappy.c'],
+    'state': ['src/shard/state.c', 'src/shard/dedupe.c'],
+    'stream': ['src/shard/stream.c'],
+    'text': ['src/ingest/text.c'],
+    'web_config': ['src/node/web_file.c', 'src/net/web_config.c:check'],
+}
 
 
 def harnesses():
@@ -18,26 +48,64 @@ def harnesses():
                   and os.path.isfile(os.path.join(BUILD, 'tests', n)))
 
 
-def run_one(name, seconds):
-    corpus = os.path.join(TOP, 'tests/fuzz/corpus', name)
-    grown = os.path.join(BUILD, 'corpus', name)
+def corpora(name):
+    """The folder that grows first, then what is kept in the tree."""
+    grown, kept = os.path.join(BUILD, 'corpus', name), os.path.join(TOP, 'tests/fuzz/corpus', name)
     os.makedirs(grown, exist_ok=True)
-    command = [os.path.join(BUILD, 'tests', 'fuzz_' + name), grown]
-    if os.path.isdir(corpus):
-        command.append(corpus)
+    return [grown] + ([kept] if os.path.isdir(kept) else [])
+
+
+def run_one(name, seconds):
+    command = [os.path.join(BUILD, 'tests', 'fuzz_' + name)] + corpora(name)
     command += ['-max_total_time=%d' % seconds, '-timeout=10', '-rss_limit_mb=2048', '-print_final_stats=1',
-                '-verbosity=0', '-artifact_prefix=%s/%s-' % (BUILD, name)]
+                '-max_len=%d' % INPUT_BYTES_MAX, '-verbosity=0', '-artifact_prefix=%s/%s-' % (BUILD, name)]
     print('fuzz %s: %d s' % (name, seconds), flush=True)
     return subprocess.run(command, cwd=BUILD, timeout=seconds + 120).returncode
+
+
+def line_counts(binary, profile, path, pattern):
+    """(covered, all) lines of a file, or of its functions whose names match; a line counts once."""
+    shown = subprocess.run(['llvm-cov-14', 'export', binary, '-instr-profile=' + profile, '-format=lcov',
+                            os.path.join(TOP, path)], capture_output=True, text=True, check=True).stdout
+    starts = sorted((int(line), name) for line, name in re.findall(r'^FN:(\d+),(.+)$', shown, re.M))
+    lines = {int(n): int(count) > 0 for n, count in re.findall(r'^DA:(\d+),(\d+)', shown, re.M)}
+    if pattern:
+        def owner(n):
+            return next((name.split(':')[-1] for start, name in reversed(starts) if start <= n), '')
+        lines = {n: hit for n, hit in lines.items() if re.search(pattern, owner(n))}
+    return sum(lines.values()), len(lines)
+
+
+def measure(name):
+    """Line coverage of the decoders of a harness by every input known; the names of those below the least."""
+    binary, low = os.path.join(COVER, 'tests', 'fuzz_' + name), []
+    raw, profile = os.path.join(COVER, name + '.profraw'), os.path.join(COVER, name + '.profdata')
+    inputs = [os.path.join(folder, n) for folder in corpora(name) for n in sorted(os.listdir(folder))]
+    subprocess.run([binary] + inputs, cwd=COVER, env=dict(os.environ, LLVM_PROFILE_FILE=raw), check=True,
+                   capture_output=True, timeout=600)
+    subprocess.run(['llvm-profdata-14', 'merge', '-sparse', raw, '-o', profile], check=True)
+    os.remove(raw)
+    for decoder in DECODERS.get(name, []):
+        path, _, pattern = decoder.partition(':')
+        covered, count = line_counts(binary, profile, path, pattern)
+        share = 100.0 * covered / count if count else 0.0
+        if share < LINES_MIN:
+            low.append(path)
+        print('%-16s %-34s %5.1f %% of %4d lines%s' % (name, path, share, count,
+                                                        '' if share >= LINES_MIN else '  (low)'), flush=True)
+    return low
 
 
 def main():
     args = sys.argv[1:]
     seconds = int(args.pop()) if args and args[-1].isdigit() else 60
     names = args or harnesses()
-    bad = [n for n in names if run_one(n, seconds) != 0]
+    bad = [n for n in names if seconds > 0 and run_one(n, seconds) != 0]
+    low = [path for n in names if n not in bad for path in measure(n)]
     for name in bad:
         print('FINDING in %s: see %s/%s-*' % (name, BUILD, name))
+    if low:
+        print('below %d %% of lines: %s' % (LINES_MIN, ' '.join(low)))
     print('%d passed, %d failed, 0 skipped' % (len(names) - len(bad), len(bad)))
     return 1 if bad else 0
 

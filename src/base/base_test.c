@@ -21,6 +21,8 @@ static void pool_budget_holds(void **state)
     pool_reset(child);
     pool_close(child);
     assert_int_equal(pool_used(root), 0);
+    assert_ok(pool_zalloc(root, 0, &at));   /* of a pool without memory too: a pointer, to nothing */
+    assert_non_null(at);
     pool_close(root);
 }
 

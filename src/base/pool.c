@@ -164,7 +164,8 @@ err pool_alloc(struct pool *pool, size_t bytes, void **out_at)
 {
     if (fault_hits(pool->root) || bytes > SIZE_MAX / 2)
         return ERR_LIMIT;
-    size_t rounded = (bytes + ALIGN_BYTES - 1) & ~(size_t)(ALIGN_BYTES - 1);
+    /* No bytes are some bytes: the pointer is never NULL, also of a pool that has no memory yet. */
+    size_t rounded = bytes == 0 ? ALIGN_BYTES : (bytes + ALIGN_BYTES - 1) & ~(size_t)(ALIGN_BYTES - 1);
     if (rounded > (size_t)(pool->fill_end - pool->fill))
         TRY(add_chunk(pool, rounded));
     *out_at = pool->fill;
