@@ -63,12 +63,12 @@ def run_one(name, seconds):
     return subprocess.run(command, cwd=BUILD, timeout=seconds + 120).returncode
 
 
-def line_counts(binary, profile, path, pattern):
+def line_counts(report, path, pattern):
     """(covered, all) lines of a file, or of its functions whose names match; a line counts once."""
-    shown = subprocess.run(['llvm-cov-14', 'export', binary, '-instr-profile=' + profile, '-format=lcov',
-                            os.path.join(TOP, path)], capture_output=True, text=True, check=True).stdout
-    starts = sorted((int(line), name) for line, name in re.findall(r'^FN:(\d+),(.+)$', shown, re.M))
-    lines = {int(n): int(count) > 0 for n, count in re.findall(r'^DA:(\d+),(\d+)', shown, re.M)}
+    section = next((part for part in report.split('end_of_record')
+                    if re.search(r'^SF:.*/?%s$' % re.escape(path), part, re.M)), '')
+    starts = sorted((int(line), name) for line, name in re.findall(r'^FN:(\d+),(.+)$', section, re.M))
+    lines = {int(n): int(count) > 0 for n, count in re.findall(r'^DA:(\d+),(\d+)', section, re.M)}
     if pattern:
         def owner(n):
             return next((name.split(':')[-1] for start, name in reversed(starts) if start <= n), '')
@@ -85,9 +85,11 @@ def measure(name):
                    capture_output=True, timeout=600)
     subprocess.run(['llvm-profdata-14', 'merge', '-sparse', raw, '-o', profile], check=True)
     os.remove(raw)
+    report = subprocess.run(['llvm-cov-14', 'export', binary, '-instr-profile=' + profile, '-format=lcov'],
+                            capture_output=True, text=True, check=True).stdout
     for decoder in DECODERS.get(name, []):
         path, _, pattern = decoder.partition(':')
-        covered, count = line_counts(binary, profile, path, pattern)
+        covered, count = line_counts(report, path, pattern)
         share = 100.0 * covered / count if count else 0.0
         if share < LINES_MIN:
             low.append(path)
