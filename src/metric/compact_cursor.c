@@ -19,17 +19,12 @@ err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool
     err e = OK;
     struct pool *own = pool_open(pool, "compact cursor", POOL_BYTES_UNLIMITED);
     struct metric_compact_cursor *c;
-    size_t rows = METRIC_COMPACT_PART_ROWS_MAX;
     TRY_OUT(pool_zalloc(own, sizeof *c, (void **)&c));
     c->pool = own;
     c->compact = compact;
     c->near.index = c->far.index = c->table_index = NONE;
     for (size_t i = 0; i < CURSOR_TIMELINES; i++)
         c->times[i].timeline = NONE;
-    TRY_OUT(pool_alloc(own, rows * sizeof *c->start_ms, (void **)&c->start_ms));
-    TRY_OUT(pool_alloc(own, rows * sizeof *c->differences, (void **)&c->differences));
-    TRY_OUT(pool_alloc(own, rows * sizeof *c->bucket, (void **)&c->bucket));
-    TRY_OUT(pool_alloc(own, rows * sizeof *c->histogram_rows, (void **)&c->histogram_rows));
     c->all = sample_columns_open(own);
     c->arena = pool_open(own, "compact cursor histograms", POOL_BYTES_UNLIMITED);
     *out_cursor = c;
@@ -37,6 +32,11 @@ err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool
 out:
     pool_close(own);
     return e;
+}
+
+err cursor_column(struct metric_compact_cursor *c, size_t element_bytes, void **column)
+{
+    return *column != NULL ? OK : pool_alloc(c->pool, METRIC_COMPACT_PART_ROWS_MAX * element_bytes, column);
 }
 
 void metric_compact_cursor_close(struct metric_compact_cursor *c)
@@ -263,6 +263,7 @@ static err take_start(struct metric_compact_cursor *c, const struct cursor_part 
                       size_t base, struct sample_columns *columns, struct err_at *at)
 {
     size_t low = from / CODEC_VECTOR_COUNT_MAX, high = (to - 1) / CODEC_VECTOR_COUNT_MAX + 1;
+    TRY(cursor_column(c, sizeof *c->start_ms, (void **)&c->start_ms));
     if (compact_vectors_get(p->start, p->part.rows, false, low, high, (uint64_t *)c->start_ms) != OK)
         return cursor_malformed(at, "part", p->number);
     if (columns->start_ms == NULL) {

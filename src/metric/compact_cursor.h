@@ -34,7 +34,7 @@ struct metric_compact_cursor {
     uint32_t table_count;
     struct cursor_timeline table[COMPACT_TIMELINES];
     struct cursor_times times[CURSOR_TIMELINES];
-    int64_t *start_ms, *differences;       /* METRIC_COMPACT_PART_ROWS_MAX of each */
+    int64_t *start_ms, *differences;       /* these and the next two: cursor_column at first use */
     uint32_t *histogram_rows;
     bool bucket_any;                       /* integers of bucket_part's vectors [from, to) */
     uint32_t bucket_part;
@@ -52,6 +52,9 @@ struct cursor_part {
     uint32_t histogram_block, histogram_offset, histogram_count;
     struct slice rest;         /* what the kind says */
 };
+
+/* Room for the rows of the largest part at *column, once: many cursors never need it. */
+err cursor_column(struct metric_compact_cursor *cursor, size_t element_bytes, void **column);
 
 /* Parts by their number, wherever they are. */
 err cursor_part_find(struct metric_compact_cursor *cursor, uint32_t number, struct compact_part *out_part,

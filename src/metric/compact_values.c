@@ -16,7 +16,8 @@ err cursor_malformed(struct err_at *at, const char *what, uint32_t number)
     return err_set(at, ERR_CORRUPT, "compact segment: %s %u is malformed", what, number);
 }
 
-static bool parse(struct metric_compact_cursor *c, struct slice payload, struct cursor_part *p)
+/* ERR_CORRUPT, ERR_LIMIT. */
+static err parse(struct metric_compact_cursor *c, struct slice payload, struct cursor_part *p)
 {
     struct reader r = reader_of(payload);
     if (p->part.flags & PART_START)
@@ -26,17 +27,18 @@ static bool parse(struct metric_compact_cursor *c, struct slice payload, struct 
         p->histogram_offset = (uint32_t)read_varint(&r);
         uint64_t count = read_varint(&r);
         if (!r.ok || count == 0 || count > p->part.rows)
-            return false;
+            return ERR_CORRUPT;
         p->histogram_count = (uint32_t)count;
+        TRY(cursor_column(c, sizeof *c->histogram_rows, (void **)&c->histogram_rows));
         if (int_column_decode_u32(&r, count, c->histogram_rows) != OK)
-            return false;
+            return ERR_CORRUPT;
         for (size_t i = 0; i < count; i++)
             if (c->histogram_rows[i] >= p->part.rows
                 || (i > 0 && c->histogram_rows[i] <= c->histogram_rows[i - 1]))
-                return false;
+                return ERR_CORRUPT;
     }
     p->rest = slice_of(r.at, read_left(&r));
-    return r.ok;
+    return r.ok ? OK : ERR_CORRUPT;
 }
 
 err cursor_part_open(struct metric_compact_cursor *c, uint32_t number, const struct compact_part *part,
@@ -45,11 +47,13 @@ err cursor_part_open(struct metric_compact_cursor *c, uint32_t number, const str
     *out = (struct cursor_part){ .part = *part, .number = number };
     TRY(segment_block_get(c->compact->segment, SECTION_VALUES, part->block, &out->block, at));
     struct slice content = out->block.content;
-    if (part->offset <= content.len && part->bytes <= content.len - part->offset
-        && parse(c, slice_part(content, part->offset, part->bytes), out))
+    err e = ERR_CORRUPT;
+    if (part->offset <= content.len && part->bytes <= content.len - part->offset)
+        e = parse(c, slice_part(content, part->offset, part->bytes), out);
+    if (e == OK)
         return OK;
     segment_block_release(c->compact->segment, &out->block);
-    return cursor_malformed(at, "part", number);
+    return e == ERR_LIMIT ? e : cursor_malformed(at, "part", number);
 }
 
 void cursor_part_close(struct metric_compact_cursor *c, struct cursor_part *part)
@@ -118,6 +122,8 @@ static err bucket_values(struct metric_compact_cursor *c, const struct cursor_pa
     struct cursor_part chain[CURSOR_CHAIN_MAX];
     struct slice lists[CURSOR_CHAIN_MAX];
     size_t depth = 0, n = rows_of(p->part.rows, from, to);
+    TRY(cursor_column(c, sizeof *c->bucket, (void **)&c->bucket));
+    TRY(cursor_column(c, sizeof *c->differences, (void **)&c->differences));
     chain[0] = *p;
     for (;;) {
         struct cursor_part *top = &chain[depth];

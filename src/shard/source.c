@@ -94,7 +94,11 @@ static err join_live(struct views *views, const struct source_request *request, 
 {
     struct metric_index *index = views->shards->index;
     uint32_t *ids;
-    size_t count;
+    size_t count, piece_count = 0;
+    for (uint32_t i = 0; i < views->shards->config.partition_count; i++)
+        piece_count += views->views[i].piece_count;
+    if (piece_count == 0)
+        return OK;
     TRY(metric_index_select(index, request->tenant, request->matchers, request->matcher_count, j->scratch, &ids,
                             &count));
     for (size_t i = 0; i < count; i++) {
