@@ -82,6 +82,15 @@ static bool pick_run(const struct shards_config *config, bool is_quiet, const st
                                       || n >= QUIET_COUNT);
 }
 
+/* Whether p->segments is parallel to the chain's: between a fold and partition_segments_sync it is not. */
+static bool segments_are_in_step(const struct partition *p)
+{
+    bool same = p->segment_count == p->chain.segment_count;
+    for (size_t i = 0; i < p->segment_count && same; i++)
+        same = memcmp(p->segments[i]->facts.digest, p->chain.segments[i].digest, SHA256_BYTES) == 0;
+    return same;
+}
+
 /* Choose inputs, as indexes into the chain. Locked. */
 static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t *indexes, size_t *out_count)
 {
@@ -90,6 +99,8 @@ static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t
                  && p->open_range->row_count == 0 && p->closed_count == 0;
     void *at;
     *out_count = 0;
+    if (!segments_are_in_step(p))
+        return OK;   /* an entry was folded a moment ago */
     TRY(pool_alloc(pool, p->chain.segment_count * sizeof(struct candidate) + 1, &at));
     struct candidate *c = at;
     size_t count = 0;
