@@ -117,9 +117,13 @@ static err write(struct partition *p, struct range *range, struct frozen *frozen
     stat_add(STAT_SHARD_SPILLED_BYTES, (int64_t)(range->writer.end - end_before));
     *out_group = NULL;
     if (group.len > 0)
-        TRY(range_group_attach(range, range->writer.file, offset, group.len, frozen->from, frozen->checkpoint.at,
-                               out_group));
-    return OK;
+        e = range_group_attach(range, range->writer.file, offset, group.len, frozen->from, frozen->checkpoint.at,
+                               out_group);
+    if (e != OK) {   /* durable, but not to be had: the next attempt must not stand behind it as well */
+        range->writer.file = NULL;
+        range->writer.end = end_before;
+    }
+    return e;
 }
 
 err partition_spill(struct partition *p)
