@@ -312,10 +312,9 @@ static err apply_extras(struct partition *p, size_t index, const struct batch *b
 /* A record whose bytes are lost or make no sense: named, and gone over. */
 static err apply_loss(struct partition *p)
 {
-    int64_t through = p->data_through_ms;
     struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied,
         .to = { p->applied.generation, p->applied.offset + 1 },
-        .range = { through == INT64_MIN ? TIME_MS_MIN : through - SHARD_LOSS_BEFORE_MS, TIME_MS_MAX } };
+        .range = { TIME_MS_MIN, TIME_MS_MAX } };   /* whoever wrote it may have sent rows of any age */
     TRY(range_loss_add(p->open_range, &loss));
     p->loss_open = true;   /* the next record's append time ends it */
     atomic_fetch_add_explicit(&p->shards->lost_records, 1, memory_order_relaxed);
@@ -343,7 +342,10 @@ static err apply_metric(struct partition *p, struct batch *b)
         stat_add(STAT_SHARD_DUPLICATE_RECORDS, 1);
         return OK;
     }
-    TRY(reserve(p, b));
+    /* A record of which rows are in the head already is finished there: a checkpoint between its rows would
+     * bring those before it a second time with the replay. */
+    if (!p->progress.floats_done && p->progress.histograms_done == 0)
+        TRY(reserve(p, b));
     uint64_t rows_before = p->head_rows;
     TRY(apply_announces(p, range, index, b));
     TRY(apply_floats(p, range, index, b));
@@ -451,6 +453,14 @@ err apply_record(struct partition *p, const struct log_record *record)
     return OK;
 }
 
+/* Queries and workers look at it. */
+static void set_failed(struct partition *p, err e)
+{
+    io_mutex_lock(&p->lock);
+    p->apply_failed = e;
+    io_mutex_unlock(&p->lock);
+}
+
 bool apply_partition(struct partition *p, size_t record_max)
 {
     bool worked = false;
@@ -465,10 +475,11 @@ bool apply_partition(struct partition *p, size_t record_max)
                          "partition=%u offset=%llu error=\"%s\"", p->number,
                              (unsigned long long)p->applied.offset,
                          err_text(e));
-                p->apply_failed = e;
+                set_failed(p, e);
                 break;
             }
-            p->apply_failed = OK;
+            if (p->apply_failed != OK)
+                set_failed(p, OK);
             p->has_pending = true;
         }
         io_mutex_lock(&p->lock);
@@ -479,7 +490,7 @@ bool apply_partition(struct partition *p, size_t record_max)
             break;
         }
         if (e != OK) {
-            p->apply_failed = e;
+            set_failed(p, e);
             diag(DIAG_ERROR, "Cannot apply a record; the partition applies no more.",
                  "partition=%u offset=%llu error=\"%s\"", p->number,
                  (unsigned long long)p->pending.position.offset, err_text(e));

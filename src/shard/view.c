@@ -59,8 +59,8 @@ static void add_head(struct view *view, struct metric_head *head, struct metric_
                                                              .head_reference = metric_head_ref(head) };
 }
 
-/* Under the partition's lock. */
-static err take(struct views *views, struct view *view)
+/* Under the partition's lock. end_offset: what was durable when the query began. */
+static err take(struct views *views, struct view *view, uint64_t end_offset)
 {
     struct partition *p = view->partition;
     size_t piece_max = 1, range_max = 0;
@@ -79,7 +79,7 @@ static err take(struct views *views, struct view *view)
         view->range.min_ms = p->chain.cutoff_ms;
     name_losses(views, view, p->chain.losses, p->chain.loss_count);
     name_unresolved(views, view);
-    if (p->apply_failed != OK)
+    if (p->apply_failed != OK || p->applied.offset < end_offset)   /* the waiting ended with a failure, too */
         views_missing(views, p->number, view->range, "the log cannot be applied");
     for (size_t i = 0; i < p->segment_count; i++)
         if (time_overlaps(p->segments[i]->facts.range, view->range))
@@ -153,7 +153,7 @@ err views_open(struct shards *shards, struct time_range range, struct guard *gua
         view->partition = &shards->partitions[i];
         view->range = range;
         io_mutex_lock(&view->partition->lock);
-        e = take(views, view);
+        e = take(views, view, ends[i]);
         io_mutex_unlock(&view->partition->lock);
         views->proof.partitions[i].end_offset = ends[i];
         if (e == OK)
