@@ -57,6 +57,19 @@ static void put_segments(struct buf *out, const struct chain_entry *entry)
     }
 }
 
+static void put_losses(struct buf *out, const struct chain_entry *entry)
+{
+    buf_put_le32(out, (uint32_t)entry->loss_count);
+    for (size_t i = 0; i < entry->loss_count; i++) {
+        const struct chain_loss *l = &entry->losses[i];
+        buf_put_u8(out, l->kind);
+        put_position(out, l->from);
+        put_position(out, l->to);
+        put_range(out, l->range);
+        buf_put_le64(out, l->row_count);
+    }
+}
+
 static void put_commit(struct buf *out, const struct chain_entry *entry)
 {
     put_position(out, entry->start);
@@ -72,15 +85,7 @@ static void put_commit(struct buf *out, const struct chain_entry *entry)
     buf_put_le64(out, (uint64_t)entry->data_through_ms);
     buf_put(out, entry->state_digest, SHA256_BYTES);
     buf_put_le64(out, entry->state_bytes);
-    buf_put_le32(out, (uint32_t)entry->loss_count);
-    for (size_t i = 0; i < entry->loss_count; i++) {
-        const struct chain_loss *l = &entry->losses[i];
-        buf_put_u8(out, l->kind);
-        put_position(out, l->from);
-        put_position(out, l->to);
-        put_range(out, l->range);
-        buf_put_le64(out, l->row_count);
-    }
+    put_losses(out, entry);
     put_segments(out, entry);
 }
 
@@ -118,6 +123,8 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
         break;
     case CHAIN_GENERATION:
         put_position(out, entry->end);
+        if (entry->loss_count > 0)
+            put_losses(out, entry);
         break;
     case CHAIN_KIND_COUNT:
         check(false);
@@ -193,21 +200,8 @@ static err get_segments(struct reader *r, struct pool *pool, struct chain_entry 
     return OK;
 }
 
-static err get_commit(struct reader *r, struct pool *pool, struct chain_entry *entry)
+static err get_losses(struct reader *r, struct pool *pool, struct chain_entry *entry)
 {
-    entry->start = get_position(r);
-    entry->end = get_position(r);
-    entry->reason = read_u8(r);
-    entry->format_version = read_le16(r);
-    entry->record_count = read_le64(r);
-    entry->log_bytes = read_le64(r);
-    entry->sum = get_sum(r);
-    entry->resolved_removed = get_sum(r);
-    entry->resolved_added = get_sum(r);
-    entry->unresolved = get_sum(r);
-    entry->data_through_ms = (int64_t)read_le64(r);
-    get_digest(r, entry->state_digest);
-    entry->state_bytes = read_le64(r);
     size_t count = read_le32(r);
     if (count > CHAIN_LOSS_COUNT_MAX)
         return ERR_LIMIT;
@@ -225,6 +219,25 @@ static err get_commit(struct reader *r, struct pool *pool, struct chain_entry *e
         l->range = get_range(r);
         l->row_count = read_le64(r);
     }
+    return OK;
+}
+
+static err get_commit(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->start = get_position(r);
+    entry->end = get_position(r);
+    entry->reason = read_u8(r);
+    entry->format_version = read_le16(r);
+    entry->record_count = read_le64(r);
+    entry->log_bytes = read_le64(r);
+    entry->sum = get_sum(r);
+    entry->resolved_removed = get_sum(r);
+    entry->resolved_added = get_sum(r);
+    entry->unresolved = get_sum(r);
+    entry->data_through_ms = (int64_t)read_le64(r);
+    get_digest(r, entry->state_digest);
+    entry->state_bytes = read_le64(r);
+    TRY(get_losses(r, pool, entry));
     return get_segments(r, pool, entry);
 }
 
@@ -278,6 +291,8 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
         break;
     case CHAIN_GENERATION:
         entry.end = get_position(&r);
+        if (read_left(&r) > 0)
+            TRY(get_losses(&r, pool, &entry));
         break;
     default:
         return ERR_VERSION;
@@ -373,6 +388,19 @@ bool chain_may_replace(const struct chain *c, const size_t *indexes, size_t coun
     return true;
 }
 
+static err add_losses(struct chain *c, const struct chain_entry *entry)
+{
+    if (c->loss_count + entry->loss_count > CHAIN_LOSS_COUNT_MAX)
+        return ERR_LIMIT;
+    void *block = c->losses;
+    TRY(pool_block_reserve(c->pool, &block, sizeof *c->losses, c->loss_count + entry->loss_count + 1,
+                           &c->loss_capacity));
+    c->losses = block;
+    for (size_t i = 0; i < entry->loss_count; i++)
+        c->losses[c->loss_count++] = entry->losses[i];
+    return OK;
+}
+
 static err fold_commit(struct chain *c, const struct chain_entry *entry, const char **out_why)
 {
     if (position_compare(entry->start, c->end) != 0 || position_compare(entry->start, entry->end) >= 0) {
@@ -393,16 +421,9 @@ static err fold_commit(struct chain *c, const struct chain_entry *entry, const c
         return OK;
     }
     TRY(reserve_segments(c, entry->segment_count));
-    if (c->loss_count + entry->loss_count > CHAIN_LOSS_COUNT_MAX)
-        return ERR_LIMIT;
-    void *block = c->losses;
-    TRY(pool_block_reserve(c->pool, &block, sizeof *c->losses, c->loss_count + entry->loss_count + 1,
-                           &c->loss_capacity));
-    c->losses = block;
+    TRY(add_losses(c, entry));
     for (size_t i = 0; i < entry->segment_count; i++)
         insert_segment(c, &entry->segments[i]);
-    for (size_t i = 0; i < entry->loss_count; i++)
-        c->losses[c->loss_count++] = entry->losses[i];
     c->end = entry->end;
     if (entry->data_through_ms > c->data_through_ms)
         c->data_through_ms = entry->data_through_ms;
@@ -515,10 +536,12 @@ err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid
         fold_retain(c, entry, &why);
         break;
     case CHAIN_GENERATION:
-        if (entry->end.generation != c->end.generation + 1)
+        if (entry->end.generation != c->end.generation + 1) {
             why = "the generation does not follow";
-        else
-            c->end = entry->end;
+            break;
+        }
+        TRY(add_losses(c, entry));
+        c->end = entry->end;
         break;
     case CHAIN_KIND_COUNT:
         check(false);

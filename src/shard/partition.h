@@ -27,8 +27,8 @@
 #define SHARD_CLOSED_COUNT_MAX 4          /* closed ranges that wait for commit; then no CUT is appended */
 #define SHARD_RETRY_NS (2 * NS_PER_SECOND)
 #define SHARD_FAR_FUTURE_MS (10 * MS_PER_MINUTE)
-#define SHARD_LOSS_BEFORE_MS MS_PER_HOUR  /* a damaged record's rows are looked for this far before … */
-#define SHARD_LOSS_BEHIND_MS SHARD_FAR_FUTURE_MS   /* … and behind its neighbours' append times */
+#define SHARD_LOSS_BEHIND_MS SHARD_FAR_FUTURE_MS   /* a lost record's rows may be this far behind the next one's
+                                                      append time, and of any age */
 #define SHARD_KEY_BYTES_MAX 128
 #define SHARD_THREAD_COUNT_MAX 64
 
@@ -191,7 +191,8 @@ struct partition {
     int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns;   /* not before */
     struct io_mutex chain_lock;        /* taken before `lock`: one entry is appended at a time */
     struct live_segment *doomed;       /* not live any more; references to be dropped outside the lock */
-    bool cut_asked;
+    bool cut_asked;                    /* the range that starts at cut_asked_start is to be cut */
+    struct log_position cut_asked_start;
     struct control_append cut, forget;
     bool cut_sent;
     struct log_position cut_position;  /* what the last CUT closes */

@@ -6,7 +6,8 @@
  *     path has come to, frame by frame, until one is missing, torn or damaged. From there the log is replayed,
  * which keeps every record that no chain entry covers.
  *  2. Nothing old is written: a range that goes on gets a new part.
- *  3. A frame beyond the log's durable end is not used: the log decides what was acknowledged. */
+ *  3. A frame beyond the log's durable end is not used: offsets there are given again. The log lost its end then:
+ *     a generation begins, the loss is named, and the stream file is kept in the quarantine. */
 #include "shard/partition.h"
 
 #include "base/check.h"
@@ -226,7 +227,9 @@ static err use_frame(struct partition *p, struct range *range, struct io_file *f
     struct state state;
     TRY_OUT(state_decode(frame->checkpoint, &series, scratch, &state));
     TRY_OUT(position_compare(state.start, range->start) == 0 && state.at.generation == range->start.generation
-            && state.at.offset >= p->applied.offset && state.at.offset <= log_end ? OK : ERR_CORRUPT);
+            && state.at.offset >= p->applied.offset ? OK : ERR_CORRUPT);
+    if (state.at.offset > log_end)
+        TRY_OUT(p->shards->config.read_only ? ERR_CORRUPT : ERR_ORDER);
     TRY_OUT(partition_restore(p, &state));
     range->record_count = state.record_count;
     range->log_bytes = state.log_bytes;
@@ -276,7 +279,7 @@ static err use_part(struct partition *p, struct range *range, const struct found
     }
     pool_close(scratch);
     range->writer.end = offset;
-    if (e != OK && e != ERR_END && e != ERR_LIMIT)
+    if (e != OK && e != ERR_END && e != ERR_LIMIT && e != ERR_ORDER)
         diag(DIAG_WARN, "A stream file ends in a torn or damaged frame; the log is replayed from there.",
              "file=%s offset=%llu error=\"%s\"", found->file_name, (unsigned long long)offset, err_text(e));
     return e == ERR_END ? OK : e;
@@ -322,7 +325,7 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         }
         parts[i].is_used = true;
         e = use_part(p, range, &parts[i], valid_end, log_end, file);
-        if (e == ERR_LIMIT || e == ERR_IO || e == ERR_VERSION)
+        if (e == ERR_LIMIT || e == ERR_IO || e == ERR_VERSION || e == ERR_ORDER)
             return e;
     }
     return OK;
@@ -337,6 +340,19 @@ static void range_append(struct partition *p, struct range *range)
     p->open_range = range;
 }
 
+/* Of a generation whose log is gone: what it holds may be nowhere else. */
+static err set_aside(struct partition *p, const char *path, const char *name)
+{
+    const struct shards_config *config = &p->shards->config;
+    char to[IO_PATH_BYTES_MAX];
+    if (snprintf(to, sizeof to, "%s/%s", config->quarantine_directory, name) >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    TRY(io_rename(p->shards->io, path, to));
+    TRY(io_dir_sync(p->shards->io, config->quarantine_directory));
+    diag(DIAG_ERROR, "A stream file holds rows of a log that is gone; it is set aside.", "file=%s", to);
+    return io_dir_sync(p->shards->io, config->stream_directory);
+}
+
 /* Files that are not part of the path: what they hold is in the chain or will be replayed. */
 static err remove_unused(struct partition *p, const struct found_part *parts, size_t count)
 {
@@ -345,6 +361,10 @@ static err remove_unused(struct partition *p, const struct found_part *parts, si
             continue;
         char path[IO_PATH_BYTES_MAX];
         TRY(stream_path(p->shards->config.stream_directory, &parts[i].name, path));
+        if (parts[i].name.start.generation < p->chain.end.generation) {
+            TRY(set_aside(p, path, parts[i].file_name));
+            continue;
+        }
         err e = io_unlink(p->shards->io, path);
         if (e != OK && e != ERR_NOT_FOUND)
             return e;
@@ -390,28 +410,27 @@ out:
 
 /* ---- the log ---- */
 
-/* The log is not where the chain says it should be. */
-static err chain_meets_log(struct partition *p, struct log_watermarks w)
+/* The log ends below what the chain or a stream file holds: it was lost, in whole or its newest part. A generation
+ * begins where it can be read on; how much there was behind the end, nobody knows: times up to now are a loss. */
+static err generation_begin(struct partition *p, uint64_t log_end)
 {
-    if (w.end_offset < p->chain.end.offset) {   /* the log went back: restored, or lost */
-        struct chain_entry entry = { .kind = CHAIN_GENERATION, .leader_epoch = -1,
-            .end = { p->chain.end.generation + 1, w.end_offset } };
-        bool valid;
-        diag(DIAG_WARN, "The log ends below what is stored; a new generation begins.",
-             "partition=%u generation=%llu stored_offset=%llu log_end=%llu", p->number,
-             (unsigned long long)entry.end.generation, (unsigned long long)p->chain.end.offset,
-             (unsigned long long)w.end_offset);
-        if (p->shards->config.read_only) {   /* as the next start will write it */
-            const char *why;
-            entry.partition = p->number;
-            entry.number = p->chain.next_number;
-            return chain_fold(&p->chain, &entry, &valid, &why);
-        }
-        TRY(partition_entry_append(p, &entry, &valid));
-        if (!valid)
-            return ERR_CONFLICT;
+    struct log_position end = p->chain.end;
+    struct chain_loss loss = { .kind = LOSS_LOG, .from = end, .to = end,
+        .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
+    struct chain_entry entry = { .kind = CHAIN_GENERATION, .leader_epoch = -1, .losses = &loss, .loss_count = 1,
+        .end = { end.generation + 1, log_end < end.offset ? log_end : end.offset } };
+    bool valid;
+    diag(DIAG_ERROR, "The log ends below what was stored; a new generation begins, and answers name the loss.",
+         "partition=%u generation=%llu stored_offset=%llu log_end=%llu", p->number,
+         (unsigned long long)entry.end.generation, (unsigned long long)end.offset, (unsigned long long)log_end);
+    if (p->shards->config.read_only) {   /* as the next start will write it */
+        const char *why;
+        entry.partition = p->number;
+        entry.number = p->chain.next_number;
+        return chain_fold(&p->chain, &entry, &valid, &why);
     }
-    return OK;
+    TRY(partition_entry_append(p, &entry, &valid));
+    return valid ? OK : ERR_CONFLICT;
 }
 
 /* Records between what is applied and what the log still has are lost: named. */
@@ -421,8 +440,7 @@ static err log_hole(struct partition *p, uint64_t start_offset)
         return OK;
     struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied, .to = { p->applied.generation,
         start_offset },
-        .range = { p->data_through_ms == INT64_MIN ? TIME_MS_MIN : p->data_through_ms - SHARD_LOSS_BEFORE_MS,
-                   TIME_MS_MAX } };
+        .range = { TIME_MS_MIN, TIME_MS_MAX } };
     diag(DIAG_ERROR, "The log lacks records that were not stored yet; answers name it.",
          "partition=%u from=%llu to=%llu", p->number, (unsigned long long)p->applied.offset,
          (unsigned long long)start_offset);
@@ -436,13 +454,18 @@ err partition_recover(struct partition *p, struct err_at *at)
 {
     struct log_watermarks w = log_watermarks(p->shards->log, p->number);
     TRY(read_chain(p, at));
-    TRY(chain_meets_log(p, w));
-    if (!p->shards->config.read_only)
+    if (w.end_offset < p->chain.end.offset)
+        TRY(generation_begin(p, w.end_offset));
+    /* With a hole between chain and log an entry may be lost, and what it named is kept for a person. */
+    if (!p->shards->config.read_only && w.start_offset <= p->chain.end.offset)
         TRY(remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
     p->applied = p->chain.end;
-    TRY(read_streams(p, w.end_offset));
+    err e = read_streams(p, w.end_offset);
+    if (e == ERR_ORDER)   /* the caller opens the partition again */
+        TRY(generation_begin(p, w.end_offset));
+    TRY(e);
     TRY(log_hole(p, w.start_offset));
     p->head_from = p->applied;
     p->open_end = w.end_offset;

@@ -80,8 +80,9 @@ err shards_reconfigure(struct shards *shards, const struct shards_config *config
 
 /* ---- open, close ---- */
 
-static err partition_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
+static err partition_try_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
 {
+    *p = (struct partition){ 0 };
     p->shards = shards;
     p->number = number;
     p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
@@ -116,6 +117,16 @@ static void partition_close(struct partition *p)
     io_mutex_done(&p->lock);
     pool_close(p->metadata_pool);
     pool_close(p->pool);
+}
+
+/* When stream files told of records that the log lacks, a generation was begun: all is read anew from there. */
+static err partition_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
+{
+    err e = partition_try_open(shards, p, number, at);
+    if (e != ERR_ORDER)
+        return e;
+    partition_close(p);
+    return partition_try_open(shards, p, number, at);
 }
 
 static void free_all(struct shards *shards)
@@ -489,7 +500,8 @@ static bool is_cut(struct shards *shards)
     for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
-        done = !p->cut_asked && p->closed_count == 0;
+        done = !p->cut_asked
+            && !(p->ranges->closed && position_compare(p->ranges->start, p->cut_asked_start) <= 0);
         io_mutex_unlock(&p->lock);
     }
     return done;
@@ -502,6 +514,7 @@ err shards_cut_all(struct shards *shards, int64_t deadline_ns)
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
         p->cut_asked = p->open_range->record_count > 0 && p->apply_failed == OK;
+        p->cut_asked_start = p->open_range->start;
         io_mutex_unlock(&p->lock);
     }
     shards_wake_work(shards);
