@@ -384,8 +384,8 @@ void control_send(struct partition *p, struct control_append *slot, const struct
 static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 {
     const struct range *range = p->open_range;
-    if (p->cut_asked && range->record_count == 0)
-        p->cut_asked = false;
+    if (p->cut_asked && (range->record_count == 0 || position_compare(range->start, p->cut_asked_start) != 0))
+        p->cut_asked = false;   /* done: records that came since are not waited for */
     if (p->apply_failed != OK || range->record_count == 0 || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
         return 0;
     if (p->cut_asked)
