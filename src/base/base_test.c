@@ -105,6 +105,32 @@ static void crc32c_matches_vectors(void **state)
     }
 }
 
+/* Every length, every single flipped bit and every key give another hash; where the bytes lie does not matter. */
+static void quick_hash_tells_apart(void **state)
+{
+    static uint8_t bytes[300], moved[301];
+    uint64_t seen[300];
+    struct hash_quick_key key = hash_quick_key_of(1), other = hash_quick_key_of(2);
+    for (size_t len = 0; len < sizeof bytes; len++) {   /* all zero: only the length differs */
+        seen[len] = hash_quick(slice_of(bytes, len), &key);
+        assert_true(seen[len] != hash_quick(slice_of(bytes, len), &other));
+        for (size_t i = 0; i < len; i++)
+            assert_true(seen[i] != seen[len]);
+    }
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 151);
+    memcpy(moved + 1, bytes, sizeof bytes);
+    for (size_t len = 1; len < sizeof bytes; len++) {
+        uint64_t whole = hash_quick(slice_of(bytes, len), &key);
+        assert_true(whole == hash_quick(slice_of(moved + 1, len), &key));
+        for (size_t bit = 0; bit < 8 * len; bit++) {
+            moved[1 + bit / 8] ^= (uint8_t)(1u << bit % 8);
+            assert_true(whole != hash_quick(slice_of(moved + 1, len), &key));
+            moved[1 + bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+}
+
 static void sha256_matches_a_vector(void **state)
 {
     const uint8_t expected[4] = { 0xba, 0x78, 0x16, 0xbf };   /* FIPS 180-4 "abc" */
@@ -125,6 +151,7 @@ int main(void)
         cmocka_unit_test(varints_round_trip),
         cmocka_unit_test(readers_go_bad_not_past_the_end),
         cmocka_unit_test(crc32c_matches_vectors),
+        cmocka_unit_test(quick_hash_tells_apart),
         cmocka_unit_test(sha256_matches_a_vector),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

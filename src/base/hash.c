@@ -24,6 +24,53 @@ struct hash128 hash128(struct slice s, uint64_t seed)
     return (struct hash128){ .low = h.low64, .high = h.high64 };
 }
 
+/* hash_quick: four independent chains of folded 64 × 64 → 128-bit products over blocks of 64 bytes (the round of
+ * wyhash, Wang Yi 2019), the last block overlapping the one before, so that no tail is walked in small steps. */
+#define QUICK_BLOCK_BYTES 64
+
+struct hash_quick_key hash_quick_key_of(uint64_t secret)
+{
+    struct hash_quick_key key;
+    for (unsigned i = 0; i < 8; i++)
+        key.word[i] = hash_mix(secret + (i + 1) * UINT64_C(0x9e3779b97f4a7c15));
+    return key;
+}
+
+static inline uint64_t fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+struct quick_lanes {
+    uint64_t a, b, c, d;
+};
+
+static inline struct quick_lanes quick_block(struct quick_lanes l, const uint8_t *at, const uint64_t *word)
+{
+    return (struct quick_lanes){ .a = fold(get_le64(at) ^ word[0], get_le64(at + 8) ^ l.a),
+                                 .b = fold(get_le64(at + 16) ^ word[1], get_le64(at + 24) ^ l.b),
+                                 .c = fold(get_le64(at + 32) ^ word[2], get_le64(at + 40) ^ l.c),
+                                 .d = fold(get_le64(at + 48) ^ word[3], get_le64(at + 56) ^ l.d) };
+}
+
+uint64_t hash_quick(struct slice s, const struct hash_quick_key *key)
+{
+    const uint64_t *word = key->word;
+    struct quick_lanes l = { word[4], word[5], word[6], word[7] };
+    if (s.len < QUICK_BLOCK_BYTES) {
+        uint8_t padded[QUICK_BLOCK_BYTES] = { 0 };
+        if (s.len > 0)
+            memcpy(padded, s.at, s.len);
+        l = quick_block(l, padded, word);
+    } else {
+        for (size_t at = 0; at + QUICK_BLOCK_BYTES < s.len; at += QUICK_BLOCK_BYTES)
+            l = quick_block(l, s.at + at, word);
+        l = quick_block(l, s.at + s.len - QUICK_BLOCK_BYTES, word);
+    }
+    return fold(fold(l.a ^ word[1], l.b ^ s.len) ^ word[2], fold(l.c ^ word[3], l.d ^ word[0]) ^ word[5]);
+}
+
 #define CRC32C_POLYNOMIAL 0x82f63b78u   /* reflected */
 
 /* The effect on a checksum of one more byte v: the remainder of v · x^32, by eight shifts. */

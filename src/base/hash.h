@@ -20,6 +20,14 @@ static inline bool hash128_equal(struct hash128 a, struct hash128 b)
 uint64_t hash64(struct slice s, uint64_t seed);
 struct hash128 hash128(struct slice s, uint64_t seed);
 
+/* A 64-bit hash for tables in memory, about a third of hash128's cost on 200 to 400 bytes. Keyed: whoever does
+ * not know the key cannot make two inputs meet. Never stored or sent: it may change with any version. */
+struct hash_quick_key {
+    uint64_t word[8];
+};
+struct hash_quick_key hash_quick_key_of(uint64_t secret);
+uint64_t hash_quick(struct slice s, const struct hash_quick_key *key);
+
 /* A 64-bit finaliser for integer keys (splitmix64). */
 static inline uint64_t hash_mix(uint64_t v)
 {

@@ -173,6 +173,7 @@ static struct tenant *tenant_take(struct ingest *ingest, struct slice name)
     memcpy(t->name, name.at, name.len);
     t->name_len = (uint8_t)name.len;
     t->hasher = series_hasher_of(ingest->config.hash_key, name);
+    t->quick_key = hash_quick_key_of(t->hasher.seed);
     t->limits = tenant_limits(ingest, name);
     memset(t->growth, 0, sizeof t->growth);
     return t;

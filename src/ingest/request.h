@@ -37,6 +37,7 @@ struct tenant {
     uint8_t name_len;             /* 0 = free */
     uint16_t index;
     struct series_hasher hasher;
+    struct hash_quick_key quick_key;
     struct ingest_limits limits;
     _Atomic uint64_t series;      /* active */
     _Atomic uint32_t in_flight;

@@ -2,8 +2,8 @@
  *
  * Open addressing with linear probing over 8-byte slots; the entries lie in chunks that never move. A slot holds
  * the upper 32 bits of the hash's high half, whose top bits are also its home position: growing, shrinking and
- * dropping look at slots only. 128 bits without comparing labels: the chance of any collision among 10^9 series
- * is 1.5e-21, and the hash is keyed with a secret.
+ * dropping look at slots only. 128 bits (64 of the routing hash, 64 of the quick one) without comparing labels:
+ * the chance of any collision among 10^9 series is 1.5e-21, and both hashes are keyed with a secret.
  *
  *   free ── series_add ──→ filled ── series_publish ──→ found by everyone ── series_drop ──→ free
  *

@@ -24,7 +24,7 @@
 /* An entry. next, mark and used are written by readers of the lock, so they are touched through the inline
  * functions below; the rest changes under the table's mutex before the entry can be found. */
 struct series {
-    uint64_t low, high;      /* of the series hash: its identity */
+    uint64_t low, high;      /* its identity: low half of the routing hash, quick hash */
     uint32_t number;         /* of the producer of its partition */
     uint32_t next;           /* the series that followed last time, or SERIES_NONE; free: the next one */
     uint32_t mark;           /* producer epoch in which its labels were acknowledged, 0 = not */
