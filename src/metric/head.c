@@ -156,9 +156,10 @@ err metric_head_append(struct metric_head *head, const uint32_t *locals, const i
         here = here < count - done ? here : count - done;
         for (size_t i = done; i < done + here; i++, row++) {
             uint32_t local = locals[i];
+            _Atomic uint32_t *last = slots_entry(&head->last_row, local);
             chunk->rows[at++] = (struct head_row){ .t_ms = t_ms[i], .bits = value_bits[i], .local = local,
-                                                   .before = slots_at(&head->last_row, local) };
-            slots_set(&head->last_row, local, row);
+                                                   .before = atomic_load_explicit(last, memory_order_relaxed) };
+            atomic_store_explicit(last, row, memory_order_release);
         }
         done += here;
     }

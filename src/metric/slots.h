@@ -59,18 +59,22 @@ static inline uint32_t slots_get(const struct slots *s, uint32_t number)
     return chunk == NULL ? SLOT_NONE : atomic_load_explicit(&chunk[number % SLOT_CHUNK], memory_order_acquire);
 }
 
+/* An entry that exists, for the writer: loaded relaxed, stored with release. */
+static inline _Atomic uint32_t *slots_entry(const struct slots *s, uint32_t number)
+{
+    return &atomic_load_explicit(&s->root[number / SLOT_CHUNK], memory_order_relaxed)[number % SLOT_CHUNK];
+}
+
 /* The writer's; the entry exists. */
 static inline void slots_set(struct slots *s, uint32_t number, uint32_t value)
 {
-    _Atomic uint32_t *chunk = atomic_load_explicit(&s->root[number / SLOT_CHUNK], memory_order_relaxed);
-    atomic_store_explicit(&chunk[number % SLOT_CHUNK], value, memory_order_release);
+    atomic_store_explicit(slots_entry(s, number), value, memory_order_release);
 }
 
 /* slots_get of an entry that exists, for the writer. */
 static inline uint32_t slots_at(const struct slots *s, uint32_t number)
 {
-    _Atomic uint32_t *chunk = atomic_load_explicit(&s->root[number / SLOT_CHUNK], memory_order_relaxed);
-    return atomic_load_explicit(&chunk[number % SLOT_CHUNK], memory_order_relaxed);
+    return atomic_load_explicit(slots_entry(s, number), memory_order_relaxed);
 }
 
 #endif
