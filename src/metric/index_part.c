@@ -324,6 +324,11 @@ err metric_part_labels(const struct metric_part *part, uint32_t ordinal, struct 
     return part_put_labels(&cursor, out);
 }
 
+err metric_part_cursor_labels(const struct metric_part_cursor *cursor, struct buf *out)
+{
+    return part_put_labels(cursor, out);
+}
+
 /* ---- postings ---- */
 
 static uint32_t posting_field(const struct metric_part *part, uint32_t pair)

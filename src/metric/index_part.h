@@ -100,6 +100,8 @@ err metric_part_cursor_open(const struct metric_part *part, struct pool *pool,
 /* Decode series `ordinal` into count, names, pairs; going forward inside a block is cheap. ERR_CORRUPT,
  * ERR_NOT_FOUND. */
 err metric_part_cursor_seek(struct metric_part_cursor *cursor, uint32_t ordinal);
+/* Append the canonical labels of the current series. ERR_CORRUPT, ERR_LIMIT. */
+err metric_part_cursor_labels(const struct metric_part_cursor *cursor, struct buf *out);
 
 /* Walk the (name, value) pairs in order of name, then value, with the number of series of each:
  * pair in [0, pair_count). ERR_CORRUPT. */

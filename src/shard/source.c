@@ -12,8 +12,6 @@
 #include "base/check.h"
 #include "model/labels.h"
 
-#include <stdlib.h>
-
 /* ---- joining ---- */
 
 /* Series found so far, by fingerprint. Blocks of its pool. */
@@ -132,24 +130,26 @@ static err join_live(struct views *views, const struct source_request *request, 
     return OK;
 }
 
-static err join_segment(struct views *views, struct view *view, uint32_t segment,
-                        const struct source_request *request, struct joiner *j)
+static err join_ordinals(struct view *view, uint32_t segment, const struct source_request *request,
+                         const uint32_t *ordinals, size_t count, struct joiner *j, struct err_at *at)
 {
     struct metric_compact *compact = view->segments[segment].compact;
-    struct err_at at = { 0 };
-    uint32_t *ordinals;
-    size_t count;
-    TRY(metric_compact_select(compact, request->tenant, request->matchers, request->matcher_count, j->scratch,
-                              &ordinals, &count, &at));
+    const struct metric_part *part;
+    struct metric_part_cursor cursor;   /* ordinals ascend: each block of the index is walked once */
+    uint32_t first, series_count;
+    TRY(metric_compact_index(compact, request->tenant, &part, at));
+    TRY(metric_part_cursor_open(part, j->scratch, &cursor));
+    metric_compact_tenant(compact, request->tenant, &first, &series_count);
+    void *block = j->triples;
+    TRY(pool_block_reserve(j->scratch, &block, sizeof *j->triples, j->triple_count + count, &j->triple_capacity));
+    j->triples = block;
     for (size_t i = 0; i < count; i++) {
         uint32_t found;
         buf_clear(&j->labels);
-        TRY(metric_compact_labels(compact, ordinals[i], &j->labels, &at));
+        TRY(metric_part_cursor_seek(&cursor, ordinals[i] - first));
+        TRY(metric_part_cursor_labels(&cursor, &j->labels));
         struct hash128 hash = sum_series_hash(request->tenant, buf_slice(&j->labels));
         TRY(joiner_add(j, hash, view->partition->number, &found));
-        void *block = j->triples;
-        TRY(pool_block_reserve(j->scratch, &block, sizeof *j->triples, j->triple_count + 1, &j->triple_capacity));
-        j->triples = block;
         j->triples[j->triple_count++] = (struct triple){ found, { segment, ordinals[i] } };
         if (i % 1024 == 1023)
             TRY(request->guard != NULL ? guard_check(request->guard) : OK);
@@ -157,11 +157,70 @@ static err join_segment(struct views *views, struct view *view, uint32_t segment
     return OK;
 }
 
+static err join_segment(struct view *view, uint32_t segment, const struct source_request *request,
+                        struct joiner *j)
+{
+    struct err_at at = { 0 };
+    uint32_t *ordinals;
+    size_t count;
+    TRY(metric_compact_select(view->segments[segment].compact, request->tenant, request->matchers,
+                              request->matcher_count, j->scratch, &ordinals, &count, &at));
+    return count == 0 ? OK : join_ordinals(view, segment, request, ordinals, count, j, &at);
+}
+
 static bool is_damage(err e) { return e == ERR_CORRUPT || e == ERR_IO || e == ERR_END || e == ERR_NOT_FOUND; }
 
-static int series_order(const void *a, const void *b)
+/* ---- order ---- */
+
+static bool is_after(const struct set_series *series, uint32_t a, uint32_t b)
 {
-    return labels_compare(((const struct set_series *)a)->labels, ((const struct set_series *)b)->labels);
+    return labels_compare(series[a].labels, series[b].labels) > 0;
+}
+
+/* Merge the neighbouring runs [a, b) and [b, c) of `from` into `to`. */
+static void merge_runs(const struct set_series *series, const uint32_t *from, uint32_t a, uint32_t b, uint32_t c,
+                       uint32_t *to)
+{
+    uint32_t left = a, right = b, at = a;
+    if (is_after(series, from[b - 1], from[b]))
+        while (left < b && right < c)
+            to[at++] = is_after(series, from[left], from[right]) ? from[right++] : from[left++];
+    memcpy(to + at, from + left, (b - left) * sizeof *to);
+    at += b - left;
+    memcpy(to + at, from + right, (c - right) * sizeof *to);
+}
+
+/* Numbers of the series in the order of their labels. Segments give nearly sorted runs, which a merge of natural
+ * runs keeps: a comparison walks two label sets. */
+static err sort_series(struct pool *scratch, const struct set_series *series, uint32_t count,
+                       uint32_t **out_order)
+{
+    void *at;
+    TRY(pool_alloc(scratch, ((size_t)count + 1) * 3 * sizeof(uint32_t), &at));
+    uint32_t *from = at, *to = from + count + 1, *starts = to + count + 1, runs = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        from[i] = i;
+        if (i == 0 || is_after(series, i - 1, i))
+            starts[runs++] = i;
+    }
+    starts[runs] = count;
+    while (runs > 1) {
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < runs; i += 2) {
+            if (i + 1 == runs)
+                memcpy(to + starts[i], from + starts[i], (count - starts[i]) * sizeof *to);
+            else
+                merge_runs(series, from, starts[i], starts[i + 1], starts[i + 2], to);
+            starts[kept++] = starts[i];
+        }
+        starts[kept] = count;
+        runs = kept;
+        uint32_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    *out_order = from;
+    return OK;
 }
 
 /* Series and references of the joiner as arrays of the set. */
@@ -184,10 +243,11 @@ static err set_finish(struct source_set *set, struct joiner *j)
         struct set_series *s = &j->series[j->triples[i].series];
         set->references[s->first_reference + s->reference_count++] = j->triples[i].reference;
     }
-    if (j->series_count > 0)
-        memcpy(set->series, j->series, j->series_count * sizeof *set->series);
+    uint32_t *order;
+    TRY(sort_series(j->scratch, j->series, (uint32_t)j->series_count, &order));
+    for (size_t i = 0; i < j->series_count; i++)
+        set->series[i] = j->series[order[i]];
     set->series_count = j->series_count;
-    qsort(set->series, set->series_count, sizeof *set->series, series_order);
     return OK;
 }
 
@@ -197,7 +257,7 @@ static err join_all(struct source_set *set, const struct source_request *request
     for (uint32_t i = 0; i < set->views.shards->config.partition_count; i++) {
         struct view *view = &set->views.views[i];
         for (uint32_t k = 0; k < view->segment_count; k++) {
-            err e = join_segment(&set->views, view, k, request, j);
+            err e = join_segment(view, k, request, j);
             if (is_damage(e))
                 views_missing(&set->views, i, view->segments[k].live->facts.range, "damaged segment index");
             else
