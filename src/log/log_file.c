@@ -28,7 +28,8 @@
 
 #define OS_SYNC_NS NS_PER_SECOND        /* with ack=os: at most this long without a sync */
 #define MARKER_IDLE_NS (50 * NS_PER_MS)
-#define IDLE_NS (600 * NS_PER_SECOND)   /* without appends or new files: give memory and disk back */
+#define IDLE_NS (30 * NS_PER_SECOND)      /* without appends: give memory and disk back */
+#define ROTATE_NS (600 * NS_PER_SECOND)   /* without a new file: none is kept for the next */
 
 /* ---- append ---- */
 
@@ -468,7 +469,7 @@ static err file_tidy(struct log *base)
     io_mutex_lock(&log->mutex);
     log_chunks_release(log);
     bool is_idle = now_ns - log->appended_ns > IDLE_NS;
-    bool rotates = log->rotated_ns != 0 && now_ns - log->rotated_ns <= IDLE_NS;
+    bool rotates = !is_idle && log->rotated_ns != 0 && now_ns - log->rotated_ns <= ROTATE_NS;
     bool is_empty = log->file_count != 0;
     for (uint32_t p = 0; p < log->config.partition_count; p++)
         is_empty = is_empty && log->trims[p] >= log->ends[p];

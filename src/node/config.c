@@ -94,7 +94,7 @@ struct config config_default(void)
         .log_file_bytes = 64 << 20,
         .compaction = true,
         .cut_age_ms = MS_PER_HOUR,
-        .idle_cut_ms = 10 * MS_PER_MINUTE,
+        .idle_cut_ms = 20 * MS_PER_SECOND,
         .query_concurrency = 20,
         .query_queue = 256,
         .query_queue_timeout_ms = 30 * MS_PER_SECOND,

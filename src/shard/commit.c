@@ -380,6 +380,20 @@ void control_send(struct partition *p, struct control_append *slot, const struct
     log_append(p->shards->log, &slot->append);
 }
 
+/* A range that got nothing for idle_ms settles if it is worth a segment; a smaller one waits IDLE_PATIENCE times
+ * as long, or scrapes a minute apart would make a segment each. */
+#define IDLE_BYTES_MIN (1u << 20)
+#define IDLE_PATIENCE 15
+
+static bool is_idle(const struct partition *p, int64_t now_ns)
+{
+    const struct range *range = p->open_range;
+    int64_t silent_ns = now_ns - p->heard_ns, idle_ns = atomic_load(&p->shards->idle_ms) * NS_PER_MS;
+    if (range->row_count == 0 || silent_ns < idle_ns)
+        return false;
+    return range->log_bytes >= IDLE_BYTES_MIN || silent_ns / IDLE_PATIENCE >= idle_ns;
+}
+
 /* Why the open range should be cut now; 0 = it should not. Locked. */
 static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 {
@@ -397,9 +411,7 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
         return 0;
     if (now_ns - range->opened_ns >= atomic_load(&p->shards->cut_age_ms) * NS_PER_MS)
         return CUT_AGE;
-    if (range->row_count > 0 && now_ns - p->heard_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS)
-        return CUT_IDLE;
-    return 0;
+    return is_idle(p, now_ns) ? CUT_IDLE : 0;
 }
 
 #define FORGET_SILENCE_NS (3 * 3600 * NS_PER_SECOND)

@@ -29,7 +29,7 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .heads_bytes_max = sixteenth < (64u << 20) ? 64u << 20 : sixteenth > (1u << 30) ? 1u << 30 : sixteenth,
         .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms =
             MS_PER_HOUR,
-        .idle_ms = MS_PER_MINUTE, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
+        .idle_ms = 20 * MS_PER_SECOND, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
     };
