@@ -15,7 +15,7 @@ struct row {
     uint64_t bits;
     int64_t start_ms;
     bool is_histogram;
-    char text[16];
+    char text[24];
 };
 
 static struct metric_head *open_head(struct pool *pool, uint32_t rows_max)
@@ -210,7 +210,7 @@ static void resolve_equals_model(void **state)
             snprintf(row.text, sizeof row.text, "%zu", i);
             last[t] = row;
             seen[t] = true;
-            static char texts[300][16];
+            static char texts[300][24];
             snprintf(texts[i], sizeof texts[i], "%zu", i);
             if (row.is_histogram)
                 assert_ok(sample_columns_add_histogram(&columns, row.t_ms, slice_str(texts[i]), row.start_ms));
