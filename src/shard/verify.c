@@ -317,10 +317,16 @@ static err verify_streams(struct verifier *v, struct pool *pool)
 
 /* ---- the log ---- */
 
-static err verify_log(struct verifier *v, uint32_t partition)
+static err verify_log(struct verifier *v, uint32_t partition, struct log_position chain_end)
 {
     struct log_reader *reader;
     struct log_watermarks w = log_watermarks(v->log, partition);
+    if (w.end_offset < chain_end.offset)
+        say(v, true, "the log of partition %u ends at offset %llu, before %llu where the manifest chain goes on",
+            partition, (unsigned long long)w.end_offset, (unsigned long long)chain_end.offset);
+    if (w.start_offset > chain_end.offset)
+        say(v, true, "the log of partition %u begins at offset %llu, behind %llu where the manifest chain ends",
+            partition, (unsigned long long)w.start_offset, (unsigned long long)chain_end.offset);
     TRY(log_reader_open(v->log, partition, w.start_offset, &reader));
     err e = OK;
     while (e == OK) {
@@ -363,8 +369,9 @@ static err verify_all(struct verifier *v)
             TRY_OUT(count_unnamed(v, &chain, "segment"));
             TRY_OUT(count_unnamed(v, &chain, "state"));
         }
+        struct log_position chain_end = chain.end;
         chain_close(&chain);
-        TRY_OUT(verify_log(v, i));
+        TRY_OUT(verify_log(v, i, chain_end));
     }
     e = verify_streams(v, pool);
 out:

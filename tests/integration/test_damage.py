@@ -8,6 +8,7 @@ import glob
 import os
 import shutil
 import signal
+import threading
 import time
 
 import pytest
@@ -291,6 +292,7 @@ def test_log_lost(stored):
     """Rows that only stream files still hold are not given up without a word, and their files are kept."""
     streams = [os.path.basename(p) for p in stored.files('stream/*.stream')]
     shutil.rmtree(os.path.join(stored.node.data, 'log'))
+    assert stored.verify()[0] != 0
     for _ in range(2):
         stored.node.start()
         old, new = ask(stored.node)
@@ -309,3 +311,29 @@ def test_second_process_is_refused(stored):
     assert other.returncode == 1 and 'in use' in other.stderr
     assert stored.verify()[0] != 0
     assert all(a.is_whole for a in ask(stored.node))
+
+
+def test_snapshot_under_load(tmp_path, start):
+    """A snapshot waits for what was there when it was asked for, not for a pause of the writers."""
+    node = start(Node(tmp_path / 'node', CONFIG)).start()
+    stopping = threading.Event()
+
+    def load(name):
+        n = 0
+        while not stopping.is_set():
+            write(node, [({'__name__': name, 'i': str(i)}, [(1000 * (OLD + n), i)]) for i in range(SERIES)])
+            n += 1
+
+    writers = [threading.Thread(target=load, args=('load_%d' % i,)) for i in range(4)]
+    for w in writers:
+        w.start()
+    try:
+        time.sleep(0.5)
+        begin = time.monotonic()
+        reply = node.request('/api/v1/admin/tsdb/snapshot', b'', method='POST', timeout=60)
+        assert reply.status == 200, reply.text
+        assert time.monotonic() - begin < 20
+    finally:
+        stopping.set()
+        for w in writers:
+            w.join(30)

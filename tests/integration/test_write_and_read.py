@@ -181,7 +181,7 @@ def test_text_import(node):
     reply = node.request('/api/v1/import/prometheus', text.encode(), {'Content-Type': 'text/plain'})
     assert reply.status in (200, 204), reply.text
     assert node.query('t_total', NOW + 1)['data']['result'][0]['metric']['a'] == 'x"y'
-    assert node.query('plain', NOW + 5)['data']['result'][0]['value'][1] == '4'
+    assert node.query('plain', time.time() + 5)['data']['result'][0]['value'][1] == '4'
 
 
 @pytest.mark.parametrize('path, status, kind', [
