@@ -36,6 +36,25 @@ static void select_some(const struct metric_part *part, struct pool *pool)
     }
 }
 
+/* Several matchers at once: a short list is filtered by the labels themselves. */
+static void select_together(const struct metric_part *part, struct pool *pool)
+{
+    struct matcher m[3];
+    uint32_t *ordinals;
+    size_t count, ready = 0;
+    static const struct { enum match_type type; const char *name, *value; } matchers[] = {
+        { MATCH_REGEX, "job", "job-1.*|api" }, { MATCH_EQUAL, "__name__", "up" }, { MATCH_NOT_EQUAL, "job", "a" },
+    };
+    while (ready < 3 && matcher_init(pool, matchers[ready].type, slice_str(matchers[ready].name),
+                                     slice_str(matchers[ready].value), &m[ready], NULL) == OK)
+        ready++;
+    if (ready == 3 && metric_part_select(part, m, 3, pool, &ordinals, &count) == OK)
+        for (size_t k = 0; k < count; k++)
+            check(ordinals[k] < part->series_count);
+    while (ready > 0)
+        matcher_done(&m[--ready]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct metric_part part;
@@ -55,6 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(e == OK || !sound);
     }
     select_some(&part, pool);
+    select_together(&part, pool);
     pool_close(pool);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Any bytes as a log file: headers, frames, the scan with its search for the next frame. Checksums of what looks like
- * frames are made right first, so that what is behind them is reached. Only errors and items may come out. */
+/* Any bytes as a log file: headers, frames, the scan with its search for the next frame. Checksums of what looks
+ * like frames are made right first, so that what is behind them is reached. Only errors and items may come out. */
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/hash.h"

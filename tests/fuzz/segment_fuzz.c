@@ -111,13 +111,36 @@ static void read_everything(struct metric_compact *c, struct pool *pool)
         sample_columns_clear(&columns);
         ERR_IGNORE(metric_compact_read(cursor, i, (struct time_range){ 0, 1 << 20 }, &columns, &at));
         ERR_IGNORE(metric_compact_read_all(cursor, i, &rows, &at));
-        ERR_IGNORE(metric_compact_series_time(cursor, i, &time, &at));
+        if (metric_compact_series_time(cursor, i, &time, &at) == OK && time.min_ms / 2 < time.max_ms / 2) {
+            int64_t third_ms = (time.max_ms / 2 - time.min_ms / 2) * 2 / 3;
+            struct time_range middle = { time.min_ms + third_ms, time.max_ms - third_ms };
+            ERR_IGNORE(metric_compact_read(cursor, i, middle, &columns, &at));
+            ERR_IGNORE(metric_compact_read(cursor, i, time, &columns, &at));
+        }
         ERR_IGNORE(metric_compact_labels(c, i, &labels, &at));
         ERR_IGNORE(metric_compact_exemplars(c, i, pool, &exemplars, &count, &at));
         buf_close(&labels);
     }
     sample_columns_close(&columns);
     metric_compact_cursor_close(cursor);
+}
+
+static void select_some(struct metric_compact *c, struct pool *pool)
+{
+    const struct segment_info *info = metric_compact_info(c);
+    struct err_at at;
+    struct matcher m;
+    if (matcher_init(pool, MATCH_NOT_EQUAL, slice_str("job"), slice_str("a"), &m, NULL) != OK)
+        return;
+    for (size_t i = 0; i < info->tenant_count && i < 4; i++) {
+        uint32_t first, count, *ordinals;
+        size_t found;
+        struct batch_metadata *metadata;
+        metric_compact_tenant(c, info->tenants[i], &first, &count);
+        ERR_IGNORE(metric_compact_select(c, info->tenants[i], &m, 1, pool, &ordinals, &found, &at));
+        ERR_IGNORE(metric_compact_metadata(c, info->tenants[i], pool, &metadata, &found, &at));
+    }
+    matcher_done(&m);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -136,6 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err_at at;
     if (buf_err(&file) == OK && metric_compact_open(source, NULL, pool, &c, &at) == OK) {
         read_everything(c, pool);
+        select_some(c, pool);
         metric_compact_close(c);
     }
     if (buf_err(&file) == OK)

@@ -50,6 +50,22 @@ static err describe(void *context, uint32_t local, struct buf *labels, struct sl
     return buf_err(labels);
 }
 
+/* A copy, to which sequences are added, holds those and what it held. */
+static void use_dedupe(const struct dedupe *seen, struct pool *pool, const uint8_t *data, size_t size)
+{
+    struct dedupe copy;
+    if (dedupe_copy(seen, pool, &copy) != OK)
+        return;
+    for (size_t i = 0; i < size && i < 64; i++) {
+        uint64_t before = dedupe_size(&copy);
+        bool had = dedupe_has(&copy, data[i]), is_new;
+        if (dedupe_add(&copy, data[i], &is_new) != OK)
+            break;
+        check(is_new != had && dedupe_has(&copy, data[i]) && dedupe_size(&copy) == before + is_new);
+    }
+    dedupe_close(&copy);
+}
+
 static void control(const uint8_t *data, size_t size)
 {
     struct control control;
@@ -86,11 +102,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         e = state_decode(bytes, &series, pool, &state);
     }
+    for (size_t i = 0; e == OK && i < state.incarnation_count && i < 16; i++)
+        use_dedupe(&state.incarnations[i].seen, pool, data, size);
     struct state_names names = { tell_reference, describe, &found };
     if (e == OK && state_encode(&state, &names, pool, &encoded) == OK) {
         series.context = &again;
         check(state_decode(buf_slice(&encoded), &series, pool, &same) == OK);
-        check(same.incarnation_count == state.incarnation_count && same.unresolved_count == state.unresolved_count);
+        check(same.incarnation_count == state.incarnation_count);
+        check(same.unresolved_count == state.unresolved_count);
         check(sum_equal(state_unresolved_sum(&same), state_unresolved_sum(&state)));
     }
     buf_close(&encoded);

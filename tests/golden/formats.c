@@ -2,7 +2,8 @@
  *   golden_formats DIRECTORY         read them, compare with the values below; formats without a compressor
  *                                    must be written the same, byte for byte
  *   golden_formats make DIRECTORY    write them anew: only together with a new version, a page and a decision
- * NAME_1: NODE, batch record, file of the log, entries of a manifest chain, state object, stream file, index part. */
+ * NAME_1: NODE, batch record, file of the log, entries of a manifest chain, state object, stream file, index
+ * part. */
 #include "base/hash.h"
 #include "log/log_frame.h"
 #include "metric/metric.h"
@@ -42,7 +43,8 @@ static struct slice labels_of(const char *name, const char *job)
 /* ---- NODE ---- */
 
 static const struct identity node = { .cluster_id = "golden cluster", .hash_key = "golden hash key",
-    .partition_count = 8, .range_bytes_max = UINT64_C(1) << 30, .created_ms = 1700000000123, .program = "0.1.0" };
+    .partition_count = 8, .range_bytes_max = UINT64_C(1) << 30, .created_ms = 1700000000123,
+    .program = "0.1.0" };
 
 static void make_node(struct buf *out)
 {
@@ -72,8 +74,8 @@ static void make_batch(struct buf *out)
     struct batch_exemplar exemplars[] = { { 1, 1700000000000, 0.5, labels_of("trace", "x") } };
     struct batch_metadata metadata[] = { { slice_str("up"), METRIC_GAUGE, slice_str("Is it?"), slice_str("") } };
     struct batch b = { .signal = SIGNAL_METRIC, .tenant = slice_str("golden"), .incarnation = "incarnation 1",
-        .sequence = 77, .append_ms = 1700000000456, .announces = announces, .announce_count = 2, .numbers = numbers,
-        .t_ms = t_ms, .value_bits = bits, .row_count = 4, .starts = starts, .start_count = 1,
+        .sequence = 77, .append_ms = 1700000000456, .announces = announces, .announce_count = 2,
+        .numbers = numbers, .t_ms = t_ms, .value_bits = bits, .row_count = 4, .starts = starts, .start_count = 1,
         .exemplars = exemplars, .exemplar_count = 1, .metadata = metadata, .metadata_count = 1 };
     REQUIRE(batch_encode(&b, out) == OK);
 }
@@ -101,8 +103,8 @@ static const uint8_t log_cluster[16] = "golden cluster";
 static void make_log(struct buf *out)
 {
     uint64_t starts[LOG_PARTITIONS] = { 100, 200 }, trims[LOG_PARTITIONS] = { 90, 0 };
-    struct log_file_header header = { .partition_count = LOG_PARTITIONS, .number = LOG_NUMBER, .previous_number = 4,
-        .previous_end = 123456, .generation = 1, .starts = starts, .trims = trims };
+    struct log_file_header header = { .partition_count = LOG_PARTITIONS, .number = LOG_NUMBER,
+        .previous_number = 4, .previous_end = 123456, .generation = 1, .starts = starts, .trims = trims };
     memcpy(header.cluster_id, log_cluster, 16);
     static uint8_t file[1 << 16];
     uint64_t copy = log_header_copy_bytes(LOG_PARTITIONS), at = log_data_start(LOG_PARTITIONS);
@@ -134,12 +136,14 @@ static void read_log(struct slice bytes)
         REQUIRE(header.number == LOG_NUMBER && header.previous_end == 123456 && header.generation == 1);
         REQUIRE(starts[0] == 100 && starts[1] == 200 && trims[0] == 90);
     }
-    struct log_scan_input input = { .image = bytes.at, .limit = bytes.len, .start = log_data_start(LOG_PARTITIONS),
-        .seed = log_frame_seed(log_cluster, LOG_NUMBER), .number = LOG_NUMBER, .partition_count = LOG_PARTITIONS };
+    struct log_scan_input input = { .image = bytes.at, .limit = bytes.len,
+        .start = log_data_start(LOG_PARTITIONS), .seed = log_frame_seed(log_cluster, LOG_NUMBER), .number = LOG_NUMBER,
+        .partition_count = LOG_PARTITIONS };
     struct log_scan scan;
     REQUIRE(log_file_scan(&input, pool, &scan) == OK && scan.item_count == 3);
     REQUIRE(scan.items[0].kind == LOG_ITEM_RECORD && scan.items[0].offset == 100 && scan.items[0].length == 12);
-    REQUIRE(scan.items[1].kind == LOG_ITEM_RECORD && scan.items[1].partition == 1 && scan.items[1].offset == 200);
+    REQUIRE(scan.items[1].kind == LOG_ITEM_RECORD && scan.items[1].offset == 200);
+    REQUIRE(scan.items[0].partition == 0 && scan.items[1].partition == 1);
     REQUIRE(scan.items[2].kind == LOG_ITEM_MARKER && scan.durable == scan.items[2].position);
     REQUIRE(memcmp(bytes.at + scan.items[1].position + LOG_FRAME_HEADER_BYTES, "the second one", 14) == 0);
     log_scan_done(&scan);
@@ -160,8 +164,8 @@ static void make_chain(struct buf *out)
         { .kind = CHAIN_COMMIT, .start = { 1, 0 }, .end = { 1, 10 }, .reason = CUT_SIZE, .format_version = 1,
           .record_count = 10, .log_bytes = 999, .sum = a.sum, .data_through_ms = 2000, .state_digest = { 8 },
           .state_bytes = 77, .losses = &loss, .loss_count = 1, .segments = &a, .segment_count = 1 },
-        { .kind = CHAIN_REPLACE, .inputs = inputs, .input_count = 1, .dropped = { 1, 1, 1 }, .distinct = { 4, 3, 2 },
-          .segments = &b, .segment_count = 1 },
+        { .kind = CHAIN_REPLACE, .inputs = inputs, .input_count = 1, .dropped = { 1, 1, 1 },
+          .distinct = { 4, 3, 2 }, .segments = &b, .segment_count = 1 },
         { .kind = CHAIN_RETAIN, .cutoff_ms = 1200, .confirmed = true },
         { .kind = CHAIN_GENERATION, .end = { 2, 0 } },
     };
