@@ -355,7 +355,9 @@ err partition_commit(struct partition *p)
     if (e != OK && e != p->commit_failed)
         diag(DIAG_ERROR, "Cannot commit a range, retrying in 2 s; stream file and log keep it.",
              "partition=%u error=\"%s\"", p->number, err_text(e));
-    p->commit_failed = e;
+    io_mutex_lock(&p->lock);
+    p->commit_failed = e;   /* shards_intake_update looks at it */
+    io_mutex_unlock(&p->lock);
     return e;
 }
 

@@ -175,7 +175,9 @@ out:
     if (e != OK && p->spill_failed == OK)
         diag(e == ERR_LIMIT ? DIAG_WARN : DIAG_ERROR, "Cannot write rows to the stream file, retrying in 2 s; "
              "memory and log keep them.", "partition=%u error=\"%s\"", p->number, err_text(e));
-    p->spill_failed = e;
+    io_mutex_lock(&p->lock);
+    p->spill_failed = e;   /* shards_intake_update looks at it */
+    io_mutex_unlock(&p->lock);
     return e;
 }
 
