@@ -96,7 +96,7 @@ static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t
 {
     const struct shards_config *config = &p->shards->config;
     bool is_quiet = now_ns - p->heard_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS
-                 && p->open_range->row_count == 0 && p->closed_count == 0;
+                 && p->open_range != NULL && p->open_range->row_count == 0 && p->closed_count == 0;
     void *at;
     *out_count = 0;
     if (!segments_are_in_step(p))
