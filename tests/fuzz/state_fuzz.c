@@ -14,6 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FUZZ_BYTES_MAX (64u << 20)
 
 struct names {
+    struct pool *pool;
     struct slice labels[256];
     uint32_t count;
 };
@@ -31,7 +32,7 @@ static err find_labels(void *context, struct slice tenant, struct slice labels, 
     struct names *names = context;
     if (names->count == 256)
         return ERR_LIMIT;
-    names->labels[names->count] = labels;
+    TRY(pool_copy(names->pool, labels, &names->labels[names->count]));   /* they live during the call */
     *out_local = 2000 + names->count++;
     return OK;
 }
@@ -80,11 +81,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    struct names found = { .count = 0 }, again = { .count = 0 };
+    struct pool *pool = pool_open(NULL, "fuzz", FUZZ_BYTES_MAX);
+    struct names found = { .pool = pool }, again = { .pool = pool };
     struct state_series series = { find_reference, find_labels, &found };
     struct state state, same;
     struct slice bytes = slice_of(data + 1, size - 1);
-    struct pool *pool = pool_open(NULL, "fuzz", FUZZ_BYTES_MAX);
     struct buf object = buf_open(pool, 1u << 20), encoded = buf_open(pool, 16u << 20);
     err e = ERR_CORRUPT;
     if (data[0] == 0) {
