@@ -231,6 +231,7 @@ err shard_export(const struct shards_config *config, struct io *io, struct log *
         *out_exported = exported;
     sample_columns_close(&x.columns);
     buf_close(&x.labels);
+    pool_close(x.pool);
     pool_close(own);
     shards_close(shards);
     return e;

@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(memchr(identity.program, 0, sizeof identity.program) != NULL);
         identity_encode(&identity, again);
         check(identity_decode(again, &same, &at) == OK);
-        check(same.partition_count == identity.partition_count && same.range_bytes_max == identity.range_bytes_max);
+        check(same.partition_count == identity.partition_count);
+        check(same.range_bytes_max == identity.range_bytes_max);
     }
     return 0;
 }

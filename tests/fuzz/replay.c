@@ -1,5 +1,5 @@
-/* The main of a fuzz harness without libFuzzer: every file of the directories named, and the empty input, is fed to
- * it once. So that any compiler and `./dev test` repeat what fuzzing found. */
+/* The main of a fuzz harness without libFuzzer: every file of the directories named, and the empty input, is fed
+ * to it once. So that any compiler and `./dev test` repeat what fuzzing found. */
 #include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,7 +12,8 @@ static int feed(const char *path)
 {
     FILE *file = fopen(path, "rb");
     long size;
-    if (file == NULL || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0 || fseek(file, 0, SEEK_SET) != 0) {
+    if (file == NULL || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0
+        || fseek(file, 0, SEEK_SET) != 0) {
         perror(path);
         return 1;
     }

@@ -137,8 +137,8 @@ static void read_log(struct slice bytes)
         REQUIRE(starts[0] == 100 && starts[1] == 200 && trims[0] == 90);
     }
     struct log_scan_input input = { .image = bytes.at, .limit = bytes.len,
-        .start = log_data_start(LOG_PARTITIONS), .seed = log_frame_seed(log_cluster, LOG_NUMBER), .number = LOG_NUMBER,
-        .partition_count = LOG_PARTITIONS };
+        .start = log_data_start(LOG_PARTITIONS), .seed = log_frame_seed(log_cluster, LOG_NUMBER),
+        .number = LOG_NUMBER, .partition_count = LOG_PARTITIONS };
     struct log_scan scan;
     REQUIRE(log_file_scan(&input, pool, &scan) == OK && scan.item_count == 3);
     REQUIRE(scan.items[0].kind == LOG_ITEM_RECORD && scan.items[0].offset == 100 && scan.items[0].length == 12);
