@@ -1,5 +1,5 @@
-/* Any bytes as entries of a manifest chain: (length as le16, bytes) …, each with magic and checksum made right. What
- * decodes encodes and decodes to itself, and is folded, at its own number and as a plausible next entry. */
+/* Any bytes as entries of a manifest chain: (length as le16, bytes) …, each with magic and checksum made right.
+ * What decodes encodes and decodes to itself, and is folded, at its own number and as a plausible next entry. */
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/hash.h"
