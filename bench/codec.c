@@ -31,14 +31,35 @@ static void fill(uint64_t *bits, size_t n, unsigned kind, uint64_t *state)
         uint64_t r = random_u64(state);
         double v = 0;
         switch (kind) {
-        case 0: v = (double)at; break;
-        case 1: at += (int64_t)(r % scale); v = (double)at; break;
-        case 2: at += (int64_t)(r % 64); v = (double)at / 100; break;
-        case 3: full += (double)(r >> 11) * 0x1p-53; v = full; break;
-        case 4: at += r % 3 == 0 ? (int64_t)(r >> 8) % 64 - 32 : 0; v = 4096.0 * (double)at; break;
-        case 5: v = (double)(500 + r % 40) / 10; break;
-        case 6: v = (double)(r >> 11) * 0x1p-53; break;
-        default: at += r % 10 == 0; v = (double)at; break;
+        case 0:
+            v = (double)at;
+            break;
+        case 1:
+            at += (int64_t)(r % scale);
+            v = (double)at;
+            break;
+        case 2:
+            at += (int64_t)(r % 64);
+            v = (double)at / 100;
+            break;
+        case 3:
+            full += (double)(r >> 11) * 0x1p-53;
+            v = full;
+            break;
+        case 4:
+            at += r % 3 == 0 ? (int64_t)(r >> 8) % 64 - 32 : 0;
+            v = 4096.0 * (double)at;
+            break;
+        case 5:
+            v = (double)(500 + r % 40) / 10;
+            break;
+        case 6:
+            v = (double)(r >> 11) * 0x1p-53;
+            break;
+        default:
+            at += r % 10 == 0;
+            v = (double)at;
+            break;
         }
         bits[i] = double_bits(v);
     }
@@ -71,7 +92,8 @@ int main(int argc, char **argv)
             double from = now_ns();
             size_t at = 0;
             for (size_t v = 0; v < total; v++)
-                at += float_encode(in + v * CODEC_VECTOR_COUNT_MAX, CODEC_VECTOR_COUNT_MAX, effort, bytes + at);
+                at +=
+                    float_encode(in + v * CODEC_VECTOR_COUNT_MAX, CODEC_VECTOR_COUNT_MAX, effort, bytes + at);
             ns[effort] = now_ns() - from;
             size[effort] = (double)at;
         }
@@ -93,8 +115,8 @@ int main(int argc, char **argv)
             ns[2 + form] = best;
         }
         double values = (double)(total * CODEC_VECTOR_COUNT_MAX);
-        printf("%-18s %6.3f %6.3f %9.2f %9.2f %9.3f %9.3f\n", KIND_NAMES[kind], size[0] / values, size[1] / values,
-               ns[0] / values, ns[1] / values, ns[2] / values, ns[3] / values);
+        printf("%-18s %6.3f %6.3f %9.2f %9.2f %9.3f %9.3f\n", KIND_NAMES[kind], size[0] / values,
+               size[1] / values, ns[0] / values, ns[1] / values, ns[2] / values, ns[3] / values);
     }
     free(in);
     free(bytes);

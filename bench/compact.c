@@ -57,14 +57,34 @@ static void fill(uint64_t *bits, size_t n, unsigned kind, uint64_t seed)
         uint64_t r = random_u64(&state);
         double v = 0;
         switch (kind) {
-        case 0: v = (double)at; break;
-        case 1: v = 0; break;
-        case 2: at += (int64_t)(r % scale); v = (double)at; break;
-        case 3: at += (int64_t)(r % 200); v = (double)at / 100; break;
-        case 4: full += (double)(r >> 11) * 0x1p-53; v = full; break;
-        case 5: at += r % 3 == 0 ? (int64_t)(r >> 8) % 64 - 32 : 0; v = 4096.0 * (double)at; break;
-        case 6: v = (double)(500 + r % 40) / 10; break;
-        default: v = (double)(r >> 11) * 0x1p-53; break;
+        case 0:
+            v = (double)at;
+            break;
+        case 1:
+            v = 0;
+            break;
+        case 2:
+            at += (int64_t)(r % scale);
+            v = (double)at;
+            break;
+        case 3:
+            at += (int64_t)(r % 200);
+            v = (double)at / 100;
+            break;
+        case 4:
+            full += (double)(r >> 11) * 0x1p-53;
+            v = full;
+            break;
+        case 5:
+            at += r % 3 == 0 ? (int64_t)(r >> 8) % 64 - 32 : 0;
+            v = 4096.0 * (double)at;
+            break;
+        case 6:
+            v = (double)(500 + r % 40) / 10;
+            break;
+        default:
+            v = (double)(r >> 11) * 0x1p-53;
+            break;
         }
         bits[i] = double_bits(v);
     }
@@ -103,9 +123,10 @@ static struct slice series_labels(struct pool *pool, unsigned series, unsigned t
         *out_bucket = bucket == 15 ? 0 : bucket;
     }
     snprintf(instance, sizeof instance, "host-%04u.example:9100", target);
-    struct label l[] = { { slice_str("__name__"), slice_str(name) }, { slice_str("instance"),
-                                                                       slice_str(instance) },
-                         { slice_str("job"), slice_str("node") }, { slice_str("le"), slice_str(le) },
+    struct label l[] = { { slice_str("__name__"), slice_str(name) },
+                         { slice_str("instance"), slice_str(instance) },
+                         { slice_str("job"), slice_str("node") },
+                         { slice_str("le"), slice_str(le) },
                          { slice_str("cpu"), slice_str(cpu) } };
     struct buf b = buf_open(pool, 4096);
     struct slice copy;
@@ -136,8 +157,8 @@ static void write_all(struct metric_compact_writer *w, const struct item *items,
         uint64_t state = items[i].target;
         int64_t offset = (int64_t)(random_u64(&state) % 15000);
         for (size_t k = 0; k < samples; k++)
-            t_ms[k] = INT64_C(1700000000000) + offset + (int64_t)k * 15000
-                    + (random_u64(&state) % 50 == 0 ? (int64_t)(random_u64(&state) % 20) : 0);
+            t_ms[k] = INT64_C(1700000000000) + offset + (int64_t)k * 15000 +
+                      (random_u64(&state) % 50 == 0 ? (int64_t)(random_u64(&state) % 20) : 0);
         if (items[i].bucket <= BUCKET_COUNT)
             fill_bucket(bits, samples, items[i].bucket, items[i].seed);
         else
@@ -151,20 +172,30 @@ static void write_all(struct metric_compact_writer *w, const struct item *items,
 
 static void print_sizes(struct segment_source source, struct pool *pool, double rows)
 {
-    static const char *const names[] = { "", "tenants", "index", "directory", "directory table", "values",
-                                         "timelines", "timeline directory", "histograms", "exemplars", "",
-                                             "metadata" };
+    static const char *const names[] = { "",
+                                         "tenants",
+                                         "index",
+                                         "directory",
+                                         "directory table",
+                                         "values",
+                                         "timelines",
+                                         "timeline directory",
+                                         "histograms",
+                                         "exemplars",
+                                         "",
+                                         "metadata" };
     struct segment *segment;
     must(segment_open(source, NULL, pool, &segment, NULL), "segment");
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (segment_block_count(segment, i) > 0)
             printf("  %-20s %8.4f B a sample (%.4f before the second stage)\n", names[i],
-                   (double)segment_stored_bytes(segment, i) / rows, (double)segment_section_bytes(segment,
-                                                                                                  i) / rows);
+                   (double)segment_stored_bytes(segment, i) / rows,
+                   (double)segment_section_bytes(segment, i) / rows);
     segment_close(segment);
 }
 
-static void time_reads(struct segment_source source, struct pool *pool, struct time_range range, const char *what)
+static void time_reads(struct segment_source source, struct pool *pool, struct time_range range,
+                       const char *what)
 {
     struct segment_cache *cache;
     struct metric_compact *compact;
@@ -212,7 +243,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < count; i++) {
         items[i].series = (unsigned)(i % PER_TARGET);
         items[i].target = (unsigned)(i / PER_TARGET);
-        items[i].labels = series_labels(pool, items[i].series, items[i].target, &items[i].seed, &items[i].bucket);
+        items[i].labels =
+            series_labels(pool, items[i].series, items[i].target, &items[i].seed, &items[i].bucket);
     }
     qsort(items, count, sizeof *items, compare);
     struct metric_compact_config config = { .path = "s" };

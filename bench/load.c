@@ -5,17 +5,20 @@
  *   load send FILE --port P [--path /api/v1/write] [--loops 1]
  *
  * `make` writes whole HTTP requests (snappy bodies), so that sending costs the client next to nothing and every
- * server gets the same bytes. `send` opens one connection a lane and sends that lane's requests in order, each after
+ * server gets the same bytes. `send` opens one connection a lane and sends that lane's requests in
+ * order, each after
  * the reply to the one before; it prints one JSON object: samples, seconds, latency quantiles, refused.
  *
  * The mix (docs/benchmark.md): targets of 500 series, alternating between node_exporter-like and Kubernetes-like
- * label sets; of 500 series 105 constants, 80 counters at rest, 55 integer counters, 30 CPU-second counters (0.01),
+ * label sets; of 500 series 105 constants, 80 counters at rest, 55 integer counters, 30 CPU-second
+ * counters (0.01),
  * 20 full-precision counters, 30 page-sized gauges, 8 decimal gauges, 13 full-precision gauges, and 10 classic
  * histograms of 14 buckets + Inf with _count (their _sum are among the full-precision counters).
  * Scrape times: the interval, 2 % of them up to 20 ms late. Churn: each step, PERMILLE of a thousand targets get a
  * new instance label (a pod was replaced) and their counters start again. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -29,28 +32,36 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
 #define TARGET_SERIES 500
-#define LANES_MAX 64
+#define LANES_MAX     64
 
 enum kind {
-    CONSTANT, AT_REST, INT_COUNTER, CPU_COUNTER, FULL_COUNTER, PAGES, DECIMAL, FULL_GAUGE, BUCKET, COUNT
+    CONSTANT,
+    AT_REST,
+    INT_COUNTER,
+    CPU_COUNTER,
+    FULL_COUNTER,
+    PAGES,
+    DECIMAL,
+    FULL_GAUGE,
+    BUCKET,
+    COUNT
 };
 
 struct series {
     double value;
     uint64_t random;
-    uint32_t label_offset;   /* of its label bytes in the lane's text */
+    uint32_t label_offset; /* of its label bytes in the lane's text */
     uint16_t label_bytes;
     uint8_t kind;
-    uint8_t bucket;          /* 0 … 14, +Inf last */
+    uint8_t bucket; /* 0 … 14, +Inf last */
 };
 
 struct target {
-    uint32_t number;         /* grows with churn: names the instance */
+    uint32_t number; /* grows with churn: names the instance */
     uint32_t slot;
     int64_t late_ms;
     struct series series[TARGET_SERIES];
@@ -137,7 +148,7 @@ static void put_label(struct text *t, const char *name, const char *value)
 
 /* ---- what a series is called ------------------------------------------------------------------- */
 static const char *const bucket_bounds[15] = { "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1",
-                                               "2.5", "5", "10", "25", "50", "100", "+Inf" };
+                                               "2.5",   "5",    "10",    "25",   "50",  "100",  "+Inf" };
 
 struct naming {
     enum kind kind;
@@ -150,11 +161,20 @@ struct naming {
 static struct naming naming_of(int i, bool kubernetes)
 {
     struct naming n = { 0 };
-    static const struct { int count; enum kind kind; const char *stem; int per_family; } rows[] = {
-        { 105, CONSTANT, "info_limit", 7 },     { 80, AT_REST, "errors_total", 8 },
-        { 55, INT_COUNTER, "packets_total", 5 },{ 30, CPU_COUNTER, "cpu_seconds_total", 8 },
-        { 20, FULL_COUNTER, "request_duration_seconds_sum", 1 }, { 30, PAGES, "memory_bytes", 3 },
-        { 8, DECIMAL, "load", 2 },              { 13, FULL_GAUGE, "utilization_ratio", 3 },
+    static const struct {
+        int count;
+        enum kind kind;
+        const char *stem;
+        int per_family;
+    } rows[] = {
+        { 105, CONSTANT, "info_limit", 7 },
+        { 80, AT_REST, "errors_total", 8 },
+        { 55, INT_COUNTER, "packets_total", 5 },
+        { 30, CPU_COUNTER, "cpu_seconds_total", 8 },
+        { 20, FULL_COUNTER, "request_duration_seconds_sum", 1 },
+        { 30, PAGES, "memory_bytes", 3 },
+        { 8, DECIMAL, "load", 2 },
+        { 13, FULL_GAUGE, "utilization_ratio", 3 },
     };
     const char *side = kubernetes ? "container" : "node";
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
@@ -166,7 +186,8 @@ static struct naming naming_of(int i, bool kubernetes)
                 snprintf(n.name, sizeof n.name, "%s_s%d_%s", side, i / rows[r].per_family, rows[r].stem);
             snprintf(n.device, sizeof n.device, "dev%d", i % rows[r].per_family);
             if (n.kind == CPU_COUNTER) {
-                static const char *const modes[] = { "idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user" };
+                static const char *const modes[] = { "idle",    "iowait", "irq",    "nice",
+                                                     "softirq", "steal",  "system", "user" };
                 snprintf(n.mode, sizeof n.mode, "%s", modes[i % 8]);
             }
             return n;
@@ -221,8 +242,8 @@ static void put_labels(struct text *t, const struct target *target, int i)
         put_label(t, "namespace", value);
         snprintf(value, sizeof value, "worker-%03u.eu.example.net", target->slot % 200);
         put_label(t, "node", value);
-        snprintf(value, sizeof value, "app-%u-7d9c8b%05x-x%04u", target->slot % 37, target->number * 2654435761u >> 12,
-                 target->number % 10000);
+        snprintf(value, sizeof value, "app-%u-7d9c8b%05x-x%04u", target->slot % 37,
+                 target->number * 2654435761u >> 12, target->number % 10000);
         put_label(t, "pod", value);
     }
     put_label(t, "region", "eu-central-1");
@@ -248,16 +269,34 @@ static void begin_series(struct series *s, int i, uint64_t seed, bool kubernetes
     s->random = seed;
     double u = next_unit(&s->random);
     switch (n.kind) {
-    case CONSTANT: s->value = floor(u * 100000); break;
-    case AT_REST: s->value = u < 0.7 ? 0 : floor(u * 1000); break;
-    case INT_COUNTER: s->value = floor(u * 1e9); break;
-    case CPU_COUNTER: s->value = floor(u * 1e7) / 100; break;
-    case FULL_COUNTER: s->value = u * 1e5; break;
-    case PAGES: s->value = floor(u * 1e6) * 4096; break;
-    case DECIMAL: s->value = floor(u * 1000) / 100; break;
-    case FULL_GAUGE: s->value = u; break;
+    case CONSTANT:
+        s->value = floor(u * 100000);
+        break;
+    case AT_REST:
+        s->value = u < 0.7 ? 0 : floor(u * 1000);
+        break;
+    case INT_COUNTER:
+        s->value = floor(u * 1e9);
+        break;
+    case CPU_COUNTER:
+        s->value = floor(u * 1e7) / 100;
+        break;
+    case FULL_COUNTER:
+        s->value = u * 1e5;
+        break;
+    case PAGES:
+        s->value = floor(u * 1e6) * 4096;
+        break;
+    case DECIMAL:
+        s->value = floor(u * 1000) / 100;
+        break;
+    case FULL_GAUGE:
+        s->value = u;
+        break;
     case BUCKET:
-    case COUNT: s->value = 0; break;
+    case COUNT:
+        s->value = 0;
+        break;
     }
 }
 
@@ -267,16 +306,27 @@ static void step_series(struct target *target, int i)
     double u = next_unit(&s->random);
     switch ((enum kind)s->kind) {
     case CONSTANT:
-    case AT_REST: break;
-    case INT_COUNTER: s->value += floor(u * 20000); break;
-    case CPU_COUNTER: s->value = floor((s->value + u * 15) * 100 + 0.5) / 100; break;
-    case FULL_COUNTER: s->value += u * 7.3; break;
+    case AT_REST:
+        break;
+    case INT_COUNTER:
+        s->value += floor(u * 20000);
+        break;
+    case CPU_COUNTER:
+        s->value = floor((s->value + u * 15) * 100 + 0.5) / 100;
+        break;
+    case FULL_COUNTER:
+        s->value += u * 7.3;
+        break;
     case PAGES:
         if (u < 0.5)
             s->value = fmax(0, s->value + floor((u - 0.25) * 4000) * 4096);
         break;
-    case DECIMAL: s->value = floor(fmax(0, s->value + (u - 0.5)) * 100 + 0.5) / 100; break;
-    case FULL_GAUGE: s->value = u * 0.37 + s->value * 0.63; break;
+    case DECIMAL:
+        s->value = floor(fmax(0, s->value + (u - 0.5)) * 100 + 0.5) / 100;
+        break;
+    case FULL_GAUGE:
+        s->value = u * 0.37 + s->value * 0.63;
+        break;
     case BUCKET: {
         /* bucket b holds what is <= its bound: the sum of the increments below it, kept by the first of 15 */
         int histogram = (i - 341) / 15;
@@ -287,7 +337,9 @@ static void step_series(struct target *target, int i)
         s->value += total;
         break;
     }
-    case COUNT: s->value = target->series[341 + (i - 491) * 15 + 14].value; break;
+    case COUNT:
+        s->value = target->series[341 + (i - 491) * 15 + 14].value;
+        break;
     }
 }
 
@@ -312,10 +364,12 @@ static void flush_request(struct lane *lane)
     size_t packed_len = snappy_max_compressed_length(lane->body.len);
     lane->packed.len = 0;
     grow(&lane->packed, packed_len);
-    if (snappy_compress((const char *)lane->body.at, lane->body.len, (char *)lane->packed.at, &packed_len) != SNAPPY_OK)
+    if (snappy_compress((const char *)lane->body.at, lane->body.len, (char *)lane->packed.at, &packed_len) !=
+        SNAPPY_OK)
         die("snappy");
     char head[512];
-    int head_len = snprintf(head, sizeof head,
+    int head_len = snprintf(
+        head, sizeof head,
         "POST /api/v1/write HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-protobuf\r\n"
         "Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\nContent-Length: %zu\r\n\r\n",
         packed_len);
@@ -415,7 +469,7 @@ static int make(const char *path, const struct options *o)
 #define LEAD_MAX 0.004
 
 struct sender {
-    _Atomic double progress;   /* 0 … 1, of its own file */
+    _Atomic double progress; /* 0 … 1, of its own file */
     struct sender *all;
     long lane_count;
     const uint8_t *at, *end;
@@ -429,7 +483,8 @@ struct sender {
 static int connect_to(long port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int one = 1;
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
@@ -517,7 +572,8 @@ static void send_file(struct sender *s, int *fd)
         } else {
             s->refused += record[1];
             if (s->first_error[0] == 0)
-                snprintf(s->first_error, sizeof s->first_error, "%.250s", status == 0 ? "connection ended" : reply);
+                snprintf(s->first_error, sizeof s->first_error, "%.250s",
+                         status == 0 ? "connection ended" : reply);
             if (status == 0) {
                 close(*fd);
                 *fd = connect_to(s->o->port);
@@ -561,8 +617,9 @@ static int send_files(const char *path, const struct options *o)
         senders[count].o = o;
         senders[count].latency_capacity = 1 << 20;
         senders[count].latency_ms = malloc(sizeof(float) << 20);
-        senders[count].at = info.st_size == 0 ? NULL
-            : mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        senders[count].at =
+            info.st_size == 0 ? NULL
+                              : mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
         if (senders[count].at == MAP_FAILED || senders[count].latency_ms == NULL)
             die(name);
         senders[count].end = senders[count].at + info.st_size;
@@ -598,9 +655,9 @@ static int send_files(const char *path, const struct options *o)
     qsort(all, all_count, sizeof(float), by_value);
     printf("{\"samples\": %llu, \"refused\": %llu, \"bytes\": %llu, \"seconds\": %.3f, \"requests\": %zu, "
            "\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f}\n",
-           (unsigned long long)samples, (unsigned long long)refused, (unsigned long long)bytes, seconds, all_count,
-           all_count ? (double)all[all_count / 2] : 0, all_count ? (double)all[all_count * 99 / 100] : 0,
-           all_count ? (double)all[all_count - 1] : 0);
+           (unsigned long long)samples, (unsigned long long)refused, (unsigned long long)bytes, seconds,
+           all_count, all_count ? (double)all[all_count / 2] : 0,
+           all_count ? (double)all[all_count * 99 / 100] : 0, all_count ? (double)all[all_count - 1] : 0);
     if (error[0] != 0)
         fprintf(stderr, "load: first refusal: %s\n", error);
     return refused != 0 ? 3 : 0;
@@ -608,18 +665,34 @@ static int send_files(const char *path, const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = { .series = 10000, .steps = 10, .start_ms = 1700000000000, .interval_ms = 15000,
-                         .per_request = 2000, .connections = 4, .loops = 1, .port = 9428, .seed = 1 };
+    struct options o = { .series = 10000,
+                         .steps = 10,
+                         .start_ms = 1700000000000,
+                         .interval_ms = 15000,
+                         .per_request = 2000,
+                         .connections = 4,
+                         .loops = 1,
+                         .port = 9428,
+                         .seed = 1 };
     if (argc < 3) {
         fprintf(stderr, "usage: load make|send FILE [--NAME VALUE …]\n");
         return 2;
     }
     for (int i = 3; i + 1 < argc; i += 2) {
-        const struct { const char *name; long *at; } names[] = {
-            { "--series", &o.series }, { "--steps", &o.steps }, { "--start", &o.start_ms },
-            { "--interval", &o.interval_ms }, { "--per-request", &o.per_request },
-            { "--connections", &o.connections }, { "--churn", &o.churn }, { "--port", &o.port },
-            { "--loops", &o.loops }, { "--seed", (long *)&o.seed },
+        const struct {
+            const char *name;
+            long *at;
+        } names[] = {
+            { "--series", &o.series },
+            { "--steps", &o.steps },
+            { "--start", &o.start_ms },
+            { "--interval", &o.interval_ms },
+            { "--per-request", &o.per_request },
+            { "--connections", &o.connections },
+            { "--churn", &o.churn },
+            { "--port", &o.port },
+            { "--loops", &o.loops },
+            { "--seed", (long *)&o.seed },
         };
         bool known = false;
         for (size_t n = 0; n < sizeof names / sizeof *names; n++)

@@ -112,12 +112,12 @@ static void bench_selects(struct bench *b)
     must(matcher_init(b->pool, MATCH_EQUAL, slice_str("__name__"),
                       slice_str("node_some_longer_metric_name_7_total"), &name, NULL));
     must(matcher_init(b->pool, MATCH_REGEX, slice_str("instance"), slice_str("host-1.*"), &regex, NULL));
-    must(matcher_init(b->pool, MATCH_EQUAL, slice_str("instance"), slice_str("host-17.example.com:9100"), &host,
-                      NULL));
+    must(matcher_init(b->pool, MATCH_EQUAL, slice_str("instance"), slice_str("host-17.example.com:9100"),
+                      &host, NULL));
     must(matcher_init(b->pool, MATCH_REGEX, slice_str("pod"), slice_str(".*7.*"), &any, NULL));
     must(matcher_init(b->pool, MATCH_NOT_EQUAL, slice_str("mode"), slice_str("mode_1"), &not_mode, NULL));
     struct matcher pair[] = { name, regex }, single[] = { name, host }, slow[] = { name, any },
-        most[] = { not_mode };
+                   most[] = { not_mode };
     bench_select(b, "name", &name, 1);
     bench_select(b, "name, instance =", single, 2);
     bench_select(b, "name, instance =~ prefix", pair, 2);
@@ -129,7 +129,8 @@ static void bench_selects(struct bench *b)
     double from = now_ns();
     must(metric_index_values(b->index, slice_str(tenant), slice_str("instance"), NULL, 0, b->pool, &values,
                              &count));
-    printf("values of instance                            %8.0f us, %zu values\n", (now_ns() - from) / 1e3, count);
+    printf("values of instance                            %8.0f us, %zu values\n", (now_ns() - from) / 1e3,
+           count);
     struct metric_cardinality cardinality;
     from = now_ns();
     must(metric_index_cardinality(b->index, slice_str(tenant), 10, b->pool, &cardinality));
@@ -167,12 +168,15 @@ static void bench_part(struct bench *b)
     must(metric_part_builder_finish(builder, &image));
     double finished = now_ns(), n = b->series_count;
     must(metric_part_open(buf_slice(&image), &part));
-    printf("part: add %.0f ns, finish %.0f ns, builder %.0f B, image %.1f B a series: labels %.1f, postings %.1f, "
-           "symbols and tables %.1f\n", (added - from) / n, (finished - added) / n, held / n,
-               (double)image.len / n,
-           (double)(part.blocks.len + part.block_index.len) / n, (double)(part.postings.len + part.pairs.len) / n,
-           (double)(part.symbol_text.len + part.symbol_index.len + part.names.len + part.shapes.len
-                    + part.shape_index.len) / n);
+    printf("part: add %.0f ns, finish %.0f ns, builder %.0f B, image %.1f B a series: labels %.1f, postings "
+           "%.1f, "
+           "symbols and tables %.1f\n",
+           (added - from) / n, (finished - added) / n, held / n, (double)image.len / n,
+           (double)(part.blocks.len + part.block_index.len) / n,
+           (double)(part.postings.len + part.pairs.len) / n,
+           (double)(part.symbol_text.len + part.symbol_index.len + part.names.len + part.shapes.len +
+                    part.shape_index.len) /
+               n);
     metric_part_builder_close(builder);
     pool_close(pool);
 }
@@ -187,7 +191,10 @@ static err describe(void *context, uint32_t local, struct buf *labels, struct sl
     return buf_err(labels);
 }
 
-static struct hash128 fingerprint(void *context, uint32_t local) { return (struct hash128){ local, local * 3 }; }
+static struct hash128 fingerprint(void *context, uint32_t local)
+{
+    return (struct hash128){ local, local * 3 };
+}
 
 static err read_at(void *context, uint64_t offset, void *at, size_t len)
 {
@@ -226,7 +233,7 @@ static struct metric_head *fill_head(struct bench *b, uint32_t series)
         }
     printf("head append           %7.1f ns a row (fresh memory), %.1f B a row held\n",
            appending / ((double)series * b->rows_each),
-               (double)pool_used(b->pool) / ((double)series * b->rows_each));
+           (double)pool_used(b->pool) / ((double)series * b->rows_each));
     return head;
 }
 
@@ -256,8 +263,8 @@ static void bench_rows(struct bench *b)
         from = now_ns();
         must(metric_group_encode(&view, &numbers, &door, encoding, &bytes, &result));
         printf("group encode, %s %7.1f ns a row, %.2f B a row, %.1f B a series\n",
-               round == 0 ? "new series  " : "known series", (now_ns() - from) / rows, (double)bytes.len / rows,
-               (double)bytes.len / series);
+               round == 0 ? "new series  " : "known series", (now_ns() - from) / rows,
+               (double)bytes.len / rows, (double)bytes.len / series);
         struct slice s = buf_slice(&bytes);
         struct metric_group_bytes source = { read_at, &s, s.len };
         struct metric_group *group;
@@ -289,9 +296,9 @@ static void bench_rows(struct bench *b)
 int main(int argc, char **argv)
 {
     struct bench b = { .pool = pool_open(NULL, "bench", POOL_BYTES_UNLIMITED),
-        .series_count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000000,
-        .rows_each = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 4,
-        .partition_count = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 16 };
+                       .series_count = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 1000000,
+                       .rows_each = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 4,
+                       .partition_count = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 16 };
     struct buf labels = buf_open(b.pool, LABELS_BYTES_MAX);
     void *at;
     must(pool_alloc(b.pool, (size_t)b.series_count * sizeof *b.labels, &at));

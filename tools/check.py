@@ -6,6 +6,7 @@ alone      every header compiles by itself
 banned     malloc family, clocks, randomness, threads and file calls outside their rooms
 lengths    lines <= 115 columns, files <= 800 lines (limits with the exceptions listed below); longest functions listed
 essays     every .c opens with a comment
+format     clang-format (.clang-format; ./dev fmt mends it)
 words      markers of unfinished work
 stats      every statistic of base/stat_list.h is used
 links      relative links of the documents lead somewhere
@@ -193,6 +194,12 @@ def check_stats(sources):
             say('src/base/stat_list.h', number, '%s is never used' % m.group(1))
 
 
+def check_format(sources):
+    run = subprocess.run(['clang-format-14', '--dry-run', '-ferror-limit=1'] + sources, cwd=TOP, capture_output=True, text=True)
+    for path, line in sorted(set(re.findall(r'^(\S+?):(\d+):\d+: warning', run.stderr, re.M))):
+        say(os.path.relpath(os.path.join(TOP, path), TOP), int(line), 'not formatted (./dev fmt)')
+
+
 def check_links():
     for path in tracked('*.md'):
         base = os.path.dirname(path)
@@ -230,6 +237,7 @@ def main():
     check_alone([p for p in sources + around if p.endswith('.h') and not p.startswith('bench/')
                  and p != 'src/base/stat_list.h'])
     check_stats(sources)
+    check_format(sources + around)
     check_links()
     check_globals()
     for length, path, line in long_functions(sources)[:10]:

@@ -29,7 +29,7 @@ void admin_ready(void *context, struct net_request *request, struct net_response
         return;
     }
     answer_text(response, 503, reason[0] != 0 ? reason : "Kelpie is not ready.");
-    ERR_IGNORE(net_response_header(response, "Retry-After", "1"));   /* the status says it already */
+    ERR_IGNORE(net_response_header(response, "Retry-After", "1")); /* the status says it already */
 }
 
 void admin_reload(void *context, struct net_request *request, struct net_response *response)
@@ -45,7 +45,7 @@ void admin_reload(void *context, struct net_request *request, struct net_respons
         answer_text(response, 200, "configuration reloaded");
         return;
     }
-    response->status = 500;   /* as Prometheus; nothing was changed */
+    response->status = 500; /* as Prometheus; nothing was changed */
     response->content_type = "text/plain; charset=utf-8";
     buf_printf(&response->body, "failed to reload config: %s\n", at.text[0] != 0 ? at.text : err_text(e));
 }
@@ -78,8 +78,9 @@ void admin_metrics(void *context, struct net_request *request, struct net_respon
     if (api->config.refresh != NULL)
         api->config.refresh(api->config.context);
     response->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    buf_put_str(out, "# HELP kelpie_build_info Version of the program; always 1.\n# TYPE kelpie_build_info gauge\n"
-                     "kelpie_build_info{version=\"" KELPIE_VERSION "\"} 1\n");
+    buf_put_str(out,
+                "# HELP kelpie_build_info Version of the program; always 1.\n# TYPE kelpie_build_info gauge\n"
+                "kelpie_build_info{version=\"" KELPIE_VERSION "\"} 1\n");
     for (size_t i = 0; i < STAT_COUNT; i++) {
         const struct stat_row *row = &stat_rows[i];
         buf_printf(out, "# HELP kelpie_%s %s\n# TYPE kelpie_%s %s\nkelpie_%s %lld\n", row->name, row->help,
@@ -95,9 +96,11 @@ static const char page[] =
     "<style>body{font:16px/1.5 sans-serif;max-width:44em;margin:3em auto;padding:0 1em;color:#123}"
     "code{background:#eef;padding:0 .3em}</style></head><body>\n"
     "<h1>Kelpie " KELPIE_VERSION "</h1>\n"
-    "<p>A store for telemetry. It speaks Prometheus' API: add it to Grafana as a Prometheus data source, and send"
+    "<p>A store for telemetry. It speaks Prometheus' API: add it to Grafana as a Prometheus data source, and "
+    "send"
     " to it with <code>remote_write</code> at <code>/api/v1/write</code>.</p>\n"
-    "<form action=\"/api/v1/query\"><input name=\"query\" size=\"48\" placeholder=\"up\" aria-label=\"PromQL\">"
+    "<form action=\"/api/v1/query\"><input name=\"query\" size=\"48\" placeholder=\"up\" "
+    "aria-label=\"PromQL\">"
     " <button>Query</button></form>\n"
     "<ul>\n<li><a href=\"/metrics\">/metrics</a>: how this node is doing</li>\n"
     "<li><a href=\"/api/v1/targets\">/api/v1/targets</a>: what it scrapes</li>\n"

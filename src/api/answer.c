@@ -19,8 +19,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#define PIECE_BYTES (64u << 10)
-#define DIRECT_WEIGHT_MAX 8192   /* about 200 KB of JSON: one body with a length */
+#define PIECE_BYTES       (64u << 10)
+#define DIRECT_WEIGHT_MAX 8192 /* about 200 KB of JSON: one body with a length */
 
 enum stage { STAGE_HEAD, STAGE_ITEMS, STAGE_TAIL };
 enum part { PART_METRIC, PART_VALUES, PART_HISTOGRAMS };
@@ -111,20 +111,17 @@ static err write_vector_item(struct answer *answer)
     return OK;
 }
 
-static bool piece_is_full(const struct answer *answer)
-{
-    return answer->json.out->len >= PIECE_BYTES;
-}
+static bool piece_is_full(const struct answer *answer) { return answer->json.out->len >= PIECE_BYTES; }
 
 static void write_values(struct answer *answer, const struct promql_series *series)
 {
     struct json *json = &answer->json;
     for (; answer->point < series->count && !piece_is_full(answer); answer->point++) {
-        while (answer->histogram < series->histogram_count
-               && series->histograms[answer->histogram].row < answer->point)
+        while (answer->histogram < series->histogram_count &&
+               series->histograms[answer->histogram].row < answer->point)
             answer->histogram++;
-        bool is_histogram = answer->histogram < series->histogram_count
-                            && series->histograms[answer->histogram].row == answer->point;
+        bool is_histogram = answer->histogram < series->histogram_count &&
+                            series->histograms[answer->histogram].row == answer->point;
         if (!is_histogram)
             json_point(json, series->t_ms[answer->point], series->values[answer->point]);
     }
@@ -193,8 +190,8 @@ static err write_item(struct answer *answer)
 
 static bool is_pair(const struct answer *answer)
 {
-    return answer->result_type != NULL
-           && (strcmp(answer->result_type, "scalar") == 0 || strcmp(answer->result_type, "string") == 0);
+    return answer->result_type != NULL &&
+           (strcmp(answer->result_type, "scalar") == 0 || strcmp(answer->result_type, "string") == 0);
 }
 
 static void write_head(struct answer *answer)
@@ -345,10 +342,7 @@ static err answer_next(void *context, struct buf *chunk)
     return buf_err(chunk) != OK ? buf_err(chunk) : ERR_END;
 }
 
-static void answer_done(void *context)
-{
-    answer_drop(context);
-}
+static void answer_done(void *context) { answer_drop(context); }
 
 /* ---- headers ---- */
 
@@ -359,9 +353,9 @@ static void missing_text(const struct proof *proof, char out[ANSWER_MISSING_HEAD
     for (size_t i = 0; i < proof->missing_count; i++) {
         const struct proof_missing *m = &proof->missing[i];
         char entry[160];
-        int entry_len = snprintf(entry, sizeof entry, "%s%s partition=%u from=%.3f to=%.3f", i == 0 ? "" : "; ",
-                                 m->reason, m->partition, (double)m->range.min_ms / 1000,
-                                 (double)m->range.max_ms / 1000);
+        int entry_len =
+            snprintf(entry, sizeof entry, "%s%s partition=%u from=%.3f to=%.3f", i == 0 ? "" : "; ",
+                     m->reason, m->partition, (double)m->range.min_ms / 1000, (double)m->range.max_ms / 1000);
         if (len + (size_t)entry_len + 32 > ANSWER_MISSING_HEADER_BYTES_MAX) {
             snprintf(out + len, 32, "; and %zu more", proof->missing_count - i);
             return;
@@ -408,7 +402,7 @@ void answer_send(struct call *call, struct answer *answer, uint64_t weight)
     }
     err e;
     size_t len_before;
-    do {   /* pieces end at 64 KiB of *their* buffer, so each is written to the end of the body */
+    do { /* pieces end at 64 KiB of *their* buffer, so each is written to the end of the body */
         struct buf piece = buf_open(response->pool, NET_CHUNK_BYTES_MAX);
         e = answer_next(answer, &piece);
         len_before = response->body.len;

@@ -7,34 +7,37 @@
 #include "model/source.h"
 
 #define ANSWER_MISSING_HEADER_BYTES_MAX 1024
-#define ANSWER_SETS_MAX 1024          /* match[] selectors of one call */
+#define ANSWER_SETS_MAX                 1024 /* match[] selectors of one call */
 
 /* One answer. Lives in the query's pool and ends the query when it has been sent. */
 struct answer {
     struct query *query;
     struct json json;
     uint8_t stage;
-    uint8_t part;                     /* of the item in work: see answer.c */
+    uint8_t part; /* of the item in work: see answer.c */
     size_t item, item_count;
-    size_t point;                     /* next point of the item in work */
-    size_t histogram;                 /* next histogram of it */
-    const char *result_type;          /* NULL: data is a plain array */
-    const struct promql_series *series;   /* vector and matrix items */
-    const struct slice *texts;            /* string items */
-    const struct slice *labels;           /* label set items */
-    double scalar;                    /* scalar and string results are one pair, no array */
+    size_t point;                       /* next point of the item in work */
+    size_t histogram;                   /* next histogram of it */
+    const char *result_type;            /* NULL: data is a plain array */
+    const struct promql_series *series; /* vector and matrix items */
+    const struct slice *texts;          /* string items */
+    const struct slice *labels;         /* label set items */
+    double scalar;                      /* scalar and string results are one pair, no array */
     struct slice string;
-    int64_t t_ms;                     /* of scalar and string */
-    const struct slice *warnings;  size_t warning_count;
-    const struct slice *infos;     size_t info_count;
-    bool is_truncated;                /* by limit: one more warning */
+    int64_t t_ms; /* of scalar and string */
+    const struct slice *warnings;
+    size_t warning_count;
+    const struct slice *infos;
+    size_t info_count;
+    bool is_truncated; /* by limit: one more warning */
     const struct proof *proof;
     bool wants_proof;
     bool wants_stats;
     struct query_times times;
     uint64_t samples;
-    struct pool *scratch;             /* for decoding histograms */
-    struct source_set **sets;  size_t set_count;   /* closed at the end */
+    struct pool *scratch; /* for decoding histograms */
+    struct source_set **sets;
+    size_t set_count; /* closed at the end */
 };
 
 /* A zeroed answer in the query's pool. NULL: answered with an error, the query has ended. */

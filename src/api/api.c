@@ -7,7 +7,7 @@
 #include "api/call.h"
 #include "api/groups.h"
 
-#define READ (NET_GET | NET_POST)   /* Grafana posts long queries as forms */
+#define READ (NET_GET | NET_POST) /* Grafana posts long queries as forms */
 
 static const struct net_route routes[] = {
     { .methods = READ, .path = "/api/v1/query", .handle = prom_query },

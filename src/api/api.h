@@ -16,29 +16,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define API_REASON_BYTES_MAX 256
-#define API_IMPORT_BYTES_MAX (256u << 20)   /* of a text import after decompression: 413 */
-#define API_RANGE_POINTS_MAX 11000          /* (end - start) / step of a range query: 400, as Prometheus */
+#define API_REASON_BYTES_MAX    256
+#define API_IMPORT_BYTES_MAX    (256u << 20) /* of a text import after decompression: 413 */
+#define API_RANGE_POINTS_MAX    11000        /* (end - start) / step of a range query: 400, as Prometheus */
 #define API_SNAPSHOT_NAME_BYTES 64
-#define API_TSDB_LIMIT_MAX 10000            /* entries a list of status/tsdb: 400, as Prometheus */
+#define API_TSDB_LIMIT_MAX      10000 /* entries a list of status/tsdb: 400, as Prometheus */
 
 struct api;
-struct ingest;          /* ingest/ingest.h */
-struct query_service;   /* query/query.h */
+struct ingest;        /* ingest/ingest.h */
+struct query_service; /* query/query.h */
 
 /* A scrape target as /api/v1/targets shows it. */
 struct api_target {
-    struct slice job;               /* scrapePool */
+    struct slice job; /* scrapePool */
     struct slice url;
-    struct slice labels;            /* canonical, after relabelling */
-    struct slice discovered;        /* canonical, before */
-    struct slice error;             /* of the last scrape; empty = none */
-    const char *health;             /* "up", "down", "unknown" */
-    int64_t scraped_ms;             /* begin of the last scrape; 0 = never */
+    struct slice labels;     /* canonical, after relabelling */
+    struct slice discovered; /* canonical, before */
+    struct slice error;      /* of the last scrape; empty = none */
+    const char *health;      /* "up", "down", "unknown" */
+    int64_t scraped_ms;      /* begin of the last scrape; 0 = never */
     int64_t took_ns;
     int64_t interval_ms;
     int64_t timeout_ms;
-    bool is_dropped;                /* by relabelling */
+    bool is_dropped; /* by relabelling */
 };
 
 typedef void (*api_target_add)(void *to, const struct api_target *target);
@@ -48,8 +48,8 @@ typedef void (*api_target_add)(void *to, const struct api_target *target);
 struct api_config {
     struct io *io;
     struct query_service *queries;
-    struct ingest *ingest;               /* NULL: no writes */
-    void *context;                       /* of the callbacks */
+    struct ingest *ingest; /* NULL: no writes */
+    void *context;         /* of the callbacks */
 
     /* Is the node ready? If not, reason (API_REASON_BYTES_MAX) says what it waits for. */
     bool (*is_ready)(void *context, char *reason);
@@ -72,8 +72,8 @@ struct api_config {
     err (*snapshot)(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], struct err_at *at);
 
     const char *data_directory;
-    int64_t start_ms;                    /* Unix time of the node's start */
-    int64_t retention_ms;                /* for runtimeinfo; 0 = for ever */
+    int64_t start_ms;     /* Unix time of the node's start */
+    int64_t retention_ms; /* for runtimeinfo; 0 = for ever */
 };
 
 /* Open in pool, which frees it; what config points to is borrowed as long. ERR_LIMIT. */

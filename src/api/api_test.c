@@ -37,8 +37,12 @@ static void metrics_text(void *context, struct buf *out) { buf_put_str(out, "pro
 
 static void targets(void *context, struct pool *request_pool, api_target_add add, void *to)
 {
-    struct api_target target = { .job = slice_str("j"), .url = slice_str("http://a/metrics"), .health = "up",
-                                 .scraped_ms = 1500, .took_ns = 250000000, .interval_ms = 15000,
+    struct api_target target = { .job = slice_str("j"),
+                                 .url = slice_str("http://a/metrics"),
+                                 .health = "up",
+                                 .scraped_ms = 1500,
+                                 .took_ns = 250000000,
+                                 .interval_ms = 15000,
                                  .timeout_ms = 500 };
     add(to, &target);
 }
@@ -49,9 +53,12 @@ static void ask_with(const char *method, const char *target, const char *form, c
     const char *headers[] = { header, "Content-Type: application/x-www-form-urlencoded" };
     snprintf(url, sizeof url, "http://127.0.0.1:%u%s", net_server_port(server), target);
     struct net_client_request request = {
-        .url = url, .method = method, .headers = headers + (header == NULL),
+        .url = url,
+        .method = method,
+        .headers = headers + (header == NULL),
         .header_count = (size_t)(form != NULL) + (header != NULL),
-        .body = form != NULL ? slice_str(form) : slice_of("", 0), .timeout_ms = 20000,
+        .body = form != NULL ? slice_str(form) : slice_of("", 0),
+        .timeout_ms = 20000,
         .encoded_bytes_max = 64 << 20,
     };
     if (form == NULL && header != NULL)
@@ -78,7 +85,7 @@ static void expect_part(unsigned status, const char *part)
         fail_msg("%u %s\nexpected %u … %s", reply.status, (const char *)body.at, status, part);
 }
 
-#define SUCCESS(data) "{\"status\":\"success\",\"data\":" data "}"
+#define SUCCESS(data)       "{\"status\":\"success\",\"data\":" data "}"
 #define FAILURE(type, text) "{\"status\":\"error\",\"errorType\":\"" type "\",\"error\":\"" text "\"}"
 
 static void instant_queries(void **state)
@@ -115,7 +122,7 @@ static void histograms(void **state)
         SUCCESS("{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"__name__\":\"h\"},\"histogram\":[3,"
                 "{\"count\":\"4\",\"sum\":\"7.5\",\"buckets\":[[3,\"-0.5\",\"0.5\",\"1\"],"
                 "[0,\"1\",\"2\",\"2\"],[0,\"2\",\"4\",\"1\"]]}]}]}"));
-    get("/api/v1/query?query=h%5B2500ms%5D&time=3");   /* a float at 1 s and 2 s, histograms at 3 s */
+    get("/api/v1/query?query=h%5B2500ms%5D&time=3"); /* a float at 1 s and 2 s, histograms at 3 s */
     expect_part(200, "\"values\":[[1,\"1\"],[2,\"2\"]],\"histograms\":[[3,{\"count\":\"4\"");
 }
 
@@ -132,12 +139,14 @@ static void range_queries(void **state)
                     "{\"resultType\":\"matrix\",\"result\":[{\"metric\":{},\"values\":[[0,\"5\"],[5,\"5\"],"
                     "[10,\"5\"]]}]}"));
     get("/api/v1/query_range?query=up&start=1970-01-01T00:00:01Z&end=3&step=2&limit=1");
-    expect_part(200, "\"values\":[[1,\"1\"],[3,\"3\"]]}]},\"warnings\":[\"results truncated due to limit\"]}");
+    expect_part(200,
+                "\"values\":[[1,\"1\"],[3,\"3\"]]}]},\"warnings\":[\"results truncated due to limit\"]}");
 }
 
 static void bad_parameters(void **state)
 {
-    static const struct { const char *target, *text;
+    static const struct {
+        const char *target, *text;
     } cases[] = {
         { "/api/v1/query?query=up&time=yesterday",
           "invalid parameter \\\"time\\\": cannot parse \\\"yesterday\\\" to a valid timestamp" },
@@ -177,7 +186,8 @@ static void bad_parameters(void **state)
 static void bad_expressions(void **state)
 {
     get("/api/v1/query?query=sum(");
-    expect_part(400, "\"errorType\":\"bad_data\",\"error\":\"invalid parameter \\\"query\\\": 1:5: parse error: ");
+    expect_part(400,
+                "\"errorType\":\"bad_data\",\"error\":\"invalid parameter \\\"query\\\": 1:5: parse error: ");
     get("/api/v1/query");
     expect_part(400, "\"errorType\":\"bad_data\",\"error\":\"invalid parameter \\\"query\\\": ");
     get("/api/v1/query_range?query=up%5B5m%5D&start=0&end=1&step=1");
@@ -282,12 +292,19 @@ static void status_pages(void **state)
 static void proofs(void **state)
 {
     struct proof_missing missing[60];
-    struct proof_partition partition = { .partition = 2, .generation = 1, .applied_offset = 7, .end_offset = 9 };
+    struct proof_partition partition = {
+        .partition = 2, .generation = 1, .applied_offset = 7, .end_offset = 9
+    };
     struct proof whole = fake.proof;
     for (uint32_t i = 0; i < 60; i++)
-        missing[i] = (struct proof_missing){ .partition = i, .range = { 1000, 2500 }, .reason = "quarantine" };
-    fake.proof = (struct proof){ .complete = false, .data_through_ms = 4000, .partitions = &partition,
-                                 .partition_count = 1, .missing = missing, .missing_count = 1 };
+        missing[i] =
+            (struct proof_missing){ .partition = i, .range = { 1000, 2500 }, .reason = "quarantine" };
+    fake.proof = (struct proof){ .complete = false,
+                                 .data_through_ms = 4000,
+                                 .partitions = &partition,
+                                 .partition_count = 1,
+                                 .missing = missing,
+                                 .missing_count = 1 };
     get("/api/v1/labels?match%5B%5D=h&proof=true");
     expect_body(
         200,
@@ -295,8 +312,9 @@ static void proofs(void **state)
         "\"partitions\":[{\"partition\":2,\"generation\":1,\"applied\":7,\"end\":9}],\"missing\":["
         "{\"partition\":0,\"reason\":\"quarantine\",\"from\":1,\"to\":2.500}]}}");
     get("/api/v1/query?query=up&time=3&partial=deny");
-    expect_body(503, FAILURE("unavailable", "the answer would be incomplete: quarantine partition=0 from=1.000"
-                             " to=2.500"));
+    expect_body(503,
+                FAILURE("unavailable", "the answer would be incomplete: quarantine partition=0 from=1.000"
+                                       " to=2.500"));
     fake.proof.missing_count = 60;
     get("/api/v1/query?query=up&time=3&partial=deny");
     expect_part(503, "more\"}");
@@ -316,8 +334,14 @@ static void refusals(void **state)
     get("/api/v1/query?query=up&time=3&timeout=50ms");
     expect_body(503, FAILURE("timeout", "query timed out in expression evaluation"));
     fake.select_sleep_ns = 0;
-    static const struct { err e; unsigned status; const char *type; } cases[] = {
-        { ERR_CANCELED, 499, "canceled" }, { ERR_CLOSED, 503, "unavailable" }, { ERR_IO, 500, "internal" },
+    static const struct {
+        err e;
+        unsigned status;
+        const char *type;
+    } cases[] = {
+        { ERR_CANCELED, 499, "canceled" },
+        { ERR_CLOSED, 503, "unavailable" },
+        { ERR_IO, 500, "internal" },
         { ERR_LIMIT, 422, "execution" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -454,10 +478,12 @@ static int close_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(instant_queries), cmocka_unit_test(histograms), cmocka_unit_test(range_queries),
-        cmocka_unit_test(bad_parameters), cmocka_unit_test(bad_expressions), cmocka_unit_test(names_and_values),
-        cmocka_unit_test(series), cmocka_unit_test(exemplars_and_metadata), cmocka_unit_test(status_pages),
-        cmocka_unit_test(proofs), cmocka_unit_test(refusals), cmocka_unit_test(long_answers_are_streamed),
+        cmocka_unit_test(instant_queries), cmocka_unit_test(histograms),
+        cmocka_unit_test(range_queries),   cmocka_unit_test(bad_parameters),
+        cmocka_unit_test(bad_expressions), cmocka_unit_test(names_and_values),
+        cmocka_unit_test(series),          cmocka_unit_test(exemplars_and_metadata),
+        cmocka_unit_test(status_pages),    cmocka_unit_test(proofs),
+        cmocka_unit_test(refusals),        cmocka_unit_test(long_answers_are_streamed),
         cmocka_unit_test(administration),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -13,7 +13,7 @@
 #include <stdio.h>
 
 #define CALL_TEXT_BYTES_MAX 2048
-#define JSON_TYPE "application/json"
+#define JSON_TYPE           "application/json"
 
 struct call_error_row {
     const char *name;
@@ -48,32 +48,43 @@ void call_fail(struct call *call, enum call_error error, const char *format, ...
     json_str(&json, text);
     json_close(&json, '}');
     if (response->status == 503)
-        ERR_IGNORE(net_response_header(response, "Retry-After", "5"));   /* an answer without it is fine too */
+        ERR_IGNORE(net_response_header(response, "Retry-After", "5")); /* an answer without it is fine too */
 }
 
 static enum call_error error_of(err e)
 {
     switch (e) {
-    case ERR_INPUT: return CALL_BAD_DATA;
+    case ERR_INPUT:
+        return CALL_BAD_DATA;
     case ERR_EXECUTION:
     case ERR_LIMIT:
-    case ERR_UNSUPPORTED: return CALL_EXECUTION;
-    case ERR_TIMEOUT: return CALL_TIMEOUT;
-    case ERR_CANCELED: return CALL_CANCELED;
+    case ERR_UNSUPPORTED:
+        return CALL_EXECUTION;
+    case ERR_TIMEOUT:
+        return CALL_TIMEOUT;
+    case ERR_CANCELED:
+        return CALL_CANCELED;
     case ERR_BUSY:
-    case ERR_CLOSED: return CALL_UNAVAILABLE;
-    case ERR_NOT_FOUND: return CALL_NOT_FOUND;
-    default: return CALL_INTERNAL;
+    case ERR_CLOSED:
+        return CALL_UNAVAILABLE;
+    case ERR_NOT_FOUND:
+        return CALL_NOT_FOUND;
+    default:
+        return CALL_INTERNAL;
     }
 }
 
 static const char *text_of(err e)
 {
     switch (e) {
-    case ERR_TIMEOUT: return "query timed out in expression evaluation";
-    case ERR_CANCELED: return "query was canceled in expression evaluation";
-    case ERR_LIMIT: return "query processing would load too many samples or need too much memory";
-    default: return err_text(e);
+    case ERR_TIMEOUT:
+        return "query timed out in expression evaluation";
+    case ERR_CANCELED:
+        return "query was canceled in expression evaluation";
+    case ERR_LIMIT:
+        return "query processing would load too many samples or need too much memory";
+    default:
+        return err_text(e);
     }
 }
 
@@ -113,7 +124,8 @@ bool call_begin(struct call *call, void *context, struct net_request *request, s
     if (call->tenant.len == 0)
         call->tenant = slice_str("default");
     if (!param_tenant_valid(call->tenant)) {
-        call_fail(call, CALL_BAD_DATA, "invalid X-Scope-OrgID: 1 to %d letters, digits and !-_.*'() are allowed",
+        call_fail(call, CALL_BAD_DATA,
+                  "invalid X-Scope-OrgID: 1 to %d letters, digits and !-_.*'() are allowed",
                   TENANT_BYTES_MAX);
         return false;
     }
@@ -123,8 +135,8 @@ bool call_begin(struct call *call, void *context, struct net_request *request, s
         call_fail(call, CALL_BAD_DATA, "invalid parameter \"partial\": must be \"allow\" or \"deny\"");
         return false;
     }
-    call->wants_proof = param_is_true(call_param(call, "proof"))
-                        || slice_equal_str(call_param(call, "stats"), "all");
+    call->wants_proof =
+        param_is_true(call_param(call, "proof")) || slice_equal_str(call_param(call, "stats"), "all");
     return true;
 }
 
@@ -157,10 +169,7 @@ bool call_limit(struct call *call, const char *name, uint64_t *out_limit)
     return false;
 }
 
-static bool client_gone(void *context)
-{
-    return net_request_canceled(context);
-}
+static bool client_gone(void *context) { return net_request_canceled(context); }
 
 struct query *call_query(struct call *call, struct slice text)
 {
@@ -170,14 +179,14 @@ struct query *call_query(struct call *call, struct slice text)
         .is_canceled = client_gone,
         .context = call->request,
     };
-    if (!call_duration(call, "timeout", &options.timeout_ms)
-        || !call_duration(call, "lookback_delta", &options.lookback_ms))
+    if (!call_duration(call, "timeout", &options.timeout_ms) ||
+        !call_duration(call, "lookback_delta", &options.lookback_ms))
         return NULL;
     struct query *query;
     struct err_at at = { 0 };
     err e = query_begin(call->api->config.queries, &options, &query, &at);
     if (e != OK) {
-        call_fail_err(call, e == ERR_LIMIT ? ERR_BUSY : e, &at);   /* memory of others: try again */
+        call_fail_err(call, e == ERR_LIMIT ? ERR_BUSY : e, &at); /* memory of others: try again */
         return NULL;
     }
     return query;

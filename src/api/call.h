@@ -12,13 +12,13 @@ struct api {
 };
 
 /* errorType and HTTP status of Prometheus' API. */
-#define CALL_ERROR_LIST(X)                            \
-    X(CALL_BAD_DATA, "bad_data", 400)                 \
-    X(CALL_EXECUTION, "execution", 422)               \
-    X(CALL_TIMEOUT, "timeout", 503)                   \
-    X(CALL_CANCELED, "canceled", 499)                 \
-    X(CALL_INTERNAL, "internal", 500)                 \
-    X(CALL_UNAVAILABLE, "unavailable", 503)           \
+#define CALL_ERROR_LIST(X)                  \
+    X(CALL_BAD_DATA, "bad_data", 400)       \
+    X(CALL_EXECUTION, "execution", 422)     \
+    X(CALL_TIMEOUT, "timeout", 503)         \
+    X(CALL_CANCELED, "canceled", 499)       \
+    X(CALL_INTERNAL, "internal", 500)       \
+    X(CALL_UNAVAILABLE, "unavailable", 503) \
     X(CALL_NOT_FOUND, "not_found", 404)
 
 #define CALL_ERROR_ENUM(id, name, status) id,
@@ -30,8 +30,8 @@ struct call {
     struct net_request *request;
     struct net_response *response;
     struct slice tenant;
-    bool is_partial_denied;   /* partial=deny */
-    bool wants_proof;         /* proof=true, or stats=all */
+    bool is_partial_denied; /* partial=deny */
+    bool wants_proof;       /* proof=true, or stats=all */
 };
 
 /* Read tenant and common parameters. False: the error is answered already. */
@@ -51,7 +51,7 @@ void call_fail_expression(struct call *call, const char *name, const struct err_
 /* An optional parameter; *out stays when it is absent or empty. False: answered. */
 bool call_time(struct call *call, const char *name, int64_t *out_t_ms);
 bool call_duration(struct call *call, const char *name, int64_t *out_ms);
-bool call_limit(struct call *call, const char *name, uint64_t *out_limit);   /* 0 = none */
+bool call_limit(struct call *call, const char *name, uint64_t *out_limit); /* 0 = none */
 
 /* Value of a parameter, empty when absent. */
 struct slice call_param(const struct call *call, const char *name);

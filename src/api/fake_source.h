@@ -22,9 +22,9 @@ struct fake_source {
     struct fake_series series[FAKE_SERIES_MAX];
     size_t count;
     struct proof proof;
-    struct source_exemplar exemplar;      /* of the first series, when has_exemplar */
+    struct source_exemplar exemplar; /* of the first series, when has_exemplar */
     bool has_exemplar;
-    int64_t select_sleep_ns;              /* every select takes so long, asking the guard meanwhile */
+    int64_t select_sleep_ns; /* every select takes so long, asking the guard meanwhile */
     err select_error;
 };
 
@@ -72,15 +72,22 @@ static inline void fake_histogram(struct fake_source *fake, struct fake_series *
 {
     struct histogram_span span = { .offset = 1, .length = 2 };
     int64_t deltas[2] = { 2, -1 };
-    struct histogram h = { .schema = 0, .zero_threshold = 0.5, .sum = 7.5, .count_int = 4, .zero_count_int = 1,
-                           .positive_spans = &span, .positive_span_count = 1, .positive_deltas = deltas,
+    struct histogram h = { .schema = 0,
+                           .zero_threshold = 0.5,
+                           .sum = 7.5,
+                           .count_int = 4,
+                           .zero_count_int = 1,
+                           .positive_spans = &span,
+                           .positive_span_count = 1,
+                           .positive_deltas = deltas,
                            .positive_bucket_count = 2 };
     struct buf bytes = buf_open(fake->pool, HISTOGRAM_BYTES_MAX);
     histogram_encode(&h, &bytes);
     check(sample_columns_add_histogram(&series->columns, t_ms, buf_slice(&bytes), 0) == OK);
 }
 
-static inline bool fake_matches(const struct fake_source *fake, size_t i, const struct source_request *request)
+static inline bool fake_matches(const struct fake_source *fake, size_t i,
+                                const struct source_request *request)
 {
     const struct sample_columns *columns = &fake->series[i].columns;
     bool in_range = false;
@@ -129,7 +136,8 @@ static inline err fake_set_read(struct source_set *set, size_t i, struct sample_
         bool is_histogram = histogram < from->histogram_count && from->histograms[histogram].row == k;
         if (from->t_ms[k] >= set->range.min_ms && from->t_ms[k] <= set->range.max_ms) {
             if (is_histogram)
-                TRY(sample_columns_add_histogram(columns, from->t_ms[k], from->histograms[histogram].bytes, 0));
+                TRY(sample_columns_add_histogram(columns, from->t_ms[k], from->histograms[histogram].bytes,
+                                                 0));
             else
                 TRY(sample_columns_add(columns, from->t_ms[k], from->values[k], 0));
         }
@@ -157,9 +165,10 @@ static inline int fake_by_text(const void *a, const void *b)
 }
 
 /* name empty: names; else values. */
-static inline err fake_texts(struct fake_source *fake, struct slice name, const struct source_request *requests,
-                             size_t request_count, size_t limit, struct pool *pool, struct slice **out_texts,
-                             size_t *out_count, struct proof *out_proof)
+static inline err fake_texts(struct fake_source *fake, struct slice name,
+                             const struct source_request *requests, size_t request_count, size_t limit,
+                             struct pool *pool, struct slice **out_texts, size_t *out_count,
+                             struct proof *out_proof)
 {
     void *room;
     TRY(pool_alloc(pool, 65536 * sizeof(struct slice), &room));
@@ -187,11 +196,11 @@ static inline err fake_texts(struct fake_source *fake, struct slice name, const 
 }
 
 static inline err fake_label_names(struct source *source, const struct source_request *requests,
-                                   size_t request_count, size_t limit, struct pool *pool, struct slice **out_names,
-                                   size_t *out_count, struct proof *out_proof)
+                                   size_t request_count, size_t limit, struct pool *pool,
+                                   struct slice **out_names, size_t *out_count, struct proof *out_proof)
 {
-    return fake_texts(source->context, slice_of("", 0), requests, request_count, limit, pool, out_names, out_count,
-                      out_proof);
+    return fake_texts(source->context, slice_of("", 0), requests, request_count, limit, pool, out_names,
+                      out_count, out_proof);
 }
 
 static inline err fake_label_values(struct source *source, struct slice name,
@@ -211,8 +220,8 @@ static inline err fake_exemplars(struct source_set *set, size_t i, struct pool *
     return OK;
 }
 
-static inline err fake_metadata(struct source *source, struct slice tenant, struct slice family, struct pool *pool,
-                                struct source_metadata **out_metadata, size_t *out_count)
+static inline err fake_metadata(struct source *source, struct slice tenant, struct slice family,
+                                struct pool *pool, struct source_metadata **out_metadata, size_t *out_count)
 {
     static const struct source_metadata rows[] = {
         { { (const uint8_t *)"up", 2 },
@@ -239,22 +248,32 @@ static inline err fake_metadata(struct source *source, struct slice tenant, stru
     return OK;
 }
 
-static inline err fake_cardinality(struct source *source, struct slice tenant, size_t limit, struct pool *pool,
-                                   struct source_cardinality *out)
+static inline err fake_cardinality(struct source *source, struct slice tenant, size_t limit,
+                                   struct pool *pool, struct source_cardinality *out)
 {
     static struct source_name_count up = { { (const uint8_t *)"up", 2 }, 3 };
-    *out = (struct source_cardinality){ .series_count = 3, .label_pair_count = 5, .range = { 1000, 2000 },
-                                        .by_metric = &up, .by_metric_count = 1 };
+    *out = (struct source_cardinality){ .series_count = 3,
+                                        .label_pair_count = 5,
+                                        .range = { 1000, 2000 },
+                                        .by_metric = &up,
+                                        .by_metric_count = 1 };
     return OK;
 }
 
 static inline void fake_open(struct fake_source *fake, struct pool *pool)
 {
     static const struct source_table table = {
-        .select = fake_select, .set_count = fake_set_count, .set_labels = fake_set_labels,
-        .set_read = fake_set_read, .set_proof = fake_set_proof, .set_close = fake_set_close,
-        .label_names = fake_label_names, .label_values = fake_label_values, .set_exemplars = fake_exemplars,
-        .metadata = fake_metadata, .cardinality = fake_cardinality,
+        .select = fake_select,
+        .set_count = fake_set_count,
+        .set_labels = fake_set_labels,
+        .set_read = fake_set_read,
+        .set_proof = fake_set_proof,
+        .set_close = fake_set_close,
+        .label_names = fake_label_names,
+        .label_values = fake_label_values,
+        .set_exemplars = fake_exemplars,
+        .metadata = fake_metadata,
+        .cardinality = fake_cardinality,
     };
     memset(fake, 0, sizeof *fake);
     fake->source = (struct source){ .table = &table, .context = fake };

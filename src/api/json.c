@@ -66,12 +66,24 @@ static size_t utf8_length(const uint8_t *at, const uint8_t *end)
 static void put_escape(struct buf *out, uint8_t c)
 {
     switch (c) {
-    case '"': buf_put(out, "\\\"", 2); return;
-    case '\\': buf_put(out, "\\\\", 2); return;
-    case '\n': buf_put(out, "\\n", 2); return;
-    case '\r': buf_put(out, "\\r", 2); return;
-    case '\t': buf_put(out, "\\t", 2); return;
-    default: buf_printf(out, "\\u%04x", c); return;
+    case '"':
+        buf_put(out, "\\\"", 2);
+        return;
+    case '\\':
+        buf_put(out, "\\\\", 2);
+        return;
+    case '\n':
+        buf_put(out, "\\n", 2);
+        return;
+    case '\r':
+        buf_put(out, "\\r", 2);
+        return;
+    case '\t':
+        buf_put(out, "\\t", 2);
+        return;
+    default:
+        buf_printf(out, "\\u%04x", c);
+        return;
     }
 }
 

@@ -13,13 +13,13 @@
 
 struct json {
     struct buf *out;
-    bool comma;   /* a value stands before the next one */
+    bool comma; /* a value stands before the next one */
 };
 
 static inline struct json json_begin(struct buf *out) { return (struct json){ .out = out }; }
 
-void json_open(struct json *j, char bracket);    /* '{' or '[' */
-void json_close(struct json *j, char bracket);   /* '}' or ']' */
+void json_open(struct json *j, char bracket);  /* '{' or '[' */
+void json_close(struct json *j, char bracket); /* '}' or ']' */
 
 /* A member's name: static ASCII text that needs no escaping. */
 void json_key(struct json *j, const char *name);

@@ -12,7 +12,7 @@
 
 #include <math.h>
 
-#define PARAM_ECHO_BYTES_MAX 200   /* of a bad parameter in an error text */
+#define PARAM_ECHO_BYTES_MAX 200 /* of a bad parameter in an error text */
 
 static int echo_len(struct slice text)
 {
@@ -87,8 +87,8 @@ static bool take_zone(struct reader *r, int64_t *out_ms)
     if (sign == 'Z' || sign == 'z')
         return read_left(r) == 0;
     int64_t hours, minutes;
-    if ((sign != '+' && sign != '-') || !take_digits(r, 2, &hours) || read_u8(r) != ':'
-        || !take_digits(r, 2, &minutes) || hours > 23 || minutes > 59)
+    if ((sign != '+' && sign != '-') || !take_digits(r, 2, &hours) || read_u8(r) != ':' ||
+        !take_digits(r, 2, &minutes) || hours > 23 || minutes > 59)
         return false;
     *out_ms = (hours * 60 + minutes) * MS_PER_MINUTE * (sign == '-' ? -1 : 1);
     return read_left(r) == 0;
@@ -98,20 +98,20 @@ static bool parse_rfc3339(struct slice text, int64_t *out_t_ms)
 {
     struct reader r = reader_of(text);
     int64_t year, month, day, hour, minute, second, fraction_ms, zone_ms;
-    if (!take_digits(&r, 4, &year) || read_u8(&r) != '-' || !take_digits(&r, 2, &month)
-        || read_u8(&r) != '-' || !take_digits(&r, 2, &day))
+    if (!take_digits(&r, 4, &year) || read_u8(&r) != '-' || !take_digits(&r, 2, &month) ||
+        read_u8(&r) != '-' || !take_digits(&r, 2, &day))
         return false;
     uint8_t separator = read_u8(&r);
-    if ((separator != 'T' && separator != 't') || !take_digits(&r, 2, &hour) || read_u8(&r) != ':'
-        || !take_digits(&r, 2, &minute) || read_u8(&r) != ':' || !take_digits(&r, 2, &second))
+    if ((separator != 'T' && separator != 't') || !take_digits(&r, 2, &hour) || read_u8(&r) != ':' ||
+        !take_digits(&r, 2, &minute) || read_u8(&r) != ':' || !take_digits(&r, 2, &second))
         return false;
     if (!take_fraction(&r, &fraction_ms) || !take_zone(&r, &zone_ms))
         return false;
-    if (month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour > 23 || minute > 59
-        || second > 59)
+    if (month < 1 || month > 12 || day < 1 || day > month_days(year, month) || hour > 23 || minute > 59 ||
+        second > 59)
         return false;
-    *out_t_ms = days_of(year, month, day) * MS_PER_DAY + hour * MS_PER_HOUR + minute * MS_PER_MINUTE
-              + second * MS_PER_SECOND + fraction_ms - zone_ms;
+    *out_t_ms = days_of(year, month, day) * MS_PER_DAY + hour * MS_PER_HOUR + minute * MS_PER_MINUTE +
+                second * MS_PER_SECOND + fraction_ms - zone_ms;
     return true;
 }
 
@@ -128,8 +128,8 @@ err param_time(struct slice text, int64_t *out_t_ms, struct err_at *at)
         *out_t_ms = TIME_MS_MIN;
         return OK;
     }
-    if (slice_equal_str(text, "+292277025-08-18T07:12:54.999999999Z")
-        || slice_equal_str(text, "292277025-08-18T07:12:54.999999999Z")) {
+    if (slice_equal_str(text, "+292277025-08-18T07:12:54.999999999Z") ||
+        slice_equal_str(text, "292277025-08-18T07:12:54.999999999Z")) {
         *out_t_ms = TIME_MS_MAX;
         return OK;
     }
@@ -160,8 +160,8 @@ err param_uint(struct slice text, uint64_t *out_value)
     if (text.len == 0)
         return ERR_INPUT;
     for (size_t i = 0; i < text.len; i++) {
-        if (text.at[i] < '0' || text.at[i] > '9' || __builtin_mul_overflow(value, 10u, &value)
-            || __builtin_add_overflow(value, (uint64_t)(text.at[i] - '0'), &value))
+        if (text.at[i] < '0' || text.at[i] > '9' || __builtin_mul_overflow(value, 10u, &value) ||
+            __builtin_add_overflow(value, (uint64_t)(text.at[i] - '0'), &value))
             return ERR_INPUT;
     }
     *out_value = value;
@@ -244,7 +244,7 @@ err param_unescape_name(struct slice name, struct pool *pool, struct slice *out_
     if (!slice_starts(name, slice_str("U__")))
         return OK;
     void *room;
-    TRY(pool_alloc(pool, name.len + 4, &room));   /* every group is at least as long as its result */
+    TRY(pool_alloc(pool, name.len + 4, &room)); /* every group is at least as long as its result */
     uint8_t *to = room;
     size_t len = 0;
     struct reader r = reader_of(slice_part(name, 3, name.len - 3));
@@ -262,8 +262,8 @@ err param_unescape_name(struct slice name, struct pool *pool, struct slice *out_
 
 bool param_tenant_valid(struct slice tenant)
 {
-    if (tenant.len == 0 || tenant.len > TENANT_BYTES_MAX || slice_equal_str(tenant, ".")
-        || slice_equal_str(tenant, ".."))
+    if (tenant.len == 0 || tenant.len > TENANT_BYTES_MAX || slice_equal_str(tenant, ".") ||
+        slice_equal_str(tenant, ".."))
         return false;
     for (size_t i = 0; i < tenant.len; i++) {
         uint8_t c = tenant.at[i];

@@ -63,7 +63,8 @@ static void write_metadata(struct call *call, struct source_metadata *rows, size
     if (count > 1)
         qsort(rows, count, sizeof *rows, by_family);
     uint64_t family_count = 0;
-    for (size_t from = 0, to; from < count && (limit == 0 || family_count < limit); from = to, family_count++) {
+    for (size_t from = 0, to; from < count && (limit == 0 || family_count < limit);
+         from = to, family_count++) {
         for (to = from + 1; to < count && slice_equal(rows[to].family, rows[from].family); to++)
             ;
         size_t shown = to - from;
@@ -79,8 +80,8 @@ void prom_metadata(void *context, struct net_request *request, struct net_respon
 {
     struct call call;
     uint64_t limit = 0, limit_per_metric = 0;
-    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit)
-        || !call_limit(&call, "limit_per_metric", &limit_per_metric))
+    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit) ||
+        !call_limit(&call, "limit_per_metric", &limit_per_metric))
         return;
     struct query *query = call_query(&call, request->target);
     if (query == NULL)
@@ -88,8 +89,8 @@ void prom_metadata(void *context, struct net_request *request, struct net_respon
     struct source *source = query_source(query);
     struct source_metadata *rows = NULL;
     size_t count = 0;
-    err e = source->table->metadata(source, call.tenant, call_param(&call, "metric"), query_pool(query), &rows,
-                                    &count);
+    err e = source->table->metadata(source, call.tenant, call_param(&call, "metric"), query_pool(query),
+                                    &rows, &count);
     query_release(query, e);
     if (e == OK)
         write_metadata(&call, rows, count, limit, limit_per_metric);
@@ -127,7 +128,7 @@ static void write_cardinality(struct call *call, const struct source_cardinality
     json_key(&json, "numLabelPairs");
     json_uint(&json, c->label_pair_count);
     json_key(&json, "chunkCount");
-    json_uint(&json, 0);   /* there are none: rows lie in columns */
+    json_uint(&json, 0); /* there are none: rows lie in columns */
     json_key(&json, "minTime");
     json_int(&json, c->range.min_ms);
     json_key(&json, "maxTime");
@@ -226,7 +227,7 @@ void prom_status_flags(void *context, struct net_request *request, struct net_re
     struct json json = call_success(&call);
     json_open(&json, '{');
     const uint8_t *at = flags.at, *end = flags.at + flags.len;
-    while (at < end) {   /* name NUL value NUL, written by the node itself */
+    while (at < end) { /* name NUL value NUL, written by the node itself */
         size_t name_len = strnlen((const char *)at, (size_t)(end - at));
         const uint8_t *value = at + name_len + 1;
         if (value >= end)

@@ -5,10 +5,8 @@
 #include "api/answer.h"
 #include "api/groups.h"
 
-
-
 struct range_params {
-    int64_t start_ms, end_ms, step_ms;   /* step 0: instant */
+    int64_t start_ms, end_ms, step_ms; /* step 0: instant */
     uint64_t limit;
 };
 
@@ -56,13 +54,13 @@ static void run(struct call *call, const struct range_params *range)
     err e = pool_zalloc(query_pool(query), sizeof(struct promql_result), &room);
     struct promql_result *result = room;
     if (e == OK)
-        e = query_evaluate(query, text, range->start_ms, range->end_ms, range->step_ms, result, &answer->times,
-                           &parse_failed, &at);
+        e = query_evaluate(query, text, range->start_ms, range->end_ms, range->step_ms, result,
+                           &answer->times, &parse_failed, &at);
     if (e != OK) {
         query_release(query, e);
         if (parse_failed || e == ERR_INPUT)
             call_fail_expression(call, "query", &at);
-        else   /* clients know Prometheus' own words for these two */
+        else /* clients know Prometheus' own words for these two */
             call_fail_err(call, e, e == ERR_TIMEOUT || e == ERR_CANCELED ? NULL : &at);
         answer_drop(answer);
         return;
@@ -102,7 +100,8 @@ static bool range_step(struct call *call, struct range_params *range)
     if (!call_duration(call, "step", &range->step_ms))
         return false;
     if (range->step_ms <= 0) {
-        call_fail(call, CALL_BAD_DATA, "invalid parameter \"step\": zero or negative query resolution step widths"
+        call_fail(call, CALL_BAD_DATA,
+                  "invalid parameter \"step\": zero or negative query resolution step widths"
                   " are not accepted. Try a positive integer");
         return false;
     }
@@ -121,11 +120,12 @@ void prom_query_range(void *context, struct net_request *request, struct net_res
     struct range_params range = { 0 };
     if (!call_begin(&call, context, request, response))
         return;
-    if (!call_limit(&call, "limit", &range.limit) || !needed_time(&call, "start", &range.start_ms)
-        || !needed_time(&call, "end", &range.end_ms))
+    if (!call_limit(&call, "limit", &range.limit) || !needed_time(&call, "start", &range.start_ms) ||
+        !needed_time(&call, "end", &range.end_ms))
         return;
     if (range.end_ms < range.start_ms) {
-        call_fail(&call, CALL_BAD_DATA, "invalid parameter \"end\": end timestamp must not be before start time");
+        call_fail(&call, CALL_BAD_DATA,
+                  "invalid parameter \"end\": end timestamp must not be before start time");
         return;
     }
     if (range_step(&call, &range))

@@ -13,7 +13,7 @@
 
 /* The parsed match[] of a call. */
 struct match {
-    struct promql_expr **exprs;          /* regexes of the selectors; closed by match_done */
+    struct promql_expr **exprs; /* regexes of the selectors; closed by match_done */
     struct source_request *requests;
     size_t count;
 };
@@ -105,7 +105,8 @@ static bool read_range(struct call *call, struct time_range *out_range)
         return false;
     if (out_range->min_ms <= out_range->max_ms)
         return true;
-    call_fail(call, CALL_BAD_DATA, "invalid parameter \"end\": end timestamp must not be before start timestamp");
+    call_fail(call, CALL_BAD_DATA,
+              "invalid parameter \"end\": end timestamp must not be before start timestamp");
     return false;
 }
 
@@ -175,8 +176,8 @@ void prom_series(void *context, struct net_request *request, struct net_response
     struct time_range range;
     struct match match;
     uint64_t limit = 0;
-    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit)
-        || !read_range(&call, &range))
+    if (!call_begin(&call, context, request, response) || !call_limit(&call, "limit", &limit) ||
+        !read_range(&call, &range))
         return;
     if (match_count(request) == 0) {
         call_fail(&call, CALL_BAD_DATA, "no match[] parameter provided");
@@ -226,9 +227,9 @@ static void send_texts(struct call *call, struct slice name)
     struct source *source = query_source(query);
     struct slice *texts = NULL;
     size_t count = match.count;
-    size_t ask = limit != 0 && limit < SIZE_MAX ? (size_t)limit + 1 : 0;   /* one more tells: truncated */
+    size_t ask = limit != 0 && limit < SIZE_MAX ? (size_t)limit + 1 : 0; /* one more tells: truncated */
     void *room;
-    if (count == 0)   /* no selector: everything in the range, and the range travels in a request */
+    if (count == 0) /* no selector: everything in the range, and the range travels in a request */
         request_fill(query, range, &match.requests[count++]);
     err e = pool_zalloc(query_pool(query), sizeof(struct proof), &room);
     struct proof *proof = room;
@@ -270,8 +271,8 @@ void prom_label_values(void *context, struct net_request *request, struct net_re
         return;
     }
     if (name.len == 0 || name.len > LABELS_BYTES_MAX || !utf8_valid(name)) {
-        call_fail(&call, CALL_BAD_DATA, "invalid label name: \"%.*s\"", (int)(name.len < 200 ? name.len : 200),
-                  (const char *)name.at);
+        call_fail(&call, CALL_BAD_DATA, "invalid label name: \"%.*s\"",
+                  (int)(name.len < 200 ? name.len : 200), (const char *)name.at);
         return;
     }
     send_texts(&call, name);
@@ -299,7 +300,7 @@ static err expression_requests(struct query *query, struct slice text, struct ti
         match->requests[i].matcher_count = selectors[i].matcher_count;
     }
     match->count = 1;
-    match->requests[count].guard = NULL;   /* ends the list */
+    match->requests[count].guard = NULL; /* ends the list */
     return OK;
 }
 

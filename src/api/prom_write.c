@@ -28,7 +28,7 @@ static void put_number_header(struct net_response *response, const char *name, u
 {
     char text[24];
     snprintf(text, sizeof text, "%llu", (unsigned long long)value);
-    ERR_IGNORE(net_response_header(response, name, text));   /* the status alone is an answer, too */
+    ERR_IGNORE(net_response_header(response, name, text)); /* the status alone is an answer, too */
 }
 
 /* Tenant, or an empty slice: answered. */

@@ -51,14 +51,19 @@ static void strings_are_escaped(void **state)
     json_str(&j, "q\" b\\ n\n t\t r\r \x01 \x7f \xc3\xa9 \xf0\x9f\x90\x95 <>&");
     expect(&out, "\"q\\\" b\\\\ n\\n t\\t r\\r \\u0001 \x7f \xc3\xa9 \xf0\x9f\x90\x95 <>&\"");
     j = json_begin(&out);
-    json_string(&j, slice_str("a\xff\xc0\xaf\xed\xa0\x80z\xc3"));   /* none of these is UTF-8 */
-    expect(&out, "\"a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd\"");
+    json_string(&j, slice_str("a\xff\xc0\xaf\xed\xa0\x80z\xc3")); /* none of these is UTF-8 */
+    expect(&out,
+           "\"a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd\"");
     buf_close(&out);
 }
 
 static void points(void **state)
 {
-    static const struct { int64_t t_ms; double v; const char *text; } cases[] = {
+    static const struct {
+        int64_t t_ms;
+        double v;
+        const char *text;
+    } cases[] = {
         { 0, 0, "[0,\"0\"]" },
         { 1500, 1.5, "[1.500,\"1.5\"]" },
         { 1435781430781, -2, "[1435781430.781,\"-2\"]" },
@@ -102,17 +107,39 @@ static void a_full_buffer_is_an_error(void **state)
 
 static void times(void **state)
 {
-    static const struct { const char *text; int64_t t_ms; } good[] = {
-        { "0", 0 }, { "4", 4000 }, { "1435781430.781", 1435781430781 }, { "-60", -60000 }, { "-0.5", -500 },
-        { "1e3", 1000000 }, { "1970-01-01T00:00:00Z", 0 }, { "2015-07-01T20:10:51.781Z", 1435781451781 },
-        { "2015-07-01T22:10:51+02:00", 1435781451000 }, { "2016-02-29T00:00:00Z", 1456704000000 },
-        { "1969-12-31T23:59:59.999Z", -1 }, { "1e300", TIME_MS_MAX }, { "-1e300", TIME_MS_MIN },
-        { "-292273086-05-16T16:47:06Z", TIME_MS_MIN }, { "+292277025-08-18T07:12:54.999999999Z", TIME_MS_MAX },
-        { "1700000000000", TIME_MS_MAX },   /* Grafana's milliseconds where seconds are meant */
+    static const struct {
+        const char *text;
+        int64_t t_ms;
+    } good[] = {
+        { "0", 0 },
+        { "4", 4000 },
+        { "1435781430.781", 1435781430781 },
+        { "-60", -60000 },
+        { "-0.5", -500 },
+        { "1e3", 1000000 },
+        { "1970-01-01T00:00:00Z", 0 },
+        { "2015-07-01T20:10:51.781Z", 1435781451781 },
+        { "2015-07-01T22:10:51+02:00", 1435781451000 },
+        { "2016-02-29T00:00:00Z", 1456704000000 },
+        { "1969-12-31T23:59:59.999Z", -1 },
+        { "1e300", TIME_MS_MAX },
+        { "-1e300", TIME_MS_MIN },
+        { "-292273086-05-16T16:47:06Z", TIME_MS_MIN },
+        { "+292277025-08-18T07:12:54.999999999Z", TIME_MS_MAX },
+        { "1700000000000", TIME_MS_MAX }, /* Grafana's milliseconds where seconds are meant */
     };
-    static const char *const bad[] = { "", "yesterday", "NaN", "2015-07-01", "2015-13-01T00:00:00Z",
-        "2015-02-29T00:00:00Z", "2015-07-01T20:10:51", "2015-07-01T20:10:51.Z", "2015-07-01T24:00:00Z",
-        "2015-07-01T20:10:51+2:00", "2015-07-01T20:10:51Zx", "1 " };
+    static const char *const bad[] = { "",
+                                       "yesterday",
+                                       "NaN",
+                                       "2015-07-01",
+                                       "2015-13-01T00:00:00Z",
+                                       "2015-02-29T00:00:00Z",
+                                       "2015-07-01T20:10:51",
+                                       "2015-07-01T20:10:51.Z",
+                                       "2015-07-01T24:00:00Z",
+                                       "2015-07-01T20:10:51+2:00",
+                                       "2015-07-01T20:10:51Zx",
+                                       "1 " };
     int64_t t_ms;
     struct err_at at;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
@@ -127,9 +154,12 @@ static void times(void **state)
 
 static void durations_and_numbers(void **state)
 {
-    static const struct { const char *text; int64_t ms; } good[] = {
-        { "15", 15000 }, { "0.5", 500 }, { "5m", 300000 }, { "1h30m", 5400000 }, { "250ms", 250 },
-        { "1d", MS_PER_DAY }, { "-5", -5000 },
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } good[] = {
+        { "15", 15000 },  { "0.5", 500 },       { "5m", 300000 }, { "1h30m", 5400000 },
+        { "250ms", 250 }, { "1d", MS_PER_DAY }, { "-5", -5000 },
     };
     static const char *const bad[] = { "", "5x", "m", "1e300", "NaN", "5m5", "-5m" };
     int64_t ms;
@@ -152,10 +182,19 @@ static void durations_and_numbers(void **state)
 
 static void escaped_names(void **state)
 {
-    static const struct { const char *from, *to; } cases[] = {
-        { "plain", "plain" }, { "U__my_2e_metric", "my.metric" }, { "U__a__b", "a_b" },
-        { "U___1f415_", "\xf0\x9f\x90\x95" }, { "U__", "" }, { "U__bad_", "U__bad_" }, { "U__x_zz_", "U__x_zz_" },
-        { "U___d800_", "U___d800_" }, { "U___1234567_", "U___1234567_" }, { "U____", "_" },
+    static const struct {
+        const char *from, *to;
+    } cases[] = {
+        { "plain", "plain" },
+        { "U__my_2e_metric", "my.metric" },
+        { "U__a__b", "a_b" },
+        { "U___1f415_", "\xf0\x9f\x90\x95" },
+        { "U__", "" },
+        { "U__bad_", "U__bad_" },
+        { "U__x_zz_", "U__x_zz_" },
+        { "U___d800_", "U___d800_" },
+        { "U___1234567_", "U___1234567_" },
+        { "U____", "_" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct slice name;
@@ -182,9 +221,15 @@ int main(void)
 {
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(commas_and_brackets), cmocka_unit_test(strings_are_escaped), cmocka_unit_test(points),
-        cmocka_unit_test(labels_object), cmocka_unit_test(a_full_buffer_is_an_error), cmocka_unit_test(times),
-        cmocka_unit_test(durations_and_numbers), cmocka_unit_test(escaped_names), cmocka_unit_test(tenants),
+        cmocka_unit_test(commas_and_brackets),
+        cmocka_unit_test(strings_are_escaped),
+        cmocka_unit_test(points),
+        cmocka_unit_test(labels_object),
+        cmocka_unit_test(a_full_buffer_is_an_error),
+        cmocka_unit_test(times),
+        cmocka_unit_test(durations_and_numbers),
+        cmocka_unit_test(escaped_names),
+        cmocka_unit_test(tenants),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close(pool);

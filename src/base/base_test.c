@@ -21,7 +21,7 @@ static void pool_budget_holds(void **state)
     pool_reset(child);
     pool_close(child);
     assert_int_equal(pool_used(root), 0);
-    assert_ok(pool_zalloc(root, 0, &at));   /* of a pool without memory too: a pointer, to nothing */
+    assert_ok(pool_zalloc(root, 0, &at)); /* of a pool without memory too: a pointer, to nothing */
     assert_non_null(at);
     pool_close(root);
 }
@@ -82,7 +82,8 @@ static void varints_round_trip(void **state)
 
 static void readers_go_bad_not_past_the_end(void **state)
 {
-    struct reader r = reader_of(slice_str("\x05" "abc"));
+    struct reader r = reader_of(slice_str("\x05"
+                                          "abc"));
     struct slice s = read_string(&r);
     assert_int_equal(s.len, 0);
     assert_false(r.ok);
@@ -92,7 +93,7 @@ static void readers_go_bad_not_past_the_end(void **state)
 
 static void crc32c_matches_vectors(void **state)
 {
-    assert_int_equal(crc32c(slice_str("123456789"), 0), 0xe3069283);   /* RFC 3720 appendix B.4 family */
+    assert_int_equal(crc32c(slice_str("123456789"), 0), 0xe3069283); /* RFC 3720 appendix B.4 family */
     uint8_t bytes[10000];
     struct test_random random = test_random_begin("crc32c");
     for (size_t i = 0; i < sizeof bytes; i++)
@@ -111,7 +112,7 @@ static void quick_hash_tells_apart(void **state)
     static uint8_t bytes[300], moved[301];
     uint64_t seen[300];
     struct hash_quick_key key = hash_quick_key_of(1), other = hash_quick_key_of(2);
-    for (size_t len = 0; len < sizeof bytes; len++) {   /* all zero: only the length differs */
+    for (size_t len = 0; len < sizeof bytes; len++) { /* all zero: only the length differs */
         seen[len] = hash_quick(slice_of(bytes, len), &key);
         assert_true(seen[len] != hash_quick(slice_of(bytes, len), &other));
         for (size_t i = 0; i < len; i++)
@@ -133,7 +134,7 @@ static void quick_hash_tells_apart(void **state)
 
 static void sha256_matches_a_vector(void **state)
 {
-    const uint8_t expected[4] = { 0xba, 0x78, 0x16, 0xbf };   /* FIPS 180-4 "abc" */
+    const uint8_t expected[4] = { 0xba, 0x78, 0x16, 0xbf }; /* FIPS 180-4 "abc" */
     uint8_t digest[SHA256_BYTES];
     struct sha256 *s = sha256_open();
     sha256_add(s, slice_str("a"));

@@ -17,7 +17,7 @@ struct buf {
     size_t len;
     size_t capacity;
     size_t max;
-    err failed;   /* OK, or the first failure */
+    err failed; /* OK, or the first failure */
 };
 
 /* bytes_max is the largest len ever reached. Allocates nothing yet. */
@@ -33,7 +33,11 @@ static inline void buf_close(struct buf *b)
     b->len = b->capacity = 0;
 }
 
-static inline void buf_clear(struct buf *b) { b->len = 0; b->failed = OK; }
+static inline void buf_clear(struct buf *b)
+{
+    b->len = 0;
+    b->failed = OK;
+}
 static inline err buf_err(const struct buf *b) { return b->failed; }
 static inline struct slice buf_slice(const struct buf *b) { return slice_of(b->at, b->len); }
 

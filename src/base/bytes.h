@@ -14,15 +14,40 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the helpers below store native order");
 
-static inline uint16_t get_le16(const uint8_t *at) { uint16_t v; memcpy(&v, at, 2); return v; }
-static inline uint32_t get_le32(const uint8_t *at) { uint32_t v; memcpy(&v, at, 4); return v; }
-static inline uint64_t get_le64(const uint8_t *at) { uint64_t v; memcpy(&v, at, 8); return v; }
+static inline uint16_t get_le16(const uint8_t *at)
+{
+    uint16_t v;
+    memcpy(&v, at, 2);
+    return v;
+}
+static inline uint32_t get_le32(const uint8_t *at)
+{
+    uint32_t v;
+    memcpy(&v, at, 4);
+    return v;
+}
+static inline uint64_t get_le64(const uint8_t *at)
+{
+    uint64_t v;
+    memcpy(&v, at, 8);
+    return v;
+}
 static inline void put_le16(uint8_t *at, uint16_t v) { memcpy(at, &v, 2); }
 static inline void put_le32(uint8_t *at, uint32_t v) { memcpy(at, &v, 4); }
 static inline void put_le64(uint8_t *at, uint64_t v) { memcpy(at, &v, 8); }
 
-static inline uint64_t double_bits(double v) { uint64_t b; memcpy(&b, &v, 8); return b; }
-static inline double bits_double(uint64_t b) { double v; memcpy(&v, &b, 8); return v; }
+static inline uint64_t double_bits(double v)
+{
+    uint64_t b;
+    memcpy(&b, &v, 8);
+    return b;
+}
+static inline double bits_double(uint64_t b)
+{
+    double v;
+    memcpy(&v, &b, 8);
+    return v;
+}
 
 static inline uint64_t zigzag(int64_t v) { return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63); }
 static inline int64_t unzigzag(uint64_t v) { return (int64_t)(v >> 1) ^ -(int64_t)(v & 1); }

@@ -5,10 +5,10 @@
 
 _Noreturn void check_failed(const char *file, int line, const char *expression);
 
-#define check(condition)                                       \
-    do {                                                       \
-        if (__builtin_expect(!(condition), 0))                 \
-            check_failed(__FILE__, __LINE__, #condition);      \
+#define check(condition)                                  \
+    do {                                                  \
+        if (__builtin_expect(!(condition), 0))            \
+            check_failed(__FILE__, __LINE__, #condition); \
     } while (0)
 
 /* Only where a check would cost in an inner loop: on in debug and sanitizer builds. */

@@ -8,27 +8,27 @@
 #include <stdint.h>
 
 /* code, text of one line, beginning in lower case so that it can follow "cannot open x: " */
-#define ERR_LIST(X)                                                       \
-    X(OK, "no error")                                                     \
-    X(ERR_INPUT, "malformed input")            /* the sender's fault */   \
-    X(ERR_LIMIT, "over a limit or budget")     /* refuse this request */  \
-    X(ERR_CORRUPT, "stored bytes are damaged") /* quarantine, go on */    \
-    X(ERR_VERSION, "written by a newer version")                          \
-    X(ERR_NOT_FOUND, "not found")                                         \
-    X(ERR_EXISTS, "exists already")                                       \
-    X(ERR_IO, "input/output error")            /* seal the file */        \
-    X(ERR_SPACE, "no space left")              /* stop intake, keep all */\
-    X(ERR_BUSY, "busy, try later")                                        \
-    X(ERR_TIMEOUT, "deadline passed")                                     \
-    X(ERR_CANCELED, "canceled")                                           \
-    X(ERR_CLOSED, "shutting down")                                        \
-    X(ERR_FULL, "full")                        /* seal, open the next */  \
-    X(ERR_ORDER, "out of order")                                          \
-    X(ERR_END, "end of data")                  /* normal end of a walk */ \
-    X(ERR_DENIED, "access denied")                                        \
-    X(ERR_UNSUPPORTED, "not supported")                                   \
-    X(ERR_CONFLICT, "conflicts with what is stored")                      \
-    X(ERR_EXECUTION, "evaluation failed")      /* a query's own fault */
+#define ERR_LIST(X)                                                      \
+    X(OK, "no error")                                                    \
+    X(ERR_INPUT, "malformed input")            /* the sender's fault */  \
+    X(ERR_LIMIT, "over a limit or budget")     /* refuse this request */ \
+    X(ERR_CORRUPT, "stored bytes are damaged") /* quarantine, go on */   \
+    X(ERR_VERSION, "written by a newer version")                         \
+    X(ERR_NOT_FOUND, "not found")                                        \
+    X(ERR_EXISTS, "exists already")                                      \
+    X(ERR_IO, "input/output error") /* seal the file */                  \
+    X(ERR_SPACE, "no space left")   /* stop intake, keep all */          \
+    X(ERR_BUSY, "busy, try later")                                       \
+    X(ERR_TIMEOUT, "deadline passed")                                    \
+    X(ERR_CANCELED, "canceled")                                          \
+    X(ERR_CLOSED, "shutting down")                                       \
+    X(ERR_FULL, "full") /* seal, open the next */                        \
+    X(ERR_ORDER, "out of order")                                         \
+    X(ERR_END, "end of data") /* normal end of a walk */                 \
+    X(ERR_DENIED, "access denied")                                       \
+    X(ERR_UNSUPPORTED, "not supported")                                  \
+    X(ERR_CONFLICT, "conflicts with what is stored")                     \
+    X(ERR_EXECUTION, "evaluation failed") /* a query's own fault */
 
 /* clang honours "must use" on the type itself, so it is written once; gcc builds rely on that. */
 #ifdef __clang__
@@ -51,7 +51,7 @@ struct err_at {
 };
 
 #ifdef __cplusplus
-extern "C" {   /* shim/ speaks C++ */
+extern "C" { /* shim/ speaks C++ */
 #endif
 
 /* The text of a code; static storage. */
@@ -70,25 +70,25 @@ err err_set_pos(struct err_at *at, uint32_t line, uint32_t column, err e, const 
 #endif
 
 /* Return on failure; jump to `out:` on failure with the code in the local `e`. */
-#define TRY(expression)                  \
-    do {                                 \
-        err try_result = (expression);   \
-        if (try_result != OK)            \
-            return try_result;           \
+#define TRY(expression)                \
+    do {                               \
+        err try_result = (expression); \
+        if (try_result != OK)          \
+            return try_result;         \
     } while (0)
 
-#define TRY_OUT(expression)    \
-    do {                       \
-        e = (expression);      \
-        if (e != OK)           \
-            goto out;          \
+#define TRY_OUT(expression) \
+    do {                    \
+        e = (expression);   \
+        if (e != OK)        \
+            goto out;       \
     } while (0)
 
 /* Say that a failure is deliberately not acted upon. The reason belongs beside the call. */
-#define ERR_IGNORE(expression)               \
-    do {                                     \
-        err ignored_result = (expression);   \
-        (void)ignored_result;                \
+#define ERR_IGNORE(expression)             \
+    do {                                   \
+        err ignored_result = (expression); \
+        (void)ignored_result;              \
     } while (0)
 
 #endif

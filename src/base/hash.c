@@ -71,7 +71,7 @@ uint64_t hash_quick(struct slice s, const struct hash_quick_key *key)
     return fold(fold(l.a ^ word[1], l.b ^ s.len) ^ word[2], fold(l.c ^ word[3], l.d ^ word[0]) ^ word[5]);
 }
 
-#define CRC32C_POLYNOMIAL 0x82f63b78u   /* reflected */
+#define CRC32C_POLYNOMIAL 0x82f63b78u /* reflected */
 
 /* The effect on a checksum of one more byte v: the remainder of v · x^32, by eight shifts. */
 static uint32_t crc_byte(uint32_t v)
@@ -115,7 +115,7 @@ static const struct shift_table *shift_table_get(void)
     if (!ready) {
         uint32_t basis[32];
         for (unsigned bit = 0; bit < 32; bit++)
-            basis[bit] = shift_zeros(1u << bit);   /* the map is linear over bits */
+            basis[bit] = shift_zeros(1u << bit); /* the map is linear over bits */
         for (unsigned byte = 0; byte < 4; byte++)
             for (unsigned v = 0; v < 256; v++) {
                 uint32_t sum = 0;
@@ -131,7 +131,8 @@ static const struct shift_table *shift_table_get(void)
 
 static inline uint32_t shift_by_table(const struct shift_table *t, uint32_t crc)
 {
-    return t->of[0][crc & 0xff] ^ t->of[1][crc >> 8 & 0xff] ^ t->of[2][crc >> 16 & 0xff] ^ t->of[3][crc >> 24];
+    return t->of[0][crc & 0xff] ^ t->of[1][crc >> 8 & 0xff] ^ t->of[2][crc >> 16 & 0xff] ^
+           t->of[3][crc >> 24];
 }
 
 __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(struct slice s, uint32_t crc)

@@ -15,18 +15,18 @@
 
 #define CHUNK_BYTES_MIN ((size_t)1 << 10)
 #define CHUNK_BYTES_MAX ((size_t)1 << 18)
-#define ALIGN_BYTES 16
+#define ALIGN_BYTES     16
 
 struct chunk {
     struct chunk *next;
-    size_t bytes;   /* of the whole chunk, this header included */
+    size_t bytes; /* of the whole chunk, this header included */
 };
 
 struct block {
     struct block *next;
     struct block *previous;
-    size_t bytes;   /* of the whole block, this header included */
-    size_t unused;  /* keeps what follows aligned to 16 */
+    size_t bytes;  /* of the whole block, this header included */
+    size_t unused; /* keeps what follows aligned to 16 */
 };
 
 _Static_assert(sizeof(struct chunk) % ALIGN_BYTES == 0, "chunk contents must stay aligned");
@@ -39,19 +39,19 @@ struct pool {
     size_t budget;
     _Atomic size_t used;
     _Atomic size_t peak;
-    struct chunk *chunks;      /* newest first; the newest is the one being filled */
+    struct chunk *chunks; /* newest first; the newest is the one being filled */
     uint8_t *fill;
     uint8_t *fill_end;
     struct block *blocks;
-    _Atomic uint64_t fault_nth;     /* root only */
-    _Atomic uint64_t fault_count;   /* root only */
-    _Atomic bool fault_sticky;      /* root only */
+    _Atomic uint64_t fault_nth;   /* root only */
+    _Atomic uint64_t fault_count; /* root only */
+    _Atomic bool fault_sticky;    /* root only */
 };
 
 static void *system_alloc(size_t bytes)
 {
     void *at = malloc(bytes);
-    check(at != NULL);   /* budgets sum to less than the machine has; see pool.h */
+    check(at != NULL); /* budgets sum to less than the machine has; see pool.h */
     return at;
 }
 
@@ -76,7 +76,7 @@ static err charge(struct pool *pool, size_t bytes)
             }
         }
         size_t peak = atomic_load_explicit(&p->peak, memory_order_relaxed);
-        if (used > peak)   /* a lost race makes the peak a little low, which nobody relies on */
+        if (used > peak) /* a lost race makes the peak a little low, which nobody relies on */
             atomic_store_explicit(&p->peak, used, memory_order_relaxed);
     }
     return OK;
@@ -119,7 +119,7 @@ void pool_close(struct pool *pool)
     while (pool->blocks != NULL)
         pool_block_free(pool, pool->blocks + 1);
     size_t left = atomic_load(&pool->used);
-    check(left == 0);   /* a child is still open, or a charge was not returned */
+    check(left == 0); /* a child is still open, or a charge was not returned */
     free(pool);
 }
 

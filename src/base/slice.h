@@ -24,10 +24,7 @@ static inline struct slice slice_of(const void *at, size_t len)
 }
 
 /* The bytes of a C string, without its NUL. */
-static inline struct slice slice_str(const char *text)
-{
-    return slice_of(text, strlen(text));
-}
+static inline struct slice slice_str(const char *text) { return slice_of(text, strlen(text)); }
 
 static inline bool slice_equal(struct slice a, struct slice b)
 {

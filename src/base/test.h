@@ -36,7 +36,7 @@ static inline struct test_random test_random_begin(const char *test_name)
 
 static inline uint64_t test_random_u64(struct test_random *r)
 {
-    r->state += UINT64_C(0x9e3779b97f4a7c15);   /* splitmix64 */
+    r->state += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
     return hash_mix(r->state);
 }
 
@@ -47,19 +47,18 @@ static inline uint64_t test_random_below(struct test_random *r, uint64_t bound)
 }
 
 /* assert_int_equal prints 64-bit values badly on failure; this names the error. */
-#define assert_ok(expression)                                                               \
-    do {                                                                                    \
-        err assert_result = (expression);                                                   \
-        if (assert_result != OK)                                                            \
-            fail_msg("%s = %s", #expression, err_text(assert_result));                      \
+#define assert_ok(expression)                                          \
+    do {                                                               \
+        err assert_result = (expression);                              \
+        if (assert_result != OK)                                       \
+            fail_msg("%s = %s", #expression, err_text(assert_result)); \
     } while (0)
 
-#define assert_err(expected, expression)                                                    \
-    do {                                                                                    \
-        err assert_result = (expression);                                                   \
-        if (assert_result != (expected))                                                    \
-            fail_msg("%s = %s, expected %s", #expression, err_text(assert_result),          \
-                     err_text(expected));                                                   \
+#define assert_err(expected, expression)                                                                \
+    do {                                                                                                \
+        err assert_result = (expression);                                                               \
+        if (assert_result != (expected))                                                                \
+            fail_msg("%s = %s, expected %s", #expression, err_text(assert_result), err_text(expected)); \
     } while (0)
 
 #endif

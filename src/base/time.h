@@ -7,9 +7,9 @@
 
 #define MS_PER_SECOND INT64_C(1000)
 #define MS_PER_MINUTE (60 * MS_PER_SECOND)
-#define MS_PER_HOUR (60 * MS_PER_MINUTE)
-#define MS_PER_DAY (24 * MS_PER_HOUR)
-#define NS_PER_MS INT64_C(1000000)
+#define MS_PER_HOUR   (60 * MS_PER_MINUTE)
+#define MS_PER_DAY    (24 * MS_PER_HOUR)
+#define NS_PER_MS     INT64_C(1000000)
 #define NS_PER_SECOND INT64_C(1000000000)
 
 /* The first and last time that is stored: 9999 BC … AD, far inside int64 so that sums cannot overflow.

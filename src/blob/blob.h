@@ -50,7 +50,7 @@ err blob_put_file(struct blob *blob, const char *key, const char *temp_path);
 /* Open an object for reading; any number of threads may read through one handle. It stays readable
  * after blob_delete of its key until closed. Errors ERR_NOT_FOUND, ERR_INPUT, ERR_LIMIT, ERR_IO. */
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle);
-void blob_handle_close(struct blob_handle *handle);   /* NULL is allowed */
+void blob_handle_close(struct blob_handle *handle); /* NULL is allowed */
 
 /* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_IO. */
 err blob_read(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
@@ -58,13 +58,14 @@ uint64_t blob_handle_size(const struct blob_handle *handle);
 
 /* Read a whole object of at most bytes_max into arena memory of pool, NUL-terminated (not counted).
  * Errors ERR_NOT_FOUND, ERR_INPUT, ERR_LIMIT, ERR_IO. */
-err blob_get(struct blob *blob, const char *key, size_t bytes_max, struct pool *pool, struct slice *out_bytes);
+err blob_get(struct blob *blob, const char *key, size_t bytes_max, struct pool *pool,
+             struct slice *out_bytes);
 
 /* Size in bytes of an object. Errors ERR_NOT_FOUND, ERR_INPUT, ERR_IO. */
 err blob_size(struct blob *blob, const char *key, uint64_t *out_size);
 
 struct blob_entry {
-    const char *key;   /* in the pool of the listing */
+    const char *key; /* in the pool of the listing */
 };
 
 /* Keys directly below the directory `prefix` ("p000/chain"; no trailing '/'), sorted by byte order, in arena

@@ -19,8 +19,8 @@
 #include "base/check.h"
 #include "blob/blob_driver.h"
 
-#define TEMP_DIRECTORY ".tmp"   /* no key begins with '.' */
-#define PATH_BYTES (IO_PATH_BYTES_MAX + BLOB_KEY_BYTES_MAX)
+#define TEMP_DIRECTORY ".tmp" /* no key begins with '.' */
+#define PATH_BYTES     (IO_PATH_BYTES_MAX + BLOB_KEY_BYTES_MAX)
 
 struct dir_blob {
     struct blob base;
@@ -94,7 +94,7 @@ static err place(struct dir_blob *blob, const char *key, const char *temp)
     }
     TRY(e);
     TRY(io_dir_sync(blob->io, directory));
-    ERR_IGNORE(io_unlink(blob->io, temp));   /* a leftover second name costs nothing: blob_open_dir clears it */
+    ERR_IGNORE(io_unlink(blob->io, temp)); /* a leftover second name costs nothing: blob_open_dir clears it */
     return OK;
 }
 
@@ -135,7 +135,7 @@ static err dir_put(struct blob *base, const char *key, struct slice bytes)
 out:
     io_file_close(file);
     if (e != OK)
-        ERR_IGNORE(io_unlink(blob->io, temp));   /* blob_open_dir clears it otherwise */
+        ERR_IGNORE(io_unlink(blob->io, temp)); /* blob_open_dir clears it otherwise */
     return e;
 }
 
@@ -159,7 +159,7 @@ out:
         io_file_close(file);
         pool_close(pool);
     }
-    return e == ERR_CONFLICT ? ERR_NOT_FOUND : e;   /* a directory is no object */
+    return e == ERR_CONFLICT ? ERR_NOT_FOUND : e; /* a directory is no object */
 }
 
 static void dir_handle_close(struct blob_handle *base)
@@ -224,10 +224,7 @@ static err dir_delete(struct blob *base, const char *key)
     return io_dir_sync(blob->io, path);
 }
 
-static void dir_close(struct blob *base)
-{
-    pool_close(dir_of(base)->pool);
-}
+static void dir_close(struct blob *base) { pool_close(dir_of(base)->pool); }
 
 static const struct blob_driver dir_driver = {
     .close = dir_close,
@@ -270,10 +267,12 @@ static err prepare(struct dir_blob *blob)
         floor_len++;
     if (io_exists(blob->io, temp))
         return clear_temporary(blob, temp);
-    return make_directory(blob->io, temp, io_exists(blob->io, blob->directory) ? blob->directory_len : floor_len);
+    return make_directory(blob->io, temp,
+                          io_exists(blob->io, blob->directory) ? blob->directory_len : floor_len);
 }
 
-static err open_dir(const char *directory, bool as_is, struct io *io, struct pool *parent, struct blob **out_blob)
+static err open_dir(const char *directory, bool as_is, struct io *io, struct pool *parent,
+                    struct blob **out_blob)
 {
     size_t len = strlen(directory);
     if (len == 0 || len > IO_PATH_BYTES_MAX - BLOB_KEY_BYTES_MAX - 16)

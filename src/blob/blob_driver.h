@@ -15,7 +15,7 @@ struct blob_driver {
     err (*size)(struct blob *blob, const char *key, uint64_t *out_size);
     err (*list)(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
                 size_t *out_count);
-    err (*delete_)(struct blob *blob, const char *key);   /* `delete` is a word of C++ */
+    err (*delete_)(struct blob *blob, const char *key); /* `delete` is a word of C++ */
 };
 
 struct blob {

@@ -20,7 +20,8 @@ struct world {
 };
 
 static const char *const keys[KEYS] = {
-    "p000/chain/00000001", "p000/chain/00000002", "p000/segment/aa", "p001/segment/bb", "p001/state/cc", "top",
+    "p000/chain/00000001", "p000/chain/00000002", "p000/segment/aa",
+    "p001/segment/bb",     "p001/state/cc",       "top",
 };
 
 static struct slice content(size_t key)
@@ -28,7 +29,7 @@ static struct slice content(size_t key)
     static uint8_t bytes[4000];
     for (size_t i = 0; i < sizeof bytes; i++)
         bytes[i] = (uint8_t)(key * 31 + i * 7 + i / 256);
-    return slice_of(bytes, 700 * key);   /* the first is empty */
+    return slice_of(bytes, 700 * key); /* the first is empty */
 }
 
 static err put_file(struct world *w, struct blob *blob, size_t key)
@@ -188,7 +189,7 @@ static void test_interface(void **state)
     assert_err(ERR_END, blob_read(handle, 2037, bytes, 64));
     assert_err(ERR_END, blob_read(handle, UINT64_MAX, bytes, 2));
     assert_ok(blob_delete(blob, keys[3]));
-    assert_ok(blob_read(handle, 0, bytes, 64));   /* readable until closed */
+    assert_ok(blob_read(handle, 0, bytes, 64)); /* readable until closed */
     blob_handle_close(handle);
 
     struct slice whole;

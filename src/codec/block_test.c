@@ -8,8 +8,16 @@
 
 static struct pool *pool;
 
-static int setup(void **state) { pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED); return 0; }
-static int teardown(void **state) { pool_close(pool); return 0; }
+static int setup(void **state)
+{
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    return 0;
+}
+static int teardown(void **state)
+{
+    pool_close(pool);
+    return 0;
+}
 
 static size_t fill(struct test_random *r, uint8_t *at, size_t max)
 {
@@ -37,7 +45,7 @@ static void snappy_round_trip(void **state)
         assert_int_equal(plain.len, before);
         for (int i = 0; i < 20; i++) {
             packed.at[test_random_below(&r, packed.len)] ^= (uint8_t)(1u << test_random_below(&r, 8));
-            ERR_IGNORE(snappy_block_decode(buf_slice(&packed), 1 << 19, &plain));   /* any verdict will do */
+            ERR_IGNORE(snappy_block_decode(buf_slice(&packed), 1 << 19, &plain)); /* any verdict will do */
             plain.len = before;
         }
         buf_close(&packed);
@@ -85,7 +93,7 @@ static void lz4_round_trip(void **state)
                 assert_err(ERR_CORRUPT, lz4_block_decode(slice_of(packed.at, cut), plain, len));
             for (int i = 0; i < 20; i++) {
                 packed.at[test_random_below(&r, packed.len)] ^= (uint8_t)(1u << test_random_below(&r, 8));
-                ERR_IGNORE(lz4_block_decode(buf_slice(&packed), plain, len));   /* any verdict will do */
+                ERR_IGNORE(lz4_block_decode(buf_slice(&packed), plain, len)); /* any verdict will do */
             }
             free(plain);
         }

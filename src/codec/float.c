@@ -19,12 +19,12 @@
 #define AVX2 __attribute__((target("avx2")))
 #endif
 
-#define STALE_BITS UINT64_C(0x7ff0000000000002)   /* Prometheus' stale marker */
-#define SCALE_MAX 17
-#define SCALE_RAW 31u          /* bits 0 … 4 of the head: scale */
-#define HEAD_STALE 32u
-#define HEAD_OTHERS 64u
-#define SCALE_TRY_RAW 6        /* from here on, raw bits may be the smaller form */
+#define STALE_BITS    UINT64_C(0x7ff0000000000002) /* Prometheus' stale marker */
+#define SCALE_MAX     17
+#define SCALE_RAW     31u /* bits 0 … 4 of the head: scale */
+#define HEAD_STALE    32u
+#define HEAD_OTHERS   64u
+#define SCALE_TRY_RAW 6 /* from here on, raw bits may be the smaller form */
 
 static const double POWERS[SCALE_MAX + 1] = {
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
@@ -125,10 +125,12 @@ static size_t write_vector(const uint64_t *bits, int64_t *ints, size_t n, unsign
     size_t marked_count = 0;
     for (size_t s = 0, o = 0; s < x->stale_count || o < x->other_count;)
         marked[marked_count++] = o == x->other_count || (s < x->stale_count && x->stale[s] < x->others[o])
-                                     ? x->stale[s++] : x->others[o++];
+                                     ? x->stale[s++]
+                                     : x->others[o++];
     if (marked_count != 0)
         fill(ints, n, marked, marked_count);
-    *at++ = (uint8_t)(scale | (x->stale_count != 0 ? HEAD_STALE : 0) | (x->other_count != 0 ? HEAD_OTHERS : 0));
+    *at++ =
+        (uint8_t)(scale | (x->stale_count != 0 ? HEAD_STALE : 0) | (x->other_count != 0 ? HEAD_OTHERS : 0));
     if (x->stale_count != 0) {
         *at++ = (uint8_t)(x->stale_count - 1);
         memcpy(at, x->stale, x->stale_count);
@@ -155,7 +157,7 @@ static size_t write_raw(const uint64_t *bits, size_t n, enum codec_effort effort
             x.stale[x.stale_count++] = (uint8_t)i;
     }
     if (x.stale_count == n)
-        x.stale_count = 0;     /* all of them: a run of the raw bits */
+        x.stale_count = 0; /* all of them: a run of the raw bits */
     return write_vector(bits, ints, n, SCALE_RAW, &x, effort, out);
 }
 
@@ -193,8 +195,8 @@ static void to_doubles_portable(const uint64_t *ints, size_t n, unsigned e, uint
  * conversions with SSE/AVX", answer of 2016). */
 AVX2 static void to_doubles_avx2(const uint64_t *ints, size_t n, unsigned e, uint64_t *out)
 {
-    const __m256i low_magic = _mm256_set1_epi64x(0x4330000000000000);    /* 2^52 */
-    const __m256i high_magic = _mm256_set1_epi64x(0x4530000080000000);   /* 2^84 + 2^63 */
+    const __m256i low_magic = _mm256_set1_epi64x(0x4330000000000000);  /* 2^52 */
+    const __m256i high_magic = _mm256_set1_epi64x(0x4530000080000000); /* 2^84 + 2^63 */
     const __m256d all_magic = _mm256_castsi256_pd(_mm256_set1_epi64x(0x4530000080100000));
     __m256d power = _mm256_set1_pd(POWERS[e]);
     size_t i = 0;
@@ -202,7 +204,8 @@ AVX2 static void to_doubles_avx2(const uint64_t *ints, size_t n, unsigned e, uin
         __m256i v = _mm256_loadu_si256((const __m256i *)(ints + i));
         __m256i low = _mm256_blend_epi32(low_magic, v, 0x55);
         __m256i high = _mm256_xor_si256(_mm256_srli_epi64(v, 32), high_magic);
-        __m256d d = _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(high), all_magic), _mm256_castsi256_pd(low));
+        __m256d d =
+            _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(high), all_magic), _mm256_castsi256_pd(low));
         if (e != 0)
             d = _mm256_div_pd(d, power);
         _mm256_storeu_si256((__m256i *)(out + i), _mm256_castpd_si256(d));
@@ -212,8 +215,8 @@ AVX2 static void to_doubles_avx2(const uint64_t *ints, size_t n, unsigned e, uin
 #endif
 
 /* The exceptions in front of the integers: read and bound. */
-static bool read_exceptions(struct reader *r, uint8_t head, size_t n, struct slice *stale, struct slice *others,
-                            struct slice *other_bits)
+static bool read_exceptions(struct reader *r, uint8_t head, size_t n, struct slice *stale,
+                            struct slice *others, struct slice *other_bits)
 {
     *stale = *others = *other_bits = slice_of(r->at, 0);
     if (head & HEAD_STALE)
@@ -246,7 +249,8 @@ static inline err decode(struct slice bytes, size_t n, uint64_t *out, size_t *ou
         return ERR_CORRUPT;
     size_t used;
     struct slice ints = slice_of(r.at, read_left(&r));
-    TRY(simd ? int_decode(ints, n, (int64_t *)out, &used) : int_decode_portable(ints, n, (int64_t *)out, &used));
+    TRY(simd ? int_decode(ints, n, (int64_t *)out, &used)
+             : int_decode_portable(ints, n, (int64_t *)out, &used));
     if (scale != SCALE_RAW) {
 #ifdef AVX2
         if (simd)

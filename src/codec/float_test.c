@@ -12,18 +12,30 @@
 static uint64_t hostile(struct test_random *r)
 {
     switch (test_random_below(r, 12)) {
-    case 0: return UINT64_C(0x7ff8000000000000) | (test_random_u64(r) >> 13);
-    case 1: return UINT64_C(1) << 63;
-    case 2: return UINT64_C(0x7ff0000000000000) | (test_random_u64(r) & UINT64_C(1) << 63);
-    case 3: return test_random_u64(r) >> 12;                      /* denormal */
-    case 4: return test_random_u64(r);
-    case 5: return double_bits((double)(test_random_u64(r)));     /* above 2^53 */
-    case 6: return double_bits(-(double)(test_random_u64(r) >> 2));
-    case 7: return double_bits(9007199254740992.0 + (double)test_random_below(r, 100) - 50);
-    case 8: return STALE;
-    case 9: return double_bits((double)(int64_t)test_random_u64(r) / 1e17);
-    case 10: return UINT64_C(0xfff0000000000001);
-    default: return 0;
+    case 0:
+        return UINT64_C(0x7ff8000000000000) | (test_random_u64(r) >> 13);
+    case 1:
+        return UINT64_C(1) << 63;
+    case 2:
+        return UINT64_C(0x7ff0000000000000) | (test_random_u64(r) & UINT64_C(1) << 63);
+    case 3:
+        return test_random_u64(r) >> 12; /* denormal */
+    case 4:
+        return test_random_u64(r);
+    case 5:
+        return double_bits((double)(test_random_u64(r))); /* above 2^53 */
+    case 6:
+        return double_bits(-(double)(test_random_u64(r) >> 2));
+    case 7:
+        return double_bits(9007199254740992.0 + (double)test_random_below(r, 100) - 50);
+    case 8:
+        return STALE;
+    case 9:
+        return double_bits((double)(int64_t)test_random_u64(r) / 1e17);
+    case 10:
+        return UINT64_C(0xfff0000000000001);
+    default:
+        return 0;
     }
 }
 
@@ -40,14 +52,29 @@ static void draw(struct test_random *r, uint64_t *v, size_t n)
             at += (int64_t)(test_random_u64(r) % scale);
         double d = (double)at / power;
         switch (shape) {
-        case 0: v[i] = hostile(r); continue;
-        case 1: break;
-        case 2: d = sqrt(d < 0 ? -d : d); break;
-        case 3: d = (double)(int64_t)(test_random_u64(r) >> 40) / power; break;
-        case 4: d = 4096.0 * (double)at; break;
-        case 5: d = (double)(test_random_u64(r) % scale); break;
-        case 6: v[i] = i == 0 ? hostile(r) : v[0]; continue;
-        default: d = -d; break;
+        case 0:
+            v[i] = hostile(r);
+            continue;
+        case 1:
+            break;
+        case 2:
+            d = sqrt(d < 0 ? -d : d);
+            break;
+        case 3:
+            d = (double)(int64_t)(test_random_u64(r) >> 40) / power;
+            break;
+        case 4:
+            d = 4096.0 * (double)at;
+            break;
+        case 5:
+            d = (double)(test_random_u64(r) % scale);
+            break;
+        case 6:
+            v[i] = i == 0 ? hostile(r) : v[0];
+            continue;
+        default:
+            d = -d;
+            break;
         }
         v[i] = double_bits(d);
         if (test_random_below(r, rarely) == 0)
@@ -92,8 +119,9 @@ static void test_damage(void **state)
         draw(&r, in, n);
         size_t len = float_encode(in, n, CODEC_FAST, bytes);
         for (unsigned hits = 1 + (unsigned)test_random_below(&r, 3); hits > 0; hits--)
-            bytes[test_random_below(&r, test_random_below(&r, 2) == 0 ? len : len < 16 ? len : 16)]
-                = (uint8_t)test_random_u64(&r);
+            bytes[test_random_below(&r, test_random_below(&r, 2) == 0 ? len
+                                        : len < 16                    ? len
+                                                                      : 16)] = (uint8_t)test_random_u64(&r);
         uint8_t *exact = test_malloc(len + CODEC_PAD_BYTES);
         memcpy(exact, bytes, len);
         memset(exact + len, 0xa5, CODEC_PAD_BYTES);
@@ -121,7 +149,10 @@ static double constant(size_t i) { return 1234.5; }
 static double steady(size_t i) { return 1e9 + 100.0 * (double)i; }
 static double seconds(size_t i) { return ((double)(1000000 + i * 15 + i * 7919 % 8)) / 100; }
 static double pages(size_t i) { return 4096.0 * (double)(1000000 + i * 7919 % 16); }
-static double reset(size_t i) { return i < 100 ? 5e6 + (double)(i * 7919 % 1000) : (double)(i * 7919 % 1000); }
+static double reset(size_t i)
+{
+    return i < 100 ? 5e6 + (double)(i * 7919 % 1000) : (double)(i * 7919 % 1000);
+}
 static double stale(size_t i) { return i == 77 ? bits_double(STALE) : 42.0; }
 
 static void test_sizes(void **state)
@@ -180,11 +211,8 @@ static void test_column(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_column),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_integers),   cmocka_unit_test(test_column),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

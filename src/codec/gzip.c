@@ -15,9 +15,9 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
-#define GZIP_BYTES_MIN 18          /* header 10, empty block 2 … trailer 8 */
+#define GZIP_BYTES_MIN    18 /* header 10, empty block 2 … trailer 8 */
 #define DEFLATE_RATIO_MAX 1032
-#define OUT_STEP_BYTES (64u << 10)
+#define OUT_STEP_BYTES    (64u << 10)
 
 /* The size the trailer claims (modulo 2^32), bounded by what is possible. */
 static size_t guess_bytes(struct slice bytes, size_t room_max)
@@ -44,11 +44,11 @@ static err decompress_member(struct libdeflate_decompressor *d, bool is_gzip, st
             return buf_err(out);
         size_t used = 0, made = 0;
         uint8_t none;
-        enum libdeflate_result result = is_gzip
-            ? libdeflate_gzip_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room, &used,
-                                            &made)
-            : libdeflate_zlib_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room, &used,
-                                            &made);
+        enum libdeflate_result result =
+            is_gzip ? libdeflate_gzip_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room,
+                                                    &used, &made)
+                    : libdeflate_zlib_decompress_ex(d, bytes->at, bytes->len, at != NULL ? at : &none, room,
+                                                    &used, &made);
         if (result == LIBDEFLATE_SUCCESS) {
             out->len += made;
             *bytes = slice_part(*bytes, used, bytes->len - used);
@@ -65,7 +65,7 @@ static err decompress_member(struct libdeflate_decompressor *d, bool is_gzip, st
 err gzip_decompress(struct slice bytes, struct buf *out)
 {
     struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
-    check(d != NULL);   /* the system refusing memory aborts, as everywhere */
+    check(d != NULL); /* the system refusing memory aborts, as everywhere */
     err e = bytes.len < GZIP_BYTES_MIN ? ERR_INPUT : OK;
     while (e == OK && bytes.len > 0)
         e = bytes.len < GZIP_BYTES_MIN ? ERR_INPUT : decompress_member(d, true, &bytes, out);
@@ -113,7 +113,7 @@ struct gzip_writer {
 struct gzip_reader {
     z_stream stream;
     struct pool *pool;
-    bool is_between;   /* between members: at the start, or behind a trailer */
+    bool is_between; /* between members: at the start, or behind a trailer */
     bool has_begun;
 };
 
@@ -121,26 +121,23 @@ static void *zlib_alloc(void *pool, unsigned count, unsigned size)
 {
     void *at = NULL;
     size_t bytes;
-    if (__builtin_mul_overflow((size_t)count, (size_t)size, &bytes)
-        || pool_block_resize(pool, &at, bytes) != OK)
+    if (__builtin_mul_overflow((size_t)count, (size_t)size, &bytes) ||
+        pool_block_resize(pool, &at, bytes) != OK)
         return NULL;
-    memset(at, 0, bytes);   /* deflate hashes a little beyond what it was given */
+    memset(at, 0, bytes); /* deflate hashes a little beyond what it was given */
     return at;
 }
 
-static void zlib_free(void *pool, void *at)
-{
-    pool_block_free(pool, at);
-}
+static void zlib_free(void *pool, void *at) { pool_block_free(pool, at); }
 
 err gzip_writer_open(struct pool *pool, int level, struct gzip_writer **out_writer)
 {
     struct gzip_writer *writer = NULL;
     TRY(pool_block_resize(pool, (void **)&writer, sizeof *writer));
     *writer = (struct gzip_writer){ .pool = pool,
-        .stream = { .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool } };
-    int result = deflateInit2(&writer->stream, level > 9 ? 9 : level, Z_DEFLATED, 15 + 16, 8,
-                              Z_DEFAULT_STRATEGY);
+                                    .stream = { .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool } };
+    int result =
+        deflateInit2(&writer->stream, level > 9 ? 9 : level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
     if (result != Z_OK) {
         pool_block_free(pool, writer);
         return ERR_LIMIT;
@@ -183,8 +180,9 @@ err gzip_reader_open(struct pool *pool, struct gzip_reader **out_reader)
 {
     struct gzip_reader *reader = NULL;
     TRY(pool_block_resize(pool, (void **)&reader, sizeof *reader));
-    *reader = (struct gzip_reader){ .pool = pool, .is_between = true,
-        .stream = { .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool } };
+    *reader = (struct gzip_reader){ .pool = pool,
+                                    .is_between = true,
+                                    .stream = { .zalloc = zlib_alloc, .zfree = zlib_free, .opaque = pool } };
     if (inflateInit2(&reader->stream, 15 + 16) != Z_OK) {
         pool_block_free(pool, reader);
         return ERR_LIMIT;
@@ -222,7 +220,7 @@ err gzip_reader_add(struct gzip_reader *reader, struct slice bytes, struct buf *
         uint8_t *at = room == 0 ? &full : buf_room(out, room);
         if (at == NULL)
             return ERR_LIMIT;
-        z->next_out = at;   /* with no room left one byte tells whether the stream goes on */
+        z->next_out = at; /* with no room left one byte tells whether the stream goes on */
         z->avail_out = room == 0 ? 1 : (unsigned)room;
         int result = inflate(z, Z_NO_FLUSH);
         if (room == 0 && z->avail_out == 0)
@@ -234,13 +232,10 @@ err gzip_reader_add(struct gzip_reader *reader, struct slice bytes, struct buf *
         if (result == Z_STREAM_END)
             reader->is_between = true;
         else if (result == Z_BUF_ERROR || (result == Z_OK && z->avail_in == 0 && z->avail_out > 0))
-            return OK;   /* wants more input */
+            return OK; /* wants more input */
         else if (result != Z_OK)
             return ERR_INPUT;
     }
 }
 
-bool gzip_reader_ended(const struct gzip_reader *reader)
-{
-    return reader->is_between && reader->has_begun;
-}
+bool gzip_reader_ended(const struct gzip_reader *reader) { return reader->is_between && reader->has_begun; }

@@ -24,14 +24,14 @@ err gzip_compress(struct slice bytes, int level, struct buf *out);
 
 struct gzip_writer;
 err gzip_writer_open(struct pool *pool, int level, struct gzip_writer **out_writer);
-void gzip_writer_close(struct gzip_writer *writer);   /* NULL is allowed */
+void gzip_writer_close(struct gzip_writer *writer); /* NULL is allowed */
 
 /* Compress bytes, appending what is ready to out; `last` ends the member. ERR_LIMIT. */
 err gzip_writer_add(struct gzip_writer *writer, struct slice bytes, bool last, struct buf *out);
 
 struct gzip_reader;
 err gzip_reader_open(struct pool *pool, struct gzip_reader **out_reader);
-void gzip_reader_close(struct gzip_reader *reader);   /* NULL is allowed */
+void gzip_reader_close(struct gzip_reader *reader); /* NULL is allowed */
 
 /* Decompress the next bytes, appending to out. ERR_INPUT, ERR_LIMIT (out's maximum). */
 err gzip_reader_add(struct gzip_reader *reader, struct slice bytes, struct buf *out);

@@ -22,7 +22,7 @@ static void test_round_trips(void **state)
     for (int round = 0; round < 60; round++) {
         struct slice text = random_text(&r, test_random_below(&r, round % 4 == 0 ? 300000 : 2000));
         struct buf small = buf_open(root, 1 << 20), back = buf_open(root, text.len),
-            parts = buf_open(root, text.len);
+                   parts = buf_open(root, text.len);
         if (round % 2 == 0) {
             assert_ok(gzip_compress(text, 1 + round % 12, &small));
         } else {
@@ -136,8 +136,8 @@ static void test_damage(void **state)
 
 static void test_zlib(void **state)
 {
-    static const uint8_t hello[] = { 0x78, 0x9c, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x06, 0x2c, 0x02,
-        0x15 };
+    static const uint8_t hello[] = { 0x78, 0x9c, 0xcb, 0x48, 0xcd, 0xc9, 0xc9,
+                                     0x07, 0x00, 0x06, 0x2c, 0x02, 0x15 };
     struct buf out = buf_open(root, 100);
     assert_ok(gzip_decompress_zlib(slice_of(hello, sizeof hello), &out));
     assert_true(slice_equal_str(buf_slice(&out), "hello"));
@@ -154,7 +154,8 @@ int main(void)
     root = pool_open(NULL, "gzip_test", POOL_BYTES_UNLIMITED);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips), cmocka_unit_test(test_members_follow_each_other),
-        cmocka_unit_test(test_bomb), cmocka_unit_test(test_damage), cmocka_unit_test(test_zlib),
+        cmocka_unit_test(test_bomb),        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_zlib),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close(root);

@@ -15,12 +15,12 @@
 #include "base/check.h"
 #include "codec/int_format.h"
 
-#define SORT_COUNT_MIN 8       /* below, patching cannot pay for its own head */
+#define SORT_COUNT_MIN 8 /* below, patching cannot pay for its own head */
 
 struct frame {
     int64_t base;
     unsigned width;
-    size_t bytes;              /* of width, base, patches and bits */
+    size_t bytes; /* of width, base, patches and bits */
 };
 
 static unsigned bit_length(uint64_t v) { return v == 0 ? 0 : 64 - (unsigned)__builtin_clzll(v); }
@@ -66,7 +66,7 @@ static struct frame frame_search(const int64_t *s, size_t n, struct frame best, 
             low_bytes += 1 + varint_bytes(zigzag(minus(s[i], s[low])));
         if (low_bytes >= best.bytes)
             break;
-        size_t patch_bytes = low_bytes + 1 + (low > 0);   /* with the width byte */
+        size_t patch_bytes = low_bytes + 1 + (low > 0); /* with the width byte */
         for (size_t high = 0; low + high <= outliers_max; high++) {
             if (high > 0) {
                 patch_bytes += 1 + varint_bytes(zigzag(minus(s[n - high], s[low]))) + (high == 1 && low == 0);
@@ -131,7 +131,7 @@ static uint8_t *frame_write(const int64_t *x, size_t n, struct frame frame, uint
         return at + n * 8;
     }
     uint64_t hold = 0;
-    unsigned held = 0;         /* bits in hold, below 8 after each step */
+    unsigned held = 0; /* bits in hold, below 8 after each step */
     for (size_t i = 0; i < n; i++) {
         hold |= u[i] << held;
         held += frame.width;
@@ -170,13 +170,15 @@ struct plan {
     size_t x_count;
 };
 
-static void plan_try(struct plan *best, unsigned transform, const int64_t *x, size_t x_count, size_t extra_bytes)
+static void plan_try(struct plan *best, unsigned transform, const int64_t *x, size_t x_count,
+                     size_t extra_bytes)
 {
     struct frame frame = frame_find(x, x_count, transform != INT_NONE);
     size_t bytes = frame.bytes + extra_bytes;
     if (bytes < best->bytes)
-        *best = (struct plan){ .transform = transform, .frame = frame, .bytes = bytes, .x = x,
-                               .x_count = x_count };
+        *best = (struct plan){
+            .transform = transform, .frame = frame, .bytes = bytes, .x = x, .x_count = x_count
+        };
 }
 
 /* What the transforms would roughly cost, in bits. */
@@ -196,8 +198,10 @@ static struct scores score(const int64_t *q, const int64_t *d, const int64_t *d2
         delta += bit_length(zigzag(d[i]));
     for (size_t i = 0; i + 2 < n; i++)
         delta2 += bit_length(zigzag(d2[i]));
-    return (struct scores){ .none = n * bit_length((uint64_t)max - (uint64_t)min), .delta = delta + n / 2,
-                            .delta2 = delta2 + n / 2, .bitmap = delta + n + 16 - (n - 1 - nonzero) / 2 };
+    return (struct scores){ .none = n * bit_length((uint64_t)max - (uint64_t)min),
+                            .delta = delta + n / 2,
+                            .delta2 = delta2 + n / 2,
+                            .bitmap = delta + n + 16 - (n - 1 - nonzero) / 2 };
 }
 
 static void put_bitmap(const int64_t *d, size_t n, uint8_t *at)

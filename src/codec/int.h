@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 #define CODEC_VECTOR_COUNT_MAX 256
-#define CODEC_PAD_BYTES 64            /* readable behind every slice that is decoded */
-#define INT_VECTOR_BYTES_MAX 2080     /* 256 values of 64 bits and the vector's head */
+#define CODEC_PAD_BYTES        64   /* readable behind every slice that is decoded */
+#define INT_VECTOR_BYTES_MAX   2080 /* 256 values of 64 bits and the vector's head */
 
 /* How long to search: the fast one for row groups, the full one for what is kept. */
 enum codec_effort { CODEC_FAST, CODEC_FULL };

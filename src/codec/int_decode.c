@@ -27,7 +27,7 @@ struct vector {
     uint64_t divisor;
     uint64_t first, delta, base;
     const uint8_t *bitmap;
-    size_t count;              /* of values */
+    size_t count; /* of values */
     size_t field_count;
     const uint8_t *bits;
 };
@@ -76,8 +76,8 @@ AVX2 static void unpack_avx2(const uint8_t *bits, size_t n, unsigned width, uint
         if (lane % 2 == 0)
             offset[lane / 2] = bit / 8;
         shift[lane] = bit & 7;
-        put_le64(shuffle + 8 * lane, UINT64_C(0x0706050403020100)
-                                     + UINT64_C(0x0101010101010101) * (bit / 8 - offset[lane / 2]));
+        put_le64(shuffle + 8 * lane,
+                 UINT64_C(0x0706050403020100) + UINT64_C(0x0101010101010101) * (bit / 8 - offset[lane / 2]));
     }
     __m256i shuffle_low = _mm256_loadu_si256((const __m256i *)shuffle);
     __m256i shuffle_high = _mm256_loadu_si256((const __m256i *)(shuffle + 32));
@@ -86,8 +86,8 @@ AVX2 static void unpack_avx2(const uint8_t *bits, size_t n, unsigned width, uint
     __m256i mask = _mm256_set1_epi64x((long long)((UINT64_C(1) << width) - 1));
     for (size_t i = 0; i < n; i += 8, bits += width) {
         __m256i low = _mm256_loadu2_m128i((const __m128i *)(bits + offset[1]), (const __m128i *)bits);
-        __m256i high = _mm256_loadu2_m128i((const __m128i *)(bits + offset[3]),
-                                           (const __m128i *)(bits + offset[2]));
+        __m256i high =
+            _mm256_loadu2_m128i((const __m128i *)(bits + offset[3]), (const __m128i *)(bits + offset[2]));
         low = _mm256_and_si256(_mm256_srlv_epi64(_mm256_shuffle_epi8(low, shuffle_low), shift_low), mask);
         high = _mm256_and_si256(_mm256_srlv_epi64(_mm256_shuffle_epi8(high, shuffle_high), shift_high), mask);
         _mm256_storeu_si256((__m256i *)(out + i), low);
@@ -102,9 +102,9 @@ AVX2 static void sum_avx2(const uint64_t *fields, size_t n, uint64_t acc, uint64
     size_t i = 0;
     for (; i + 4 <= n; i += 4) {
         __m256i x = _mm256_add_epi64(_mm256_loadu_si256((const __m256i *)(fields + i)), step);
-        x = _mm256_add_epi64(x, _mm256_slli_si256(x, 8));              /* a, a+b | c, c+d */
-        __m256i low = _mm256_permute4x64_epi64(x, 0x50);               /* a, a | a+b, a+b */
-        low = _mm256_blend_epi32(_mm256_setzero_si256(), low, 0xf0);   /* 0, 0 | a+b, a+b */
+        x = _mm256_add_epi64(x, _mm256_slli_si256(x, 8));            /* a, a+b | c, c+d */
+        __m256i low = _mm256_permute4x64_epi64(x, 0x50);             /* a, a | a+b, a+b */
+        low = _mm256_blend_epi32(_mm256_setzero_si256(), low, 0xf0); /* 0, 0 | a+b, a+b */
         x = _mm256_add_epi64(x, low);
         _mm256_storeu_si256((__m256i *)(out + i), _mm256_add_epi64(x, carry));
         carry = _mm256_add_epi64(carry, _mm256_permute4x64_epi64(x, 0xff));
@@ -187,7 +187,7 @@ static void undo(const struct vector *v, uint64_t *fields, uint64_t *out, bool s
     case INT_BITMAP:
         sum_bitmap(v, fields, base, out);
         break;
-    default:   /* INT_DELTA2: the deltas first, in place */
+    default: /* INT_DELTA2: the deltas first, in place */
         out[0] = v->first;
         out[1] = v->first + v->delta * v->divisor;
         sum(fields, n, v->delta * v->divisor, base, fields, simd);
@@ -268,7 +268,7 @@ static inline err decode(struct slice bytes, size_t count, uint64_t *out, size_t
     unpack(v.bits, v.field_count, v.width, fields, simd);
     for (size_t i = 0; i < positions.len; i++)
         fields[positions.at[i]] = patches[i];
-    fields[v.field_count] = 0;   /* sum_bitmap looks at it, masked */
+    fields[v.field_count] = 0; /* sum_bitmap looks at it, masked */
     undo(&v, fields, out, simd);
     *out_used = (size_t)(r.at - bytes.at);
     return OK;

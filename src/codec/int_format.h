@@ -6,9 +6,9 @@
 enum int_transform { INT_RUN = 0, INT_NONE = 1, INT_DELTA = 2, INT_BITMAP = 3, INT_DELTA2 = 4 };
 
 #define INT_TRANSFORM_MASK 7u
-#define INT_DIVISOR 8u         /* a divisor follows the head */
-#define INT_PATCHED 16u        /* the frame has patches */
+#define INT_DIVISOR        8u  /* a divisor follows the head */
+#define INT_PATCHED        16u /* the frame has patches */
 
-#define INT_WIDTH_MAX 56u      /* 57 … 63 are stored as 64 */
+#define INT_WIDTH_MAX 56u /* 57 … 63 are stored as 64 */
 
 #endif

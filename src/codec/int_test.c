@@ -17,15 +17,33 @@ static void draw(struct test_random *r, int64_t *v, size_t n)
     for (size_t i = 0; i < n; i++) {
         uint64_t noise = test_random_u64(r) % scale;
         switch (shape) {
-        case 0: break;
-        case 1: at += step; break;
-        case 2: at += noise; break;
-        case 3: at += test_random_below(r, 10) == 0 ? noise : 0; break;
-        case 4: at = noise; break;
-        case 5: at = test_random_below(r, 30) == 0 ? test_random_u64(r) : noise % 64; break;
-        case 6: at = 0 - noise; break;
-        case 7: step += noise; at += step; break;
-        default: at = test_random_u64(r); break;
+        case 0:
+            break;
+        case 1:
+            at += step;
+            break;
+        case 2:
+            at += noise;
+            break;
+        case 3:
+            at += test_random_below(r, 10) == 0 ? noise : 0;
+            break;
+        case 4:
+            at = noise;
+            break;
+        case 5:
+            at = test_random_below(r, 30) == 0 ? test_random_u64(r) : noise % 64;
+            break;
+        case 6:
+            at = 0 - noise;
+            break;
+        case 7:
+            step += noise;
+            at += step;
+            break;
+        default:
+            at = test_random_u64(r);
+            break;
         }
         v[i] = (int64_t)(at * unit);
     }
@@ -66,8 +84,9 @@ static void test_damage(void **state)
         draw(&r, in, n);
         size_t len = int_encode(in, n, CODEC_FAST, bytes);
         for (unsigned hits = 1 + (unsigned)test_random_below(&r, 3); hits > 0; hits--)
-            bytes[test_random_below(&r, test_random_below(&r, 2) == 0 ? len : len < 16 ? len : 16)]
-                = (uint8_t)test_random_u64(&r);
+            bytes[test_random_below(&r, test_random_below(&r, 2) == 0 ? len
+                                        : len < 16                    ? len
+                                                                      : 16)] = (uint8_t)test_random_u64(&r);
         uint8_t *exact = test_malloc(len + CODEC_PAD_BYTES);
         memcpy(exact, bytes, len);
         memset(exact + len, 0xa5, CODEC_PAD_BYTES);
@@ -104,7 +123,7 @@ static void test_columns(void **state)
     assert_memory_equal(in, out, sizeof in);
     assert_memory_equal(in32, out32, sizeof in32);
     r = reader_of(slice_of(b.at, len));
-    assert_err(ERR_CORRUPT, int_column_decode_u32(&r, 1000, out32));   /* negative */
+    assert_err(ERR_CORRUPT, int_column_decode_u32(&r, 1000, out32)); /* negative */
     r = reader_of(slice_of(b.at, len / 4));
     assert_err(ERR_CORRUPT, int_column_decode(&r, 1000, out));
     struct buf small = buf_open(pool, 3);

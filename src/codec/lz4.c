@@ -9,7 +9,7 @@ err lz4_block_encode(struct slice in, struct buf *out)
     if (in.len > LZ4_DECODED_BYTES_MAX)
         return ERR_LIMIT;
     if (in.len < 16)
-        return ERR_FULL;   /* no match is possible */
+        return ERR_FULL; /* no match is possible */
     uint8_t *at = buf_room(out, in.len);
     if (at == NULL)
         return buf_err(out);

@@ -22,7 +22,8 @@ err snappy_block_decode(struct slice in, size_t bytes_max, struct buf *out)
     if (at == NULL)
         return buf_err(out);
     size_t written = claimed;
-    if (snappy_uncompress((const char *)in.at, in.len, (char *)at, &written) != SNAPPY_OK || written != claimed)
+    if (snappy_uncompress((const char *)in.at, in.len, (char *)at, &written) != SNAPPY_OK ||
+        written != claimed)
         return ERR_INPUT;
     out->len += claimed;
     return OK;

@@ -8,7 +8,7 @@
 #include <zstd.h>
 
 #define WINDOW_LOG_MAX 23
-#define STEP_BYTES (128u << 10)
+#define STEP_BYTES     (128u << 10)
 
 err zstd_compress(struct slice in, int level, struct buf *out)
 {
@@ -37,7 +37,7 @@ err zstd_decompress(struct slice in, struct buf *out)
     }
     for (;;) {
         size_t room = out->max - out->len < STEP_BYTES ? out->max - out->len : STEP_BYTES;
-        uint8_t one;           /* a full buffer may still meet the end of a frame, but no byte more */
+        uint8_t one; /* a full buffer may still meet the end of a frame, but no byte more */
         uint8_t *at = room == 0 ? &one : buf_room(out, room);
         if (at == NULL) {
             e = buf_err(out);
@@ -46,7 +46,7 @@ err zstd_decompress(struct slice in, struct buf *out)
         ZSTD_outBuffer to = { .dst = at, .size = room == 0 ? 1 : room, .pos = 0 };
         size_t hint = ZSTD_decompressStream(context, &to, &from);
         if (ZSTD_isError(hint)) {
-            e = ERR_INPUT;     /* a window too large as well: no sender of ours makes one */
+            e = ERR_INPUT; /* a window too large as well: no sender of ours makes one */
             goto out;
         }
         if (room == 0 && to.pos != 0) {
@@ -55,7 +55,7 @@ err zstd_decompress(struct slice in, struct buf *out)
         }
         out->len += room == 0 ? 0 : to.pos;
         if (from.pos == from.size && hint == 0)
-            break;             /* at the end of a frame; the empty input never gets here */
+            break; /* at the end of a frame; the empty input never gets here */
         if (from.pos == from.size && to.pos < to.size) {
             e = ERR_INPUT;
             break;

@@ -18,8 +18,8 @@ bool discovery_matches(struct slice pattern, struct slice name)
     if (star == NULL)
         return slice_equal(pattern, name);
     size_t head = (size_t)(star - pattern.at), tail = pattern.len - head - 1;
-    return name.len >= head + tail && memcmp(name.at, pattern.at, head) == 0
-        && memcmp(name.at + name.len - tail, star + 1, tail) == 0;
+    return name.len >= head + tail && memcmp(name.at, pattern.at, head) == 0 &&
+           memcmp(name.at + name.len - tail, star + 1, tail) == 0;
 }
 
 void discovery_files_open(struct pool *pool, struct discovery_files *out_files)
@@ -82,9 +82,9 @@ static err look_at(struct discovery_files *files, struct io *io, struct slice pa
     uint64_t size;
     int64_t modified_ms;
     if (file != NULL && file->is_found)
-        return OK;   /* two patterns name it */
+        return OK; /* two patterns name it */
     if (io_path_size(io, (const char *)path.at, &size, &modified_ms) != OK)
-        return OK;   /* gone between listing and looking, or never there */
+        return OK; /* gone between listing and looking, or never there */
     if (file == NULL) {
         if (files->count == DISCOVERY_FILES_FOUND_MAX)
             return err_set(at, ERR_LIMIT, "more than %d discovery files", DISCOVERY_FILES_FOUND_MAX);
@@ -106,7 +106,7 @@ static err look_at(struct discovery_files *files, struct io *io, struct slice pa
     *changed = *changed || file->modified_ms != modified_ms || file->size != size || read_all;
     file->modified_ms = modified_ms;
     file->size = size;
-    ERR_IGNORE(read_groups(io, files->pool, file, at));   /* told in at; the old groups stay */
+    ERR_IGNORE(read_groups(io, files->pool, file, at)); /* told in at; the old groups stay */
     return OK;
 }
 

@@ -11,15 +11,15 @@
 
 struct io;
 
-#define DISCOVERY_FILE_BYTES_MAX (64u << 20)   /* of one file */
-#define DISCOVERY_FILES_FOUND_MAX 10000        /* by the patterns of a job */
+#define DISCOVERY_FILE_BYTES_MAX  (64u << 20) /* of one file */
+#define DISCOVERY_FILES_FOUND_MAX 10000       /* by the patterns of a job */
 
 struct discovery_file {
     struct slice path;
     int64_t modified_ms;
     uint64_t size;
-    struct pool *pool;             /* of path and groups */
-    struct scrape_group *groups;   /* of the last good content; a bad one keeps them */
+    struct pool *pool;           /* of path and groups */
+    struct scrape_group *groups; /* of the last good content; a bad one keeps them */
     size_t group_count;
     bool is_found;
 };
@@ -30,7 +30,7 @@ struct discovery_files {
     struct discovery_file *files;
     size_t count;
     size_t capacity;
-    int64_t read_ms;               /* when everything was last read, changed or not */
+    int64_t read_ms; /* when everything was last read, changed or not */
 };
 
 void discovery_files_open(struct pool *pool, struct discovery_files *out_files);

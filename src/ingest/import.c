@@ -11,7 +11,7 @@
 /* HELP, TYPE and UNIT of one family come as lines of their own; they are joined until another family begins. */
 struct import {
     struct ingest_request *r;
-    struct batch_metadata metadata;   /* family.len 0 = none */
+    struct batch_metadata metadata; /* family.len 0 = none */
 };
 
 static err metadata_end(struct import *i)

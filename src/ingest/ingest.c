@@ -17,21 +17,29 @@
 
 #include <stdio.h>
 
-#define WALK_SLICE 4096u          /* entries looked at under one hold of the lock, about 20 us */
-#define DEAD_MIN 1024             /* dead numbers below this are not worth a renewal */
+#define WALK_SLICE 4096u /* entries looked at under one hold of the lock, about 20 us */
+#define DEAD_MIN   1024  /* dead numbers below this are not worth a renewal */
 
 struct ingest_limits ingest_limits_default(void)
 {
-    return (struct ingest_limits){ .labels_per_series_max = 60, .name_bytes_max = 1024, .value_bytes_max = 4096,
+    return (struct ingest_limits){ .labels_per_series_max = 60,
+                                   .name_bytes_max = 1024,
+                                   .value_bytes_max = 4096,
                                    .samples_per_request_max = 1000000 };
 }
 
 struct ingest_config ingest_config_default(void)
 {
     return (struct ingest_config){
-        .partition_count = 8, .body_bytes_max = 32u << 20, .decoded_bytes_max = 32u << 20, .requests_max = 256,
-        .idle_ms = MS_PER_HOUR, .announce_ms = 30 * MS_PER_MINUTE, .rotate_ms = MS_PER_HOUR,
-        .future_ms = 10 * MS_PER_MINUTE, .limits = ingest_limits_default(),
+        .partition_count = 8,
+        .body_bytes_max = 32u << 20,
+        .decoded_bytes_max = 32u << 20,
+        .requests_max = 256,
+        .idle_ms = MS_PER_HOUR,
+        .announce_ms = 30 * MS_PER_MINUTE,
+        .rotate_ms = MS_PER_HOUR,
+        .future_ms = 10 * MS_PER_MINUTE,
+        .limits = ingest_limits_default(),
     };
 }
 
@@ -54,7 +62,8 @@ err ingest_config_check(const struct ingest_config *config, struct err_at *at)
     if (config->rotate_ms < MS_PER_HOUR)
         return err_set(at, ERR_INPUT, "rotation interval %lld ms is below 1 h", (long long)config->rotate_ms);
     if (config->future_ms < 0 || config->future_ms > 365 * MS_PER_DAY)
-        return err_set(at, ERR_INPUT, "future bound %lld ms is not in 0 … 365 d", (long long)config->future_ms);
+        return err_set(at, ERR_INPUT, "future bound %lld ms is not in 0 … 365 d",
+                       (long long)config->future_ms);
     for (size_t i = 0; i < config->tenant_count; i++)
         if (config->tenants[i].tenant.len == 0 || config->tenants[i].tenant.len > TENANT_BYTES_MAX)
             return err_set(at, ERR_INPUT, "a tenant's name has %zu bytes", config->tenants[i].tenant.len);
@@ -223,8 +232,8 @@ void ingest_wait(struct ingest_request *request, struct ingest_result *out_resul
 void ingest_remote_write(struct ingest *ingest, struct slice tenant, struct slice content_type,
                          struct slice content_encoding, struct slice body, struct ingest_result *out_result)
 {
-    struct ingest_request *r = ingest_begin_remote_write(ingest, tenant, content_type, content_encoding, body,
-                                                         out_result);
+    struct ingest_request *r =
+        ingest_begin_remote_write(ingest, tenant, content_type, content_encoding, body, out_result);
     if (r != NULL)
         ingest_wait(r, out_result);
 }
@@ -271,8 +280,9 @@ static void walk(struct ingest *ingest, int64_t now_ns, int64_t elapsed_ms)
     uint16_t minute = (uint16_t)(now_ns / (60 * NS_PER_SECOND));
     uint64_t total = ingest->table.id_count;
     uint64_t share = elapsed_ms >= ingest->config.announce_ms
-        ? total : (total * (uint64_t)elapsed_ms + (uint64_t)ingest->config.announce_ms - 1)
-                      / (uint64_t)ingest->config.announce_ms;
+                         ? total
+                         : (total * (uint64_t)elapsed_ms + (uint64_t)ingest->config.announce_ms - 1) /
+                               (uint64_t)ingest->config.announce_ms;
     while (share > 0) {
         io_rwlock_write(&ingest->lock);
         for (uint32_t i = 0; i < WALK_SLICE && share > 0; i++, share--) {
@@ -317,8 +327,8 @@ static void forget_tenants(struct ingest *ingest, int64_t now_ns)
 {
     for (uint32_t i = 0; i < ingest->tenant_count; i++) {
         struct tenant *t = ingest->tenants[i];
-        if (t->name_len != 0 && atomic_load(&t->series) == 0 && atomic_load(&t->in_flight) == 0
-            && (now_ns - t->used_ns) / NS_PER_MS >= ingest->config.idle_ms)
+        if (t->name_len != 0 && atomic_load(&t->series) == 0 && atomic_load(&t->in_flight) == 0 &&
+            (now_ns - t->used_ns) / NS_PER_MS >= ingest->config.idle_ms)
             t->name_len = 0;
     }
 }

@@ -26,10 +26,10 @@ struct ingest_request;
 
 /* Limits of one tenant. 0 means no limit but the hard bounds of model/. */
 struct ingest_limits {
-    uint64_t series_max;             /* active series (used within config.idle_ms) */
+    uint64_t series_max; /* active series (used within config.idle_ms) */
     uint32_t labels_per_series_max;
-    uint32_t name_bytes_max;         /* of a label name and of the metric name */
-    uint32_t value_bytes_max;        /* of a label value */
+    uint32_t name_bytes_max;  /* of a label name and of the metric name */
+    uint32_t value_bytes_max; /* of a label value */
     uint32_t samples_per_request_max;
     uint32_t requests_in_flight_max;
 };
@@ -43,17 +43,17 @@ struct ingest_tenant_limits {
 };
 
 struct ingest_config {
-    uint8_t hash_key[16];            /* routing; of the node's identity */
-    uint32_t partition_count;        /* 1 … LOG_PARTITION_COUNT_MAX */
-    size_t body_bytes_max;           /* of a body as sent; beyond: 413 */
-    size_t decoded_bytes_max;        /* after decompression, checked before allocating; beyond: 413 */
-    uint32_t requests_max;           /* requests in work at once, over all tenants; beyond: 429 */
-    int64_t idle_ms;                 /* a series not used for so long is not active any more */
-    int64_t announce_ms;             /* every live number is announced again this often, 10–60 min */
-    int64_t rotate_ms;               /* a partition takes a new incarnation at most this often */
-    int64_t future_ms;               /* samples beyond now + this are accepted and counted */
-    struct ingest_limits limits;     /* of tenants without own ones */
-    const struct ingest_tenant_limits *tenants;   /* borrowed for the call, copied */
+    uint8_t hash_key[16];        /* routing; of the node's identity */
+    uint32_t partition_count;    /* 1 … LOG_PARTITION_COUNT_MAX */
+    size_t body_bytes_max;       /* of a body as sent; beyond: 413 */
+    size_t decoded_bytes_max;    /* after decompression, checked before allocating; beyond: 413 */
+    uint32_t requests_max;       /* requests in work at once, over all tenants; beyond: 429 */
+    int64_t idle_ms;             /* a series not used for so long is not active any more */
+    int64_t announce_ms;         /* every live number is announced again this often, 10–60 min */
+    int64_t rotate_ms;           /* a partition takes a new incarnation at most this often */
+    int64_t future_ms;           /* samples beyond now + this are accepted and counted */
+    struct ingest_limits limits; /* of tenants without own ones */
+    const struct ingest_tenant_limits *tenants; /* borrowed for the call, copied */
     size_t tenant_count;
 };
 
@@ -83,17 +83,17 @@ void ingest_step(struct ingest *ingest);
 
 /* ---- results ---- */
 /* Why something was refused: identifier, label of the statistic, words for a person. */
-#define INGEST_REASON_LIST(X)                                                            \
-    X(INGEST_NAME_MISSING, "name_missing", "series without __name__")                    \
-    X(INGEST_LABELS_INVALID, "labels_invalid", "invalid labels")                         \
-    X(INGEST_LABEL_COUNT, "label_count", "too many labels in a series")                  \
-    X(INGEST_NAME_LENGTH, "name_length", "label name or metric name too long")           \
-    X(INGEST_VALUE_LENGTH, "value_length", "label value too long")                       \
-    X(INGEST_SERIES_LIMIT, "series_limit", "too many active series")                     \
-    X(INGEST_TIME_RANGE, "time_range", "timestamp outside the years -9999 to 9999")      \
-    X(INGEST_HISTOGRAM_INVALID, "histogram_invalid", "invalid native histogram")         \
-    X(INGEST_EXEMPLAR_INVALID, "exemplar_invalid", "invalid exemplar")                   \
-    X(INGEST_METADATA_INVALID, "metadata_invalid", "invalid metadata")                   \
+#define INGEST_REASON_LIST(X)                                                       \
+    X(INGEST_NAME_MISSING, "name_missing", "series without __name__")               \
+    X(INGEST_LABELS_INVALID, "labels_invalid", "invalid labels")                    \
+    X(INGEST_LABEL_COUNT, "label_count", "too many labels in a series")             \
+    X(INGEST_NAME_LENGTH, "name_length", "label name or metric name too long")      \
+    X(INGEST_VALUE_LENGTH, "value_length", "label value too long")                  \
+    X(INGEST_SERIES_LIMIT, "series_limit", "too many active series")                \
+    X(INGEST_TIME_RANGE, "time_range", "timestamp outside the years -9999 to 9999") \
+    X(INGEST_HISTOGRAM_INVALID, "histogram_invalid", "invalid native histogram")    \
+    X(INGEST_EXEMPLAR_INVALID, "exemplar_invalid", "invalid exemplar")              \
+    X(INGEST_METADATA_INVALID, "metadata_invalid", "invalid metadata")              \
     X(INGEST_SAMPLE_MISSING, "sample_missing", "series without sample or histogram")
 
 #define INGEST_REASON_ENUM(id, name, text) id,
@@ -108,16 +108,16 @@ struct ingest_result {
     /* HTTP status: 204 all stored; 400 malformed, or partly stored (refused[] and text say what was not);
      * 413 too large; 415 unknown type or encoding; 429 over a limit; 503 try again; 507 disk full. */
     int status;
-    int retry_after_s;               /* for 429 and 503; 0 = none */
-    uint64_t samples;                /* durable rows of this request, whatever the status */
+    int retry_after_s; /* for 429 and 503; 0 = none */
+    uint64_t samples;  /* durable rows of this request, whatever the status */
     uint64_t histograms;
     uint64_t exemplars;
     uint64_t metadata;
-    uint64_t future_samples;         /* of them beyond now + future_ms */
+    uint64_t future_samples; /* of them beyond now + future_ms */
     uint64_t refused[INGEST_REASON_COUNT];
-    bool has_written_headers;        /* remote write 2.0: answer with X-Prometheus-Remote-Write-*-Written */
+    bool has_written_headers; /* remote write 2.0: answer with X-Prometheus-Remote-Write-*-Written */
     size_t text_len;
-    char text[INGEST_TEXT_BYTES_MAX];   /* NUL-terminated, one line per kind of trouble; empty with 204 */
+    char text[INGEST_TEXT_BYTES_MAX]; /* NUL-terminated, one line per kind of trouble; empty with 204 */
 };
 
 /* ---- entries ---- */
@@ -133,24 +133,27 @@ void ingest_import_text(struct ingest *ingest, struct slice tenant, struct slice
 
 /* Rows that this process made itself: scraping, rules, self telemetry. */
 struct ingest_row {
-    struct slice labels;             /* canonical, with __name__; checked when the series is new */
+    struct slice labels; /* canonical, with __name__; checked when the series is new */
     int64_t t_ms;
-    uint64_t value_bits;             /* of a float row */
-    int64_t start_ms;                /* 0 = unset */
-    struct slice histogram;          /* canonical histogram; empty = a float row */
+    uint64_t value_bits;    /* of a float row */
+    int64_t start_ms;       /* 0 = unset */
+    struct slice histogram; /* canonical histogram; empty = a float row */
 };
 
 struct ingest_row_exemplar {
-    uint32_t row;                    /* index of a row of the same series */
+    uint32_t row; /* index of a row of the same series */
     int64_t t_ms;
     double value;
-    struct slice labels;             /* canonical, without __name__ */
+    struct slice labels; /* canonical, without __name__ */
 };
 
 struct ingest_rows {
-    const struct ingest_row *rows;                 size_t row_count;
-    const struct ingest_row_exemplar *exemplars;   size_t exemplar_count;
-    const struct batch_metadata *metadata;         size_t metadata_count;
+    const struct ingest_row *rows;
+    size_t row_count;
+    const struct ingest_row_exemplar *exemplars;
+    size_t exemplar_count;
+    const struct batch_metadata *metadata;
+    size_t metadata_count;
 };
 
 void ingest_write(struct ingest *ingest, struct slice tenant, const struct ingest_rows *rows,
@@ -176,9 +179,9 @@ void ingest_wait(struct ingest_request *request, struct ingest_result *out_resul
 
 /* ---- for status pages ---- */
 struct ingest_usage {
-    uint64_t series;                 /* in the table, all tenants */
+    uint64_t series; /* in the table, all tenants */
     uint64_t table_bytes;
-    uint64_t requests;               /* in work now */
+    uint64_t requests; /* in work now */
 };
 struct ingest_usage ingest_usage(struct ingest *ingest);
 

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define SAMPLES_PER_REQUEST 2000
-#define SERIES_PER_TARGET 1000
+#define SERIES_PER_TARGET   1000
 
 struct bodies {
     struct slice *at;
@@ -49,7 +49,8 @@ static struct bodies make_bodies(struct pool *pool, uint32_t series_count)
             put_pair(&series, &part, "cluster", "production-eu-west-1");
             snprintf(text, sizeof text, "/api/v1/handler/%u", id % 10);
             put_pair(&series, &part, "handler", text);
-            snprintf(text, sizeof text, "10.%u.%u.%u:9100", target >> 16 & 255, target >> 8 & 255, target & 255);
+            snprintf(text, sizeof text, "10.%u.%u.%u:9100", target >> 16 & 255, target >> 8 & 255,
+                     target & 255);
             put_pair(&series, &part, "instance", text);
             put_pair(&series, &part, "job", "node-exporter");
             put_pair(&series, &part, "method", id % 2 ? "GET" : "POST");

@@ -71,19 +71,20 @@ static void labels_until_acknowledged(void **state)
     fake->mode = FAKE_HOLD;
     struct ingest_request *first = begin(0, 3), *second = begin(0, 3), *third = begin(0, 3);
     fake_release(fake, 1, OK);
-    assert_int_equal(fake->announce_count, 3);   /* the second did not rely on the first, which is not answered */
+    assert_int_equal(fake->announce_count,
+                     3); /* the second did not rely on the first, which is not answered */
     assert_int_equal(end(second).samples, 3);
     struct ingest_request *fourth = begin(0, 3);
     fake_release(fake, 2, OK);
-    assert_int_equal(fake->announce_count, 3);   /* the fourth relies on the second */
+    assert_int_equal(fake->announce_count, 3); /* the fourth relies on the second */
     end(fourth);
     fake_release(fake, 0, ERR_IO);
     assert_int_equal(end(first).status, 503);
     struct ingest_request *fifth = begin(0, 3);
     fake_release(fake, 1, OK);
-    assert_int_equal(fake->announce_count, 6);   /* a failure cleared the marks */
+    assert_int_equal(fake->announce_count, 6); /* a failure cleared the marks */
     end(fifth);
-    fake_release(fake, 0, OK);                   /* begun before the failure: it marks nothing any more */
+    fake_release(fake, 0, OK); /* begun before the failure: it marks nothing any more */
     assert_int_equal(end(third).status, 204);
     fake->mode = FAKE_ACK;
     uint64_t before = fake->announce_count;
@@ -100,7 +101,7 @@ static void log_that_went_back(void **state)
 {
     open_all(1, one_partition());
     write_now(0, 3);
-    fake->offset[0] = 0;    /* the next offset is not above the acknowledged one */
+    fake->offset[0] = 0; /* the next offset is not above the acknowledged one */
     struct ingest_result result = write_now(0, 3);
     assert_int_equal(result.status, 503);
     assert_int_equal(result.samples, 0);
@@ -130,7 +131,7 @@ static void partitions_stand_alone(void **state)
     assert_int_equal(announced, stored);
     fake->mode = FAKE_ACK;
     assert_int_equal(write_now(0, 60).status, 204);
-    assert_int_equal(fake->announce_count - announced, 60 - stored);   /* each marked on its own answer */
+    assert_int_equal(fake->announce_count - announced, 60 - stored); /* each marked on its own answer */
     close_all();
 }
 
@@ -168,7 +169,7 @@ static void random_runs(void **state)
         for (size_t i = 0; i < open_count; i++)
             end(open_requests[i]);
         assert_int_equal(fake->unbound, 0);
-        for (size_t i = 0; i < fake->row_count; i++)   /* a row's value says which series it was */
+        for (size_t i = 0; i < fake->row_count; i++) /* a row's value says which series it was */
             assert_true(slice_equal(fake->rows[i].labels, labels_of(fake->rows[i].bits)));
         close_all();
     }
@@ -271,14 +272,10 @@ static void tenants_come_and_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(labels_until_acknowledged),
-        cmocka_unit_test(log_that_went_back),
-        cmocka_unit_test(partitions_stand_alone),
-        cmocka_unit_test(random_runs),
-        cmocka_unit_test(idle_series_are_dropped),
-        cmocka_unit_test(announced_again),
-        cmocka_unit_test(new_incarnation),
-        cmocka_unit_test(tenants_come_and_go),
+        cmocka_unit_test(labels_until_acknowledged), cmocka_unit_test(log_that_went_back),
+        cmocka_unit_test(partitions_stand_alone),    cmocka_unit_test(random_runs),
+        cmocka_unit_test(idle_series_are_dropped),   cmocka_unit_test(announced_again),
+        cmocka_unit_test(new_incarnation),           cmocka_unit_test(tenants_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,7 @@ static struct pool *pool;
 static struct io *io;
 static struct log *fake;
 static struct ingest *ingest;
-static struct buf m;   /* the message under construction */
+static struct buf m; /* the message under construction */
 
 static void open_with(struct ingest_config config)
 {
@@ -114,7 +114,11 @@ static void refused_series(void **state)
     config.limits.name_bytes_max = 12;
     config.limits.value_bytes_max = 10;
     open_with(config);
-    static const struct { const char *labels; enum ingest_reason reason; const char *text; } rows[] = {
+    static const struct {
+        const char *labels;
+        enum ingest_reason reason;
+        const char *text;
+    } rows[] = {
         { "job=a", INGEST_NAME_MISSING, "no __name__ in {job=\"a\"}" },
         { "__name__=x a=1 a=2", INGEST_LABELS_INVALID, "duplicate label \"a\"" },
         { "=x __name__=x", INGEST_LABELS_INVALID, "empty label name" },
@@ -149,7 +153,7 @@ static void refused_series(void **state)
 static void huge_labels(void **state)
 {
     struct ingest_config config = ingest_config_default();
-    config.limits = (struct ingest_limits){ 0 };   /* hard bounds remain */
+    config.limits = (struct ingest_limits){ 0 }; /* hard bounds remain */
     open_with(config);
     static char text[70000];
     memset(text, 'x', sizeof text - 1);
@@ -181,15 +185,15 @@ static void one_series_many_forms(void **state)
     open_with(ingest_config_default());
     for (int round = 0; round < 3; round++) {
         pb_series(&m, "__name__=up a=1 b=2", 1, 1);
-        pb_series(&m, "b=2 a=1 __name__=up", 2, 1);          /* not sorted */
-        pb_series(&m, "__name__=up a=1 b=2 c=", 3, 1);       /* an empty value is an absent label */
+        pb_series(&m, "b=2 a=1 __name__=up", 2, 1);    /* not sorted */
+        pb_series(&m, "__name__=up a=1 b=2 c=", 3, 1); /* an empty value is an absent label */
         struct buf series = buf_open(pool, 1 << 20);
         pb_labels(&series, "__name__=up a=1");
         pb_sample(&series, 4, 1, 0);
-        pb_labels(&series, "b=2");                           /* not all in front */
+        pb_labels(&series, "b=2"); /* not all in front */
         pb_message(&m, 1, &series);
         pb_varint(&series, 99, 7);
-        pb_labels(&series, "__name__=up a=1 b=2");           /* unknown fields around */
+        pb_labels(&series, "__name__=up a=1 b=2"); /* unknown fields around */
         pb_double(&series, 98, 7);
         pb_sample(&series, 5, 1, 0);
         pb_message(&m, 1, &series);
@@ -213,7 +217,7 @@ static void samples_and_times(void **state)
     pb_sample(&series, INT64_MIN, 1, 0);
     pb_sample(&series, TIME_MS_MIN, 1, 0);
     pb_message(&m, 1, &series);
-    pb_labels(&series, "__name__=none");    /* no rows: nothing stored, nothing refused, not a series */
+    pb_labels(&series, "__name__=none"); /* no rows: nothing stored, nothing refused, not a series */
     pb_message(&m, 1, &series);
     struct ingest_result r = send(V1);
     assert_int_equal(r.status, 400);
@@ -237,7 +241,7 @@ static void one_series_many_records(void **state)
     assert_int_equal(r.status, 204);
     assert_int_equal(r.samples, 150000);
     assert_int_equal(fake->record_count, 3);
-    assert_int_equal(fake->announce_count, 3);   /* none of the three can rely on another one */
+    assert_int_equal(fake->announce_count, 3); /* none of the three can rely on another one */
     assert_int_equal(fake->row_count, 150000);
     for (int i = 0; i < 150000; i++)
         assert_true(fake->rows[i].t_ms == i);
@@ -305,13 +309,29 @@ static double counts[] = { 1, 2, 1.5 }, bounds[] = { 1, 2, 3 };
 static void histograms(void **state)
 {
     open_with(ingest_config_default());
-    struct histogram integer = { .schema = 3, .sum = 5, .zero_threshold = 0x1p-128, .count_int = 9,
-        .zero_count_int = 1, .hint = HINT_GAUGE, .positive_spans = spans, .positive_span_count = 2,
-        .positive_deltas = deltas, .positive_bucket_count = 3, .negative_spans = spans, .negative_span_count = 2, .negative_deltas = deltas,
-        .negative_bucket_count = 3 };
-    struct histogram custom = { .is_float = true, .schema = HISTOGRAM_SCHEMA_CUSTOM, .count_float = 4.5,
-        .positive_spans = spans, .positive_span_count = 2, .positive_counts = counts, .positive_bucket_count = 3,
-        .custom_values = bounds, .custom_value_count = 3 };
+    struct histogram integer = { .schema = 3,
+                                 .sum = 5,
+                                 .zero_threshold = 0x1p-128,
+                                 .count_int = 9,
+                                 .zero_count_int = 1,
+                                 .hint = HINT_GAUGE,
+                                 .positive_spans = spans,
+                                 .positive_span_count = 2,
+                                 .positive_deltas = deltas,
+                                 .positive_bucket_count = 3,
+                                 .negative_spans = spans,
+                                 .negative_span_count = 2,
+                                 .negative_deltas = deltas,
+                                 .negative_bucket_count = 3 };
+    struct histogram custom = { .is_float = true,
+                                .schema = HISTOGRAM_SCHEMA_CUSTOM,
+                                .count_float = 4.5,
+                                .positive_spans = spans,
+                                .positive_span_count = 2,
+                                .positive_counts = counts,
+                                .positive_bucket_count = 3,
+                                .custom_values = bounds,
+                                .custom_value_count = 3 };
     struct buf part = buf_open(pool, 1 << 20), canonical = buf_open(pool, 1 << 20);
     struct buf series = buf_open(pool, 1 << 20);
     for (int i = 0; i < 4; i++) {
@@ -369,7 +389,7 @@ static void version_2(void **state)
         pb_varint(&part, 1, METRIC_HISTOGRAM);
         pb_message(&series, 5, &part);
         pb_message(&m, 5, &series);
-        pb_symbols_put(&m, symbols);   /* behind the series: they may lie anywhere */
+        pb_symbols_put(&m, symbols); /* behind the series: they may lie anywhere */
         struct ingest_result r = send(V2);
         assert_int_equal(r.status, 204);
         assert_true(r.has_written_headers);
@@ -382,8 +402,8 @@ static void version_2(void **state)
     for (size_t i = 0; i < 6; i++)
         starts += fake->rows[i].start_ms == 3 && fake->rows[i].t_ms == 5;
     assert_int_equal(starts, 2);
-    bool family = slice_equal_str(fake->metadata[0].family, "req")
-        || slice_equal_str(fake->metadata[1].family, "req");
+    bool family =
+        slice_equal_str(fake->metadata[0].family, "req") || slice_equal_str(fake->metadata[1].family, "req");
     assert_true(family);
     ingest_close(ingest);
 }
@@ -394,19 +414,19 @@ static void version_2_refusals(void **state)
     struct pb_symbols symbols = { .count = 0 };
     struct buf series = buf_open(pool, 1 << 20), part = buf_open(pool, 1 << 20);
     pb_refs(&series, &symbols, "__name__=up job=a");
-    pb_message(&m, 5, &series);                                   /* no rows */
+    pb_message(&m, 5, &series); /* no rows */
     buf_put_varint(&part, 1);
     pb_message(&series, 1, &part);
     pb_sample(&series, 1, 1, 0);
-    pb_message(&m, 5, &series);                                   /* odd */
+    pb_message(&m, 5, &series); /* odd */
     buf_put_varint(&part, 1);
     buf_put_varint(&part, 1000);
     pb_message(&series, 1, &part);
     pb_sample(&series, 1, 1, 0);
     pb_sample(&series, 2, 1, 0);
-    pb_message(&m, 5, &series);                                   /* beyond the symbols */
+    pb_message(&m, 5, &series); /* beyond the symbols */
     pb_refs(&series, &symbols, "__name__=up");
-    pb_varint(&series, 1, 3);                                     /* not packed: job=a */
+    pb_varint(&series, 1, 3); /* not packed: job=a */
     pb_varint(&series, 1, 4);
     pb_sample(&series, 1, 1, INT64_MAX);
     pb_sample(&series, 2, 1, 0);
@@ -439,12 +459,20 @@ static void headers_and_bodies(void **state)
     config.decoded_bytes_max = 100000;
     config.limits.samples_per_request_max = 3;
     open_with(config);
-    static const struct { const char *type, *encoding; int status; } rows[] = {
-        { "", "", 204 }, { V1, "snappy", 204 }, { "Application/X-Protobuf ; charset=x", " Snappy", 204 },
+    static const struct {
+        const char *type, *encoding;
+        int status;
+    } rows[] = {
+        { "", "", 204 },
+        { V1, "snappy", 204 },
+        { "Application/X-Protobuf ; charset=x", " Snappy", 204 },
         { "application/x-protobuf;proto=prometheus.WriteRequest", "snappy", 204 },
         { "application/x-protobuf; proto=\"io.prometheus.write.v2.Request\"", "snappy", 204 },
         { "application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy", 415 },
-        { "application/json", "snappy", 415 }, { "text/plain", "", 415 }, { V1, "gzip", 415 }, { V1, "zstd", 415 },
+        { "application/json", "snappy", 415 },
+        { "text/plain", "", 415 },
+        { V1, "gzip", 415 },
+        { V1, "zstd", 415 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         assert_int_equal(send_as(rows[i].type, rows[i].encoding, slice_of("\0", 1)).status, rows[i].status);
@@ -472,9 +500,12 @@ static void headers_and_bodies(void **state)
 static void answers_of_the_log(void **state)
 {
     open_with(ingest_config_default());
-    static const struct { err answer; int status; } rows[] = {
-        { ERR_BUSY, 503 }, { ERR_SPACE, 507 }, { ERR_IO, 503 }, { ERR_CLOSED, 503 }, { ERR_LIMIT, 503 },
-        { OK, 204 },
+    static const struct {
+        err answer;
+        int status;
+    } rows[] = {
+        { ERR_BUSY, 503 },   { ERR_SPACE, 507 }, { ERR_IO, 503 },
+        { ERR_CLOSED, 503 }, { ERR_LIMIT, 503 }, { OK, 204 },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         fake->answer = rows[i].answer;
@@ -506,7 +537,7 @@ static void series_limit(void **state)
         }
         struct ingest_result r = send(V1);
         assert_int_equal(r.status, 400);
-        assert_int_equal(r.samples, 10);   /* known ones keep flowing */
+        assert_int_equal(r.samples, 10); /* known ones keep flowing */
         assert_int_equal(r.refused[INGEST_SERIES_LIMIT], 10);
         expect_text(&r, "limit 10; metric \"wild\" brought about 8 of the new ones in wild{id=\"10\"}");
     }
@@ -623,7 +654,10 @@ static void configuration(void **state)
     struct err_at at;
     struct ingest_config good = ingest_config_default(), c;
     assert_ok(ingest_config_check(&good, &at));
-#define REFUSES(field, value) c = good; c.field = value; assert_err(ERR_INPUT, ingest_config_check(&c, &at))
+#define REFUSES(field, value) \
+    c = good;                 \
+    c.field = value;          \
+    assert_err(ERR_INPUT, ingest_config_check(&c, &at))
     REFUSES(partition_count, 0);
     REFUSES(partition_count, LOG_PARTITION_COUNT_MAX + 1);
     REFUSES(body_bytes_max, 1);

@@ -13,14 +13,14 @@
 #include <stdint.h>
 
 struct producer {
-    uint8_t incarnation[INCARNATION_BYTES];   /* changes under the ingest's lock for writing only */
-    uint32_t next_number;                     /* under the table's mutex, as the next two */
-    uint32_t live;                            /* numbers in use */
-    uint32_t dead;                            /* numbers of dropped series */
+    uint8_t incarnation[INCARNATION_BYTES]; /* changes under the ingest's lock for writing only */
+    uint32_t next_number;                   /* under the table's mutex, as the next two */
+    uint32_t live;                          /* numbers in use */
+    uint32_t dead;                          /* numbers of dropped series */
     int64_t renewed_ns;
-    _Atomic uint64_t sequence;                /* of the next record */
-    _Atomic uint32_t epoch;                   /* marks of another epoch do not count; never 0 */
-    bool has_acked;                           /* the pumping thread's, as the next */
+    _Atomic uint64_t sequence; /* of the next record */
+    _Atomic uint32_t epoch;    /* marks of another epoch do not count; never 0 */
+    bool has_acked;            /* the pumping thread's, as the next */
     struct log_position acked;
 } __attribute__((aligned(128)));
 

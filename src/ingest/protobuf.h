@@ -16,8 +16,8 @@ enum wire_type { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 struct field {
     uint32_t number;
     enum wire_type wire;
-    uint64_t value;          /* of the three integer types */
-    struct slice bytes;      /* of WIRE_BYTES, borrowed */
+    uint64_t value;     /* of the three integer types */
+    struct slice bytes; /* of WIRE_BYTES, borrowed */
 };
 
 static inline uint64_t wire_varint(struct reader *r)
@@ -51,11 +51,20 @@ static inline bool field_next(struct reader *r, struct field *out_field)
         return false;
     }
     switch (f.wire) {
-    case WIRE_VARINT: f.value = wire_varint(r); break;
-    case WIRE_64: f.value = read_le64(r); break;
-    case WIRE_BYTES: f.bytes = wire_bytes(r); break;
-    case WIRE_32: f.value = read_le32(r); break;
-    default: read_bad(r);
+    case WIRE_VARINT:
+        f.value = wire_varint(r);
+        break;
+    case WIRE_64:
+        f.value = read_le64(r);
+        break;
+    case WIRE_BYTES:
+        f.bytes = wire_bytes(r);
+        break;
+    case WIRE_32:
+        f.value = read_le32(r);
+        break;
+    default:
+        read_bad(r);
     }
     *out_field = f;
     return r->ok;

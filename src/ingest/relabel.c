@@ -14,11 +14,11 @@
 #include "base/check.h"
 #include "shim/regex.h"
 
-#define GROUPS_MAX 32      /* $0 … $31 of one expression */
+#define GROUPS_MAX 32 /* $0 … $31 of one expression */
 
 static const char *const action_names[] = {
-    "replace", "keep", "drop", "keepequal", "dropequal", "hashmod", "labelmap", "labeldrop", "labelkeep",
-    "lowercase", "uppercase",
+    "replace",  "keep",      "drop",      "keepequal", "dropequal", "hashmod",
+    "labelmap", "labeldrop", "labelkeep", "lowercase", "uppercase",
 };
 _Static_assert(sizeof action_names / sizeof action_names[0] == RELABEL_ACTION_COUNT, "a name for each");
 
@@ -45,7 +45,7 @@ void label_set_remove(struct label_set *set, struct slice name)
     if (label == NULL)
         return;
     size_t behind = set->count - (size_t)(label - set->labels) - 1;
-    memmove(label, label + 1, behind * sizeof *label);   /* keeps the order, which labelmap shows */
+    memmove(label, label + 1, behind * sizeof *label); /* keeps the order, which labelmap shows */
     set->count--;
 }
 
@@ -75,15 +75,9 @@ err label_set_put_str(struct label_set *set, const char *name, struct slice valu
 
 /* ---- loading ---- */
 
-static bool is_label_name(struct slice s)
-{
-    return s.len > 0 && utf8_valid(s);
-}
+static bool is_label_name(struct slice s) { return s.len > 0 && utf8_valid(s); }
 
-static bool has_variable(struct slice s)
-{
-    return s.len > 0 && memchr(s.at, '$', s.len) != NULL;
-}
+static bool has_variable(struct slice s) { return s.len > 0 && memchr(s.at, '$', s.len) != NULL; }
 
 static err get_copy(struct yaml_node *map, const char *key, struct pool *pool, struct slice *out,
                     struct err_at *at)
@@ -116,8 +110,8 @@ static err check_rule(struct yaml_node *node, const struct relabel_rule *rule, s
 {
     const char *name = action_names[rule->action];
     enum relabel_action a = rule->action;
-    bool needs_target = a == RELABEL_REPLACE || a == RELABEL_HASH_MOD || a == RELABEL_LOWERCASE
-        || a == RELABEL_UPPERCASE || a == RELABEL_KEEP_EQUAL || a == RELABEL_DROP_EQUAL;
+    bool needs_target = a == RELABEL_REPLACE || a == RELABEL_HASH_MOD || a == RELABEL_LOWERCASE ||
+                        a == RELABEL_UPPERCASE || a == RELABEL_KEEP_EQUAL || a == RELABEL_DROP_EQUAL;
     if (needs_target && rule->target.len == 0)
         return yaml_error(node, ERR_INPUT, at, "action %s needs target_label", name);
     if (needs_target && (!utf8_valid(rule->target) || (a != RELABEL_REPLACE && has_variable(rule->target))))
@@ -127,12 +121,12 @@ static err check_rule(struct yaml_node *node, const struct relabel_rule *rule, s
     if (a == RELABEL_LABEL_MAP && !is_label_name(rule->replacement))
         return yaml_error(node, ERR_INPUT, at, "replacement is not a label name");
     bool is_equal = a == RELABEL_KEEP_EQUAL || a == RELABEL_DROP_EQUAL;
-    if (is_equal && (!rule->is_regex_default || rule->modulus != 0 || !slice_equal_str(rule->separator, ";")
-                     || !slice_equal_str(rule->replacement, "$1")))
+    if (is_equal && (!rule->is_regex_default || rule->modulus != 0 ||
+                     !slice_equal_str(rule->separator, ";") || !slice_equal_str(rule->replacement, "$1")))
         return yaml_error(node, ERR_INPUT, at, "action %s takes source_labels and target_label only", name);
     bool is_name = a == RELABEL_LABEL_DROP || a == RELABEL_LABEL_KEEP;
-    if (is_name && (rule->source_count > 0 || rule->target.len > 0 || rule->modulus != 0
-                    || !slice_equal_str(rule->separator, ";") || !slice_equal_str(rule->replacement, "$1")))
+    if (is_name && (rule->source_count > 0 || rule->target.len > 0 || rule->modulus != 0 ||
+                    !slice_equal_str(rule->separator, ";") || !slice_equal_str(rule->replacement, "$1")))
         return yaml_error(node, ERR_INPUT, at, "action %s takes regex only", name);
     return OK;
 }
@@ -173,7 +167,7 @@ err relabel_rules_load(struct yaml_node **items, size_t count, struct pool *pool
         return yaml_error(items[0], ERR_LIMIT, at, "more than %d rules", RELABEL_RULES_MAX);
     TRY(pool_zalloc(pool, (count + 1) * sizeof *rules.rules, (void **)&rules.rules));
     for (size_t i = 0; i < count; i++) {
-        rules.count++;   /* a rule that fails may have its expression already */
+        rules.count++; /* a rule that fails may have its expression already */
         err e = load_rule(items[i], pool, &rules.rules[i], at);
         if (e != OK) {
             relabel_rules_close(&rules);
@@ -239,7 +233,7 @@ static err expand(struct pool *pool, const struct regex *regex, struct slice tem
             buf_put_u8(&out, '$');
             i += 2;
         } else if (end == start || !is_closed) {
-            buf_put_u8(&out, '$');   /* malformed: the sign stands for itself */
+            buf_put_u8(&out, '$'); /* malformed: the sign stands for itself */
             i++;
         } else {
             buf_put_slice(&out, group_value(regex, slice_part(template, start, end - start), groups));
@@ -292,7 +286,7 @@ static err apply_hash_mod(const struct relabel_rule *rule, struct label_set *set
     unsigned len = 0;
     int done = EVP_Digest(value.at, value.len, digest, &len, EVP_md5(), NULL);
     if (done != 1 || len != 16)
-        return ERR_UNSUPPORTED;   /* a library that forbids MD5 */
+        return ERR_UNSUPPORTED; /* a library that forbids MD5 */
     uint64_t hash = 0;
     for (int i = 8; i < 16; i++)
         hash = hash << 8 | digest[i];
@@ -306,7 +300,7 @@ static err apply_hash_mod(const struct relabel_rule *rule, struct label_set *set
 static err apply_label_map(const struct relabel_rule *rule, struct label_set *set)
 {
     struct slice groups[GROUPS_MAX], name;
-    size_t count = set->count;   /* names that the rule adds are not mapped again */
+    size_t count = set->count; /* names that the rule adds are not mapped again */
     for (size_t i = 0; i < count && i < set->count; i++) {
         struct label label = set->labels[i];
         if (!regex_full_match_groups(rule->regex, label.name, groups, regex_group_count(rule->regex) + 1))

@@ -35,13 +35,15 @@ static int compare(const void *a, const void *b)
 
 static void test_actions(void **state)
 {
-    static const struct { const char *rules, *in, *out; } cases[] = {
+    static const struct {
+        const char *rules, *in, *out;
+    } cases[] = {
         /* replace */
-        { "[{source_labels: [a], regex: f(.*), target_label: d, replacement: ch$1-ch$1}]",
-          "a=foo,b=bar", "a=foo,b=bar,d=choo-choo" },
+        { "[{source_labels: [a], regex: f(.*), target_label: d, replacement: ch$1-ch$1}]", "a=foo,b=bar",
+          "a=foo,b=bar,d=choo-choo" },
         { "[{source_labels: [a, b], regex: f(.*);(.*)r, target_label: a, replacement: 'b${1}${2}m'}]",
           "a=foo,b=bar", "a=boobam,b=bar" },
-        { "[{source_labels: [a], regex: o, target_label: d}]", "a=foo", "a=foo" },              /* anchored */
+        { "[{source_labels: [a], regex: o, target_label: d}]", "a=foo", "a=foo" }, /* anchored */
         { "[{source_labels: [a], regex: foo|bar, target_label: d, replacement: x}]", "a=foobar", "a=foobar" },
         { "[{target_label: d, replacement: x}]", "a=1", "a=1,d=x" },
         { "[{source_labels: [a], target_label: b}]", "a=1", "a=1,b=1" },
@@ -75,14 +77,14 @@ static void test_actions(void **state)
         { "[{action: dropequal, source_labels: [a], target_label: b}]", "a=1,b=1", NULL },
         { "[{action: dropequal, source_labels: [a], target_label: b}]", "a=1,b=2", "a=1,b=2" },
         /* hashmod: low eight bytes of md5, as Prometheus' own tests have it */
-        { "[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]",
-          "a=foo,b=bar,c=baz", "a=foo,b=bar,c=baz,d=976" },
+        { "[{action: hashmod, source_labels: [c], target_label: d, modulus: 1000}]", "a=foo,b=bar,c=baz",
+          "a=foo,b=bar,c=baz,d=976" },
         { "[{action: hashmod, source_labels: [a], target_label: d, modulus: 1000}]", "a=foo\nbar",
           "a=foo\nbar,d=734" },
         /* labelmap, labeldrop, labelkeep */
         { "[{action: labelmap, regex: '(b.*)'}]", "a=foo,b1=bar,b2=baz", "a=foo,b1=bar,b2=baz" },
-        { "[{action: labelmap, regex: 'meta_(ng.*)', replacement: '${1}'}]",
-          "meta_ng=1,meta_nginx=2,x=3", "meta_ng=1,meta_nginx=2,ng=1,nginx=2,x=3" },
+        { "[{action: labelmap, regex: 'meta_(ng.*)', replacement: '${1}'}]", "meta_ng=1,meta_nginx=2,x=3",
+          "meta_ng=1,meta_nginx=2,ng=1,nginx=2,x=3" },
         { "[{action: labelmap, regex: 'a(.*)', replacement: 'b$1'}]", "a=1,ax=2", "a=1,ax=2,b=1,bx=2" },
         { "[{action: labeldrop, regex: 'b.*'}]", "a=foo,b=bar,bx=1", "a=foo" },
         { "[{action: labelkeep, regex: 'b.*'}]", "a=foo,b=bar,bx=1", "b=bar,bx=1" },
@@ -117,7 +119,9 @@ static void test_actions(void **state)
 
 static void test_refusals(void **state)
 {
-    static const struct { const char *rules, *text; } cases[] = {
+    static const struct {
+        const char *rules, *text;
+    } cases[] = {
         { "[{source_labels: [a], regexx: x}]", "line 1 column 23: unknown key \"regexx\"" },
         { "[{source_labels: [a]}]", "line 1 column 2: action replace needs target_label" },
         { "[{action: hashmod, source_labels: [a], target_label: b}]",

@@ -114,23 +114,52 @@ static err read_field(const struct field *f, struct histogram *h, struct counts 
                       struct err_at *at)
 {
     switch (f->number) {
-    case 1: h->count_int = f->value; h->is_float = false; break;
-    case 2: h->count_float = field_double(f); h->is_float = true; break;
-    case 3: h->sum = field_double(f); break;
-    case 4: h->schema = (int32_t)field_sint(f); break;
-    case 5: h->zero_threshold = field_double(f); break;
-    case 6: h->zero_count_int = f->value; break;
-    case 7: h->zero_count_float = field_double(f); break;
-    case 8: return read_span(f->bytes, &h->negative_spans[got->spans[NEGATIVE]++], at);
-    case 11: return read_span(f->bytes, &h->positive_spans[got->spans[POSITIVE]++], at);
-    case 9: return read_deltas(f, h->negative_deltas, &got->deltas[NEGATIVE], at);
-    case 12: return read_deltas(f, h->positive_deltas, &got->deltas[POSITIVE], at);
-    case 10: return read_doubles(f, h->negative_counts, &got->floats[NEGATIVE], at);
-    case 13: return read_doubles(f, h->positive_counts, &got->floats[POSITIVE], at);
-    case 14: h->hint = f->value <= HINT_GAUGE ? (enum histogram_hint)f->value : HINT_UNKNOWN; break;
-    case 15: times->t_ms = field_int(f); break;
-    case 16: return read_doubles(f, h->custom_values, &got->custom, at);
-    case 17: times->start_ms = field_int(f); break;
+    case 1:
+        h->count_int = f->value;
+        h->is_float = false;
+        break;
+    case 2:
+        h->count_float = field_double(f);
+        h->is_float = true;
+        break;
+    case 3:
+        h->sum = field_double(f);
+        break;
+    case 4:
+        h->schema = (int32_t)field_sint(f);
+        break;
+    case 5:
+        h->zero_threshold = field_double(f);
+        break;
+    case 6:
+        h->zero_count_int = f->value;
+        break;
+    case 7:
+        h->zero_count_float = field_double(f);
+        break;
+    case 8:
+        return read_span(f->bytes, &h->negative_spans[got->spans[NEGATIVE]++], at);
+    case 11:
+        return read_span(f->bytes, &h->positive_spans[got->spans[POSITIVE]++], at);
+    case 9:
+        return read_deltas(f, h->negative_deltas, &got->deltas[NEGATIVE], at);
+    case 12:
+        return read_deltas(f, h->positive_deltas, &got->deltas[POSITIVE], at);
+    case 10:
+        return read_doubles(f, h->negative_counts, &got->floats[NEGATIVE], at);
+    case 13:
+        return read_doubles(f, h->positive_counts, &got->floats[POSITIVE], at);
+    case 14:
+        h->hint = f->value <= HINT_GAUGE ? (enum histogram_hint)f->value : HINT_UNKNOWN;
+        break;
+    case 15:
+        times->t_ms = field_int(f);
+        break;
+    case 16:
+        return read_doubles(f, h->custom_values, &got->custom, at);
+    case 17:
+        times->start_ms = field_int(f);
+        break;
     }
     return OK;
 }
@@ -139,11 +168,22 @@ static err read_field(const struct field *f, struct histogram *h, struct counts 
 static bool is_known(const struct field *f)
 {
     static const uint8_t wires[18] = {
-        [1] = 1 << WIRE_VARINT, [2] = 1 << WIRE_64, [3] = 1 << WIRE_64, [4] = 1 << WIRE_VARINT,
-        [5] = 1 << WIRE_64, [6] = 1 << WIRE_VARINT, [7] = 1 << WIRE_64, [8] = 1 << WIRE_BYTES,
-        [9] = 1 << WIRE_BYTES | 1 << WIRE_VARINT, [10] = 1 << WIRE_BYTES | 1 << WIRE_64, [11] = 1 << WIRE_BYTES,
-        [12] = 1 << WIRE_BYTES | 1 << WIRE_VARINT, [13] = 1 << WIRE_BYTES | 1 << WIRE_64,
-        [14] = 1 << WIRE_VARINT, [15] = 1 << WIRE_VARINT, [16] = 1 << WIRE_BYTES | 1 << WIRE_64,
+        [1] = 1 << WIRE_VARINT,
+        [2] = 1 << WIRE_64,
+        [3] = 1 << WIRE_64,
+        [4] = 1 << WIRE_VARINT,
+        [5] = 1 << WIRE_64,
+        [6] = 1 << WIRE_VARINT,
+        [7] = 1 << WIRE_64,
+        [8] = 1 << WIRE_BYTES,
+        [9] = 1 << WIRE_BYTES | 1 << WIRE_VARINT,
+        [10] = 1 << WIRE_BYTES | 1 << WIRE_64,
+        [11] = 1 << WIRE_BYTES,
+        [12] = 1 << WIRE_BYTES | 1 << WIRE_VARINT,
+        [13] = 1 << WIRE_BYTES | 1 << WIRE_64,
+        [14] = 1 << WIRE_VARINT,
+        [15] = 1 << WIRE_VARINT,
+        [16] = 1 << WIRE_BYTES | 1 << WIRE_64,
         [17] = 1 << WIRE_VARINT,
     };
     return f->number < 18 && (wires[f->number] >> f->wire & 1) != 0;

@@ -70,8 +70,9 @@ void remote_write_decode(struct ingest_request *r, struct slice content_type, st
     int version = version_of(content_type);
     r->result.has_written_headers = version == 2;
     if (version == 0) {
-        request_fail(r, 415, "unknown content type; expected application/x-protobuf with proto=" V1_MESSAGE
-                             " or " V2_MESSAGE);
+        request_fail(r, 415,
+                     "unknown content type; expected application/x-protobuf with proto=" V1_MESSAGE
+                     " or " V2_MESSAGE);
         return;
     }
     if (content_encoding.len != 0 && !equal_fold(trim(content_encoding), "snappy")) {

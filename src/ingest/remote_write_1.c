@@ -15,12 +15,15 @@
 #include "ingest/protobuf.h"
 #include "ingest/request.h"
 
-#define TAG_LABELS 0x0a
-#define TAG_SAMPLES 0x12
-#define TAG_VALUE 0x09
+#define TAG_LABELS    0x0a
+#define TAG_SAMPLES   0x12
+#define TAG_VALUE     0x09
 #define TAG_TIMESTAMP 0x10
 
-static err malformed(struct err_at *at, const char *what) { return err_set(at, ERR_INPUT, "malformed %s", what); }
+static err malformed(struct err_at *at, const char *what)
+{
+    return err_set(at, ERR_INPUT, "malformed %s", what);
+}
 
 struct sample {
     uint64_t value_bits;
@@ -43,7 +46,8 @@ static bool read_sample(struct slice message, struct sample *out_sample)
     return r.ok;
 }
 
-static err read_exemplar(struct ingest_request *r, struct series_ref *ref, struct slice message, struct err_at *at)
+static err read_exemplar(struct ingest_request *r, struct series_ref *ref, struct slice message,
+                         struct err_at *at)
 {
     struct buf *labels = &r->raw_exemplar;
     struct reader reader = reader_of(message);
@@ -88,7 +92,8 @@ static err read_metadata(struct ingest_request *r, struct slice message, struct 
 }
 
 /* The rows of a series behind its labels. */
-static err read_rows(struct ingest_request *r, struct series_ref *ref, struct reader reader, struct err_at *at)
+static err read_rows(struct ingest_request *r, struct series_ref *ref, struct reader reader,
+                     struct err_at *at)
 {
     struct field f;
     while (field_next(&reader, &f)) {
@@ -172,7 +177,7 @@ static err read_series(struct ingest_request *r, struct slice message, struct er
             return read_scattered(r, message, at);
         label_bytes = (size_t)(reader.at - message.at);
         if (label_bytes == message.len)
-            return OK;   /* no rows: nothing to store and nothing to refuse */
+            return OK; /* no rows: nothing to store and nothing to refuse */
         e = request_series(r, slice_part(message, 0, label_bytes), true, &ref);
         if (e == ERR_INPUT) {
             count_refused(r, message);
@@ -185,8 +190,8 @@ static err read_series(struct ingest_request *r, struct slice message, struct er
         return read_scattered(r, message, at);
     /* One sample and nothing else, as every encoder writes it: nearly always. */
     size_t left = read_left(&rows);
-    if (left > 12 && left < 130 && rows.at[0] == TAG_SAMPLES && rows.at[1] == left - 2
-        && rows.at[2] == TAG_VALUE && rows.at[11] == TAG_TIMESTAMP) {
+    if (left > 12 && left < 130 && rows.at[0] == TAG_SAMPLES && rows.at[1] == left - 2 &&
+        rows.at[2] == TAG_VALUE && rows.at[11] == TAG_TIMESTAMP) {
         uint64_t value_bits = get_le64(rows.at + 3);
         struct reader time = { rows.at + 12, rows.end, true };
         int64_t t_ms = (int64_t)read_varint(&time);

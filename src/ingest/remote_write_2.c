@@ -21,7 +21,10 @@ struct symbols {
     size_t count;
 };
 
-static err malformed(struct err_at *at, const char *what) { return err_set(at, ERR_INPUT, "malformed %s", what); }
+static err malformed(struct err_at *at, const char *what)
+{
+    return err_set(at, ERR_INPUT, "malformed %s", what);
+}
 
 static err read_symbols(struct ingest_request *r, struct slice message, struct symbols *out_symbols,
                         struct err_at *at)
@@ -53,9 +56,9 @@ static struct slice symbol(const struct symbols *symbols, uint64_t ref)
 struct pairs {
     struct buf *out;
     const struct symbols *symbols;
-    uint64_t pending;        /* name + 1, 0 = none */
-    const char *trouble;     /* NULL = fine so far */
-    bool ok;                 /* varints were well-formed */
+    uint64_t pending;    /* name + 1, 0 = none */
+    const char *trouble; /* NULL = fine so far */
+    bool ok;             /* varints were well-formed */
 };
 
 static void put_ref(struct pairs *p, uint64_t ref)
@@ -92,7 +95,8 @@ static void pairs_end(struct pairs *p)
         p->trouble = "labels too long";
 }
 
-static err read_sample(struct ingest_request *r, struct series_ref *ref, struct slice message, struct err_at *at)
+static err read_sample(struct ingest_request *r, struct series_ref *ref, struct slice message,
+                       struct err_at *at)
 {
     struct reader reader = reader_of(message);
     struct field f;

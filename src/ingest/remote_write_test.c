@@ -7,8 +7,8 @@
 #include "ingest/test_log.h"
 #include "io/thread.h"
 
-#define V1 "application/x-protobuf"
-#define V2 "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+#define V1     "application/x-protobuf"
+#define V2     "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 #define SERIES 300
 
 static struct pool *pool;
@@ -116,7 +116,7 @@ static void orders_and_versions(void **state)
     }
     assert_int_equal(fake->unbound, 0);
     assert_int_equal(fake->row_count, count);
-    qsort(fake->rows, fake->row_count, sizeof fake->rows[0], compare_rows);   /* t is the number of the row */
+    qsort(fake->rows, fake->row_count, sizeof fake->rows[0], compare_rows); /* t is the number of the row */
     for (size_t i = 0; i < count; i++) {
         struct buf labels = buf_open(pool, 4096);
         pb_labels(&labels, names[sent[i].series]);
@@ -137,10 +137,19 @@ static double counts[] = { 1, 2 };
 static void put_everything(struct buf *m, int version)
 {
     struct buf series = buf_open(pool, 1 << 16), part = buf_open(pool, 1 << 16);
-    struct histogram h = { .schema = 2, .count_int = 3, .positive_spans = spans, .positive_span_count = 1,
-                           .positive_deltas = deltas, .positive_bucket_count = 2 };
-    struct histogram f = { .is_float = true, .schema = 2, .count_float = 3, .negative_spans = spans,
-                           .negative_span_count = 1, .negative_counts = counts, .negative_bucket_count = 2 };
+    struct histogram h = { .schema = 2,
+                           .count_int = 3,
+                           .positive_spans = spans,
+                           .positive_span_count = 1,
+                           .positive_deltas = deltas,
+                           .positive_bucket_count = 2 };
+    struct histogram f = { .is_float = true,
+                           .schema = 2,
+                           .count_float = 3,
+                           .negative_spans = spans,
+                           .negative_span_count = 1,
+                           .negative_counts = counts,
+                           .negative_bucket_count = 2 };
     for (int i = 0; i < 3; i++) {
         if (version == 1)
             pb_labels(&series, i == 0 ? "__name__=up a=1" : "a=1 __name__=h");
@@ -231,8 +240,9 @@ static void many_threads_one(void *context)
             pb_series(&m, text, i, 1);
         }
         struct ingest_result result;
-        ERR_IGNORE(snappy_block_encode(buf_slice(&m), &out));   /* it has room */
-        ingest_remote_write(ingest, slice_str("a"), slice_str(V1), slice_str("snappy"), buf_slice(&out), &result);
+        ERR_IGNORE(snappy_block_encode(buf_slice(&m), &out)); /* it has room */
+        ingest_remote_write(ingest, slice_str("a"), slice_str(V1), slice_str("snappy"), buf_slice(&out),
+                            &result);
         if (result.status != 204 || result.samples != 50)
             abort();
     }

@@ -17,8 +17,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define REQUEST_BYTES_MIN ((size_t)64 << 20)
-#define REQUEST_BYTES_FACTOR 10   /* of decoded_bytes_max: body, columns, records */
+#define REQUEST_BYTES_MIN    ((size_t)64 << 20)
+#define REQUEST_BYTES_FACTOR 10 /* of decoded_bytes_max: body, columns, records */
 
 static const char *const reason_names[INGEST_REASON_COUNT] = {
 #define REASON_NAME(id, name, text) name,
@@ -113,7 +113,10 @@ void request_refuse(struct ingest_request *r, enum ingest_reason reason, uint64_
     buf_close(&printed);
 }
 
-void request_refuse_more(struct ingest_request *r, uint64_t count) { r->result.refused[r->last_reason] += count; }
+void request_refuse_more(struct ingest_request *r, uint64_t count)
+{
+    r->result.refused[r->last_reason] += count;
+}
 
 /* ---- begin ---- */
 
@@ -130,20 +133,26 @@ static struct ingest_request *request_new(struct ingest *ingest)
     struct pool *pool = pool_open(ingest->pool, "ingest request", budget);
     size_t partitions = ingest->config.partition_count;
     void *self = NULL, *columns = NULL, *touched = NULL, *labels = NULL;
-    if (pool_block_resize(pool, &self, sizeof(struct ingest_request)) != OK
-        || pool_block_resize(pool, &columns, partitions * sizeof(struct columns)) != OK
-        || pool_block_resize(pool, &touched, partitions * sizeof(uint32_t)) != OK
-        || pool_block_resize(pool, &labels, (LABEL_COUNT_MAX + 1) * sizeof(struct label)) != OK) {
+    if (pool_block_resize(pool, &self, sizeof(struct ingest_request)) != OK ||
+        pool_block_resize(pool, &columns, partitions * sizeof(struct columns)) != OK ||
+        pool_block_resize(pool, &touched, partitions * sizeof(uint32_t)) != OK ||
+        pool_block_resize(pool, &labels, (LABEL_COUNT_MAX + 1) * sizeof(struct label)) != OK) {
         pool_close(pool);
         return NULL;
     }
     memset(columns, 0, partitions * sizeof(struct columns));
     struct ingest_request *r = self;
     *r = (struct ingest_request){
-        .ingest = ingest, .pool = pool, .columns = columns, .touched = touched, .labels = labels,
+        .ingest = ingest,
+        .pool = pool,
+        .columns = columns,
+        .touched = touched,
+        .labels = labels,
         .decoded = buf_open(pool, ingest->config.decoded_bytes_max + 64),
-        .scratch = buf_open(pool, LABELS_BYTES_MAX + 16), .bytes = buf_open(pool, HISTOGRAM_BYTES_MAX * 4),
-        .raw = buf_open(pool, LABELS_BYTES_MAX * 2), .raw_exemplar = buf_open(pool, LABELS_BYTES_MAX),
+        .scratch = buf_open(pool, LABELS_BYTES_MAX + 16),
+        .bytes = buf_open(pool, HISTOGRAM_BYTES_MAX * 4),
+        .raw = buf_open(pool, LABELS_BYTES_MAX * 2),
+        .raw_exemplar = buf_open(pool, LABELS_BYTES_MAX),
         .encoded = buf_open(pool, budget),
     };
     io_mutex_init(&r->mutex);
@@ -208,7 +217,8 @@ static struct tenant *tenant_enter(struct ingest *ingest, struct slice name, int
     return too_many ? NULL : t;
 }
 
-struct ingest_request *request_begin(struct ingest *ingest, struct slice tenant, struct ingest_result *out_refusal)
+struct ingest_request *request_begin(struct ingest *ingest, struct slice tenant,
+                                     struct ingest_result *out_refusal)
 {
     if (tenant.len == 0 || tenant.len > TENANT_BYTES_MAX || !utf8_valid(tenant))
         return refuse(out_refusal, 400, "invalid tenant name");
@@ -299,7 +309,7 @@ void request_seal(struct ingest_request *r, const char *trouble)
     if (trouble != NULL)
         result_text(&r->result, "%s\n", trouble);
     r->pending = r->record_count;
-    size_t count = r->record_count;   /* with the last append the request may be finished by a poll */
+    size_t count = r->record_count; /* with the last append the request may be finished by a poll */
     for (size_t i = 0; i < count; i++) {
         struct record *record = &r->records[i];
         record->part = slice_of(r->encoded.at + record->offset, record->len);
@@ -357,7 +367,7 @@ static err collect(struct ingest_request *r)
 static void write_answer(struct ingest_request *r, err worst)
 {
     struct ingest_result *result = &r->result;
-    bool refused = result->text_len > 0;   /* the decoder's trouble */
+    bool refused = result->text_len > 0; /* the decoder's trouble */
     for (int i = 0; i < INGEST_REASON_COUNT; i++) {
         if (result->refused[i] == 0)
             continue;

@@ -13,18 +13,19 @@
 #include "io/thread.h"
 #include "model/histogram.h"
 
-#define TENANT_COUNT_MAX 4096u
-#define GROWTH_COUNT 8            /* metric names watched per tenant */
-#define GROWTH_NAME_BYTES 96
+#define TENANT_COUNT_MAX     4096u
+#define GROWTH_COUNT         8 /* metric names watched per tenant */
+#define GROWTH_NAME_BYTES    96
 #define METADATA_CACHE_COUNT 8192u
-#define IDLE_REQUEST_COUNT 16     /* request memories kept for reuse */
-#define IDLE_REQUEST_BYTES (8u << 20)   /* larger ones are given back after use */
-#define RECORD_ROWS (64u << 10)   /* a record is closed at so many rows … */
-#define RECORD_BYTES (6u << 20)   /* … or so many bytes before compression */
-#define RECORD_BYTES_ONE_MAX (4u << 20)   /* the largest single thing: labels, histogram, metadata are far below */
-#define HELP_BYTES_MAX 8192
+#define IDLE_REQUEST_COUNT   16          /* request memories kept for reuse */
+#define IDLE_REQUEST_BYTES   (8u << 20)  /* larger ones are given back after use */
+#define RECORD_ROWS          (64u << 10) /* a record is closed at so many rows … */
+#define RECORD_BYTES         (6u << 20)  /* … or so many bytes before compression */
+#define RECORD_BYTES_ONE_MAX \
+    (4u << 20) /* the largest single thing: labels, histogram, metadata are far below */
+#define HELP_BYTES_MAX            8192
 #define EXEMPLAR_LABELS_BYTES_MAX 1024
-#define DETAIL_BYTES_MAX 200
+#define DETAIL_BYTES_MAX          200
 
 struct growth {
     uint64_t count;
@@ -34,47 +35,47 @@ struct growth {
 
 struct tenant {
     uint8_t name[TENANT_BYTES_MAX];
-    uint8_t name_len;             /* 0 = free */
+    uint8_t name_len; /* 0 = free */
     uint16_t index;
     struct series_hasher hasher;
     struct hash_quick_key quick_key;
     struct ingest_limits limits;
-    _Atomic uint64_t series;      /* active */
+    _Atomic uint64_t series; /* active */
     _Atomic uint32_t in_flight;
-    int64_t used_ns;              /* ingest mutex */
-    struct growth growth[GROWTH_COUNT];   /* table mutex */
+    int64_t used_ns;                    /* ingest mutex */
+    struct growth growth[GROWTH_COUNT]; /* table mutex */
 };
 
 struct ingest {
     struct ingest_config config;
     struct io *io;
     struct log *log;
-    struct pool *pool;            /* parent of all others; used directly only in open and under mutex */
+    struct pool *pool; /* parent of all others; used directly only in open and under mutex */
     struct pool *table_pool;
-    struct pool *limits_pool;     /* copies of the tenants' limits */
-    struct io_rwlock lock;        /* for reading: building a request; for writing: dropping, renewing, limits */
-    struct io_mutex mutex;        /* tenants' names, idle requests */
+    struct pool *limits_pool; /* copies of the tenants' limits */
+    struct io_rwlock lock;    /* for reading: building a request; for writing: dropping, renewing, limits */
+    struct io_mutex mutex;    /* tenants' names, idle requests */
     struct series_table table;
-    struct producer *producers;   /* partition_count */
-    struct tenant **tenants;      /* TENANT_COUNT_MAX, NULL = never used */
+    struct producer *producers; /* partition_count */
+    struct tenant **tenants;    /* TENANT_COUNT_MAX, NULL = never used */
     uint32_t tenant_count;
-    struct ingest_request *idle;  /* list */
+    struct ingest_request *idle; /* list */
     uint32_t idle_count;
     _Atomic uint32_t in_work;
-    _Atomic uint64_t *metadata_seen;      /* METADATA_CACHE_COUNT hashes of acknowledged metadata */
-    _Atomic uint32_t metadata_epoch;      /* part of those hashes */
-    uint64_t walk_id;             /* of ingest_step: where it goes on */
+    _Atomic uint64_t *metadata_seen; /* METADATA_CACHE_COUNT hashes of acknowledged metadata */
+    _Atomic uint32_t metadata_epoch; /* part of those hashes */
+    uint64_t walk_id;                /* of ingest_step: where it goes on */
     int64_t stepped_ns;
     int64_t metadata_renewed_ns;
 };
 
 /* Rows of one partition on their way into one record. */
 struct columns {
-    uint32_t epoch;               /* of the producer when the record was begun; 0 = nothing here */
-    uint32_t announced;           /* last number announced in this record + 1, 0 = none */
-    size_t bytes;                 /* upper bound of what the record will take */
+    uint32_t epoch;     /* of the producer when the record was begun; 0 = nothing here */
+    uint32_t announced; /* last number announced in this record + 1, 0 = none */
+    size_t bytes;       /* upper bound of what the record will take */
     uint64_t future_count;
-    bool touched;                 /* in the request's list */
+    bool touched; /* in the request's list */
     uint32_t *numbers;
     int64_t *t_ms;
     uint64_t *value_bits;
@@ -88,7 +89,7 @@ struct columns {
     struct batch_metadata *metadata;
     size_t metadata_count, metadata_capacity;
     struct batch_announce *announces;
-    uint32_t *announce_ids;       /* beside announces */
+    uint32_t *announce_ids; /* beside announces */
     size_t announce_count, announce_capacity, announce_id_capacity;
 };
 
@@ -100,9 +101,9 @@ struct mark {
 struct record {
     struct log_append append;
     struct slice part;
-    size_t offset, len;           /* in encoded */
+    size_t offset, len; /* in encoded */
     uint32_t epoch;
-    size_t mark_begin, mark_end;  /* in marks */
+    size_t mark_begin, mark_end; /* in marks */
     uint64_t samples, histograms, exemplars, metadata, future;
     err result;
 };
@@ -111,35 +112,35 @@ struct ingest_request {
     struct ingest *ingest;
     struct ingest_request *next_idle;
     struct tenant *tenant;
-    struct pool *pool;            /* blocks live on between requests, the arena is reset */
+    struct pool *pool; /* blocks live on between requests, the arena is reset */
     int64_t now_ms;
     uint16_t minute;
-    uint32_t previous;            /* the series before, for the prediction */
-    uint32_t misses;              /* wrong predictions in a row */
-    struct buf decoded;           /* the body, decompressed */
-    struct buf scratch;           /* canonical labels of one series */
-    struct buf bytes;             /* one histogram, or an exemplar's labels */
-    struct buf raw;               /* label fields that a decoder puts together: of a series */
-    struct buf raw_exemplar;      /* … of an exemplar */
+    uint32_t previous;       /* the series before, for the prediction */
+    uint32_t misses;         /* wrong predictions in a row */
+    struct buf decoded;      /* the body, decompressed */
+    struct buf scratch;      /* canonical labels of one series */
+    struct buf bytes;        /* one histogram, or an exemplar's labels */
+    struct buf raw;          /* label fields that a decoder puts together: of a series */
+    struct buf raw_exemplar; /* … of an exemplar */
     enum ingest_reason last_reason;
-    struct buf encoded;           /* records */
-    struct columns *columns;      /* partition_count */
-    uint32_t *touched;            /* partitions in use, partition_count at most */
+    struct buf encoded;      /* records */
+    struct columns *columns; /* partition_count */
+    uint32_t *touched;       /* partitions in use, partition_count at most */
     uint32_t touched_count;
-    struct label *labels;         /* LABEL_COUNT_MAX + 1, for sorting */
+    struct label *labels; /* LABEL_COUNT_MAX + 1, for sorting */
     struct record *records;
     size_t record_count, record_capacity;
     struct mark *marks;
     size_t mark_count, mark_capacity;
-    uint64_t *metadata_hashes;    /* to be remembered when all is acknowledged */
+    uint64_t *metadata_hashes; /* to be remembered when all is acknowledged */
     size_t metadata_hash_count, metadata_hash_capacity;
-    uint64_t row_total;           /* rows and histograms so far */
+    uint64_t row_total; /* rows and histograms so far */
     uint32_t metadata_epoch;
 
-    struct io_mutex mutex;        /* of pending; signalled at 0 */
+    struct io_mutex mutex; /* of pending; signalled at 0 */
     struct io_cond cond;
     size_t pending;
-    bool failed;                  /* given up: result is complete */
+    bool failed; /* given up: result is complete */
     char detail[INGEST_REASON_COUNT][DETAIL_BYTES_MAX];
     struct ingest_result result;
 };

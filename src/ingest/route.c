@@ -19,9 +19,9 @@
 #include "base/stat.h"
 #include "base/time.h"
 
-#define MISSES_MAX 8          /* wrong predictions in a row before predicting pauses … */
-#define MISSES_PAUSE 64       /* … for so many series */
-#define ROW_BYTES_MAX 32      /* of one row in a record, see batch.c */
+#define MISSES_MAX    8  /* wrong predictions in a row before predicting pauses … */
+#define MISSES_PAUSE  64 /* … for so many series */
+#define ROW_BYTES_MAX 32 /* of one row in a record, see batch.c */
 
 static const struct slice name_label = { (const uint8_t *)"__name__", 8 };
 
@@ -59,27 +59,43 @@ static err record_close(struct ingest_request *r, uint32_t partition)
     struct columns *c = &r->columns[partition];
     struct producer *producer = &r->ingest->producers[partition];
     if (c->epoch == 0 || c->row_count + c->histogram_count + c->exemplar_count + c->metadata_count == 0) {
-        columns_clear(c);   /* a series all of whose rows were refused announces nothing */
+        columns_clear(c); /* a series all of whose rows were refused announces nothing */
         return OK;
     }
     TRY(reserve(r, &r->records, sizeof r->records[0], r->record_count + 1, &r->record_capacity));
     TRY(reserve(r, &r->marks, sizeof r->marks[0], r->mark_count + c->announce_count, &r->mark_capacity));
     struct batch b = {
-        .signal = SIGNAL_METRIC, .tenant = slice_of(r->tenant->name, r->tenant->name_len),
-        .sequence = atomic_fetch_add(&producer->sequence, 1), .append_ms = r->now_ms,
-        .announces = c->announces, .announce_count = c->announce_count,
-        .numbers = c->numbers, .t_ms = c->t_ms, .value_bits = c->value_bits, .row_count = c->row_count,
-        .starts = c->starts, .start_count = c->start_count,
-        .histograms = c->histograms, .histogram_count = c->histogram_count,
-        .exemplars = c->exemplars, .exemplar_count = c->exemplar_count,
-        .metadata = c->metadata, .metadata_count = c->metadata_count,
+        .signal = SIGNAL_METRIC,
+        .tenant = slice_of(r->tenant->name, r->tenant->name_len),
+        .sequence = atomic_fetch_add(&producer->sequence, 1),
+        .append_ms = r->now_ms,
+        .announces = c->announces,
+        .announce_count = c->announce_count,
+        .numbers = c->numbers,
+        .t_ms = c->t_ms,
+        .value_bits = c->value_bits,
+        .row_count = c->row_count,
+        .starts = c->starts,
+        .start_count = c->start_count,
+        .histograms = c->histograms,
+        .histogram_count = c->histogram_count,
+        .exemplars = c->exemplars,
+        .exemplar_count = c->exemplar_count,
+        .metadata = c->metadata,
+        .metadata_count = c->metadata_count,
     };
     memcpy(b.incarnation, producer->incarnation, INCARNATION_BYTES);
     struct record record = {
-        .offset = r->encoded.len, .epoch = c->epoch, .mark_begin = r->mark_count,
-        .mark_end = r->mark_count + c->announce_count, .samples = c->row_count,
-        .histograms = c->histogram_count, .exemplars = c->exemplar_count, .metadata = c->metadata_count,
-        .future = c->future_count, .append = { .partition = partition, .context = r },
+        .offset = r->encoded.len,
+        .epoch = c->epoch,
+        .mark_begin = r->mark_count,
+        .mark_end = r->mark_count + c->announce_count,
+        .samples = c->row_count,
+        .histograms = c->histogram_count,
+        .exemplars = c->exemplar_count,
+        .metadata = c->metadata_count,
+        .future = c->future_count,
+        .append = { .partition = partition, .context = r },
     };
     TRY(batch_encode(&b, &r->encoded));
     record.len = r->encoded.len - record.offset;
@@ -123,7 +139,8 @@ static err announce(struct ingest_request *r, struct series_ref *ref)
         ref->stable = true;
     }
     TRY(reserve(r, &c->announces, sizeof c->announces[0], c->announce_count + 1, &c->announce_capacity));
-    TRY(reserve(r, &c->announce_ids, sizeof c->announce_ids[0], c->announce_count + 1, &c->announce_id_capacity));
+    TRY(reserve(r, &c->announce_ids, sizeof c->announce_ids[0], c->announce_count + 1,
+                &c->announce_id_capacity));
     c->announces[c->announce_count] = (struct batch_announce){ s->number, ref->labels };
     c->announce_ids[c->announce_count++] = ref->id;
     c->announced = s->number + 1;
@@ -299,7 +316,7 @@ static err register_series(struct ingest_request *r, struct hash128 hash, struct
     uint16_t partition = (uint16_t)jump_hash(hash.low, ingest->config.partition_count);
     struct producer *producer = &ingest->producers[partition];
     if (producer->next_number >= UINT32_MAX - 1)
-        e = ERR_LIMIT;   /* the next renewal begins at 0 again */
+        e = ERR_LIMIT; /* the next renewal begins at 0 again */
     else
         e = series_add(&ingest->table, &id);
     if (e != OK)
@@ -431,7 +448,8 @@ static err put_histogram(struct ingest_request *r, struct series_ref *ref, int64
     TRY(make_room(r, ref, bytes.len));
     struct columns *c = ref->columns;
     TRY(reserve(r, &c->histograms, sizeof c->histograms[0], c->histogram_count + 1, &c->histogram_capacity));
-    c->histograms[c->histogram_count++] = (struct batch_histogram){ ref->entry->number, t_ms, start_ms, bytes };
+    c->histograms[c->histogram_count++] =
+        (struct batch_histogram){ ref->entry->number, t_ms, start_ms, bytes };
     c->future_count += t_ms > r->now_ms + r->ingest->config.future_ms;
     return OK;
 }
@@ -473,8 +491,8 @@ err request_exemplar(struct ingest_request *r, struct series_ref *ref, int64_t t
 {
     struct err_at at = { 0 };
     if (labels.len > EXEMPLAR_LABELS_BYTES_MAX) {
-        request_refuse(r, INGEST_EXEMPLAR_INVALID, 1, ref->labels, "labels take %zu bytes, limit %d", labels.len,
-                       EXEMPLAR_LABELS_BYTES_MAX);
+        request_refuse(r, INGEST_EXEMPLAR_INVALID, 1, ref->labels, "labels take %zu bytes, limit %d",
+                       labels.len, EXEMPLAR_LABELS_BYTES_MAX);
         return OK;
     }
     if (labels_check(labels, &at) != OK) {
@@ -509,22 +527,26 @@ static uint64_t metadata_hash(const struct ingest_request *r, const struct batch
 err request_metadata(struct ingest_request *r, const struct batch_metadata *m)
 {
     const struct ingest_limits *limits = &r->tenant->limits;
-    const char *trouble = m->family.len == 0 ? "empty family name"
-        : m->family.len > LABELS_BYTES_MAX / 4 ? "family name too long"
-        : limits->name_bytes_max != 0 && m->family.len > limits->name_bytes_max ? "family name too long"
-        : m->help.len > HELP_BYTES_MAX || m->unit.len > HELP_BYTES_MAX ? "help or unit too long"
-        : m->type >= METRIC_TYPE_COUNT ? "unknown type"
-        : !utf8_valid(m->family) || !utf8_valid(m->help) || !utf8_valid(m->unit) ? "not UTF-8" : NULL;
+    const char *trouble =
+        m->family.len == 0                                                       ? "empty family name"
+        : m->family.len > LABELS_BYTES_MAX / 4                                   ? "family name too long"
+        : limits->name_bytes_max != 0 && m->family.len > limits->name_bytes_max  ? "family name too long"
+        : m->help.len > HELP_BYTES_MAX || m->unit.len > HELP_BYTES_MAX           ? "help or unit too long"
+        : m->type >= METRIC_TYPE_COUNT                                           ? "unknown type"
+        : !utf8_valid(m->family) || !utf8_valid(m->help) || !utf8_valid(m->unit) ? "not UTF-8"
+                                                                                 : NULL;
     if (trouble != NULL) {
         request_refuse(r, INGEST_METADATA_INVALID, 1, slice_of(NULL, 0), "%s", trouble);
         return OK;
     }
     uint64_t hash = metadata_hash(r, m);
-    if (atomic_load_explicit(&r->ingest->metadata_seen[hash % METADATA_CACHE_COUNT], memory_order_relaxed) == hash)
+    if (atomic_load_explicit(&r->ingest->metadata_seen[hash % METADATA_CACHE_COUNT], memory_order_relaxed) ==
+        hash)
         return OK;
     if (r->metadata_hash_count > 0 && r->metadata_hashes[r->metadata_hash_count - 1] == hash)
         return OK;
-    uint32_t partition = jump_hash(hash64(m->family, r->tenant->hasher.seed), r->ingest->config.partition_count);
+    uint32_t partition =
+        jump_hash(hash64(m->family, r->tenant->hasher.seed), r->ingest->config.partition_count);
     size_t bytes = m->family.len + m->help.len + m->unit.len + ROW_BYTES_MAX;
     struct columns *c = columns_for(r, partition);
     if (c->bytes + bytes > RECORD_BYTES) {

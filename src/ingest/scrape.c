@@ -34,8 +34,8 @@
 #include "io/thread.h"
 
 #define WORKERS_HARD_MAX 4096
-#define ALIGN_MS_MAX 10               /* a scrape that begins so close to its tick is stamped with the tick */
-#define WAIT_NS_MAX NS_PER_SECOND      /* the wall clock may jump: look again */
+#define ALIGN_MS_MAX     10 /* a scrape that begins so close to its tick is stamped with the tick */
+#define WAIT_NS_MAX      NS_PER_SECOND /* the wall clock may jump: look again */
 
 /* A spec that became a target, or was dropped (target == NULL). Strings in job_state.pool. */
 struct entry {
@@ -45,9 +45,9 @@ struct entry {
 
 struct job_state {
     const struct scrape_job *job;
-    struct discovery_files files;     /* under build_lock */
-    struct pool *pool;                /* of entries; replaced at a switch */
-    struct entry *entries;            /* active ones first */
+    struct discovery_files files; /* under build_lock */
+    struct pool *pool;            /* of entries; replaced at a switch */
+    struct entry *entries;        /* active ones first */
     size_t entry_count;
     size_t active_count;
 };
@@ -61,28 +61,29 @@ struct scrape {
     struct io_mutex build_lock;
     struct io_thread *discover_thread;
 
-    struct io_mutex lock;             /* under lock, to the end: */
-    struct io_cond work;              /* workers wait: something is due earlier, or the end */
+    struct io_mutex lock; /* under lock, to the end: */
+    struct io_cond work;  /* workers wait: something is due earlier, or the end */
     struct io_cond discover_wake;
     struct scrape_config *config;
     struct job_state *jobs;
     size_t job_count;
-    struct pool *jobs_pool;           /* of the jobs array */
+    struct pool *jobs_pool; /* of the jobs array */
     struct pool *heap_pool;
     struct target **heap;
     size_t heap_count;
     size_t heap_capacity;
-    size_t target_count;              /* alive, retired ones included */
+    size_t target_count; /* alive, retired ones included */
     struct io_thread *workers[WORKERS_HARD_MAX];
     size_t worker_count;
     size_t idle_count;
-    bool has_timer;                   /* one idle worker watches the clock, the others wait for a signal */
+    bool has_timer; /* one idle worker watches the clock, the others wait for a signal */
 };
 
 struct scrape_options scrape_options_default(void)
 {
-    return (struct scrape_options){ .workers_max = 256, .memory_bytes_max = (size_t)4 << 30,
-        .discover_ms = 2000 };
+    return (struct scrape_options){ .workers_max = 256,
+                                    .memory_bytes_max = (size_t)4 << 30,
+                                    .discover_ms = 2000 };
 }
 
 static void write_to_ingest(void *context, struct slice tenant, const struct ingest_rows *rows,
@@ -135,7 +136,7 @@ static void heap_down(struct scrape *s, size_t at, struct target *t)
 
 static void heap_push(struct scrape *s, struct target *t)
 {
-    check(s->heap_count < s->heap_capacity && t->heap_index == SIZE_MAX);   /* room was made at the switch */
+    check(s->heap_count < s->heap_capacity && t->heap_index == SIZE_MAX); /* room was made at the switch */
     heap_up(s, s->heap_count++, t);
 }
 
@@ -176,7 +177,7 @@ static void start_worker(struct scrape *s)
         return;
     err e = io_thread_start(s->io, "scrape", run_worker, s, &s->workers[s->worker_count]);
     if (e != OK)
-        return;   /* the others go on; ticks may be skipped */
+        return; /* the others go on; ticks may be skipped */
     s->worker_count++;
     stat_add(STAT_SCRAPE_WORKERS, 1);
 }
@@ -190,7 +191,7 @@ static struct target *take_due(struct scrape *s)
             int64_t now_ms = io_now_ms(s->io);
             struct target *first = s->heap[0];
             if (!first->is_removed && first->due_ms - now_ms > 2 * first->interval_ms)
-                heap_move(s, first, next_tick(first, now_ms));   /* the clock went back */
+                heap_move(s, first, next_tick(first, now_ms)); /* the clock went back */
             if (s->heap[0]->due_ms <= now_ms)
                 return heap_pop(s);
             int64_t left_ms = s->heap[0]->due_ms - now_ms;
@@ -227,7 +228,7 @@ static void give_back(struct scrape *s, struct target *t, const struct scrape_ou
     }
     heap_push(s, t);
     if (s->heap[0] == t)
-        io_cond_broadcast(&s->work);   /* the one that watches the clock must look again */
+        io_cond_broadcast(&s->work); /* the one that watches the clock must look again */
 }
 
 static void scrape_one(struct scrape *s, struct scrape_work *work, struct target *t)
@@ -243,9 +244,9 @@ static void scrape_one(struct scrape *s, struct scrape_work *work, struct target
     int64_t t_ms = now_ms - t->due_ms <= tolerance_ms && !is_removed ? t->due_ms : now_ms;
     t->forgets = false;
     if (s->heap_count > 0)
-        start_worker(s);            /* unless somebody is idle */
+        start_worker(s); /* unless somebody is idle */
     if (s->idle_count > 0 && !s->has_timer)
-        io_cond_signal(&s->work);   /* who watches the clock now */
+        io_cond_signal(&s->work); /* who watches the clock now */
     io_mutex_unlock(&s->lock);
 
     struct scrape_outcome outcome = { 0 };
@@ -276,7 +277,7 @@ static void run_worker(void *context)
     while (scrape_work_open(s->io, s->sink, &s->is_stopping, s->pool, &work) != OK) {
         if (atomic_load(&s->is_stopping))
             return;
-        io_sleep_ns(s->io, WAIT_NS_MAX);   /* memory may come back */
+        io_sleep_ns(s->io, WAIT_NS_MAX); /* memory may come back */
     }
     io_mutex_lock(&s->lock);
     for (;;) {
@@ -297,7 +298,7 @@ struct build {
     size_t count;
     size_t capacity;
     size_t active_count;
-    struct target_spec *specs;        /* parallel to entries while building */
+    struct target_spec *specs; /* parallel to entries while building */
     size_t spec_capacity;
 };
 
@@ -353,7 +354,7 @@ static err sort_targets(const struct job_state *old, struct pool *pool, struct t
 /* Two specs of one hash are one target: true for the first of them. seen is a table of hashes. */
 static bool is_first(uint64_t *seen, size_t capacity, uint64_t hash)
 {
-    hash |= 1;   /* 0 marks a free slot */
+    hash |= 1; /* 0 marks a free slot */
     for (size_t i = hash & (capacity - 1);; i = (i + 1) & (capacity - 1)) {
         if (seen[i] == hash)
             return false;
@@ -438,7 +439,7 @@ static void switch_job(struct scrape *s, struct job_state *state, struct build *
 {
     int64_t now_ms = io_now_ms(s->io);
     for (size_t i = 0; i < old_count; i++)
-        old_entries[i].target->is_removed = true;   /* unless it comes again, below */
+        old_entries[i].target->is_removed = true; /* unless it comes again, below */
     for (size_t i = 0; i < b->active_count; i++) {
         struct target *t = b->entries[i].target;
         const struct target_spec *spec = &b->specs[i];
@@ -480,7 +481,7 @@ static void switch_job(struct scrape *s, struct job_state *state, struct build *
 static err reserve_heap(struct scrape *s, size_t more)
 {
     if (s->target_count + more > 2 * (size_t)SCRAPE_TARGETS_MAX)
-        return ERR_LIMIT;   /* retired ones have not gone yet */
+        return ERR_LIMIT; /* retired ones have not gone yet */
     return pool_block_reserve(s->heap_pool, (void **)&s->heap, sizeof *s->heap, s->target_count + more,
                               &s->heap_capacity);
 }
@@ -583,7 +584,7 @@ static void switch_all(struct scrape *s, struct scrape_config *config, struct jo
         switch_job(s, &fresh[i], &builds[i], old == NULL ? NULL : old->entries,
                    old == NULL ? 0 : old->active_count);
         if (old != NULL)
-            old->active_count = 0;   /* taken over */
+            old->active_count = 0; /* taken over */
     }
     for (size_t i = 0; i < s->job_count; i++) {
         for (size_t n = 0; n < s->jobs[i].active_count; n++)
@@ -646,8 +647,8 @@ out:
 }
 
 err scrape_open(struct io *io, struct pool *pool, struct scrape_sink sink,
-                const struct scrape_options *options,
-                struct scrape_config *config, struct scrape **out_scrape, struct err_at *at)
+                const struct scrape_options *options, struct scrape_config *config,
+                struct scrape **out_scrape, struct err_at *at)
 {
     if (options->workers_max == 0 || options->workers_max > WORKERS_HARD_MAX || options->discover_ms <= 0)
         return err_set(at, ERR_LIMIT, "workers must be 1 to %d", WORKERS_HARD_MAX);
@@ -687,7 +688,7 @@ void scrape_close(struct scrape *s)
     io_mutex_unlock(&s->lock);
     if (s->discover_thread != NULL)
         io_thread_join(s->discover_thread);
-    for (size_t i = 0; i < s->worker_count; i++)   /* no new ones are started now */
+    for (size_t i = 0; i < s->worker_count; i++) /* no new ones are started now */
         io_thread_join(s->workers[i]);
     stat_add(STAT_SCRAPE_WORKERS, -(int64_t)s->worker_count);
     check(s->heap_count == s->target_count);

@@ -15,9 +15,9 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-#define SLOTS_MIN 64
-#define KEEP_SCRAPES 3               /* a line that comes every second scrape stays */
-#define TRIM_COUNT_MIN 1000          /* below, garbage is not worth a copy */
+#define SLOTS_MIN      64
+#define KEEP_SCRAPES   3    /* a line that comes every second scrape stays */
+#define TRIM_COUNT_MIN 1000 /* below, garbage is not worth a copy */
 
 struct item {
     uint64_t hash;
@@ -52,8 +52,8 @@ static err grow(struct pool *pool, struct cache_table *table)
 }
 
 /* The item of a key, or a new zeroed one with a copy of the key. */
-static err put(struct pool *pool, struct cache_table *table, uint64_t hash, struct slice key, size_t item_bytes,
-               void **out_item, bool *out_is_new)
+static err put(struct pool *pool, struct cache_table *table, uint64_t hash, struct slice key,
+               size_t item_bytes, void **out_item, bool *out_is_new)
 {
     TRY(grow(pool, table));
     void **slot = slot_of(table, hash, key);
@@ -94,10 +94,7 @@ void scrape_cache_close(struct scrape_cache *cache)
     *cache = (struct scrape_cache){ 0 };
 }
 
-void scrape_cache_begin(struct scrape_cache *cache)
-{
-    cache->scrape++;
-}
+void scrape_cache_begin(struct scrape_cache *cache) { cache->scrape++; }
 
 struct cache_line *scrape_cache_line(struct scrape_cache *cache, struct slice text, struct cache_line *guess)
 {
@@ -142,7 +139,8 @@ static err copy_kept(const struct scrape_cache *cache, struct scrape_cache *fres
         struct cache_series *copy;
         if (series == NULL || !is_kept(cache, series))
             continue;
-        TRY(put(fresh->pool, &fresh->series, series->hash, series->key, sizeof *copy, (void **)&copy, &is_new));
+        TRY(put(fresh->pool, &fresh->series, series->hash, series->key, sizeof *copy, (void **)&copy,
+                &is_new));
         struct slice key = copy->key;
         *copy = *series;
         copy->key = key;
@@ -156,7 +154,7 @@ static err copy_kept(const struct scrape_cache *cache, struct scrape_cache *fres
         copy->seen = line->seen;
         if (line->series != NULL) {
             copy->series = *slot_of(&fresh->series, line->series->hash, line->series->key);
-            check(copy->series != NULL);   /* a line seen lately keeps its series seen lately */
+            check(copy->series != NULL); /* a line seen lately keeps its series seen lately */
         }
     }
     return OK;
@@ -176,7 +174,7 @@ err scrape_cache_trim(struct scrape_cache *cache)
     struct scrape_cache fresh;
     TRY(scrape_cache_open(cache->parent, cache->seed, &fresh));
     fresh.scrape = cache->scrape;
-    err e = copy_kept(cache, &fresh);   /* families are handed on anew, which is harmless */
+    err e = copy_kept(cache, &fresh); /* families are handed on anew, which is harmless */
     if (e != OK) {
         scrape_cache_close(&fresh);
         return e;

@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 struct cache_series {
-    uint64_t hash;               /* of key; these two first, as in every item of a table */
-    struct slice key;            /* canonical labels */
-    uint64_t seen;               /* the last scrape that had it */
-    uint64_t exemplar_hash;      /* of the last exemplar that was handed on */
-    bool is_tracked;             /* in that scrape: a stale marker is due when it goes */
-    bool is_live;                /* its newest row is not a stale marker */
+    uint64_t hash;          /* of key; these two first, as in every item of a table */
+    struct slice key;       /* canonical labels */
+    uint64_t seen;          /* the last scrape that had it */
+    uint64_t exemplar_hash; /* of the last exemplar that was handed on */
+    bool is_tracked;        /* in that scrape: a stale marker is due when it goes */
+    bool is_live;           /* its newest row is not a stale marker */
 };
 
 struct cache_line {
@@ -28,22 +28,22 @@ struct cache_line {
 
 struct cache_family {
     uint64_t hash;
-    struct slice key;            /* metric family */
-    uint64_t metadata_hash;      /* what was last handed on */
+    struct slice key;       /* metric family */
+    uint64_t metadata_hash; /* what was last handed on */
 };
 
 struct cache_table {
-    void **slots;                /* a power of two, at most 3/4 full */
+    void **slots; /* a power of two, at most 3/4 full */
     size_t capacity;
     size_t count;
 };
 
 struct scrape_cache {
     struct pool *parent;
-    struct pool *pool;           /* items, texts, slots */
+    struct pool *pool; /* items, texts, slots */
     uint64_t seed;
     struct cache_table lines, series, families;
-    uint64_t scrape;             /* number of the scrape in work, from 1 */
+    uint64_t scrape; /* number of the scrape in work, from 1 */
 };
 
 err scrape_cache_open(struct pool *parent, uint64_t seed, struct scrape_cache *out_cache);

@@ -165,8 +165,8 @@ static bool is_pattern(struct slice s)
     }
     const uint8_t *star = s.len == 0 ? NULL : memchr(s.at, '*', s.len);
     size_t behind = star == NULL ? 0 : s.len - (size_t)(star - s.at) - 1;
-    return has_suffix && (star == NULL || (memchr(star + 1, '*', behind) == NULL
-                                           && memchr(star + 1, '/', behind) == NULL));
+    return has_suffix &&
+           (star == NULL || (memchr(star + 1, '*', behind) == NULL && memchr(star + 1, '/', behind) == NULL));
 }
 
 static err load_files(struct loader *l, struct yaml_node *map, struct scrape_job *job)
@@ -322,8 +322,8 @@ static err load_times(struct loader *l, struct yaml_node *map, struct scrape_job
     if (job->timeout_ms > job->interval_ms)
         return yaml_error(map, ERR_INPUT, l->at, "scrape_timeout is above scrape_interval");
     if (job->timeout_ms == 0)
-        job->timeout_ms = l->defaults.timeout_ms < job->interval_ms ? l->defaults.timeout_ms
-            : job->interval_ms;
+        job->timeout_ms =
+            l->defaults.timeout_ms < job->interval_ms ? l->defaults.timeout_ms : job->interval_ms;
     return OK;
 }
 
@@ -369,7 +369,8 @@ static err load_job(struct loader *l, struct yaml_node *node, struct scrape_job 
 static err load_global(struct loader *l, struct yaml_node *node, struct scrape_config *config)
 {
     struct defaults *d = &l->defaults;
-    *d = (struct defaults){ .interval_ms = MS_PER_MINUTE, .timeout_ms = 0,
+    *d = (struct defaults){ .interval_ms = MS_PER_MINUTE,
+                            .timeout_ms = 0,
                             .limits = { .body_bytes = SCRAPE_BODY_BYTES_DEFAULT } };
     config->evaluation_interval_ms = MS_PER_MINUTE;
     if (node != NULL) {

@@ -14,14 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SCRAPE_JOBS_MAX 10000
-#define SCRAPE_GROUPS_MAX 10000            /* static_configs of a job, groups of a discovery file */
-#define SCRAPE_FILES_MAX 1000              /* patterns in file_sd_configs of a job */
-#define SCRAPE_PARAMS_MAX 100              /* of a job */
-#define SCRAPE_TARGETS_MAX 100000          /* of all jobs */
-#define SCRAPE_BODY_BYTES_MAX ((uint64_t)1 << 30)   /* hard bound of body_size_limit; default 256 MB */
+#define SCRAPE_JOBS_MAX           10000
+#define SCRAPE_GROUPS_MAX         10000  /* static_configs of a job, groups of a discovery file */
+#define SCRAPE_FILES_MAX          1000   /* patterns in file_sd_configs of a job */
+#define SCRAPE_PARAMS_MAX         100    /* of a job */
+#define SCRAPE_TARGETS_MAX        100000 /* of all jobs */
+#define SCRAPE_BODY_BYTES_MAX     ((uint64_t)1 << 30) /* hard bound of body_size_limit; default 256 MB */
 #define SCRAPE_BODY_BYTES_DEFAULT ((uint64_t)256 << 20)
-#define SCRAPE_SECRET_BYTES_MAX 7000       /* password, credentials, and files with them */
+#define SCRAPE_SECRET_BYTES_MAX   7000 /* password, credentials, and files with them */
 
 struct scrape_config;
 
@@ -34,7 +34,7 @@ struct scrape_group {
 };
 
 struct scrape_files {
-    struct slice *patterns;         /* dir/name*.json */
+    struct slice *patterns; /* dir/name*.json */
     size_t pattern_count;
     int64_t refresh_ms;
 };
@@ -45,24 +45,24 @@ struct scrape_param {
     size_t value_count;
 };
 
-struct scrape_limits {              /* 0 = none; beyond, the whole scrape fails, as in Prometheus */
+struct scrape_limits { /* 0 = none; beyond, the whole scrape fails, as in Prometheus */
     uint64_t body_bytes;
     uint64_t samples;
     uint64_t labels;
     uint64_t name_bytes;
     uint64_t value_bytes;
-    uint64_t targets;               /* of the job; beyond, all its targets fail */
+    uint64_t targets; /* of the job; beyond, all its targets fail */
 };
 
 struct scrape_job {
     struct scrape_config *config;
-    uint64_t fingerprint;           /* equal: nothing that matters to a target's state has changed */
+    uint64_t fingerprint; /* equal: nothing that matters to a target's state has changed */
     struct slice name;
-    struct slice tenant;            /* own addition: where rows go; "default" */
+    struct slice tenant; /* own addition: where rows go; "default" */
     int64_t interval_ms;
     int64_t timeout_ms;
     struct slice metrics_path;
-    struct slice scheme;            /* "http", "https" */
+    struct slice scheme; /* "http", "https" */
     struct scrape_param *params;
     size_t param_count;
     bool honor_labels;
@@ -89,7 +89,7 @@ struct scrape_config {
     _Atomic int use_count;
     struct scrape_job *jobs;
     size_t job_count;
-    struct label *external_labels;  /* for answers to others, not for stored series */
+    struct label *external_labels; /* for answers to others, not for stored series */
     size_t external_label_count;
     int64_t evaluation_interval_ms; /* for rules */
 };
@@ -102,7 +102,7 @@ err scrape_config_load(struct yaml_node *global, struct yaml_node *scrape_config
                        struct pool *pool, struct scrape_config **out_config, struct err_at *at);
 
 struct scrape_config *scrape_config_hold(struct scrape_config *config);
-void scrape_config_release(struct scrape_config *config);   /* the last one frees; NULL is allowed */
+void scrape_config_release(struct scrape_config *config); /* the last one frees; NULL is allowed */
 
 /* Read a list of groups ("targets", "labels") as in static_configs and discovery files. Copies into pool. */
 err scrape_groups_load(struct yaml_node **items, size_t count, struct pool *pool,

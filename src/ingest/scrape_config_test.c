@@ -14,7 +14,7 @@ static err load(const char *text, struct scrape_config **out_config, struct err_
     if (e == OK)
         e = scrape_config_load(yaml_get(node, "global"), yaml_get(node, "scrape_configs"),
                                slice_str("/etc/kelpie"), root, out_config, at);
-    pool_close(tree);   /* the config must not lean on the tree */
+    pool_close(tree); /* the config must not lean on the tree */
     return e;
 }
 
@@ -110,11 +110,11 @@ static void test_full(void **state)
     scrape_config_release(scrape_config_hold(c));
     scrape_config_release(c);
 
-    assert_ok(load("", &c, &at));   /* the defaults */
+    assert_ok(load("", &c, &at)); /* the defaults */
     assert_int_equal(c->job_count, 0);
     scrape_config_release(c);
     assert_ok(load("scrape_configs: [{job_name: a, scrape_interval: 3s}]", &c, &at));
-    assert_int_equal(c->jobs[0].timeout_ms, 3000);   /* never above the interval */
+    assert_int_equal(c->jobs[0].timeout_ms, 3000); /* never above the interval */
     assert_int_equal(c->jobs[0].limits.body_bytes, SCRAPE_BODY_BYTES_DEFAULT);
     scrape_config_release(c);
 }
@@ -122,7 +122,9 @@ static void test_full(void **state)
 static void test_bad(void **state)
 {
 #define JOB(text) "scrape_configs:\n- job_name: a\n  " text "\n"
-    static const struct { const char *config, *message; } cases[] = {
+    static const struct {
+        const char *config, *message;
+    } cases[] = {
         { "global: {scrape_intervall: 1s}", "line 1 column 10: unknown key \"scrape_intervall\"" },
         { "global: {scrape_interval: 1s, scrape_timeout: 2s}",
           "line 1 column 9: global scrape_timeout is above scrape_interval" },
@@ -180,7 +182,8 @@ static void test_bad(void **state)
 
 static void test_torture(void **state)
 {
-    static const char text[] = "global: {external_labels: {a: b}}\n" JOB("params: {a: [b]}\n  "
+    static const char text[] = "global: {external_labels: {a: b}}\n" JOB(
+        "params: {a: [b]}\n  "
         "static_configs: [{targets: [x], labels: {c: d}}]\n"
         "  relabel_configs: [{target_label: x, replacement: y}]\n  file_sd_configs: [{files: [a.json]}]");
     for (uint64_t nth = 1; nth < 500; nth++) {
@@ -217,7 +220,10 @@ static const char *text_of(struct slice labels)
 
 static void test_targets(void **state)
 {
-    static const struct { const char *job, *labels, *url, *trouble; bool is_dropped; } cases[] = {
+    static const struct {
+        const char *job, *labels, *url, *trouble;
+        bool is_dropped;
+    } cases[] = {
         { "static_configs: [{targets: ['h:1'], labels: {env: p}}]", "env=p,instance=h:1,job=a",
           "http://h:1/metrics", NULL, false },
         { "static_configs: [{targets: ['h:1'], labels: {job: b, instance: i}}]", "instance=i,job=b",

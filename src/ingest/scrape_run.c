@@ -27,8 +27,9 @@
 #include "model/sample.h"
 #include "shim/number.h"
 
-#define BODY_KEPT_BYTES (16u << 20)     /* a larger body's memory is given back after its scrape */
-#define ACCEPT "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6," \
+#define BODY_KEPT_BYTES (16u << 20) /* a larger body's memory is given back after its scrape */
+#define ACCEPT                                                                                              \
+    "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"                        \
     "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4," \
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
 
@@ -41,9 +42,9 @@ struct run {
     int64_t timeout_ms;
     char content_type[256];
     struct err_at at;
-    struct slice family;             /* of the last # TYPE, in the body */
+    struct slice family; /* of the last # TYPE, in the body */
     enum metric_type family_type;
-    struct cache_line *last_line;    /* of this scrape; its `next` is the guess */
+    struct cache_line *last_line; /* of this scrape; its `next` is the guess */
     uint64_t scraped, kept, added;
 };
 
@@ -119,10 +120,15 @@ static err fetch(struct run *run)
     snprintf(timeout_text, sizeof timeout_text, "X-Prometheus-Scrape-Timeout-Seconds: %g",
              (double)run->timeout_ms / 1e3);
     const char *headers[] = { ACCEPT, "User-Agent: Kelpie/" KELPIE_VERSION, timeout_text };
-    struct net_client_request request = { .url = (const char *)run->target->url.at, .headers = headers,
-        .header_count = 3, .tls = run->job->tls, .follow_redirects = run->job->follow_redirects,
-        .accept_gzip = run->job->enable_compression, .timeout_ms = run->timeout_ms,
-        .encoded_bytes_max = run->job->limits.body_bytes, .abort = w->abort };
+    struct net_client_request request = { .url = (const char *)run->target->url.at,
+                                          .headers = headers,
+                                          .header_count = 3,
+                                          .tls = run->job->tls,
+                                          .follow_redirects = run->job->follow_redirects,
+                                          .accept_gzip = run->job->enable_compression,
+                                          .timeout_ms = run->timeout_ms,
+                                          .encoded_bytes_max = run->job->limits.body_bytes,
+                                          .abort = w->abort };
     struct net_client_response response;
     TRY(set_credentials(run, &request));
     buf_clear(&w->body);
@@ -144,7 +150,7 @@ static err normalise_float(struct pool *pool, struct slice text, struct slice *o
     double v, back;
     char digits[40], out[64];
     if (!number_parse(text, false, &v) || v != v || v - v != 0) {
-        *out_text = text;   /* +Inf, NaN and what is no number stay */
+        *out_text = text; /* +Inf, NaN and what is no number stay */
         return OK;
     }
     for (int precision = 0; precision <= 17; precision++) {
@@ -169,8 +175,8 @@ static err normalise_float(struct pool *pool, struct slice text, struct slice *o
 static bool is_of_family(const struct run *run, struct slice name, const char *suffix)
 {
     struct slice family = run->family;
-    return name.len == family.len + strlen(suffix) && slice_starts(name, family)
-        && slice_equal_str(slice_part(name, family.len, name.len - family.len), suffix);
+    return name.len == family.len + strlen(suffix) && slice_starts(name, family) &&
+           slice_equal_str(slice_part(name, family.len, name.len - family.len), suffix);
 }
 
 static err normalise_labels(struct run *run, struct label_set *set)
@@ -200,7 +206,7 @@ static err add_target_labels(struct run *run, const struct text_item *item, stru
         struct slice old = label_set_get(set, label.name);
         bool is_there = old.len > 0;
         for (size_t n = 0; n < item->label_count && run->job->honor_labels && !is_there; n++)
-            is_there = slice_equal(item->labels[n].name, label.name);   /* an empty value counts here */
+            is_there = slice_equal(item->labels[n].name, label.name); /* an empty value counts here */
         if (run->job->honor_labels && is_there)
             continue;
         if (old.len > 0) {
@@ -285,15 +291,16 @@ static err add_exemplar(struct run *run, const struct text_item *item, struct ca
     struct scrape_work *w = run->work;
     struct buf labels = buf_open(w->scratch, LABELS_BYTES_MAX);
     struct ingest_row_exemplar exemplar = { .row = (uint32_t)(w->row_count - 1),
-        .value = item->exemplar_value,
-        .t_ms = item->exemplar_has_time ? item->exemplar_t_ms : run->t_ms };
+                                            .value = item->exemplar_value,
+                                            .t_ms =
+                                                item->exemplar_has_time ? item->exemplar_t_ms : run->t_ms };
     err e = OK;
     TRY_OUT(labels_encode(item->exemplar_labels, item->exemplar_label_count, &labels, &run->at));
     TRY_OUT(pool_copy(w->scratch, buf_slice(&labels), &exemplar.labels));
     uint64_t time_bits = item->exemplar_has_time ? (uint64_t)exemplar.t_ms : 0;
     uint64_t hash = hash64(exemplar.labels, double_bits(exemplar.value) ^ time_bits);
     if (hash == series->exemplar_hash)
-        goto out;   /* targets repeat the last one until there is another */
+        goto out; /* targets repeat the last one until there is another */
     series->exemplar_hash = hash;
     TRY_OUT(pool_block_reserve(w->pool, (void **)&w->exemplars, sizeof *w->exemplars, w->exemplar_count + 1,
                                &w->exemplar_capacity));
@@ -319,7 +326,7 @@ static err on_sample(struct run *run, const struct text_item *item)
         return OK;
     run->kept++;
     if (run->job->limits.samples > 0 && run->kept > run->job->limits.samples)
-        return OK;   /* counted to the end, so that the rows about the scrape tell how many there were */
+        return OK; /* counted to the end, so that the rows about the scrape tell how many there were */
     bool has_own_time = item->has_time && run->job->honor_timestamps;
     line->series->seen = cache->scrape;
     line->series->is_tracked = !has_own_time || run->job->track_timestamps_staleness;
@@ -422,10 +429,12 @@ static void write_rows(struct run *run, struct scrape_outcome *outcome)
         size_t first = exemplar;
         for (; exemplar < w->exemplar_count && w->exemplars[exemplar].row < from + count; exemplar++)
             w->exemplars[exemplar].row -= (uint32_t)from;
-        struct ingest_rows rows = { .rows = w->rows + from, .row_count = count,
-            .exemplars = w->exemplars + first,
-            .exemplar_count = exemplar - first, .metadata = w->metadata,
-            .metadata_count = from == 0 ? w->metadata_count : 0 };
+        struct ingest_rows rows = { .rows = w->rows + from,
+                                    .row_count = count,
+                                    .exemplars = w->exemplars + first,
+                                    .exemplar_count = exemplar - first,
+                                    .metadata = w->metadata,
+                                    .metadata_count = from == 0 ? w->metadata_count : 0 };
         struct ingest_result result = { 0 };
         w->sink.write(w->sink.context, run->job->tenant, &rows, &result);
         stat_add(STAT_SCRAPE_SAMPLES, (int64_t)result.samples);
@@ -437,9 +446,11 @@ static void write_rows(struct run *run, struct scrape_outcome *outcome)
 
 static err add_reports(struct run *run, bool is_up, int64_t duration_ns)
 {
-    double values[REPORT_COUNT] = { [REPORT_UP] = is_up, [REPORT_DURATION] = (double)duration_ns / 1e9,
-        [REPORT_SCRAPED] = (double)run->scraped, [REPORT_KEPT] = (double)run->kept,
-            [REPORT_ADDED] = (double)run->added };
+    double values[REPORT_COUNT] = { [REPORT_UP] = is_up,
+                                    [REPORT_DURATION] = (double)duration_ns / 1e9,
+                                    [REPORT_SCRAPED] = (double)run->scraped,
+                                    [REPORT_KEPT] = (double)run->kept,
+                                    [REPORT_ADDED] = (double)run->added };
     for (size_t i = 0; i < REPORT_COUNT; i++)
         TRY(add_row(run->work, run->target->reports[i], run->t_ms, double_bits(values[i])));
     return OK;
@@ -457,7 +468,7 @@ static err open_cache(struct run *run)
     uint64_t seed;
     if (t->has_cache)
         return OK;
-    io_random(run->work->io, &seed, sizeof seed);   /* texts come from outside */
+    io_random(run->work->io, &seed, sizeof seed); /* texts come from outside */
     TRY(scrape_cache_open(t->pool, seed, &t->cache));
     t->has_cache = true;
     return OK;
@@ -478,7 +489,7 @@ void scrape_run(struct scrape_work *work, struct target *target, const struct sc
     if (e == OK)
         e = parse(&run);
     out_outcome->duration_ns = io_monotonic_ns(work->io) - start_ns;
-    if (e == ERR_CANCELED) {   /* the node stops: nothing is known about the target */
+    if (e == ERR_CANCELED) { /* the node stops: nothing is known about the target */
         out_outcome->health = SCRAPE_UNKNOWN;
         return;
     }
@@ -498,7 +509,7 @@ void scrape_run(struct scrape_work *work, struct target *target, const struct sc
         snprintf(out_outcome->error, sizeof out_outcome->error, "%s", err_text(stored));
     write_rows(&run, out_outcome);
     if (target->has_cache)
-        ERR_IGNORE(scrape_cache_trim(&target->cache));   /* no memory now: it is tried again */
+        ERR_IGNORE(scrape_cache_trim(&target->cache)); /* no memory now: it is tried again */
     if (work->body.capacity > BODY_KEPT_BYTES)
         buf_close(&work->body);
 }

@@ -23,10 +23,7 @@ static const char *const report_names[REPORT_COUNT] = {
 #undef REPORT_NAME
 };
 
-static bool starts(struct slice s, const char *prefix)
-{
-    return slice_starts(s, slice_str(prefix));
-}
+static bool starts(struct slice s, const char *prefix) { return slice_starts(s, slice_str(prefix)); }
 
 /* Canonical bytes of the set, or of its visible part. */
 static err encode(const struct label_set *set, bool visible_only, struct pool *pool, struct slice *out_labels)
@@ -56,8 +53,12 @@ static err put_default(struct label_set *set, const char *name, struct slice val
 /* As Prometheus prints durations: "15s", "1m30s", "1d". */
 static err put_duration(struct label_set *set, const char *name, int64_t ms)
 {
-    static const struct { const char *unit; int64_t ms; bool only_exact; } units[] = {
-        { "d", MS_PER_DAY, true }, { "h", MS_PER_HOUR, false }, { "m", MS_PER_MINUTE, false },
+    static const struct {
+        const char *unit;
+        int64_t ms;
+        bool only_exact;
+    } units[] = {
+        { "d", MS_PER_DAY, true },     { "h", MS_PER_HOUR, false }, { "m", MS_PER_MINUTE, false },
         { "s", MS_PER_SECOND, false }, { "ms", 1, false },
     };
     char text[80];
@@ -105,8 +106,8 @@ static void put_escaped(struct buf *out, struct slice text)
 {
     for (size_t i = 0; i < text.len; i++) {
         uint8_t c = text.at[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-            || (c != 0 && strchr("-_.~", c) != NULL);
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     (c != 0 && strchr("-_.~", c) != NULL);
         if (plain)
             buf_put_u8(out, c);
         else
@@ -144,8 +145,8 @@ static err make_url(const struct scrape_job *job, const struct label_set *set, s
     for (size_t i = 0; i < set->count; i++) {
         struct slice name = set->labels[i].name;
         if (starts(name, PARAM_PREFIX))
-            put_pair(&url, &is_first, slice_part(name, sizeof PARAM_PREFIX - 1,
-                                                 name.len - sizeof PARAM_PREFIX + 1),
+            put_pair(&url, &is_first,
+                     slice_part(name, sizeof PARAM_PREFIX - 1, name.len - sizeof PARAM_PREFIX + 1),
                      set->labels[i].value);
     }
     for (size_t i = 0; i < job->param_count; i++) {
@@ -170,11 +171,11 @@ static const char *find_trouble(const struct label_set *set, struct target_spec 
         return "the address is not a host and port";
     if (!slice_equal_str(scheme, "http") && !slice_equal_str(scheme, "https"))
         return "the scheme is neither http nor https";
-    if (!yaml_duration_parse(label_set_get(set, slice_str("__scrape_interval__")), &spec->interval_ms)
-        || spec->interval_ms <= 0)
+    if (!yaml_duration_parse(label_set_get(set, slice_str("__scrape_interval__")), &spec->interval_ms) ||
+        spec->interval_ms <= 0)
         return "__scrape_interval__ is not a duration above 0";
-    if (!yaml_duration_parse(label_set_get(set, slice_str("__scrape_timeout__")), &spec->timeout_ms)
-        || spec->timeout_ms <= 0 || spec->timeout_ms > spec->interval_ms)
+    if (!yaml_duration_parse(label_set_get(set, slice_str("__scrape_timeout__")), &spec->timeout_ms) ||
+        spec->timeout_ms <= 0 || spec->timeout_ms > spec->interval_ms)
         return "__scrape_timeout__ is not a duration up to the interval";
     for (size_t i = 0; i < set->count; i++) {
         if (!utf8_valid(set->labels[i].name) || !utf8_valid(set->labels[i].value))
@@ -243,7 +244,7 @@ static err make_reports(struct target *t)
             e = pool_copy(t->pool, buf_slice(&out), &t->reports[i]);
         buf_close(&out);
         if (e != OK)
-            return ERR_LIMIT;   /* labels that just fit do not with a name */
+            return ERR_LIMIT; /* labels that just fit do not with a name */
     }
     return OK;
 }

@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SCRAPE_REPORTS(X)                          \
-    X(REPORT_UP, "up")                             \
-    X(REPORT_DURATION, "scrape_duration_seconds")  \
-    X(REPORT_SCRAPED, "scrape_samples_scraped")    \
+#define SCRAPE_REPORTS(X)                                   \
+    X(REPORT_UP, "up")                                      \
+    X(REPORT_DURATION, "scrape_duration_seconds")           \
+    X(REPORT_SCRAPED, "scrape_samples_scraped")             \
     X(REPORT_KEPT, "scrape_samples_post_metric_relabeling") \
     X(REPORT_ADDED, "scrape_series_added")
 
@@ -25,38 +25,38 @@ enum scrape_report { SCRAPE_REPORTS(REPORT_ENUM) REPORT_COUNT };
 
 /* What discovery and rules make of one address. In the pool it was built in. */
 struct target_spec {
-    struct slice discovered;         /* canonical labels before the rules */
+    struct slice discovered; /* canonical labels before the rules */
     bool is_dropped;
-    const char *trouble;             /* why it cannot be scraped; then is_dropped too */
-    struct slice labels;             /* canonical, what every series gets */
-    struct slice url;                /* NUL-terminated */
+    const char *trouble; /* why it cannot be scraped; then is_dropped too */
+    struct slice labels; /* canonical, what every series gets */
+    struct slice url;    /* NUL-terminated */
     int64_t interval_ms, timeout_ms;
-    uint64_t hash;                   /* of labels with the hidden ones, and the URL */
+    uint64_t hash; /* of labels with the hidden ones, and the URL */
 };
 
 /* Build the spec of group.targets[index]; file: where the group came from, empty for static ones.
  * ERR_LIMIT. Cost: the job's rules once. Source: Prometheus 3, scrape/target.go PopulateLabels. */
-err target_build(const struct scrape_job *job, const struct scrape_group *group, size_t index, struct slice file,
-                 struct pool *pool, struct target_spec *out_spec);
+err target_build(const struct scrape_job *job, const struct scrape_group *group, size_t index,
+                 struct slice file, struct pool *pool, struct target_spec *out_spec);
 
 struct target {
-    struct pool *pool;               /* of this struct, its strings and its cache */
+    struct pool *pool; /* of this struct, its strings and its cache */
     /* constant */
     struct slice labels;
-    struct label *label_list;        /* the same, apart; sorted */
+    struct label *label_list; /* the same, apart; sorted */
     size_t label_count;
     struct slice url;
     uint64_t hash;
-    struct slice reports[REPORT_COUNT];   /* canonical labels of the rows about the scrape */
+    struct slice reports[REPORT_COUNT]; /* canonical labels of the rows about the scrape */
     /* under the manager's lock */
-    struct scrape_config *config;    /* held; job is inside */
+    struct scrape_config *config; /* held; job is inside */
     const struct scrape_job *job;
     int64_t interval_ms, timeout_ms;
     int64_t due_ms;
-    size_t heap_index;               /* SIZE_MAX: not waiting, a worker has it */
-    bool is_new;                     /* built, not yet in the schedule */
+    size_t heap_index; /* SIZE_MAX: not waiting, a worker has it */
+    bool is_new;       /* built, not yet in the schedule */
     bool is_removed;
-    bool forgets;                    /* the job changed: cached labels are worth nothing */
+    bool forgets; /* the job changed: cached labels are worth nothing */
     enum scrape_health health;
     int64_t last_scrape_ms, last_duration_ns;
     char last_error[ERR_TEXT_BYTES_MAX];

@@ -83,7 +83,7 @@ static err cut(void *context, struct buf *chunk)
 static void handle_cut(void *context, struct net_request *q, struct net_response *r) { r->next = cut; }
 
 static const struct net_route routes[] = {
-    { NET_GET, "/metrics", handle_page, 0, false }, { NET_GET, "/stall", handle_stall, 0, false },
+    { NET_GET, "/metrics", handle_page, 0, false },    { NET_GET, "/stall", handle_stall, 0, false },
     { NET_GET, "/endless", handle_endless, 0, false }, { NET_GET, "/bomb", handle_bomb, 0, false },
     { NET_GET, "/cut", handle_cut, 0, false },
 };
@@ -120,21 +120,19 @@ static void sink(void *context, struct slice tenant, const struct ingest_rows *r
         put_labels(row->labels);
         rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len,
                                      sample_is_stale(v) ? " stale @%lld\n" : " %2$g @%1$lld\n",
-                                         (long long)row->t_ms, v);
+                                     (long long)row->t_ms, v);
     }
     for (size_t i = 0; i < rows->exemplar_count; i++) {
         rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len,
-                                     "exemplar of row %u: ",
-                                     rows->exemplars[i].row);
+                                     "exemplar of row %u: ", rows->exemplars[i].row);
         put_labels(rows->exemplars[i].labels);
         rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len, " %g\n",
                                      rows->exemplars[i].value);
     }
     for (size_t i = 0; i < rows->metadata_count; i++)
         rows_len += (size_t)snprintf(rows_text + rows_len, sizeof rows_text - rows_len,
-                                     "metadata %.*s %d %.*s\n",
-                                     SLICE_ARG(rows->metadata[i].family), rows->metadata[i].type,
-                                     SLICE_ARG(rows->metadata[i].help));
+                                     "metadata %.*s %d %.*s\n", SLICE_ARG(rows->metadata[i].family),
+                                     rows->metadata[i].type, SLICE_ARG(rows->metadata[i].help));
     *out_result = (struct ingest_result){ .status = sink_status, .samples = rows->row_count };
     if (sink_status != 204)
         strcpy(out_result->text, "no");
@@ -184,12 +182,13 @@ static void single_open(struct single *s, const char *extra)
 {
     char job[3000];
     struct target_spec spec;
-    snprintf(job, sizeof job, "[{job_name: j, scrape_interval: 10s, scrape_timeout: 500ms, static_configs: "
-             "[{targets: ['127.0.0.1:%u'], labels: {instance: i}}]%s%s}]", net_server_port(server), *extra
-                 ? ", " : "", extra);
+    snprintf(job, sizeof job,
+             "[{job_name: j, scrape_interval: 10s, scrape_timeout: 500ms, static_configs: "
+             "[{targets: ['127.0.0.1:%u'], labels: {instance: i}}]%s%s}]",
+             net_server_port(server), *extra ? ", " : "", extra);
     *s = (struct single){ .config = load(job) };
-    assert_ok(target_build(&s->config->jobs[0], &s->config->jobs[0].groups[0], 0, slice_of("", 0), root,
-                           &spec));
+    assert_ok(
+        target_build(&s->config->jobs[0], &s->config->jobs[0].groups[0], 0, slice_of("", 0), root, &spec));
     assert_false(spec.is_dropped);
     assert_ok(target_open(&spec, &s->config->jobs[0], root, &s->target));
     assert_ok(scrape_work_open(io, (struct scrape_sink){ sink, NULL }, &s->abort, root, &s->work));
@@ -211,15 +210,15 @@ static void single_close(struct single *s)
 }
 
 #define L "{instance=\"i\", job=\"j\"}"
-#define assert_has(text, part)                                           \
-    do {                                                                 \
-        if (strstr(text, part) == NULL)                                  \
-            fail_msg("no \"%s\" in:\n%.900s", part, text);               \
+#define assert_has(text, part)                             \
+    do {                                                   \
+        if (strstr(text, part) == NULL)                    \
+            fail_msg("no \"%s\" in:\n%.900s", part, text); \
     } while (0)
-#define assert_hasnt(text, part)                                         \
-    do {                                                                 \
-        if (strstr(text, part) != NULL)                                  \
-            fail_msg("\"%s\" in:\n%.900s", part, text);                  \
+#define assert_hasnt(text, part)                        \
+    do {                                                \
+        if (strstr(text, part) != NULL)                 \
+            fail_msg("\"%s\" in:\n%.900s", part, text); \
     } while (0)
 
 static void test_rows_and_staleness(void **state)
@@ -240,7 +239,7 @@ static void test_rows_and_staleness(void **state)
     assert_string_equal(s.outcome.error, "");
     assert_has(last_accept, "application/openmetrics-text");
 
-    rows = single_run(&s, 2000);   /* the same again: from the cache, nothing new */
+    rows = single_run(&s, 2000); /* the same again: from the cache, nothing new */
     assert_has(rows, "scrape_series_added" L " 0 @2000\n");
     assert_hasnt(rows, "metadata");
     set_page("a_total 3\nc 1\n");
@@ -250,7 +249,7 @@ static void test_rows_and_staleness(void **state)
     assert_has(rows, "scrape_series_added" L " 1 @3000\n");
     rows = single_run(&s, 4000);
     assert_hasnt(rows, "stale");
-    page_status = 500;             /* failing: stale once, up 0 */
+    page_status = 500; /* failing: stale once, up 0 */
     rows = single_run(&s, 5000);
     assert_has(rows, "a_total" L " stale @5000\n");
     assert_has(rows, "c" L " stale @5000\n");
@@ -263,7 +262,7 @@ static void test_rows_and_staleness(void **state)
     page_status = 200;
     rows = single_run(&s, 7000);
     assert_has(rows, "a_total" L " 3 @7000\n");
-    atomic_store(&s.abort, true);   /* the node stops: that says nothing about the target */
+    atomic_store(&s.abort, true); /* the node stops: that says nothing about the target */
     assert_string_equal(single_run(&s, 7500), "");
     assert_int_equal(s.outcome.health, SCRAPE_UNKNOWN);
     take_rows();
@@ -286,7 +285,7 @@ static void test_spelling(void **state)
     assert_has(rows, "m{a=\"1\", b=\"2\", instance=\"i\", job=\"j\"} 2 @2000\n");
     assert_hasnt(rows, "stale");
     assert_has(rows, "scrape_series_added" L " 0 ");
-    set_page("m 1\nn 2\no 3\n");   /* what is expected next begins the same way, and is something else */
+    set_page("m 1\nn 2\no 3\n"); /* what is expected next begins the same way, and is something else */
     single_run(&s, 2100);
     set_page("m 1\nn {x=\"y\"} 2\no{z=\"1\"} 3\n");
     rows = single_run(&s, 2200);
@@ -314,7 +313,7 @@ static void test_labels(void **state)
     single_open(&s, "");
     assert_has(single_run(&s, 1), "m{exported_instance=\"other\", instance=\"i\", job=\"j\", x=\"1\"} 1 ");
     single_close(&s);
-    single_open(&s, "honor_labels: true");   /* an empty label counts as there, and is then no label */
+    single_open(&s, "honor_labels: true"); /* an empty label counts as there, and is then no label */
     assert_has(single_run(&s, 1), "m{instance=\"other\", x=\"1\"} 1 ");
     single_close(&s);
     set_page("m{instance=\"a\",exported_instance=\"b\"} 1\n");
@@ -349,7 +348,7 @@ static void test_timestamps(void **state)
     assert_has(rows, "n" L " 2 @1000\n");
     set_page("");
     rows = single_run(&s, 2000);
-    assert_hasnt(rows, "m" L " stale");   /* its times are its own affair */
+    assert_hasnt(rows, "m" L " stale"); /* its times are its own affair */
     assert_has(rows, "n" L " stale @2000\n");
     single_close(&s);
     set_page("m 1 777\n");
@@ -374,8 +373,8 @@ static void test_openmetrics(void **state)
     assert_has(rows, "c_total" L " 5 @1000\n");
     assert_has(rows, "exemplar of row 0: {trace_id=\"abc\"} 0.5\n");
     assert_has(rows, "metadata c 1 text\n");
-    assert_hasnt(single_run(&s, 2000), "exemplar");   /* the same one again */
-    set_page("c_total 5\n");                           /* without # EOF it is cut */
+    assert_hasnt(single_run(&s, 2000), "exemplar"); /* the same one again */
+    set_page("c_total 5\n");                        /* without # EOF it is cut */
     rows = single_run(&s, 3000);
     assert_has(rows, "up" L " 0 ");
     assert_has(rows, "c_total" L " stale ");
@@ -385,7 +384,9 @@ static void test_openmetrics(void **state)
 
 static void test_limits_and_failures(void **state)
 {
-    static const struct { const char *extra, *page, *error; } cases[] = {
+    static const struct {
+        const char *extra, *page, *error;
+    } cases[] = {
         { "sample_limit: 2", "a 1\nb 2\nc 3\n", "sample limit exceeded: 3 samples, limit 2" },
         { "label_limit: 3", "a{x=\"1\"} 1\n", "label_limit exceeded: 4 labels, limit 3" },
         { "label_name_length_limit: 9", "a{very_long_name=\"1\"} 1\n",
@@ -437,7 +438,9 @@ static void test_credentials(void **state)
 {
     struct single s;
     assert_ok(io_replace_file(io, "token", slice_str("  tok \n")));
-    static const struct { const char *extra, *header; } cases[] = {
+    static const struct {
+        const char *extra, *header;
+    } cases[] = {
         { "basic_auth: {username: alice, password: secret}", "Basic YWxpY2U6c2VjcmV0" },
         { "basic_auth: {username: alice, password_file: token}", "Basic YWxpY2U6dG9r" },
         { "authorization: {credentials: abc}", "Bearer abc" },
@@ -465,8 +468,8 @@ static void test_churn(void **state)
         char text[sizeof page];
         size_t len = 0;
         for (int i = 0; i < 600; i++)
-            len += (size_t)snprintf(text + len, sizeof text - len, "churn{round=\"%d\",i=\"%d\"} 1\n", round,
-                                    i);
+            len +=
+                (size_t)snprintf(text + len, sizeof text - len, "churn{round=\"%d\",i=\"%d\"} 1\n", round, i);
         set_page(text);
         single_run(&s, 1000 * round);
         if (round == 20)
@@ -523,8 +526,8 @@ static void test_schedule_and_reload(void **state)
              "[{job_name: a, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u', "
              "'localhost:%u']}],"
              "relabel_configs: [{action: drop, source_labels: [__address__], regex: 'local.*'}]},"
-             "{job_name: b, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]", port,
-                 port, port);
+             "{job_name: b, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]",
+             port, port, port);
     struct scrape *scrape = open_scrape(jobs, &config);
     scrape_config_release(config);
     wait_for("job=\"a\"} 1 @");
@@ -536,8 +539,8 @@ static void test_schedule_and_reload(void **state)
     assert_true(targets[2].is_dropped && !targets[0].is_dropped && !targets[1].is_dropped);
     assert_int_equal(targets[0].health, SCRAPE_UP);
     assert_string_equal(scrape_health_text(targets[0].health), "up");
-    assert_true(targets[0].last_scrape_ms > 0 && targets[0].last_duration_ns > 0
-                && targets[0].last_error.len == 0);
+    assert_true(targets[0].last_scrape_ms > 0 && targets[0].last_duration_ns > 0 &&
+                targets[0].last_error.len == 0);
     assert_true(slice_equal_str(targets[1].job, "b"));
     assert_true(slice_equal_str(labels_get(targets[2].discovered_labels, slice_str("job")), "a"));
     struct slice *names;
@@ -573,7 +576,7 @@ static void test_schedule_and_reload(void **state)
     wait_for("up{instance=\"127.0.0.1:");
     scrape_close(scrape);
     rows = take_rows();
-    assert_hasnt(rows, "stale");   /* a stop is no end of the series */
+    assert_hasnt(rows, "stale"); /* a stop is no end of the series */
     pool_close(pool);
 }
 
@@ -589,7 +592,8 @@ static void test_discovery_files(void **state)
     take_rows();
     ERR_IGNORE(io_dir_create(io, "sd"));
     struct scrape *scrape = open_scrape("[{job_name: f, scrape_interval: 100ms, file_sd_configs: [{files: "
-                                        "['sd/t*.json', sd/x.yml]}]}]", &config);
+                                        "['sd/t*.json', sd/x.yml]}]}]",
+                                        &config);
     scrape_config_release(config);
     snprintf(text, sizeof text, "[{\"targets\": [\"127.0.0.1:%u\"], \"labels\": {\"v\": \"one\"}}]", port);
     assert_ok(io_replace_file(io, "sd/t1.json", slice_str(text)));
@@ -597,7 +601,7 @@ static void test_discovery_files(void **state)
     snprintf(text, sizeof text, "- targets: ['127.0.0.1:%u']\n  labels: {v: yaml}\n", port);
     assert_ok(io_replace_file(io, "sd/x.yml", slice_str(text)));
     wait_for("v=\"yaml\"} 1 @");
-    assert_ok(io_replace_file(io, "sd/t1.json", slice_str("[{\"targets\": [\"brok")));   /* damaged: kept */
+    assert_ok(io_replace_file(io, "sd/t1.json", slice_str("[{\"targets\": [\"brok"))); /* damaged: kept */
     io_sleep_ns(io, 200000000);
     take_rows();
     wait_for("v=\"one\"} 1 @");
@@ -628,7 +632,7 @@ static void test_stalling_targets(void **state)
              "[{targets: ['127.0.0.1:%u'], labels: {n: '1'}}, {targets: ['127.0.0.1:%u'], labels: {n: '2'}},"
              "{targets: ['127.0.0.1:%u'], labels: {n: '3'}}]},"
              "{job_name: good, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]",
-                 port, port, port, port);
+             port, port, port, port);
     struct scrape *scrape = open_scrape(jobs, &config);
     scrape_config_release(config);
     io_sleep_ns(io, 1500000000);
@@ -657,12 +661,16 @@ int main(void)
     if (net_server_open(io, root, &config, &server, &at) != OK)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_and_staleness), cmocka_unit_test(test_spelling),
-            cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_timestamps), cmocka_unit_test(test_openmetrics),
-        cmocka_unit_test(test_limits_and_failures), cmocka_unit_test(test_credentials),
-            cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_schedule_and_reload), cmocka_unit_test(test_discovery_files),
+        cmocka_unit_test(test_rows_and_staleness),
+        cmocka_unit_test(test_spelling),
+        cmocka_unit_test(test_labels),
+        cmocka_unit_test(test_timestamps),
+        cmocka_unit_test(test_openmetrics),
+        cmocka_unit_test(test_limits_and_failures),
+        cmocka_unit_test(test_credentials),
+        cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_schedule_and_reload),
+        cmocka_unit_test(test_discovery_files),
         cmocka_unit_test(test_stalling_targets),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

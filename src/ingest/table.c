@@ -126,7 +126,8 @@ err series_add(struct series_table *table, uint32_t *out_id)
 void series_publish(struct series_table *table, uint32_t id, struct hash128 hash)
 {
     struct series *s = series_at(table, id);
-    atomic_thread_fence(memory_order_release);   /* a prediction may look at the entry before its slot is there */
+    atomic_thread_fence(
+        memory_order_release); /* a prediction may look at the entry before its slot is there */
     s->low = hash.low;
     s->high = hash.high;
     slots_put(atomic_load(&table->slots), hash.high >> 32 << 32 | (uint64_t)(id + 1));
@@ -167,7 +168,7 @@ void series_table_tidy(struct series_table *table)
 {
     struct series_slots *slots = atomic_load(&table->slots);
     if (slots->bits > BITS_MIN && atomic_load(&table->count) < (UINT32_C(1) << slots->bits) / 8) {
-        ERR_IGNORE(resize(table, slots->bits - 1));   /* no memory: it stays larger than it need be */
+        ERR_IGNORE(resize(table, slots->bits - 1)); /* no memory: it stays larger than it need be */
         slots = atomic_load(&table->slots);
     }
     struct series_slots *old = slots->retired;

@@ -15,41 +15,41 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SERIES_NONE UINT32_MAX
-#define SERIES_COUNT_MAX (1u << 26)
+#define SERIES_NONE       UINT32_MAX
+#define SERIES_COUNT_MAX  (1u << 26)
 #define SERIES_CHUNK_BITS 14
-#define SERIES_CHUNK (1u << SERIES_CHUNK_BITS)
-#define TENANT_NONE UINT16_MAX
+#define SERIES_CHUNK      (1u << SERIES_CHUNK_BITS)
+#define TENANT_NONE       UINT16_MAX
 
 /* An entry. next, mark and used are written by readers of the lock, so they are touched through the inline
  * functions below; the rest changes under the table's mutex before the entry can be found. */
 struct series {
-    uint64_t low, high;      /* its identity: low half of the routing hash, quick hash */
-    uint32_t number;         /* of the producer of its partition */
-    uint32_t next;           /* the series that followed last time, or SERIES_NONE; free: the next one */
-    uint32_t mark;           /* producer epoch in which its labels were acknowledged, 0 = not */
+    uint64_t low, high; /* its identity: low half of the routing hash, quick hash */
+    uint32_t number;    /* of the producer of its partition */
+    uint32_t next;      /* the series that followed last time, or SERIES_NONE; free: the next one */
+    uint32_t mark;      /* producer epoch in which its labels were acknowledged, 0 = not */
     uint16_t partition;
-    uint16_t label_bytes;    /* length of its canonical labels */
-    uint16_t tenant;         /* index, TENANT_NONE = free entry */
-    uint16_t used;           /* minute of the last use, modulo 2^16 */
+    uint16_t label_bytes; /* length of its canonical labels */
+    uint16_t tenant;      /* index, TENANT_NONE = free entry */
+    uint16_t used;        /* minute of the last use, modulo 2^16 */
 } __attribute__((packed, aligned(4)));
 
 _Static_assert(sizeof(struct series) == 36, "memory per series is a promise of docs/limits.md");
 
 struct series_slots {
-    struct series_slots *retired;   /* older ones that a reader may still look at */
-    uint32_t bits;                  /* 2^bits slots */
-    _Atomic uint64_t at[];          /* 32 bits of the hash's high half, then id + 1; 0 = empty */
+    struct series_slots *retired; /* older ones that a reader may still look at */
+    uint32_t bits;                /* 2^bits slots */
+    _Atomic uint64_t at[];        /* 32 bits of the hash's high half, then id + 1; 0 = empty */
 };
 
 struct series_table {
     struct pool *pool;
-    struct io_mutex mutex;          /* of everything below but the entries' racing fields */
+    struct io_mutex mutex; /* of everything below but the entries' racing fields */
     struct series_slots *_Atomic slots;
-    struct series **chunks;         /* SERIES_COUNT_MAX / SERIES_CHUNK of them, NULL when not in use */
-    _Atomic uint32_t id_count;      /* ids ever given */
-    uint32_t free_head;             /* of the list of dropped entries */
-    _Atomic uint32_t count;         /* of live entries */
+    struct series **chunks;    /* SERIES_COUNT_MAX / SERIES_CHUNK of them, NULL when not in use */
+    _Atomic uint32_t id_count; /* ids ever given */
+    uint32_t free_head;        /* of the list of dropped entries */
+    _Atomic uint32_t count;    /* of live entries */
 };
 
 err series_table_init(struct series_table *table, struct pool *pool);
@@ -66,9 +66,18 @@ static inline bool series_is(const struct series *s, struct hash128 h)
 }
 
 /* Acquire and release: who follows a prediction to an entry sees it filled. */
-static inline uint32_t series_next(const struct series *s) { return __atomic_load_n(&s->next, __ATOMIC_ACQUIRE); }
-static inline uint32_t series_mark(const struct series *s) { return __atomic_load_n(&s->mark, __ATOMIC_RELAXED); }
-static inline uint16_t series_used(const struct series *s) { return __atomic_load_n(&s->used, __ATOMIC_RELAXED); }
+static inline uint32_t series_next(const struct series *s)
+{
+    return __atomic_load_n(&s->next, __ATOMIC_ACQUIRE);
+}
+static inline uint32_t series_mark(const struct series *s)
+{
+    return __atomic_load_n(&s->mark, __ATOMIC_RELAXED);
+}
+static inline uint16_t series_used(const struct series *s)
+{
+    return __atomic_load_n(&s->used, __ATOMIC_RELAXED);
+}
 
 /* The three writers look first: shared cache lines stay clean in the steady state. */
 static inline void series_set_next(struct series *s, uint32_t id)

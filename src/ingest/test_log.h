@@ -16,29 +16,33 @@ enum fake_mode { FAKE_ACK, FAKE_HOLD };
 struct fake_row {
     struct slice labels;
     int64_t t_ms;
-    uint64_t bits;           /* of histograms: hash of the canonical bytes */
+    uint64_t bits; /* of histograms: hash of the canonical bytes */
     int64_t start_ms;
 };
 
 struct log {
     struct pool *pool;
-    struct io_mutex mutex;   /* of appends: their dones come one after the other, as the real log's do */
+    struct io_mutex mutex; /* of appends: their dones come one after the other, as the real log's do */
     enum fake_mode mode;
-    err answer;              /* in mode FAKE_ACK */
+    err answer; /* in mode FAKE_ACK */
     struct log_append *held[4096];
     size_t held_count;
     uint64_t offset[LOG_PARTITION_COUNT_MAX];
-    bool discard;            /* do not decode: for measurements */
+    bool discard; /* do not decode: for measurements */
     uint64_t record_count, byte_count, announce_count;
-    struct { uint8_t key[20]; struct slice labels; } *bindings;   /* FAKE_BINDING_COUNT, by hash */
+    struct {
+        uint8_t key[20];
+        struct slice labels;
+    } * bindings; /* FAKE_BINDING_COUNT, by hash */
     struct fake_row *rows;
     size_t row_count, row_capacity;
     struct batch_exemplar exemplars[64];
     size_t exemplar_count;
     struct batch_metadata metadata[64];
     size_t metadata_count;
-    uint64_t unbound;        /* rows whose number no durable record had announced */
-    uint64_t sequences[FAKE_BINDING_COUNT];   /* hashes of (incarnation, sequence) seen; a full table stops looking */
+    uint64_t unbound; /* rows whose number no durable record had announced */
+    uint64_t sequences
+        [FAKE_BINDING_COUNT]; /* hashes of (incarnation, sequence) seen; a full table stops looking */
     size_t sequence_count;
 };
 
@@ -46,7 +50,7 @@ static inline struct log *fake_log_open(struct pool *pool)
 {
     void *log, *bindings;
     assert_ok(pool_zalloc(pool, sizeof(struct log), &log));
-    assert_ok(pool_zalloc(pool, FAKE_BINDING_COUNT * sizeof ((struct log *)log)->bindings[0], &bindings));
+    assert_ok(pool_zalloc(pool, FAKE_BINDING_COUNT * sizeof((struct log *)log)->bindings[0], &bindings));
     struct log *l = log;
     l->pool = pool;
     l->bindings = bindings;
@@ -92,7 +96,7 @@ static inline void fake_apply(struct log *log, struct slice record)
     uint64_t once = hash64(slice_of(b.incarnation, INCARNATION_BYTES), b.sequence + 1);
     for (uint64_t i = once; log->sequence_count < FAKE_BINDING_COUNT / 2; i++) {
         uint64_t *seen = &log->sequences[i % FAKE_BINDING_COUNT];
-        assert_true(*seen != once);   /* a sequence is used once */
+        assert_true(*seen != once); /* a sequence is used once */
         if (*seen == 0) {
             *seen = once;
             log->sequence_count++;
@@ -101,7 +105,7 @@ static inline void fake_apply(struct log *log, struct slice record)
     }
     for (size_t i = 0; i < b.announce_count; i++) {
         struct slice *labels = fake_binding(log, b.incarnation, b.announces[i].number);
-        assert_true(labels->at == NULL || slice_equal(*labels, b.announces[i].labels));   /* never rebound */
+        assert_true(labels->at == NULL || slice_equal(*labels, b.announces[i].labels)); /* never rebound */
         *labels = b.announces[i].labels;
     }
     log->announce_count += b.announce_count;
@@ -115,7 +119,8 @@ static inline void fake_apply(struct log *log, struct slice record)
     }
     for (size_t i = 0; i < b.histogram_count; i++)
         fake_row_add(log, &b, b.histograms[i].number,
-                     (struct fake_row){ .t_ms = b.histograms[i].t_ms, .start_ms = b.histograms[i].start_ms,
+                     (struct fake_row){ .t_ms = b.histograms[i].t_ms,
+                                        .start_ms = b.histograms[i].start_ms,
                                         .bits = hash64(b.histograms[i].bytes, 0) });
     for (size_t i = 0; i < b.exemplar_count && log->exemplar_count < 64; i++)
         log->exemplars[log->exemplar_count++] = b.exemplars[i];
@@ -157,7 +162,10 @@ void log_append(struct log *log, struct log_append *append)
 
 /* ---- a protobuf writer ---- */
 
-static inline void pb_tag(struct buf *b, unsigned number, unsigned wire) { buf_put_varint(b, number << 3 | wire); }
+static inline void pb_tag(struct buf *b, unsigned number, unsigned wire)
+{
+    buf_put_varint(b, number << 3 | wire);
+}
 
 static inline void pb_varint(struct buf *b, unsigned number, uint64_t v)
 {

@@ -17,10 +17,10 @@
 #include "shim/number.h"
 
 #define LINE_BYTES_MAX (1u << 20)
-#define NAME_LABEL "__name__"
+#define NAME_LABEL     "__name__"
 
 struct cursor {
-    const uint8_t *begin;   /* of the line */
+    const uint8_t *begin; /* of the line */
     const uint8_t *at;
     const uint8_t *end;
     uint32_t line;
@@ -52,9 +52,11 @@ enum text_format text_format_of(struct slice content_type)
 err text_open(struct text_parser *parser, struct slice body, enum text_format format, struct pool *pool)
 {
     void *labels;
-    TRY(pool_alloc(pool, (LABEL_COUNT_MAX + 1 + TEXT_EXEMPLAR_LABEL_COUNT_MAX) * sizeof(struct label), &labels));
-    *parser = (struct text_parser){ .body = body, .format = format, .labels = labels,
-                                    .scratch = buf_open(pool, LINE_BYTES_MAX) };
+    TRY(pool_alloc(pool, (LABEL_COUNT_MAX + 1 + TEXT_EXEMPLAR_LABEL_COUNT_MAX) * sizeof(struct label),
+                   &labels));
+    *parser = (struct text_parser){
+        .body = body, .format = format, .labels = labels, .scratch = buf_open(pool, LINE_BYTES_MAX)
+    };
     return OK;
 }
 
@@ -99,8 +101,8 @@ static bool take_gap(struct cursor *c)
 
 static bool is_name_byte(uint8_t c, bool first, bool colons)
 {
-    return (uint8_t)((c | 0x20) - 'a') < 26 || c == '_' || (colons && c == ':')
-        || (!first && (uint8_t)(c - '0') < 10);
+    return (uint8_t)((c | 0x20) - 'a') < 26 || c == '_' || (colons && c == ':') ||
+           (!first && (uint8_t)(c - '0') < 10);
 }
 
 static struct slice take_name(struct cursor *c, bool colons)
@@ -240,8 +242,8 @@ static err take_time(struct cursor *c, int64_t *out_t_ms)
     struct slice token = take_token(c);
     if (c->format == TEXT_OPENMETRICS) {
         double seconds;
-        if (token.len > 0 && number_parse(token, false, &seconds)
-            && seconds >= (double)(TIME_MS_MIN / 1000) && seconds <= (double)(TIME_MS_MAX / 1000)) {
+        if (token.len > 0 && number_parse(token, false, &seconds) &&
+            seconds >= (double)(TIME_MS_MIN / 1000) && seconds <= (double)(TIME_MS_MAX / 1000)) {
             *out_t_ms = (int64_t)(seconds * 1000);
             return OK;
         }
@@ -254,7 +256,8 @@ static err take_time(struct cursor *c, int64_t *out_t_ms)
     bool ok = i < token.len;
     for (; i < token.len && ok; i++) {
         uint8_t digit = (uint8_t)(token.at[i] - '0');
-        ok = digit <= 9 && !__builtin_mul_overflow(t_ms, 10, &t_ms) && !__builtin_add_overflow(t_ms, digit, &t_ms);
+        ok = digit <= 9 && !__builtin_mul_overflow(t_ms, 10, &t_ms) &&
+             !__builtin_add_overflow(t_ms, digit, &t_ms);
     }
     c->at = ok ? c->at : begin;
     *out_t_ms = negative ? -t_ms : t_ms;
@@ -266,7 +269,8 @@ static err parse_exemplar(struct cursor *c, struct text_item *item)
     if (!take_word(c, "# {"))
         return bad(c, "expected an exemplar");
     item->has_exemplar = true;
-    TRY(take_labels(c, item->exemplar_labels, TEXT_EXEMPLAR_LABEL_COUNT_MAX, &item->exemplar_label_count, NULL));
+    TRY(take_labels(c, item->exemplar_labels, TEXT_EXEMPLAR_LABEL_COUNT_MAX, &item->exemplar_label_count,
+                    NULL));
     if (!take_gap(c))
         return bad(c, "expected a value");
     TRY(take_value(c, &item->exemplar_value));
@@ -281,15 +285,15 @@ static err parse_exemplar(struct cursor *c, struct text_item *item)
 /* Step over the series text that the caller expects and the gap behind it. False: something else is there. */
 static bool take_expected(struct cursor *c, struct slice expected)
 {
-    if (expected.len == 0 || (size_t)(c->end - c->at) <= expected.len || c->at[expected.len] != ' '
-        || memcmp(c->at, expected.at, expected.len) != 0)
+    if (expected.len == 0 || (size_t)(c->end - c->at) <= expected.len || c->at[expected.len] != ' ' ||
+        memcmp(c->at, expected.at, expected.len) != 0)
         return false;
     const uint8_t *begin = c->at;
     c->at += expected.len;
     take_gap(c);
     if (!next_is(c, '{'))
         return true;
-    c->at = begin;   /* "name {…": the text goes on */
+    c->at = begin; /* "name {…": the text goes on */
     return false;
 }
 
@@ -302,7 +306,8 @@ static err parse_series(struct cursor *c, struct text_parser *parser, struct tex
     if (name.len > 0)
         skip_blanks(c);
     if (take(c, '{')) {
-        TRY(take_labels(c, item->labels + 1, LABEL_COUNT_MAX, &item->label_count, name.len > 0 ? NULL : &name));
+        TRY(take_labels(c, item->labels + 1, LABEL_COUNT_MAX, &item->label_count,
+                        name.len > 0 ? NULL : &name));
         end = c->at;
         if (more(c) && *c->at != ' ' && *c->at != '\t' && c->format == TEXT_OPENMETRICS)
             return bad(c, "expected a space");
@@ -388,16 +393,23 @@ static err parse_metadata(struct cursor *c, struct text_item *item)
 }
 
 /* A line that begins with #. *out_is_item is false for what means nothing. */
-static err parse_comment(struct cursor *c, struct text_parser *parser, struct text_item *item, bool *out_is_item)
+static err parse_comment(struct cursor *c, struct text_parser *parser, struct text_item *item,
+                         bool *out_is_item)
 {
     const uint8_t *begin = c->at++;
-    if (c->format == TEXT_OPENMETRICS && slice_equal_str(slice_of(begin, (size_t)(c->end - begin)), "# EOF")) {
+    if (c->format == TEXT_OPENMETRICS &&
+        slice_equal_str(slice_of(begin, (size_t)(c->end - begin)), "# EOF")) {
         parser->ended = true;
         return OK;
     }
     bool gap = take_gap(c);
-    static const struct { const char *word; enum text_item_type type; } words[] = {
-        { "HELP", TEXT_HELP }, { "TYPE", TEXT_TYPE }, { "UNIT", TEXT_UNIT },
+    static const struct {
+        const char *word;
+        enum text_item_type type;
+    } words[] = {
+        { "HELP", TEXT_HELP },
+        { "TYPE", TEXT_TYPE },
+        { "UNIT", TEXT_UNIT },
     };
     for (size_t i = 0; gap && i < sizeof words / sizeof words[0]; i++) {
         if (words[i].type == TEXT_UNIT && c->format == TEXT_PROMETHEUS)

@@ -25,8 +25,8 @@ struct text_item {
     enum text_item_type type;
 
     /* TEXT_SAMPLE */
-    struct slice series;         /* the source span, name and braces: equal spans are equal series */
-    struct label *labels;        /* with __name__ first, then as written; labels_encode may sort them */
+    struct slice series;  /* the source span, name and braces: equal spans are equal series */
+    struct label *labels; /* with __name__ first, then as written; labels_encode may sort them */
     size_t label_count;
     double value;
     bool has_time;
@@ -40,7 +40,7 @@ struct text_item {
 
     /* TEXT_HELP, TEXT_TYPE, TEXT_UNIT */
     struct slice family;
-    struct slice text;           /* help (unescaped) or unit */
+    struct slice text; /* help (unescaped) or unit */
     enum metric_type metric_type;
 };
 
@@ -48,14 +48,14 @@ struct text_item {
 
 struct text_parser {
     struct slice body;
-    size_t at;                   /* offset of the next line */
-    uint32_t line;               /* number of the line that the last item came from, from 1 */
+    size_t at;     /* offset of the next line */
+    uint32_t line; /* number of the line that the last item came from, from 1 */
     enum text_format format;
-    bool ended;                  /* # EOF was seen */
-    struct slice expected;       /* set by the caller: the series text that probably comes next (empty = none). If
+    bool ended;            /* # EOF was seen */
+    struct slice expected; /* set by the caller: the series text that probably comes next (empty = none). If
                                   * it does, its labels are not taken apart again: item.label_count is 0 */
     struct buf scratch;
-    struct label *labels;        /* LABEL_COUNT_MAX + 1 of them, then the exemplar's */
+    struct label *labels; /* LABEL_COUNT_MAX + 1 of them, then the exemplar's */
 };
 
 /* Begin to parse body, which outlives the parser. pool holds labels and scratch. ERR_LIMIT. */

@@ -8,8 +8,16 @@
 
 static struct pool *pool;
 
-static int setup(void **state) { pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED); return 0; }
-static int teardown(void **state) { pool_close(pool); return 0; }
+static int setup(void **state)
+{
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    return 0;
+}
+static int teardown(void **state)
+{
+    pool_close(pool);
+    return 0;
+}
 
 /* One line per item, in a form that tables can compare. */
 static void print_item(const struct text_item *i, struct buf *out)
@@ -152,7 +160,8 @@ static void open_text(void **state) { run_table(open_rows, COUNT(open_rows), TEX
 
 static void formats(void **state)
 {
-    assert_int_equal(text_format_of(slice_str("application/openmetrics-text; version=1.0.0")), TEXT_OPENMETRICS);
+    assert_int_equal(text_format_of(slice_str("application/openmetrics-text; version=1.0.0")),
+                     TEXT_OPENMETRICS);
     assert_int_equal(text_format_of(slice_str("Application/OpenMetrics-Text")), TEXT_OPENMETRICS);
     assert_int_equal(text_format_of(slice_str("application/openmetrics-textual")), TEXT_PROMETHEUS);
     assert_int_equal(text_format_of(slice_str("text/plain; version=0.0.4")), TEXT_PROMETHEUS);
@@ -220,11 +229,8 @@ static void limits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_text),
-        cmocka_unit_test(open_text),
-        cmocka_unit_test(formats),
-        cmocka_unit_test(damage),
-        cmocka_unit_test(limits),
+        cmocka_unit_test(plain_text), cmocka_unit_test(open_text), cmocka_unit_test(formats),
+        cmocka_unit_test(damage),     cmocka_unit_test(limits),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -10,7 +10,8 @@
 
 #include "base/check.h"
 
-err io_read_file(struct io *io, const char *path, size_t bytes_max, struct pool *pool, struct slice *out_bytes)
+err io_read_file(struct io *io, const char *path, size_t bytes_max, struct pool *pool,
+                 struct slice *out_bytes)
 {
     struct io_file *file = NULL;
     TRY(io_file_open(io, path, IO_READ, &file));
@@ -26,7 +27,7 @@ err io_read_file(struct io *io, const char *path, size_t bytes_max, struct pool 
     TRY_OUT(pool_alloc(pool, (size_t)size + 1, &at));
     size_t len = 0;
     e = io_file_read(file, 0, at, (size_t)size, &len);
-    if (e == ERR_END)   /* it shrank meanwhile: what is there now */
+    if (e == ERR_END) /* it shrank meanwhile: what is there now */
         e = OK;
     if (e != OK)
         goto out;
@@ -49,7 +50,7 @@ err io_replace_file(struct io *io, const char *path, struct slice bytes)
     memcpy(directory, path, directory_len);
     directory[directory_len] = '\0';
 
-    err e = io_unlink(io, temp);   /* left by a crash; never written over, its blocks may be anything */
+    err e = io_unlink(io, temp); /* left by a crash; never written over, its blocks may be anything */
     if (e != OK && e != ERR_NOT_FOUND)
         return e;
     struct io_file *file = NULL;
@@ -60,7 +61,7 @@ err io_replace_file(struct io *io, const char *path, struct slice bytes)
     TRY_OUT(io_dir_sync(io, directory));
 out:
     if (e != OK && file != NULL)
-        ERR_IGNORE(io_unlink(io, temp));   /* best effort: the next call removes it otherwise */
+        ERR_IGNORE(io_unlink(io, temp)); /* best effort: the next call removes it otherwise */
     io_file_close(file);
     return e;
 }

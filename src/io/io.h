@@ -33,14 +33,14 @@ void io_close(struct io *io);
 
 /* ---- files ---- */
 enum io_open_mode {
-    IO_READ,         /* existing, read only                          ERR_NOT_FOUND */
-    IO_WRITE,        /* existing or new, read and write              */
-    IO_CREATE,       /* new, read and write                          ERR_EXISTS */
+    IO_READ,   /* existing, read only                          ERR_NOT_FOUND */
+    IO_WRITE,  /* existing or new, read and write              */
+    IO_CREATE, /* new, read and write                          ERR_EXISTS */
 };
 
 /* Errors also: ERR_DENIED, ERR_SPACE, ERR_IO, ERR_LIMIT (too many open files), ERR_CONFLICT (a directory). */
 err io_file_open(struct io *io, const char *path, enum io_open_mode mode, struct io_file **out_file);
-void io_file_close(struct io_file *file);   /* NULL is allowed; never fails: what mattered was synced */
+void io_file_close(struct io_file *file); /* NULL is allowed; never fails: what mattered was synced */
 
 /* Read exactly len bytes at offset. ERR_END: the file ends before; *out_len (may be NULL) tells how
  * many were read. Short reads of the system are continued, EINTR is retried. */
@@ -68,17 +68,17 @@ err io_file_lock(struct io_file *file);
 void io_file_forget(struct io_file *file, uint64_t offset, uint64_t len);
 
 /* ---- names ---- */
-err io_rename(struct io *io, const char *from, const char *to);   /* replaces `to` */
-err io_link(struct io *io, const char *from, const char *to);     /* ERR_EXISTS */
-err io_unlink(struct io *io, const char *path);                   /* ERR_NOT_FOUND */
-err io_dir_create(struct io *io, const char *path);               /* ERR_EXISTS */
-err io_dir_remove(struct io *io, const char *path);               /* empty ones only: ERR_CONFLICT */
+err io_rename(struct io *io, const char *from, const char *to); /* replaces `to` */
+err io_link(struct io *io, const char *from, const char *to);   /* ERR_EXISTS */
+err io_unlink(struct io *io, const char *path);                 /* ERR_NOT_FOUND */
+err io_dir_create(struct io *io, const char *path);             /* ERR_EXISTS */
+err io_dir_remove(struct io *io, const char *path);             /* empty ones only: ERR_CONFLICT */
 err io_dir_sync(struct io *io, const char *path);
 bool io_exists(struct io *io, const char *path);
 err io_path_size(struct io *io, const char *path, uint64_t *out_size, int64_t *out_modified_ms);
 
 struct io_dir_entry {
-    const char *name;   /* in the pool of the listing */
+    const char *name; /* in the pool of the listing */
     bool is_dir;
 };
 
@@ -88,26 +88,27 @@ err io_dir_list(struct io *io, const char *path, struct pool *pool, struct io_di
 
 struct io_space {
     uint64_t total_bytes;
-    uint64_t free_bytes;   /* for this user */
+    uint64_t free_bytes; /* for this user */
 };
 err io_space(struct io *io, struct io_space *out_space);
 
 /* Read a whole file of at most bytes_max into arena memory, NUL-terminated (not counted). ERR_LIMIT. */
-err io_read_file(struct io *io, const char *path, size_t bytes_max, struct pool *pool, struct slice *out_bytes);
+err io_read_file(struct io *io, const char *path, size_t bytes_max, struct pool *pool,
+                 struct slice *out_bytes);
 
 /* Write a small file so that after a crash either the old or the new content is there: temporary name,
  * sync, rename, directory sync. */
 err io_replace_file(struct io *io, const char *path, struct slice bytes);
 
 /* ---- clocks and chance ---- */
-int64_t io_now_ms(struct io *io);          /* Unix time; may jump */
-int64_t io_monotonic_ns(struct io *io);    /* never goes back; stops while suspended */
-int64_t io_boottime_ns(struct io *io);     /* never goes back; runs while suspended */
+int64_t io_now_ms(struct io *io);       /* Unix time; may jump */
+int64_t io_monotonic_ns(struct io *io); /* never goes back; stops while suspended */
+int64_t io_boottime_ns(struct io *io);  /* never goes back; runs while suspended */
 void io_sleep_ns(struct io *io, int64_t ns);
-void io_random(struct io *io, void *at, size_t len);   /* unpredictable bytes */
+void io_random(struct io *io, void *at, size_t len); /* unpredictable bytes */
 
 /* ---- the machine ---- */
 unsigned io_cpu_count(struct io *io);
-uint64_t io_memory_bytes(struct io *io);   /* RAM, or the cgroup's limit when that is smaller */
+uint64_t io_memory_bytes(struct io *io); /* RAM, or the cgroup's limit when that is smaller */
 
 #endif

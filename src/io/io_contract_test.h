@@ -53,7 +53,7 @@ static void test_read_write(void **state)
     assert_ok(io_file_allocate(file, 5000));
     assert_ok(io_file_size(file, &size));
     assert_int_equal(5000, size);
-    assert_ok(io_file_allocate(file, 10));   /* never shrinks */
+    assert_ok(io_file_allocate(file, 10)); /* never shrinks */
     assert_ok(io_file_size(file, &size));
     assert_int_equal(5000, size);
     assert_ok(io_file_read(file, 10, bytes, 8, NULL));
@@ -120,7 +120,7 @@ static void test_names(void **state)
     assert_err(ERR_EXISTS, io_link(io, "d/b", "d/a"));
     assert_ok(io_link(io, "d/b", "c"));
     assert_err(ERR_NOT_FOUND, io_link(io, "nothing", "c2"));
-    assert_ok(io_rename(io, "d/b", "d/a"));   /* replaces */
+    assert_ok(io_rename(io, "d/b", "d/a")); /* replaces */
     assert_false(io_exists(io, "d/b"));
     assert_err(ERR_NOT_FOUND, io_rename(io, "d/b", "d/z"));
     struct slice bytes;
@@ -220,14 +220,14 @@ static void test_locks(void **state)
     io_rwlock_done(&lock);
 }
 
-#define IO_CONTRACT_TESTS                                              \
-    cmocka_unit_test_setup_teardown(test_open_modes, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_read_write, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_write_many_parts, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_names, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_replace_file, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_lock, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_clocks_and_chance, set_up, tear_down), \
-    cmocka_unit_test_setup_teardown(test_locks, set_up, tear_down)
+#define IO_CONTRACT_TESTS                                                           \
+    cmocka_unit_test_setup_teardown(test_open_modes, set_up, tear_down),            \
+        cmocka_unit_test_setup_teardown(test_read_write, set_up, tear_down),        \
+        cmocka_unit_test_setup_teardown(test_write_many_parts, set_up, tear_down),  \
+        cmocka_unit_test_setup_teardown(test_names, set_up, tear_down),             \
+        cmocka_unit_test_setup_teardown(test_replace_file, set_up, tear_down),      \
+        cmocka_unit_test_setup_teardown(test_lock, set_up, tear_down),              \
+        cmocka_unit_test_setup_teardown(test_clocks_and_chance, set_up, tear_down), \
+        cmocka_unit_test_setup_teardown(test_locks, set_up, tear_down)
 
 #endif

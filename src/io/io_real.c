@@ -28,7 +28,7 @@
 #include "base/time.h"
 #include "io/io_real.h"
 
-#define WRITE_PARTS_MAX 256   /* of one pwritev; the system allows 1,024 */
+#define WRITE_PARTS_MAX 256 /* of one pwritev; the system allows 1,024 */
 #define DIR_ENTRIES_MAX (4u << 20)
 
 struct io_file {
@@ -41,25 +41,33 @@ err io_err_of(int system_errno)
     switch (system_errno) {
     case ENOSPC:
     case EDQUOT:
-    case EFBIG: return ERR_SPACE;
+    case EFBIG:
+        return ERR_SPACE;
     case EMFILE:
     case ENFILE:
     case ENOMEM:
     case EMLINK:
     case EAGAIN:
-    case ENAMETOOLONG: return ERR_LIMIT;
+    case ENAMETOOLONG:
+        return ERR_LIMIT;
     case EROFS:
     case EACCES:
-    case EPERM: return ERR_DENIED;
+    case EPERM:
+        return ERR_DENIED;
     case ENOENT:
-    case ENOTDIR: return ERR_NOT_FOUND;
-    case EEXIST: return ERR_EXISTS;
+    case ENOTDIR:
+        return ERR_NOT_FOUND;
+    case EEXIST:
+        return ERR_EXISTS;
     case ENOTEMPTY:
     case EISDIR:
-    case EXDEV: return ERR_CONFLICT;
+    case EXDEV:
+        return ERR_CONFLICT;
     case EOPNOTSUPP:
-    case ENOSYS: return ERR_UNSUPPORTED;
-    default: return ERR_IO;
+    case ENOSYS:
+        return ERR_UNSUPPORTED;
+    default:
+        return ERR_IO;
     }
 }
 
@@ -113,10 +121,7 @@ void io_close(struct io *io)
 }
 
 /* "" is the root, as in "the directory of a name without '/'". */
-static const char *system_path(const char *path)
-{
-    return path[0] == '\0' ? "." : path;
-}
+static const char *system_path(const char *path) { return path[0] == '\0' ? "." : path; }
 
 /* ---- files ---- */
 
@@ -141,7 +146,7 @@ err io_file_open(struct io *io, const char *path, enum io_open_mode mode, struct
     struct stat info;
     err e = OK;
     if (mode == IO_READ && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode))
-        e = ERR_CONFLICT;   /* the system opens directories for reading; nobody here means that */
+        e = ERR_CONFLICT; /* the system opens directories for reading; nobody here means that */
     if (e == OK)
         e = io_block_get(io, sizeof(struct io_file), &at);
     if (e != OK) {
@@ -192,7 +197,7 @@ static ssize_t write_some(int fd, uint64_t offset, const struct slice *parts, si
     struct iovec vectors[WRITE_PARTS_MAX];
     size_t count = part_count < WRITE_PARTS_MAX ? part_count : WRITE_PARTS_MAX;
     for (size_t i = 0; i < count; i++) {
-        vectors[i].iov_base = (void *)(uintptr_t)parts[i].at;   /* written from, not to */
+        vectors[i].iov_base = (void *)(uintptr_t)parts[i].at; /* written from, not to */
         vectors[i].iov_len = parts[i].len;
     }
     vectors[0].iov_base = (uint8_t *)vectors[0].iov_base + skip;
@@ -228,10 +233,7 @@ err io_file_write_all(struct io_file *file, uint64_t offset, const struct slice 
     return OK;
 }
 
-err io_file_sync(struct io_file *file)
-{
-    return fdatasync(file->fd) == 0 ? OK : io_err_of(errno);
-}
+err io_file_sync(struct io_file *file) { return fdatasync(file->fd) == 0 ? OK : io_err_of(errno); }
 
 err io_file_size(struct io_file *file, uint64_t *out_size)
 {
@@ -264,7 +266,7 @@ err io_file_allocate(struct io_file *file, uint64_t size)
     if (errno != EOPNOTSUPP && errno != ENOSYS)
         return io_err_of(errno);
     do
-        result = posix_fallocate(file->fd, 0, (off_t)size);   /* emulated by the C library */
+        result = posix_fallocate(file->fd, 0, (off_t)size); /* emulated by the C library */
     while (result == EINTR);
     return result == 0 ? OK : io_err_of(result);
 }
@@ -282,7 +284,7 @@ err io_file_lock(struct io_file *file)
 
 void io_file_forget(struct io_file *file, uint64_t offset, uint64_t len)
 {
-    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)len, POSIX_FADV_DONTNEED);   /* a hint */
+    (void)posix_fadvise(file->fd, (off_t)offset, (off_t)len, POSIX_FADV_DONTNEED); /* a hint */
 }
 
 /* ---- names ---- */
@@ -311,7 +313,7 @@ err io_dir_remove(struct io *io, const char *path)
 {
     if (unlinkat(io->root_fd, path, AT_REMOVEDIR) == 0)
         return OK;
-    return errno == EEXIST ? ERR_CONFLICT : io_err_of(errno);   /* POSIX allows it for "not empty" */
+    return errno == EEXIST ? ERR_CONFLICT : io_err_of(errno); /* POSIX allows it for "not empty" */
 }
 
 err io_dir_sync(struct io *io, const char *path)

@@ -8,8 +8,8 @@
 
 struct io {
     int root_fd;
-    struct pool *pool;        /* files and threads; used under `mutex` */
-    struct io_mutex mutex;    /* a leaf: nothing is locked while it is held */
+    struct pool *pool;     /* files and threads; used under `mutex` */
+    struct io_mutex mutex; /* a leaf: nothing is locked while it is held */
 };
 
 /* A zeroed block of the io's pool, and back. From any thread. ERR_LIMIT. */

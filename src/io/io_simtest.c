@@ -44,7 +44,7 @@ static void test_what_a_crash_leaves(void **state)
     struct io_file *file = create(io, "a", "old");
     assert_ok(io_file_sync(file));
     io_sim_crash(io, IO_SIM_KEEP_NONE, 1);
-    expect(io, "a", NULL);   /* bytes synced, name not */
+    expect(io, "a", NULL); /* bytes synced, name not */
     assert_err(ERR_CLOSED, io_file_sync(file));
     io_file_close(file);
 
@@ -134,7 +134,7 @@ static void test_failed_sync_loses(void **state)
         io_sim_fault_at(io, 1, false, ERR_IO);
         assert_err(ERR_IO, io_file_sync(file));
         assert_int_equal(1, io_sim_faults(io));
-        assert_ok(io_file_sync(file));   /* says OK and did nothing */
+        assert_ok(io_file_sync(file)); /* says OK and did nothing */
         expect(io, "a", "new");
         io_sim_crash(io, IO_SIM_KEEP_NONE, 1);
         io_file_close(file);
@@ -157,7 +157,7 @@ static void test_faults_and_power(void **state)
     assert_err(ERR_SPACE, io_file_write(file, 0, slice_str("ABCDEFGHIJ")));
     assert_err(ERR_SPACE, io_file_write(file, 0, slice_str("ABCDEFGHIJ")));
     uint8_t byte;
-    assert_ok(io_file_read(file, 9, &byte, 1, NULL));   /* a full disk can be read */
+    assert_ok(io_file_read(file, 9, &byte, 1, NULL)); /* a full disk can be read */
     io_sim_fault_at(io, 0, false, OK);
     assert_ok(io_file_write(file, 0, slice_str("0123456789")));
 

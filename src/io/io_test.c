@@ -43,7 +43,7 @@ static void test_root_and_absolute_paths(void **state)
     assert_ok(io_file_open(io, path, IO_CREATE, &file));
     io_file_close(file);
     assert_true(io_exists(io, "f"));
-    assert_err(ERR_NOT_FOUND, io_open(path, &other));   /* not a directory */
+    assert_err(ERR_NOT_FOUND, io_open(path, &other)); /* not a directory */
 }
 
 static void test_errors_of_the_system(void **state)
@@ -52,10 +52,12 @@ static void test_errors_of_the_system(void **state)
         int system_errno;
         err expected;
     } cases[] = {
-        { ENOSPC, ERR_SPACE }, { EDQUOT, ERR_SPACE }, { EFBIG, ERR_SPACE }, { EMFILE, ERR_LIMIT },
-        { ENFILE, ERR_LIMIT }, { EROFS, ERR_DENIED }, { EACCES, ERR_DENIED }, { EIO, ERR_IO },
-        { ENOENT, ERR_NOT_FOUND }, { EEXIST, ERR_EXISTS }, { ENOTEMPTY, ERR_CONFLICT },
-        { ENOSYS, ERR_UNSUPPORTED },
+        { ENOSPC, ERR_SPACE },       { EDQUOT, ERR_SPACE },
+        { EFBIG, ERR_SPACE },        { EMFILE, ERR_LIMIT },
+        { ENFILE, ERR_LIMIT },       { EROFS, ERR_DENIED },
+        { EACCES, ERR_DENIED },      { EIO, ERR_IO },
+        { ENOENT, ERR_NOT_FOUND },   { EEXIST, ERR_EXISTS },
+        { ENOTEMPTY, ERR_CONFLICT }, { ENOSYS, ERR_UNSUPPORTED },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         assert_int_equal(cases[i].expected, io_err_of(cases[i].system_errno));
@@ -72,7 +74,7 @@ static void test_disk_full_and_file_limit(void **state)
     less = (struct rlimit){ .rlim_cur = 10000, .rlim_max = before.rlim_max };
     assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &less));
     static const uint8_t bytes[20000];
-    assert_err(ERR_SPACE, io_file_write(file, 0, slice_of(bytes, sizeof bytes)));   /* short, then none */
+    assert_err(ERR_SPACE, io_file_write(file, 0, slice_of(bytes, sizeof bytes))); /* short, then none */
     assert_err(ERR_SPACE, io_file_allocate(file, 20000));
     assert_int_equal(0, setrlimit(RLIMIT_FSIZE, &before));
     io_file_close(file);

@@ -39,7 +39,8 @@ void io_sleep_ns(struct io *io, int64_t ns)
     if (ns <= 0)
         return;
     struct timespec left = { .tv_sec = (time_t)(ns / NS_PER_SECOND), .tv_nsec = (long)(ns % NS_PER_SECOND) };
-    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {}
+    while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) == EINTR) {
+    }
 }
 
 void io_random(struct io *io, void *at, size_t len)
@@ -61,7 +62,7 @@ unsigned io_cpu_count(struct io *io)
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
         return (unsigned)CPU_COUNT(&set);
-    long online = sysconf(_SC_NPROCESSORS_ONLN);   /* more than 1,024 processors */
+    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more than 1,024 processors */
     return online > 0 ? (unsigned)online : 1;
 }
 

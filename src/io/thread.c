@@ -24,50 +24,23 @@ struct io_thread {
     char name[16];
 };
 
-void io_mutex_init(struct io_mutex *mutex)
-{
-    check(pthread_mutex_init(&mutex->system, NULL) == 0);
-}
+void io_mutex_init(struct io_mutex *mutex) { check(pthread_mutex_init(&mutex->system, NULL) == 0); }
 
-void io_mutex_done(struct io_mutex *mutex)
-{
-    check(pthread_mutex_destroy(&mutex->system) == 0);
-}
+void io_mutex_done(struct io_mutex *mutex) { check(pthread_mutex_destroy(&mutex->system) == 0); }
 
-void io_mutex_lock(struct io_mutex *mutex)
-{
-    check(pthread_mutex_lock(&mutex->system) == 0);
-}
+void io_mutex_lock(struct io_mutex *mutex) { check(pthread_mutex_lock(&mutex->system) == 0); }
 
-void io_mutex_unlock(struct io_mutex *mutex)
-{
-    check(pthread_mutex_unlock(&mutex->system) == 0);
-}
+void io_mutex_unlock(struct io_mutex *mutex) { check(pthread_mutex_unlock(&mutex->system) == 0); }
 
-void io_rwlock_init(struct io_rwlock *lock)
-{
-    check(pthread_rwlock_init(&lock->system, NULL) == 0);
-}
+void io_rwlock_init(struct io_rwlock *lock) { check(pthread_rwlock_init(&lock->system, NULL) == 0); }
 
-void io_rwlock_done(struct io_rwlock *lock)
-{
-    check(pthread_rwlock_destroy(&lock->system) == 0);
-}
+void io_rwlock_done(struct io_rwlock *lock) { check(pthread_rwlock_destroy(&lock->system) == 0); }
 
-void io_rwlock_read(struct io_rwlock *lock)
-{
-    check(pthread_rwlock_rdlock(&lock->system) == 0);
-}
+void io_rwlock_read(struct io_rwlock *lock) { check(pthread_rwlock_rdlock(&lock->system) == 0); }
 
-void io_rwlock_write(struct io_rwlock *lock)
-{
-    check(pthread_rwlock_wrlock(&lock->system) == 0);
-}
+void io_rwlock_write(struct io_rwlock *lock) { check(pthread_rwlock_wrlock(&lock->system) == 0); }
 
-void io_rwlock_unlock(struct io_rwlock *lock)
-{
-    check(pthread_rwlock_unlock(&lock->system) == 0);
-}
+void io_rwlock_unlock(struct io_rwlock *lock) { check(pthread_rwlock_unlock(&lock->system) == 0); }
 
 void io_cond_init(struct io_cond *cond)
 {
@@ -78,10 +51,7 @@ void io_cond_init(struct io_cond *cond)
     check(pthread_condattr_destroy(&attributes) == 0);
 }
 
-void io_cond_done(struct io_cond *cond)
-{
-    check(pthread_cond_destroy(&cond->system) == 0);
-}
+void io_cond_done(struct io_cond *cond) { check(pthread_cond_destroy(&cond->system) == 0); }
 
 void io_cond_wait(struct io_cond *cond, struct io_mutex *mutex)
 {
@@ -105,15 +75,9 @@ bool io_cond_wait_for(struct io_cond *cond, struct io_mutex *mutex, int64_t time
     return result == 0;
 }
 
-void io_cond_signal(struct io_cond *cond)
-{
-    check(pthread_cond_signal(&cond->system) == 0);
-}
+void io_cond_signal(struct io_cond *cond) { check(pthread_cond_signal(&cond->system) == 0); }
 
-void io_cond_broadcast(struct io_cond *cond)
-{
-    check(pthread_cond_broadcast(&cond->system) == 0);
-}
+void io_cond_broadcast(struct io_cond *cond) { check(pthread_cond_broadcast(&cond->system) == 0); }
 
 static void *thread_main(void *at)
 {
@@ -152,7 +116,7 @@ err io_thread_start(struct io *io, const char *name, void (*run)(void *context),
         io_block_put(io, thread);
         return ERR_LIMIT;
     }
-    (void)pthread_setname_np(thread->system, thread->name);   /* for people only */
+    (void)pthread_setname_np(thread->system, thread->name); /* for people only */
     *out_thread = thread;
     return OK;
 }

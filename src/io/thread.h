@@ -15,9 +15,15 @@
 struct io;
 struct io_thread;
 
-struct io_mutex { pthread_mutex_t system; };
-struct io_cond { pthread_cond_t system; };
-struct io_rwlock { pthread_rwlock_t system; };
+struct io_mutex {
+    pthread_mutex_t system;
+};
+struct io_cond {
+    pthread_cond_t system;
+};
+struct io_rwlock {
+    pthread_rwlock_t system;
+};
 
 void io_mutex_init(struct io_mutex *mutex);
 void io_mutex_done(struct io_mutex *mutex);
@@ -30,7 +36,7 @@ void io_rwlock_read(struct io_rwlock *lock);
 void io_rwlock_write(struct io_rwlock *lock);
 void io_rwlock_unlock(struct io_rwlock *lock);
 
-void io_cond_init(struct io_cond *cond);   /* waits count monotonic time */
+void io_cond_init(struct io_cond *cond); /* waits count monotonic time */
 void io_cond_done(struct io_cond *cond);
 void io_cond_wait(struct io_cond *cond, struct io_mutex *mutex);
 /* False when timeout_ns passed without a signal; timeout_ns <= 0 only looks. */

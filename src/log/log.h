@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define LOG_PARTITION_COUNT_MAX 1024
-#define LOG_RECORD_BYTES_MAX (17u << 20)
+#define LOG_RECORD_BYTES_MAX    (17u << 20)
 
 struct log_position {
     uint64_t generation;
@@ -27,23 +27,23 @@ struct log_position {
 };
 
 enum log_ack {
-    LOG_ACK_FSYNC,   /* acknowledged after fdatasync: survives power loss */
-    LOG_ACK_OS,      /* acknowledged after write: survives process death only */
+    LOG_ACK_FSYNC, /* acknowledged after fdatasync: survives power loss */
+    LOG_ACK_OS,    /* acknowledged after write: survives process death only */
 };
 
 struct log_config {
-    const char *directory;         /* below the io's root; created if missing */
-    uint8_t cluster_id[16];        /* a log of another cluster is refused: ERR_CONFLICT */
+    const char *directory;  /* below the io's root; created if missing */
+    uint8_t cluster_id[16]; /* a log of another cluster is refused: ERR_CONFLICT */
     uint32_t partition_count;
     enum log_ack ack;
-    uint64_t file_bytes;           /* of one physical file, e.g. 64 MiB */
-    uint64_t queue_bytes_max;      /* waiting appends; beyond: ERR_BUSY at once */
-    uint64_t tail_bytes_max;       /* kept in memory for readers; beyond, readers go to disk */
+    uint64_t file_bytes;      /* of one physical file, e.g. 64 MiB */
+    uint64_t queue_bytes_max; /* waiting appends; beyond: ERR_BUSY at once */
+    uint64_t tail_bytes_max;  /* kept in memory for readers; beyond, readers go to disk */
     /* Whether free space is below the node's floor: appends are refused with ERR_SPACE while it is. Called from
      * any thread by every append, so it looks at a flag. NULL: never. */
     bool (*is_space_low)(void *context);
     void *space_context;
-    bool read_only;                /* for tools: opening changes nothing on disk, appends get ERR_CLOSED */
+    bool read_only; /* for tools: opening changes nothing on disk, appends get ERR_CLOSED */
 };
 
 struct log;
@@ -51,9 +51,9 @@ struct log;
 /* Damage that recovery found: these offsets of the partition are lost. */
 struct log_damage {
     uint32_t partition;
-    uint64_t from_offset;    /* [from, to) */
+    uint64_t from_offset; /* [from, to) */
     uint64_t to_offset;
-    const char *file;        /* where, for fsck and messages; lives as long as the log */
+    const char *file; /* where, for fsck and messages; lives as long as the log */
     uint64_t file_offset;
 };
 
@@ -69,13 +69,13 @@ const struct log_damage *log_damages(const struct log *log, size_t *out_count);
 /* One append, embedded in the caller's request; valid until done is called. */
 struct log_append {
     uint32_t partition;
-    const struct slice *parts;     /* concatenated they are the record; borrowed until done */
+    const struct slice *parts; /* concatenated they are the record; borrowed until done */
     size_t part_count;
     /* Called once, from the pumping thread (or from log_append itself on refusal), in offset order per
      * partition. Must not block. position is meaningful only with OK. */
     void (*done)(struct log_append *append, err result, struct log_position position);
     void *context;
-    struct log_append *next;       /* the log's own */
+    struct log_append *next; /* the log's own */
 };
 
 /* Queue an append. Always calls done exactly once; results: OK, ERR_BUSY (queue full), ERR_SPACE
@@ -91,8 +91,8 @@ err log_run_thread(struct log *log);
 /* ---- reading ---- */
 struct log_record {
     struct log_position position;
-    struct slice bytes;            /* borrowed until the next call on this reader */
-    bool damaged;                  /* this offset is lost; bytes is empty */
+    struct slice bytes; /* borrowed until the next call on this reader */
+    bool damaged;       /* this offset is lost; bytes is empty */
 };
 
 struct log_reader;
@@ -111,8 +111,8 @@ void log_on_durable(struct log *log, void (*wake)(void *context), void *context)
 
 struct log_watermarks {
     uint64_t generation;
-    uint64_t start_offset;         /* oldest that can be read */
-    uint64_t end_offset;           /* durable end: next offset to be given */
+    uint64_t start_offset; /* oldest that can be read */
+    uint64_t end_offset;   /* durable end: next offset to be given */
 };
 struct log_watermarks log_watermarks(struct log *log, uint32_t partition);
 
@@ -125,8 +125,8 @@ err log_trim(struct log *log, uint32_t partition, uint64_t before);
 err log_tidy(struct log *log);
 
 struct log_usage {
-    uint64_t live_bytes;           /* of files with records some partition needs */
-    uint64_t recycled_bytes;       /* preallocated or waiting for reuse */
+    uint64_t live_bytes;     /* of files with records some partition needs */
+    uint64_t recycled_bytes; /* preallocated or waiting for reuse */
     uint64_t queued_bytes;
 };
 struct log_usage log_usage(struct log *log);

@@ -26,10 +26,10 @@
 #include "base/stat.h"
 #include "base/time.h"
 
-#define OS_SYNC_NS NS_PER_SECOND        /* with ack=os: at most this long without a sync */
+#define OS_SYNC_NS     NS_PER_SECOND /* with ack=os: at most this long without a sync */
 #define MARKER_IDLE_NS (50 * NS_PER_MS)
-#define IDLE_NS (30 * NS_PER_SECOND)      /* without appends: give memory and disk back */
-#define ROTATE_NS (600 * NS_PER_SECOND)   /* without a new file: none is kept for the next */
+#define IDLE_NS        (30 * NS_PER_SECOND)  /* without appends: give memory and disk back */
+#define ROTATE_NS      (600 * NS_PER_SECOND) /* without a new file: none is kept for the next */
 
 /* ---- append ---- */
 
@@ -119,16 +119,13 @@ static struct group take_group(struct log_file *log, uint64_t room)
 }
 
 /* What log.h lists for done. */
-static err append_error(err e)
-{
-    return e == ERR_SPACE || e == ERR_LIMIT || e == ERR_CLOSED ? e : ERR_IO;
-}
+static err append_error(err e) { return e == ERR_SPACE || e == ERR_LIMIT || e == ERR_CLOSED ? e : ERR_IO; }
 
 static void group_fail(struct log_file *log, struct group *group, err e)
 {
     stat_add(STAT_LOG_APPENDS_FAILED, (int64_t)group->count);
     for (struct log_append *append = group->first, *next; append != NULL; append = next) {
-        next = append->next;   /* done may free or reuse it */
+        next = append->next; /* done may free or reuse it */
         append->done(append, append_error(e), (struct log_position){ 0 });
     }
 }
@@ -170,8 +167,11 @@ static void group_encode(struct log_file *log, const struct group *group, struct
         uint64_t bytes = log_frame_bytes(length);
         memset(payload + length, 0, (size_t)(bytes - LOG_FRAME_HEADER_BYTES - length));
         struct log_frame frame = {
-            .partition = append->partition, .length = (uint32_t)length, .number = file->frame_number,
-            .offset = offset, .durable = durable,
+            .partition = append->partition,
+            .length = (uint32_t)length,
+            .number = file->frame_number,
+            .offset = offset,
+            .durable = durable,
         };
         log_frame_encode(&frame, file->seed, at);
         at += bytes;
@@ -240,7 +240,8 @@ static void group_publish(struct log_file *log, const struct group *group, struc
         struct log_places *places = &file->places[append->partition];
         check(places->count < places->capacity);
         places->at[places->count++] = (struct log_place){
-            .position_8 = (uint32_t)(position / LOG_FRAME_ALIGN), .length = (uint32_t)length,
+            .position_8 = (uint32_t)(position / LOG_FRAME_ALIGN),
+            .length = (uint32_t)length,
         };
         log->ends[append->partition]++;
         position += log_frame_bytes(length);
@@ -257,8 +258,9 @@ static void group_publish(struct log_file *log, const struct group *group, struc
     stat_add(STAT_LOG_BYTES, (int64_t)group->frame_bytes);
     size_t index = 0;
     for (struct log_append *append = group->first, *next; append != NULL; append = next, index++) {
-        next = append->next;   /* done may free or reuse it */
-        append->done(append, OK, (struct log_position){ .generation = 0, .offset = log->group_offsets[index] });
+        next = append->next; /* done may free or reuse it */
+        append->done(append, OK,
+                     (struct log_position){ .generation = 0, .offset = log->group_offsets[index] });
     }
     if (wake != NULL)
         wake(wake_context);
@@ -269,7 +271,7 @@ static void group_publish(struct log_file *log, const struct group *group, struc
 static err rotate(struct log_file *log, uint64_t frame_bytes)
 {
     if (log->active != NULL && log->synced_end < log->active->end)
-        ERR_IGNORE(sync_active(log));   /* acknowledged already; recovery will name what is missing */
+        ERR_IGNORE(sync_active(log)); /* acknowledged already; recovery will name what is missing */
     log->active = NULL;
     err e = log_store_rotate(log, frame_bytes);
     log->is_failing = e != OK;
@@ -297,7 +299,7 @@ static err write_marker(struct log_file *log)
     uint32_t length = 8 * log->config.partition_count;
     uint64_t bytes = log_frame_bytes(length);
     if (file->size - file->end < bytes)
-        return OK;   /* the next file's header tells the same */
+        return OK; /* the next file's header tells the same */
     struct log_chunk *chunk = NULL;
     io_mutex_lock(&log->mutex);
     err e = log_chunk_take(log, bytes + LOG_PAGE_BYTES, &chunk);
@@ -306,7 +308,9 @@ static err write_marker(struct log_file *log)
     for (uint32_t p = 0; p < log->config.partition_count; p++)
         put_le64(chunk->bytes + LOG_FRAME_HEADER_BYTES + 8 * (size_t)p, log->ends[p]);
     struct log_frame frame = {
-        .partition = LOG_MARKER_PARTITION, .length = length, .number = file->frame_number,
+        .partition = LOG_MARKER_PARTITION,
+        .length = length,
+        .number = file->frame_number,
         .durable = (log->plants & LOG_PLANT_NO_DURABLE) != 0 ? 0 : file->end,
     };
     log_frame_encode(&frame, file->seed, chunk->bytes);
@@ -405,8 +409,8 @@ static void thread_run(void *context)
         bool stop = log->is_closing;
         io_mutex_unlock(&log->mutex);
         if (stop)
-            return;   /* log_close pumps the rest */
-        ERR_IGNORE(file_pump(&log->base));   /* each append was told; the next group tries a new file */
+            return;                        /* log_close pumps the rest */
+        ERR_IGNORE(file_pump(&log->base)); /* each append was told; the next group tries a new file */
     }
 }
 
@@ -518,14 +522,15 @@ static void file_close(struct log *base)
     io_mutex_unlock(&log->mutex);
     if (log->thread != NULL)
         io_thread_join(log->thread);
-    while (log->queue != NULL && file_pump(base) == OK) {}
+    while (log->queue != NULL && file_pump(base) == OK) {
+    }
     struct group rest = take_group(log, UINT64_MAX);
     while (rest.count != 0) {
         group_fail(log, &rest, ERR_CLOSED);
         rest = take_group(log, UINT64_MAX);
     }
     if (has_unmarked(log) && sync_active(log) == OK && write_marker(log) == OK)
-        ERR_IGNORE(io_file_sync(log->active->file));   /* a lost marker loses nothing else */
+        ERR_IGNORE(io_file_sync(log->active->file)); /* a lost marker loses nothing else */
     check(log->readers == NULL);
     destroy(log);
 }
@@ -556,7 +561,8 @@ static err config_check(const struct log_config *config, struct err_at *at)
                        (unsigned long long)config->file_bytes, LOG_FILE_BYTES_MIN,
                        (unsigned long long)LOG_FILE_BYTES_MAX);
     if (strlen(config->directory) > LOG_PATH_BYTES - 32)
-        return err_set(at, ERR_LIMIT, "log: the directory's path is longer than %u bytes", LOG_PATH_BYTES - 32);
+        return err_set(at, ERR_LIMIT, "log: the directory's path is longer than %u bytes",
+                       LOG_PATH_BYTES - 32);
     return OK;
 }
 

@@ -13,9 +13,9 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-#define FRAME_MAGIC 0x464bu   /* "KF" */
-#define FILE_MAGIC UINT64_C(0x474f4c5f504c454b)   /* "KELP_LOG" */
-#define HEADER_FIXED_BYTES 64u
+#define FRAME_MAGIC            0x464bu                      /* "KF" */
+#define FILE_MAGIC             UINT64_C(0x474f4c5f504c454b) /* "KELP_LOG" */
+#define HEADER_FIXED_BYTES     64u
 #define HEADER_PARTITION_BYTES 16u
 
 uint64_t log_header_copy_bytes(uint32_t partition_count)
@@ -24,10 +24,7 @@ uint64_t log_header_copy_bytes(uint32_t partition_count)
     return (bytes + LOG_PAGE_BYTES - 1) / LOG_PAGE_BYTES * LOG_PAGE_BYTES;
 }
 
-uint64_t log_data_start(uint32_t partition_count)
-{
-    return 2 * log_header_copy_bytes(partition_count);
-}
+uint64_t log_data_start(uint32_t partition_count) { return 2 * log_header_copy_bytes(partition_count); }
 
 void log_header_encode(const struct log_file_header *header, uint8_t *at)
 {
@@ -154,16 +151,20 @@ static err item_of_frame(const struct log_scan_input *input, uint64_t position, 
 {
     uint64_t next = position + log_frame_bytes(frame->length);
     TRY(fill(input, next));
-    if (frame->durable > scan->durable)   /* true when the header was written, whatever became of the payload */
+    if (frame->durable > scan->durable) /* true when the header was written, whatever became of the payload */
         scan->durable = frame->durable;
     enum log_item_kind kind = LOG_ITEM_DAMAGED;
     if (log_frame_is_whole(input->image + position, frame)) {
         kind = frame->partition == LOG_MARKER_PARTITION ? LOG_ITEM_MARKER : LOG_ITEM_RECORD;
     } else if (frame->partition == LOG_MARKER_PARTITION) {
-        kind = LOG_ITEM_BAD;   /* no record is in it */
+        kind = LOG_ITEM_BAD; /* no record is in it */
     }
-    return item_add(scan, (struct log_item){ .kind = kind, .partition = frame->partition, .length = frame->length,
-                                             .position = position, .next = next, .offset = frame->offset });
+    return item_add(scan, (struct log_item){ .kind = kind,
+                                             .partition = frame->partition,
+                                             .length = frame->length,
+                                             .position = position,
+                                             .next = next,
+                                             .offset = frame->offset });
 }
 
 err log_file_scan(const struct log_scan_input *input, struct pool *pool, struct log_scan *out_scan)
@@ -189,9 +190,9 @@ err log_file_scan(const struct log_scan_input *input, struct pool *pool, struct 
         } while (!frame_at(input, position, &frame));
         TRY(item_add(out_scan, (struct log_item){ .kind = LOG_ITEM_BAD, .position = bad, .next = position }));
     }
-    if (position < input->limit)   /* too short for a frame */
-        TRY(item_add(out_scan, (struct log_item){ .kind = LOG_ITEM_BAD, .position = position,
-                                                    .next = input->limit }));
+    if (position < input->limit) /* too short for a frame */
+        TRY(item_add(out_scan,
+                     (struct log_item){ .kind = LOG_ITEM_BAD, .position = position, .next = input->limit }));
     return OK;
 }
 

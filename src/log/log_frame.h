@@ -10,23 +10,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOG_PAGE_BYTES 4096u
+#define LOG_PAGE_BYTES         4096u
 #define LOG_FRAME_HEADER_BYTES 32u
-#define LOG_FRAME_ALIGN 8u
-#define LOG_FORMAT_VERSION 1u
-#define LOG_MARKER_PARTITION 0xffffu   /* a frame that carries the ends of all partitions, not a record */
+#define LOG_FRAME_ALIGN        8u
+#define LOG_FORMAT_VERSION     1u
+#define LOG_MARKER_PARTITION   0xffffu /* a frame that carries the ends of all partitions, not a record */
 
-_Static_assert(LOG_PARTITION_COUNT_MAX < LOG_MARKER_PARTITION, "docs/format/log.md: the partition has 16 bits");
+_Static_assert(LOG_PARTITION_COUNT_MAX < LOG_MARKER_PARTITION,
+               "docs/format/log.md: the partition has 16 bits");
 
 struct log_file_header {
     uint8_t cluster_id[16];
     uint32_t partition_count;
     uint64_t number;
-    uint64_t previous_number;   /* 0: the first file */
-    uint64_t previous_end;      /* bytes of the previous file that count; what lies beyond is ignored */
+    uint64_t previous_number; /* 0: the first file */
+    uint64_t previous_end;    /* bytes of the previous file that count; what lies beyond is ignored */
     uint64_t generation;
-    uint64_t *starts;           /* per partition: offset of the first record in this file or later */
-    uint64_t *trims;            /* per partition: records below are not needed */
+    uint64_t *starts; /* per partition: offset of the first record in this file or later */
+    uint64_t *trims;  /* per partition: records below are not needed */
 };
 
 /* Bytes of one of the two copies of a header, and where frames begin. */
@@ -41,11 +42,11 @@ void log_header_encode(const struct log_file_header *header, uint8_t *at);
 err log_header_decode(struct slice copy, uint32_t partition_count_max, struct log_file_header *header);
 
 struct log_frame {
-    uint32_t partition;      /* or LOG_MARKER_PARTITION */
-    uint32_t length;         /* of the payload */
-    uint64_t number;         /* of the file; 32 bits are stored */
-    uint64_t offset;         /* in the partition */
-    uint64_t durable;        /* bytes of this file that were durable when the frame was written */
+    uint32_t partition; /* or LOG_MARKER_PARTITION */
+    uint32_t length;    /* of the payload */
+    uint64_t number;    /* of the file; 32 bits are stored */
+    uint64_t offset;    /* in the partition */
+    uint64_t durable;   /* bytes of this file that were durable when the frame was written */
 };
 
 /* Bytes a record of `length` takes in a file. */
@@ -68,25 +69,25 @@ bool log_frame_is_whole(const uint8_t *at, const struct log_frame *frame);
 
 /* ---- the scan ---- */
 enum log_item_kind {
-    LOG_ITEM_RECORD,    /* whole */
-    LOG_ITEM_MARKER,    /* whole; `ends` are in the image behind its header */
-    LOG_ITEM_DAMAGED,   /* header whole, payload not */
-    LOG_ITEM_BAD,       /* bytes that are no frame */
+    LOG_ITEM_RECORD,  /* whole */
+    LOG_ITEM_MARKER,  /* whole; `ends` are in the image behind its header */
+    LOG_ITEM_DAMAGED, /* header whole, payload not */
+    LOG_ITEM_BAD,     /* bytes that are no frame */
 };
 
 struct log_item {
     enum log_item_kind kind;
     uint32_t partition;
-    uint32_t length;      /* of the payload; of BAD: 0 */
-    uint64_t position;    /* in the file */
-    uint64_t next;        /* where the next item begins */
+    uint32_t length;   /* of the payload; of BAD: 0 */
+    uint64_t position; /* in the file */
+    uint64_t next;     /* where the next item begins */
     uint64_t offset;
 };
 
 struct log_scan {
-    const struct log_item *items;   /* in the order of positions; borrowed until log_scan_done */
+    const struct log_item *items; /* in the order of positions; borrowed until log_scan_done */
     size_t item_count;
-    uint64_t durable;               /* highest durable position that a believable header names */
+    uint64_t durable; /* highest durable position that a believable header names */
     struct pool *pool;
     size_t item_capacity;
 };
@@ -95,13 +96,13 @@ struct log_scan {
 typedef err (*log_scan_fill)(void *context, uint64_t upto);
 
 struct log_scan_input {
-    const uint8_t *image;      /* from the start of the file */
-    uint64_t limit;            /* bytes that count */
-    uint64_t start;            /* where frames begin */
+    const uint8_t *image; /* from the start of the file */
+    uint64_t limit;       /* bytes that count */
+    uint64_t start;       /* where frames begin */
     uint32_t seed;
     uint64_t number;
     uint32_t partition_count;
-    log_scan_fill fill;        /* NULL: all of it is there */
+    log_scan_fill fill; /* NULL: all of it is there */
     void *context;
 };
 

@@ -18,12 +18,12 @@
 #include "base/check.h"
 #include "base/stat.h"
 
-#define BLOCK_BYTES (512u << 10)
-#define NEAR_BYTES (64u << 10)
-#define NEAR_FRAMES 16u           /* of one partition within NEAR_BYTES: a block pays for one reader alone */
-#define NEAR_SHARE 4u             /* or one in four partitions has a reader in this file */
+#define BLOCK_BYTES     (512u << 10)
+#define NEAR_BYTES      (64u << 10)
+#define NEAR_FRAMES     16u /* of one partition within NEAR_BYTES: a block pays for one reader alone */
+#define NEAR_SHARE      4u  /* or one in four partitions has a reader in this file */
 #define SPARE_BYTES_MAX (1u << 20)
-#define CHUNKS_MAX (1u << 20)
+#define CHUNKS_MAX      (1u << 20)
 
 /* ---- the tail ---- */
 
@@ -61,7 +61,8 @@ err log_chunks_reserve(struct log_file *log)
     void *at = log->chunks;
     if (log->chunk_count == CHUNKS_MAX)
         return ERR_LIMIT;
-    TRY(pool_block_reserve(log->pool, &at, sizeof log->chunks[0], log->chunk_count + 1, &log->chunk_capacity));
+    TRY(pool_block_reserve(log->pool, &at, sizeof log->chunks[0], log->chunk_count + 1,
+                           &log->chunk_capacity));
     log->chunks = at;
     return OK;
 }
@@ -85,7 +86,7 @@ static void first_needed(const struct log_file *log, uint64_t *out_number, uint6
         if (reader->offset >= log->ends[reader->partition])
             continue;
         size_t index, place_index;
-        uint64_t at = 0;   /* damaged: whatever follows in that file */
+        uint64_t at = 0; /* damaged: whatever follows in that file */
         if (log_place_of(log, reader->partition, reader->offset, &index, &place_index))
             at = position_of(log->files[index]->places[reader->partition].at[place_index]);
         uint64_t file_number = log->files[index]->number;
@@ -118,8 +119,8 @@ void log_chunks_release(struct log_file *log)
     size_t gone = 0;
     while (gone < log->chunk_count) {
         struct log_chunk *chunk = log->chunks[gone];
-        bool passed = chunk->number < number ||
-                      (chunk->number == number && chunk->position + chunk->len <= position);
+        bool passed =
+            chunk->number < number || (chunk->number == number && chunk->position + chunk->len <= position);
         if (!passed && log->chunk_bytes <= log->config.tail_bytes_max)
             break;
         log->chunk_bytes -= chunk->capacity;
@@ -129,7 +130,7 @@ void log_chunks_release(struct log_file *log)
         gone++;
     }
     if (number == UINT64_MAX)
-        drop_blocks(log);   /* nobody is behind */
+        drop_blocks(log); /* nobody is behind */
     log->chunk_count -= gone;
     if (gone != 0 && log->chunk_count != 0)
         memmove(log->chunks, log->chunks + gone, log->chunk_count * sizeof log->chunks[0]);
@@ -177,7 +178,7 @@ static uint64_t damaged_in(const struct log_file *log, uint32_t partition, uint6
 bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offset, size_t *out_file_index,
                   size_t *out_place_index)
 {
-    size_t low = 0;                 /* the last file whose first offset is not above */
+    size_t low = 0; /* the last file whose first offset is not above */
     size_t high = log->file_count;
     check(high > 0);
     while (high - low > 1) {
@@ -191,7 +192,8 @@ bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offse
     const struct log_places *places = &log->files[low]->places[partition];
     check(places->first <= offset);
     bool is_damaged = false;
-    uint64_t skipped = log->damage_count == 0 ? 0 : damaged_in(log, partition, places->first, offset, &is_damaged);
+    uint64_t skipped =
+        log->damage_count == 0 ? 0 : damaged_in(log, partition, places->first, offset, &is_damaged);
     if (is_damaged)
         return false;
     uint64_t index = offset - places->first - skipped;
@@ -220,7 +222,10 @@ err log_read_open(struct log *base, uint32_t partition, uint64_t offset, struct 
     }
     struct log_file_reader *reader = at;
     *reader = (struct log_file_reader){
-        .base.log = base, .partition = partition, .offset = offset, .pool = pool,
+        .base.log = base,
+        .partition = partition,
+        .offset = offset,
+        .pool = pool,
     };
     io_mutex_lock(&log->mutex);
     if (offset < start_offset(log, partition))
@@ -265,10 +270,12 @@ void log_read_close(struct log_reader *base)
 }
 
 /* Whether a block should be read rather than the frame alone. Under mutex. */
-static bool block_pays(const struct log_file *log, const struct log_places *places, size_t index, uint64_t number)
+static bool block_pays(const struct log_file *log, const struct log_places *places, size_t index,
+                       uint64_t number)
 {
     if (index + NEAR_FRAMES < places->count &&
-        places->at[index + NEAR_FRAMES].position_8 - places->at[index].position_8 <= NEAR_BYTES / LOG_FRAME_ALIGN)
+        places->at[index + NEAR_FRAMES].position_8 - places->at[index].position_8 <=
+            NEAR_BYTES / LOG_FRAME_ALIGN)
         return true;
     uint32_t near = 0;
     for (const struct log_file_reader *reader = log->readers; reader != NULL; reader = reader->next)
@@ -277,7 +284,8 @@ static bool block_pays(const struct log_file *log, const struct log_places *plac
 }
 
 /* The shared block that holds [position, position + bytes) of a file, or NULL. Under mutex. */
-static struct log_chunk *find_block(const struct log_file *log, uint64_t number, uint64_t position, uint64_t bytes)
+static struct log_chunk *find_block(const struct log_file *log, uint64_t number, uint64_t position,
+                                    uint64_t bytes)
 {
     for (size_t i = 0; i < log->block_count; i++) {
         struct log_chunk *block = log->blocks[i];
@@ -309,13 +317,14 @@ static err fetch(struct log_file *log, struct log_file_reader *reader, struct lo
     struct log_chunk *block = NULL;
     uint64_t len = file->end - position < BLOCK_BYTES ? file->end - position : BLOCK_BYTES;
     if (as_block && len >= bytes && log_chunk_take(log, BLOCK_BYTES, &block) != OK)
-        block = NULL;   /* no memory to share: the frame alone */
+        block = NULL; /* no memory to share: the frame alone */
     file->reading++;
     io_mutex_unlock(&log->mutex);
     err e = OK;
     if (block == NULL) {
         void *at = reader->buffer;
-        if (bytes > reader->buffer_capacity && (e = pool_block_resize(reader->pool, &at, (size_t)bytes)) == OK)
+        if (bytes > reader->buffer_capacity &&
+            (e = pool_block_resize(reader->pool, &at, (size_t)bytes)) == OK)
             reader->buffer_capacity = (size_t)bytes;
         reader->buffer = at;
     }
@@ -326,7 +335,7 @@ static err fetch(struct log_file *log, struct log_file_reader *reader, struct lo
     file->reading--;
     if (block != NULL && e != OK)
         log_chunk_give(log, block);
-    TRY(e == ERR_END ? ERR_IO : e);   /* the file is shorter than it was */
+    TRY(e == ERR_END ? ERR_IO : e); /* the file is shorter than it was */
     if (block != NULL) {
         block->number = file->number;
         block->position = position;
@@ -340,12 +349,13 @@ static err fetch(struct log_file *log, struct log_file_reader *reader, struct lo
 }
 
 /* Check what came from disk: invariant 3. */
-static void verify(const struct log_file_reader *reader, uint32_t seed, uint64_t frame_number, uint32_t length,
-                   const uint8_t *at, struct log_record *out_record)
+static void verify(const struct log_file_reader *reader, uint32_t seed, uint64_t frame_number,
+                   uint32_t length, const uint8_t *at, struct log_record *out_record)
 {
     struct log_frame frame;
-    bool is_whole = log_frame_decode(at, seed, frame_number, &frame) && frame.partition == reader->partition &&
-                    frame.offset == reader->offset && frame.length == length && log_frame_is_whole(at, &frame);
+    bool is_whole = log_frame_decode(at, seed, frame_number, &frame) &&
+                    frame.partition == reader->partition && frame.offset == reader->offset &&
+                    frame.length == length && log_frame_is_whole(at, &frame);
     stat_add(is_whole ? STAT_LOG_RECORDS_FROM_DISK : STAT_LOG_RECORDS_DAMAGED, 1);
     out_record->damaged = !is_whole;
     if (is_whole)
@@ -396,7 +406,8 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
         reader->chunk = chunk;
         at = chunk->bytes + (position - chunk->position);
     } else {
-        e = fetch(log, reader, file, position, bytes, block_pays(log, places, place_index, file->number), &at);
+        e = fetch(log, reader, file, position, bytes, block_pays(log, places, place_index, file->number),
+                  &at);
     }
     if (e == OK) {
         io_mutex_unlock(&log->mutex);

@@ -32,7 +32,7 @@ struct found {
     bool is_free;
     bool in_chain;
     bool has_header;
-    uint64_t limit;             /* bytes that count, as the next header says; else the size */
+    uint64_t limit; /* bytes that count, as the next header says; else the size */
     bool is_limited;
     bool is_newest;
     struct log_file_header header;
@@ -42,11 +42,11 @@ struct found {
 struct recovery {
     struct log_file *log;
     struct err_at *at;
-    struct pool *pool;          /* of this recovery */
-    struct found *found;        /* sorted by number */
+    struct pool *pool;   /* of this recovery */
+    struct found *found; /* sorted by number */
     size_t found_count;
-    uint64_t *next;             /* per partition: next offset expected */
-    uint8_t *image;             /* of the file being scanned */
+    uint64_t *next; /* per partition: next offset expected */
+    uint8_t *image; /* of the file being scanned */
     size_t image_capacity;
     uint64_t image_len;
     struct io_file *image_file;
@@ -99,7 +99,7 @@ static err list_names(struct recovery *r)
         if (number == 0 && free_number == 0)
             continue;
         struct found found = { .number = number | free_number, .is_free = number == 0 };
-        size_t place = r->found_count++;   /* almost sorted already: by name, and 9 digits sort before 8 */
+        size_t place = r->found_count++; /* almost sorted already: by name, and 9 digits sort before 8 */
         while (place > 0 && r->found[place - 1].number > found.number) {
             r->found[place] = r->found[place - 1];
             place--;
@@ -137,7 +137,8 @@ static err read_header(struct recovery *r, struct found *found)
                           (e == OK && (found->header.partition_count != log->config.partition_count ||
                                        memcmp(found->header.cluster_id, log->config.cluster_id, 16) != 0));
         if (is_foreign)
-            return err_set(r->at, ERR_CONFLICT, "log: %s belongs to another cluster or has %u partitions, not %u",
+            return err_set(r->at, ERR_CONFLICT,
+                           "log: %s belongs to another cluster or has %u partitions, not %u",
                            found->file->path, found->header.partition_count, log->config.partition_count);
         found->has_header = e == OK && found->header.number == found->number;
     }
@@ -212,17 +213,23 @@ static err add_damage(struct recovery *r, uint32_t partition, uint64_t from, uin
     if (log->damage_count == LOG_DAMAGES_MAX)
         return err_set(r->at, ERR_LIMIT, "log: more than %u damaged ranges", LOG_DAMAGES_MAX);
     void *at = log->damages;
-    TRY(pool_block_reserve(log->pool, &at, sizeof log->damages[0], log->damage_count + 1, &log->damage_capacity));
+    TRY(pool_block_reserve(log->pool, &at, sizeof log->damages[0], log->damage_count + 1,
+                           &log->damage_capacity));
     log->damages = at;
     log->damages[log->damage_count++] = (struct log_damage){
-        .partition = partition, .from_offset = from, .to_offset = to, .file = path, .file_offset = position,
+        .partition = partition,
+        .from_offset = from,
+        .to_offset = to,
+        .file = path,
+        .file_offset = position,
     };
     stat_add(STAT_LOG_RECORDS_DAMAGED, (int64_t)(to - from));
     return OK;
 }
 
 /* The next record of the partition has this offset: what lies between was lost. */
-static err skip_to(struct recovery *r, uint32_t partition, uint64_t offset, const char *path, uint64_t position)
+static err skip_to(struct recovery *r, uint32_t partition, uint64_t offset, const char *path,
+                   uint64_t position)
 {
     if (offset > r->next[partition])
         TRY(add_damage(r, partition, r->next[partition], offset, path, position));
@@ -245,14 +252,15 @@ static err fill_image(void *context, uint64_t upto)
     return OK;
 }
 
-static err add_record(struct recovery *r, const struct found *found, const struct log_item *item, bool is_lost)
+static err add_record(struct recovery *r, const struct found *found, const struct log_item *item,
+                      bool is_lost)
 {
     struct log_places *places = &found->file->places[item->partition];
     uint64_t *next = &r->next[item->partition];
     if (item->offset < *next)
-        return OK;   /* a record of a group that failed and was written anew elsewhere */
+        return OK; /* a record of a group that failed and was written anew elsewhere */
     if (item->offset - *next > found->file->size / LOG_FRAME_HEADER_BYTES)
-        return OK;   /* more than can have been lost: not ours, whatever its checksum says */
+        return OK; /* more than can have been lost: not ours, whatever its checksum says */
     TRY(skip_to(r, item->partition, item->offset, found->file->path, item->position));
     if (is_lost)
         TRY(skip_to(r, item->partition, item->offset + 1, found->file->path, item->position));
@@ -262,7 +270,8 @@ static err add_record(struct recovery *r, const struct found *found, const struc
     TRY(pool_block_reserve(r->log->pool, &at, sizeof places->at[0], places->count + 1, &places->capacity));
     places->at = at;
     places->at[places->count++] = (struct log_place){
-        .position_8 = (uint32_t)(item->position / LOG_FRAME_ALIGN), .length = item->length,
+        .position_8 = (uint32_t)(item->position / LOG_FRAME_ALIGN),
+        .length = item->length,
     };
     (*next)++;
     return OK;
@@ -298,7 +307,7 @@ static err take_items(struct recovery *r, struct found *found, const struct log_
     uint32_t count = r->log->config.partition_count;
     void *at = NULL;
     TRY(pool_zalloc(r->pool, count * sizeof(bool), &at));
-    bool *is_told = at;   /* since the last bytes of unknown owners */
+    bool *is_told = at; /* since the last bytes of unknown owners */
     uint64_t lost_bytes = 0;
     uint64_t lost_position = 0;
     uint64_t end = log_data_start(count);
@@ -306,7 +315,7 @@ static err take_items(struct recovery *r, struct found *found, const struct log_
         const struct log_item *item = &scan->items[i];
         bool is_bad = item->kind == LOG_ITEM_BAD || item->kind == LOG_ITEM_DAMAGED;
         if (is_bad && !found->is_limited && item->position >= scan->durable)
-            break;   /* a torn tail */
+            break; /* a torn tail */
         if (item->kind == LOG_ITEM_BAD) {
             /* What was torn begins behind the durable position even when no whole frame parts the two. */
             uint64_t next = item->next;
@@ -362,8 +371,14 @@ static err scan_file(struct recovery *r, struct found *found)
     r->image_len = 0;
     r->image_file = file->file;
     struct log_scan_input input = {
-        .image = r->image, .limit = limit, .start = file->end, .seed = file->seed, .number = file->frame_number,
-        .partition_count = count, .fill = fill_image, .context = r,
+        .image = r->image,
+        .limit = limit,
+        .start = file->end,
+        .seed = file->seed,
+        .number = file->frame_number,
+        .partition_count = count,
+        .fill = fill_image,
+        .context = r,
     };
     struct log_scan scan;
     err e = log_file_scan(&input, r->pool, &scan);
@@ -383,7 +398,7 @@ static err take_header(struct recovery *r, struct found *found, struct found *pr
             r->next[p] = start;
             continue;
         }
-        if (start < r->next[p]) {   /* only when the header between was lost, with a failed group before it */
+        if (start < r->next[p]) { /* only when the header between was lost, with a failed group before it */
             struct log_places *places = &previous->file->places[p];
             uint64_t excess = r->next[p] - start;
             places->count -= excess < places->count ? (size_t)excess : places->count;
@@ -419,7 +434,8 @@ static err scan_chain(struct recovery *r)
     for (uint32_t p = 0; p < log->config.partition_count; p++) {
         log->ends[p] = r->next[p];
         if (previous->has_header)
-            log->trims[p] = previous->header.trims[p] < log->ends[p] ? previous->header.trims[p] : log->ends[p];
+            log->trims[p] =
+                previous->header.trims[p] < log->ends[p] ? previous->header.trims[p] : log->ends[p];
     }
     log->next_number = previous->number >= log->next_number ? previous->number + 1 : log->next_number;
     if ((log->plants & LOG_PLANT_SAME_FILE) != 0) {
@@ -454,7 +470,8 @@ static err clear_leftovers(struct recovery *r)
         TRY(io_path_size(log->io, path, &size, NULL));
         if (found->is_free && size >= LOG_FILE_BYTES_MIN && size <= log->config.file_bytes &&
             log->free_count < LOG_RECYCLED_FILES_MAX)
-            log->free_files[log->free_count++] = (struct log_free_file){ .number = found->number, .size = size };
+            log->free_files[log->free_count++] =
+                (struct log_free_file){ .number = found->number, .size = size };
         else
             TRY(io_unlink(log->io, path));
     }

@@ -13,10 +13,10 @@
 #include "log/log_file.h"
 #include "sim/io_sim.h"
 
-#define PARTITIONS 3
+#define PARTITIONS  3
 #define OFFSETS_MAX 600
-#define GROUP_MAX 5
-#define RECORD_MAX 6000
+#define GROUP_MAX   5
+#define RECORD_MAX  6000
 
 /* What is known of an offset of a partition. */
 enum promise { NOTHING, SEEN, ACKED };
@@ -36,15 +36,15 @@ struct world {
     struct log_config config;
     unsigned plants;
     struct test_random random;
-    size_t fixed_length;             /* of records; 0 = random */
-    uint64_t next_id;                /* of the next append; ids rise in the order of appends */
+    size_t fixed_length; /* of records; 0 = random */
+    uint64_t next_id;    /* of the next append; ids rise in the order of appends */
     uint32_t partition_of_id[OFFSETS_MAX * PARTITIONS];
     uint32_t length_of_id[OFFSETS_MAX * PARTITIONS];
     uint64_t ids[PARTITIONS][OFFSETS_MAX];
     uint8_t promises[PARTITIONS][OFFSETS_MAX];
-    uint64_t ends[PARTITIONS];       /* above all promised offsets */
+    uint64_t ends[PARTITIONS]; /* above all promised offsets */
     uint64_t trims[PARTITIONS];
-    bool damage_allowed;             /* of what was not acknowledged */
+    bool damage_allowed; /* of what was not acknowledged */
     struct request requests[GROUP_MAX];
     char violation[160];
 };
@@ -97,12 +97,16 @@ static void step_append(struct world *w)
         fill_record(request->bytes, len, request->id);
         request->part = slice_of(request->bytes, len);
         request->append = (struct log_append){
-            .partition = p, .parts = &request->part, .part_count = 1, .done = on_done, .context = request,
+            .partition = p,
+            .parts = &request->part,
+            .part_count = 1,
+            .done = on_done,
+            .context = request,
         };
         log_append(w->log, &request->append);
     }
     while (log_usage(w->log).queued_bytes != 0)
-        ERR_IGNORE(log_pump(w->log));   /* each append hears of it */
+        ERR_IGNORE(log_pump(w->log)); /* each append hears of it */
 }
 
 static void step_trim(struct world *w)
@@ -161,8 +165,12 @@ static void world_begin(struct world *w, uint64_t seed, unsigned plants)
     w->next_id = 1;
     w->fixed_length = test_random_below(&w->random, 3) == 0 ? LOG_PAGE_BYTES - LOG_FRAME_HEADER_BYTES : 0;
     w->config = (struct log_config){
-        .directory = "log", .cluster_id = "cluster-of-tests", .partition_count = PARTITIONS,
-        .file_bytes = 28u << 10, .queue_bytes_max = 1 << 20, .tail_bytes_max = 1 << 20,
+        .directory = "log",
+        .cluster_id = "cluster-of-tests",
+        .partition_count = PARTITIONS,
+        .file_bytes = 28u << 10,
+        .queue_bytes_max = 1 << 20,
+        .tail_bytes_max = 1 << 20,
     };
 }
 
@@ -180,7 +188,8 @@ static bool is_damaged(struct world *w, uint32_t partition, uint64_t offset)
     size_t count;
     const struct log_damage *damages = log_damages(w->log, &count);
     for (size_t i = 0; i < count; i++)
-        if (damages[i].partition == partition && offset >= damages[i].from_offset && offset < damages[i].to_offset)
+        if (damages[i].partition == partition && offset >= damages[i].from_offset &&
+            offset < damages[i].to_offset)
             return true;
     return false;
 }
@@ -192,7 +201,8 @@ static bool is_known(struct world *w, uint32_t partition, struct slice bytes, ui
     if (bytes.len < 8)
         return false;
     uint64_t id = get_le64(bytes.at);
-    if (id == 0 || id >= w->next_id || w->partition_of_id[id] != partition || w->length_of_id[id] != bytes.len)
+    if (id == 0 || id >= w->next_id || w->partition_of_id[id] != partition ||
+        w->length_of_id[id] != bytes.len)
         return false;
     fill_record(expected, bytes.len, id);
     *out_id = id;
@@ -231,7 +241,7 @@ static const char *check_partition(struct world *w, uint32_t p, bool rots)
             violation = violate(w, "another record stands there", p, offset);
         last_id = id;
         if (violation == NULL && promise == NOTHING && offset < OFFSETS_MAX) {
-            w->ids[p][offset] = id;   /* from now on it stays */
+            w->ids[p][offset] = id; /* from now on it stays */
             w->promises[p][offset] = SEEN;
             if (offset >= w->ends[p] && !w->damage_allowed)
                 w->ends[p] = offset + 1;
@@ -295,7 +305,7 @@ static const char *live(struct world *w, uint64_t seed, unsigned plants, uint64_
         workload(w, test_random_below(&w->random, 6));
         if (test_random_below(&w->random, 2) == 0) {
             io_sim_crash_at_call(w->io, 1 + test_random_below(&w->random, 6));
-            workload(w, 2);   /* dies between a write and its sync, among others */
+            workload(w, 2); /* dies between a write and its sync, among others */
             io_sim_crash_at_call(w->io, 1);
             close_log(w);
             io_sim_kill(w->io);
@@ -304,7 +314,7 @@ static const char *live(struct world *w, uint64_t seed, unsigned plants, uint64_
                 break;
             workload(w, test_random_below(&w->random, 3));
         }
-        io_sim_crash_at_call(w->io, 1);   /* closing writes nothing more */
+        io_sim_crash_at_call(w->io, 1); /* closing writes nothing more */
         close_log(w);
         io_sim_crash(w->io, any_keep(w), test_random_u64(&w->random));
         violation = verify(w, false);
@@ -350,11 +360,11 @@ static void test_crash_at_every_call(void **state)
 
 /* ---- failing calls and allocations ---- */
 
-static const char *live_with_fault(struct world *w, uint64_t seed, unsigned plants, uint64_t call, bool sticky,
-                                   err error, bool *out_failed)
+static const char *live_with_fault(struct world *w, uint64_t seed, unsigned plants, uint64_t call,
+                                   bool sticky, err error, bool *out_failed)
 {
     world_begin(w, seed, plants);
-    w->damage_allowed = true;   /* a failed sync within an open leaves unacknowledged records in doubt */
+    w->damage_allowed = true; /* a failed sync within an open leaves unacknowledged records in doubt */
     assert_ok(open_log(w));
     workload(w, 2);
     io_sim_fault_at(w->io, call, sticky, error);
@@ -365,7 +375,7 @@ static const char *live_with_fault(struct world *w, uint64_t seed, unsigned plan
         assert_ok(open_log(w));
     uint64_t end = log_watermarks(w->log, 0).end_offset + log_watermarks(w->log, 1).end_offset +
                    log_watermarks(w->log, 2).end_offset;
-    step_append(w);   /* writes resume by themselves */
+    step_append(w); /* writes resume by themselves */
     uint64_t new_end = log_watermarks(w->log, 0).end_offset + log_watermarks(w->log, 1).end_offset +
                        log_watermarks(w->log, 2).end_offset;
     if (new_end == end)
@@ -488,7 +498,11 @@ static void test_idle_log_is_small(void **state)
     request->world = &w;
     request->part = slice_of(bytes, sizeof bytes);
     request->append = (struct log_append){
-        .partition = 1, .parts = &request->part, .part_count = 1, .done = on_done, .context = request,
+        .partition = 1,
+        .parts = &request->part,
+        .part_count = 1,
+        .done = on_done,
+        .context = request,
     };
     for (int i = 0; i < 100; i++) {
         log_append(w.log, &request->append);
@@ -496,7 +510,7 @@ static void test_idle_log_is_small(void **state)
     }
     assert_int_equal(100, w.ends[1]);
     assert_true(log_usage(w.log).live_bytes > 100 * sizeof bytes);
-    assert_true(log_file_of(w.log)->file_count < 8);   /* few large files, not many small ones */
+    assert_true(log_file_of(w.log)->file_count < 8); /* few large files, not many small ones */
     assert_ok(log_trim(w.log, 1, 100));
     assert_ok(log_tidy(w.log));
     assert_true(io_sim_used(w.io) <= 3 * w.config.file_bytes);
@@ -534,7 +548,7 @@ static bool explore_rot(unsigned plants, bool is_marked, struct tally *tally)
         step_append(&w);
     uint64_t last_group_ids = w.next_id;
     if (!is_marked) {
-        step_append(&w);   /* and the power goes at once */
+        step_append(&w); /* and the power goes at once */
         io_sim_crash_at_call(w.io, 1);
     }
     close_log(&w);
@@ -553,10 +567,10 @@ static bool explore_rot(unsigned plants, bool is_marked, struct tally *tally)
         for (uint64_t bit = 0; bit < 8 * (header_bytes + 2000) && violation == NULL; bit++) {
             uint64_t byte = bit / 8;
             if (byte < header_bytes && byte % LOG_PAGE_BYTES > 140 && bit % 997 != 0)
-                continue;   /* zeros that nobody reads */
+                continue; /* zeros that nobody reads */
             if (io_sim_flip(w.io, path, bit) != OK)
                 break;
-            if (!is_marked)   /* what the page essay of docs/format/log.md §5 admits: the last group of all */
+            if (!is_marked) /* what the page essay of docs/format/log.md §5 admits: the last group of all */
                 for (uint32_t p = 0; p < PARTITIONS; p++)
                     while (w.ends[p] > 0 && w.ids[p][w.ends[p] - 1] >= last_group_ids)
                         w.ends[p]--;
@@ -603,14 +617,15 @@ static void test_planted_bugs_are_found(void **state)
         { LOG_PLANT_NO_DURABLE, "no durable position in frames" },
     };
     for (size_t i = 0; i < sizeof plants / sizeof plants[0]; i++) {
-        struct test_random random = { .state = UINT64_C(0x6b656c706965) };   /* when it is found is chance */
+        struct test_random random = { .state = UINT64_C(0x6b656c706965) }; /* when it is found is chance */
         struct tally tally = { 0 };
         bool found = false;
         for (int round = 0; round < 12 && !found; round++) {
             uint64_t seed = test_random_u64(&random);
-            found = !explore_crashes(seed, plants[i].plant, 3, &tally) ||
-                    (plants[i].plant == LOG_PLANT_RETRY_SYNC && !explore_faults(seed, plants[i].plant, &tally)) ||
-                    (plants[i].plant == LOG_PLANT_NO_DURABLE && !explore_rot(plants[i].plant, true, &tally));
+            found =
+                !explore_crashes(seed, plants[i].plant, 3, &tally) ||
+                (plants[i].plant == LOG_PLANT_RETRY_SYNC && !explore_faults(seed, plants[i].plant, &tally)) ||
+                (plants[i].plant == LOG_PLANT_NO_DURABLE && !explore_rot(plants[i].plant, true, &tally));
         }
         printf("# %s: found after %llu states\n", plants[i].name, (unsigned long long)tally.states);
         if (!found)

@@ -25,10 +25,11 @@
 #define FAST_FILL_NS (10 * NS_PER_SECOND)
 #define SLOW_FILL_NS (120 * NS_PER_SECOND)
 
-void log_store_path(const struct log_file *log, uint64_t number, const char *suffix, char out_path[LOG_PATH_BYTES])
+void log_store_path(const struct log_file *log, uint64_t number, const char *suffix,
+                    char out_path[LOG_PATH_BYTES])
 {
-    int printed = snprintf(out_path, LOG_PATH_BYTES, "%s/%08llu%s", log->directory, (unsigned long long)number,
-                           suffix);
+    int printed =
+        snprintf(out_path, LOG_PATH_BYTES, "%s/%08llu%s", log->directory, (unsigned long long)number, suffix);
     check(printed > 0 && printed < (int)LOG_PATH_BYTES);
 }
 
@@ -74,7 +75,8 @@ err log_store_add(struct log_file *log, struct log_store_file *file)
 /* The next file's size: four times the last one's when that filled within seconds, half when it took minutes. */
 static uint64_t next_size(struct log_file *log, int64_t now_ns)
 {
-    uint64_t small = LOG_FILE_BYTES_SMALL < log->config.file_bytes ? LOG_FILE_BYTES_SMALL : log->config.file_bytes;
+    uint64_t small =
+        LOG_FILE_BYTES_SMALL < log->config.file_bytes ? LOG_FILE_BYTES_SMALL : log->config.file_bytes;
     if (log->rotated_ns != 0) {
         int64_t age_ns = now_ns - log->rotated_ns;
         if (age_ns < FAST_FILL_NS)
@@ -120,7 +122,7 @@ static err write_header(struct log_file *log, struct log_store_file *file)
     memcpy(header.cluster_id, log->config.cluster_id, sizeof header.cluster_id);
 
     void *at = NULL;
-    io_mutex_lock(&log->mutex);   /* trims move under other threads */
+    io_mutex_lock(&log->mutex); /* trims move under other threads */
     err e = pool_block_resize(log->pool, &at, (size_t)copy_bytes);
     if (e == OK)
         log_header_encode(&header, at);
@@ -251,7 +253,8 @@ static err release_oldest(struct log_file *log)
     err e = retire(log, file, keep);
     io_mutex_lock(&log->mutex);
     if (e == OK && keep && log->free_count < LOG_RECYCLED_FILES_MAX)
-        log->free_files[log->free_count++] = (struct log_free_file){ .number = file->number, .size = file->size };
+        log->free_files[log->free_count++] =
+            (struct log_free_file){ .number = file->number, .size = file->size };
     /* After a failure its name may or may not be durable. It stays unlisted: its records are not
      * needed, and the next open of the log clears it. */
     log_store_file_free(log, file);

@@ -64,8 +64,12 @@ static int set_up(void **state)
     assert_ok(io_open(f->root, &f->io));
     f->pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     f->config = (struct log_config){
-        .directory = "log", .cluster_id = "cluster-of-tests", .partition_count = PARTITIONS,
-        .file_bytes = 256 << 10, .queue_bytes_max = 32 << 20, .tail_bytes_max = 1 << 20,
+        .directory = "log",
+        .cluster_id = "cluster-of-tests",
+        .partition_count = PARTITIONS,
+        .file_bytes = 256 << 10,
+        .queue_bytes_max = 32 << 20,
+        .tail_bytes_max = 1 << 20,
     };
     open_log(f);
     *state = f;
@@ -93,7 +97,11 @@ static void append_begin(struct fixture *f, struct request *r, uint32_t partitio
     r->part[0] = slice_of(r->bytes, len / 3);
     r->part[1] = slice_of(r->bytes + len / 3, len - len / 3);
     r->append = (struct log_append){
-        .partition = partition, .parts = r->part, .part_count = 2, .done = request_done, .context = r,
+        .partition = partition,
+        .parts = r->part,
+        .part_count = 2,
+        .done = request_done,
+        .context = r,
     };
     r->done_count = 0;
     log_append(f->log, &r->append);
@@ -173,8 +181,8 @@ static void test_append_read_reopen(void **state)
 static void test_large_and_empty_records(void **state)
 {
     struct fixture *f = *state;
-    append_many(f, 20, 70000);   /* larger than a quarter of a file */
-    append_many(f, 5, 1);        /* empty */
+    append_many(f, 20, 70000); /* larger than a quarter of a file */
+    append_many(f, 5, 1);      /* empty */
     for (uint32_t p = 0; p < PARTITIONS; p++) {
         struct log_reader *reader;
         assert_ok(log_reader_open(f->log, p, 0, &reader));
@@ -223,7 +231,7 @@ static void test_tail_is_served_from_memory(void **state)
     }
     assert_int_equal(before, stat_get(STAT_LOG_RECORDS_FROM_DISK));
     assert_ok(log_pump(f->log));
-    assert_int_equal(0, log_file_of(f->log)->chunk_bytes);   /* all passed, nothing is held */
+    assert_int_equal(0, log_file_of(f->log)->chunk_bytes); /* all passed, nothing is held */
 
     /* One reader stops: the tail holds what it needs up to the bound, then it reads disk. */
     size_t tail_bytes = 0;
@@ -270,7 +278,7 @@ static void test_rot_while_open(void **state)
     FILE *file = fopen(path, "r+b");
     assert_non_null(file);
     assert_int_equal(0, fseek(file, (long)log_data_start(PARTITIONS) + 17, SEEK_SET));
-    assert_int_equal(1, fwrite("?", 1, 1, file));   /* in the header of the first record of partition 0 */
+    assert_int_equal(1, fwrite("?", 1, 1, file)); /* in the header of the first record of partition 0 */
     assert_int_equal(0, fclose(file));
     struct log_reader *reader;
     struct log_record record;
@@ -282,7 +290,7 @@ static void test_rot_while_open(void **state)
         expect_record(reader, 0, offset, 2000);
     log_reader_close(reader);
 
-    log_close(f->log);   /* and recovery names it */
+    log_close(f->log); /* and recovery names it */
     open_log(f);
     size_t count;
     const struct log_damage *damages = log_damages(f->log, &count);
@@ -301,7 +309,7 @@ static void test_rot_while_open(void **state)
 static void test_trim_recycles(void **state)
 {
     struct fixture *f = *state;
-    append_many(f, 600, 2000);   /* about ten files */
+    append_many(f, 600, 2000); /* about ten files */
     size_t files = log_file_of(f->log)->file_count;
     assert_true(files > 5);
     for (uint32_t p = 0; p < PARTITIONS; p++)
@@ -314,10 +322,10 @@ static void test_trim_recycles(void **state)
     assert_err(ERR_NOT_FOUND, log_reader_open(f->log, 1, 499, &reader));
     assert_err(ERR_ORDER, log_reader_open(f->log, 1, 601, &reader));
     expect_all(f, 500, 2000);
-    append_many(f, 200, 2000);   /* over the recycled files */
+    append_many(f, 200, 2000); /* over the recycled files */
     expect_all(f, 500, 2000);
     reopen(f);
-    assert_int_equal(500, log_watermarks(f->log, 0).start_offset);   /* a header since then names the trim */
+    assert_int_equal(500, log_watermarks(f->log, 0).start_offset); /* a header since then names the trim */
     expect_all(f, 500, 2000);
 
     /* A reader that is overtaken by the trim. */
@@ -363,7 +371,7 @@ static void test_refusals(void **state)
     assert_int_equal(1, b->done_count);
     assert_err(ERR_BUSY, b->result);
     assert_int_equal(64, log_usage(f->log).queued_bytes);
-    log_close(f->log);   /* pumps what waits */
+    log_close(f->log); /* pumps what waits */
     assert_ok(a->result);
     f->log = NULL;
 
@@ -456,7 +464,11 @@ static void client_run(void *context)
     struct slice part = slice_of(bytes, sizeof bytes);
     for (uint64_t i = 0; i < c->count; i++) {
         struct log_append append = {
-            .partition = c->partition, .parts = &part, .part_count = 1, .done = client_done, .context = c,
+            .partition = c->partition,
+            .parts = &part,
+            .part_count = 1,
+            .done = client_done,
+            .context = c,
         };
         c->is_done = false;
         log_append(c->f->log, &append);
@@ -478,7 +490,8 @@ static void test_threads(void **state)
     for (uint32_t i = 0; i < 8; i++) {
         io_mutex_init(&waiters[i].mutex);
         io_cond_init(&waiters[i].cond);
-        clients[i] = (struct client){ .f = f, .waiter = &waiters[i], .partition = i % PARTITIONS, .count = 100 };
+        clients[i] =
+            (struct client){ .f = f, .waiter = &waiters[i], .partition = i % PARTITIONS, .count = 100 };
         assert_ok(io_thread_start(f->io, "client", client_run, &clients[i], &clients[i].thread));
     }
     struct log_reader *reader;

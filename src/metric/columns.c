@@ -40,7 +40,8 @@ static void drop_repeats(struct sample_columns *c)
         if (c->start_ms != NULL)
             c->start_ms[kept] = c->start_ms[i];
         if (is_histogram)
-            c->histograms[kept_histograms++] = (struct sample_histogram){ .row = (uint32_t)kept, .bytes = bytes };
+            c->histograms[kept_histograms++] =
+                (struct sample_histogram){ .row = (uint32_t)kept, .bytes = bytes };
         kept++;
     }
     c->count = kept;
@@ -50,16 +51,16 @@ static void drop_repeats(struct sample_columns *c)
 /* Everything that the sort needs beside the columns, in one block. */
 struct scratch {
     struct sort_item *items, *more;
-    int64_t *column;              /* one column at a time is permuted through it */
-    uint32_t *histogram_of;       /* by row, UINT32_MAX = float */
+    int64_t *column;        /* one column at a time is permuted through it */
+    uint32_t *histogram_of; /* by row, UINT32_MAX = float */
     struct sample_histogram *histograms;
 };
 
 static err scratch_open(const struct sample_columns *c, void **out_block, struct scratch *out)
 {
     size_t n = c->count, item = sizeof(struct sort_item);
-    size_t bytes = n * (2 * item + sizeof(int64_t) + sizeof(uint32_t)) + 8
-                 + c->histogram_count * sizeof(struct sample_histogram);
+    size_t bytes = n * (2 * item + sizeof(int64_t) + sizeof(uint32_t)) + 8 +
+                   c->histogram_count * sizeof(struct sample_histogram);
     void *at = NULL;
     TRY(pool_block_resize(c->pool, &at, bytes));
     uint8_t *p = at;
@@ -88,7 +89,8 @@ static err sort_columns(struct sample_columns *c)
     check(c->count <= UINT32_MAX);
     TRY(scratch_open(c, &block, &s));
     for (size_t i = 0; i < c->count; i++) {
-        s.items[i] = (struct sort_item){ .key = (uint64_t)c->t_ms[i] ^ (UINT64_C(1) << 63), .id = (uint32_t)i };
+        s.items[i] =
+            (struct sort_item){ .key = (uint64_t)c->t_ms[i] ^ (UINT64_C(1) << 63), .id = (uint32_t)i };
         s.histogram_of[i] = UINT32_MAX;
     }
     sort_items(s.items, s.more, c->count);
@@ -103,8 +105,8 @@ static err sort_columns(struct sample_columns *c)
     for (size_t i = 0, h = 0; i < c->count; i++) {
         uint32_t histogram = s.histogram_of[s.items[i].id];
         if (histogram != UINT32_MAX)
-            c->histograms[h++] = (struct sample_histogram){ .row = (uint32_t)i,
-                                                            .bytes = s.histograms[histogram].bytes };
+            c->histograms[h++] =
+                (struct sample_histogram){ .row = (uint32_t)i, .bytes = s.histograms[histogram].bytes };
     }
     pool_block_free(c->pool, block);
     return OK;

@@ -22,10 +22,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define METRIC_COMPACT_VERSION 1
-#define METRIC_COMPACT_PART_ROWS_MAX 6144              /* 24 vectors: a day at 15 s */
-#define METRIC_COMPACT_SERIES_ROWS_MAX (1u << 24)      /* of one series in one segment */
-#define METRIC_COMPACT_SERIES_MAX (1u << 26)
+#define METRIC_COMPACT_VERSION         1
+#define METRIC_COMPACT_PART_ROWS_MAX   6144       /* 24 vectors: a day at 15 s */
+#define METRIC_COMPACT_SERIES_ROWS_MAX (1u << 24) /* of one series in one segment */
+#define METRIC_COMPACT_SERIES_MAX      (1u << 26)
 
 /* Order of series in a segment: labels but `le` pairwise by name, then value; then without `le` before with
  * it; then
@@ -39,7 +39,7 @@ int metric_series_compare(struct slice a, struct slice b);
 struct metric_rows {
     const int64_t *t_ms;
     const uint64_t *value_bits;
-    const int64_t *start_ms;                        /* NULL: all unset */
+    const int64_t *start_ms; /* NULL: all unset */
     size_t count;
     const struct sample_histogram *histograms;
     size_t histogram_count;
@@ -48,10 +48,10 @@ struct metric_rows {
 struct metric_compact_writer;
 
 struct metric_compact_config {
-    const char *path;              /* temporary name; the caller moves the file into place */
+    const char *path; /* temporary name; the caller moves the file into place */
     uint32_t partition;
     uint64_t from_generation, from_offset, to_generation, to_offset;
-    bool fast;                     /* the quick search of encodings: +1–3 % size, half the time */
+    bool fast; /* the quick search of encodings: +1–3 % size, half the time */
 };
 
 /* Begin a segment. Errors as segment_writer_open. Owner: one thread. Memory: about 40 B a part and 24 B a
@@ -61,12 +61,12 @@ err metric_compact_writer_open(struct io *io, const struct metric_compact_config
 
 /* Append the next series, 1 or more rows. tenant and labels are in order behind the last ones (checked).
  * Errors ERR_LIMIT, ERR_SPACE, ERR_IO. Cost about 50 ns a row. */
-err metric_compact_writer_series(struct metric_compact_writer *writer, struct slice tenant, struct slice labels,
-                                 const struct metric_rows *rows);
+err metric_compact_writer_series(struct metric_compact_writer *writer, struct slice tenant,
+                                 struct slice labels, const struct metric_rows *rows);
 
 /* Exemplars of the series appended last, by time. ERR_LIMIT, ERR_SPACE, ERR_IO. */
-err metric_compact_writer_exemplars(struct metric_compact_writer *writer, const struct source_exemplar *exemplars,
-                                    size_t count);
+err metric_compact_writer_exemplars(struct metric_compact_writer *writer,
+                                    const struct source_exemplar *exemplars, size_t count);
 
 /* Metadata of a tenant, any time before finish; equal entries are kept once. ERR_LIMIT. */
 err metric_compact_writer_metadata(struct metric_compact_writer *writer, struct slice tenant,
@@ -74,13 +74,13 @@ err metric_compact_writer_metadata(struct metric_compact_writer *writer, struct 
 
 struct metric_compact_written {
     struct segment_written file;
-    struct segment_info info;      /* tenants: until the writer is closed */
+    struct segment_info info; /* tenants: until the writer is closed */
 };
 
 /* Write the rest, sync, close the file. dropped, expired: SUMs for the info, NULL for none. */
 err metric_compact_writer_finish(struct metric_compact_writer *writer, const struct sum *dropped,
                                  const struct sum *expired, struct metric_compact_written *out_written);
-void metric_compact_writer_close(struct metric_compact_writer *writer);   /* NULL is allowed */
+void metric_compact_writer_close(struct metric_compact_writer *writer); /* NULL is allowed */
 
 /* ---- reading ---- */
 struct metric_compact;
@@ -104,13 +104,14 @@ err metric_compact_select(struct metric_compact *compact, struct slice tenant, c
                           struct err_at *at);
 
 /* Canonical labels of a series, appended to out. Errors as for select. */
-err metric_compact_labels(struct metric_compact *compact, uint32_t ordinal, struct buf *out, struct err_at *at);
+err metric_compact_labels(struct metric_compact *compact, uint32_t ordinal, struct buf *out,
+                          struct err_at *at);
 
 /* The index part of a tenant, loaded on first use and kept until close: label names and values, counts of pairs.
  * Its ordinals count from the tenant's first. Any thread. ERR_NOT_FOUND: no such tenant here; else as for
  * select. */
-err metric_compact_index(struct metric_compact *compact, struct slice tenant, const struct metric_part **out_part,
-                         struct err_at *at);
+err metric_compact_index(struct metric_compact *compact, struct slice tenant,
+                         const struct metric_part **out_part, struct err_at *at);
 
 /* A cursor reads series of one segment for one thread; it keeps what neighbours share (directory granule,
  * timeline,
@@ -118,7 +119,7 @@ err metric_compact_index(struct metric_compact *compact, struct slice tenant, co
 struct metric_compact_cursor;
 err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool,
                                struct metric_compact_cursor **out_cursor);
-void metric_compact_cursor_close(struct metric_compact_cursor *cursor);   /* NULL is allowed */
+void metric_compact_cursor_close(struct metric_compact_cursor *cursor); /* NULL is allowed */
 
 /* Append to columns the rows of a series in the range: times unique (the last of equal ones), ascending. Histogram
  * bytes live until the next read with this cursor. start_ms of columns is filled only when some row has one.
@@ -129,12 +130,12 @@ err metric_compact_read(struct metric_compact_cursor *cursor, uint32_t ordinal, 
 
 /* Every row of a series as it is stored, duplicates too, borrowed until the next call. For merges and
  * verification. Errors as metric_compact_read. */
-err metric_compact_read_all(struct metric_compact_cursor *cursor, uint32_t ordinal, struct metric_rows *out_rows,
-                            struct err_at *at);
+err metric_compact_read_all(struct metric_compact_cursor *cursor, uint32_t ordinal,
+                            struct metric_rows *out_rows, struct err_at *at);
 
 /* First and last time of a series without decoding rows. */
-err metric_compact_series_time(struct metric_compact_cursor *cursor, uint32_t ordinal, struct time_range *out_time,
-                               struct err_at *at);
+err metric_compact_series_time(struct metric_compact_cursor *cursor, uint32_t ordinal,
+                               struct time_range *out_time, struct err_at *at);
 
 /* Exemplars of a series in the order they were given, in arena memory of pool. */
 err metric_compact_exemplars(struct metric_compact *compact, uint32_t ordinal, struct pool *pool,
@@ -152,11 +153,11 @@ err metric_compact_verify(struct segment_source source, const uint8_t *digest, s
 
 /* ---- merging ---- */
 struct metric_compact_merge {
-    struct metric_compact **inputs;   /* in position order: of equal (tenant, labels, t) the later wins */
+    struct metric_compact **inputs; /* in position order: of equal (tenant, labels, t) the later wins */
     size_t input_count;
-    struct time_range window;         /* rows outside are left alone: another merge takes them */
-    int64_t cutoff_ms;                /* rows older are dropped as expired; INT64_MIN = none */
-    struct guard *guard;              /* may be NULL; canceled → ERR_CANCELED */
+    struct time_range window; /* rows outside are left alone: another merge takes them */
+    int64_t cutoff_ms;        /* rows older are dropped as expired; INT64_MIN = none */
+    struct guard *guard;      /* may be NULL; canceled → ERR_CANCELED */
 };
 
 /* Write the merge of inputs to writer (opened, empty) and finish it. Duplicates are dropped and summed. Over all

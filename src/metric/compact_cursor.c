@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "model/histogram.h"
 
-#define NONE UINT32_MAX
+#define NONE                UINT32_MAX
 #define TIMELINE_HEAD_BYTES 10
 
 err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool,
@@ -77,9 +77,9 @@ static err granule_load(struct metric_compact_cursor *c, struct cursor_granule *
         return e;
     bool is_last = index + 1 == compact->granule_count;
     uint64_t series_end = is_last ? compact->info->series_count : compact->granule_firsts[index + 1];
-    if (e != OK || g->first_series != compact->granule_firsts[index]
-        || g->first_part != compact->granule_parts[index] || g->first_series + g->series_count != series_end
-        || (!is_last && g->first_part + g->part_count != compact->granule_parts[index + 1]))
+    if (e != OK || g->first_series != compact->granule_firsts[index] ||
+        g->first_part != compact->granule_parts[index] || g->first_series + g->series_count != series_end ||
+        (!is_last && g->first_part + g->part_count != compact->granule_parts[index + 1]))
         return cursor_malformed(at, "directory granule", index);
     slot->index = index;
     return OK;
@@ -117,8 +117,8 @@ static err table_load(struct metric_compact_cursor *c, uint32_t index, struct er
     segment_block_release(c->compact->segment, &block);
     for (uint32_t i = 0; ok && i < count; i++) {
         struct cursor_timeline *t = &c->table[i];
-        ok = columns[0][i] >= 1 && columns[0][i] <= METRIC_COMPACT_PART_ROWS_MAX && columns[1][i] >= 1
-          && columns[1][i] <= SEGMENT_BLOCK_BYTES_MAX;
+        ok = columns[0][i] >= 1 && columns[0][i] <= METRIC_COMPACT_PART_ROWS_MAX && columns[1][i] >= 1 &&
+             columns[1][i] <= SEGMENT_BLOCK_BYTES_MAX;
         if (!ok)
             break;
         *t = (struct cursor_timeline){ .rows = (uint32_t)columns[0][i], .bytes = (uint32_t)columns[1][i] };
@@ -149,20 +149,21 @@ static err timeline_of(struct metric_compact_cursor *c, const struct compact_par
         return cursor_malformed(at, "timeline", part->timeline);
     *out_timeline = c->table[i];
     uint32_t rows = out_timeline->rows;
-    if (part->flags & PART_SUBSET ? part->first > rows || part->rows > rows - part->first : part->rows != rows)
+    if (part->flags & PART_SUBSET ? part->first > rows || part->rows > rows - part->first
+                                  : part->rows != rows)
         return cursor_malformed(at, "timeline", part->timeline);
     return OK;
 }
 
 /* Vectors [*from, *to) of the timeline's rows [first, end) that may hold times of the range. */
-static void narrow(const int64_t *vector_firsts, size_t first, size_t end, struct time_range range, size_t *from,
-                   size_t *to)
+static void narrow(const int64_t *vector_firsts, size_t first, size_t end, struct time_range range,
+                   size_t *from, size_t *to)
 {
     *from = first / CODEC_VECTOR_COUNT_MAX;
     *to = (end - 1) / CODEC_VECTOR_COUNT_MAX + 1;
-    while (*from + 1 < *to && vector_firsts[*from] <= range.min_ms)     /* of vector from + 1 */
+    while (*from + 1 < *to && vector_firsts[*from] <= range.min_ms) /* of vector from + 1 */
         ++*from;
-    while (*to - 1 > *from && vector_firsts[*to - 2] > range.max_ms)    /* of vector to - 1 */
+    while (*to - 1 > *from && vector_firsts[*to - 2] > range.max_ms) /* of vector to - 1 */
         --*to;
 }
 
@@ -174,8 +175,9 @@ static err times_load(struct metric_compact_cursor *c, const struct compact_part
     struct cursor_times *slot = &c->times[part->timeline % CURSOR_TIMELINES];
     struct segment_block block;
     *out_times = slot;
-    if (slot->timeline == part->timeline && slot->from == 0 && slot->to == compact_vector_count(timeline->rows))
-        return OK;                 /* all of it is there */
+    if (slot->timeline == part->timeline && slot->from == 0 &&
+        slot->to == compact_vector_count(timeline->rows))
+        return OK; /* all of it is there */
     TRY(segment_block_get(c->compact->segment, SECTION_TIMELINES, timeline->block, &block, at));
     err e = ERR_CORRUPT;
     int64_t firsts[COMPACT_VECTORS_MAX];
@@ -197,7 +199,8 @@ static err times_load(struct metric_compact_cursor *c, const struct compact_part
     e = compact_vectors_get(slice_of(r.at, read_left(&r)), timeline->rows, false, from, to,
                             (uint64_t *)slot->t_ms);
     if (e == OK)
-        *slot = (struct cursor_times){ .timeline = part->timeline, .from = from, .to = to, .t_ms = slot->t_ms };
+        *slot =
+            (struct cursor_times){ .timeline = part->timeline, .from = from, .to = to, .t_ms = slot->t_ms };
 out:
     segment_block_release(c->compact->segment, &block);
     return e == ERR_CORRUPT ? cursor_malformed(at, "timeline", part->timeline) : e;
@@ -220,8 +223,8 @@ static size_t lower_bound(const int64_t *times, size_t n, int64_t t_ms)
 }
 
 /* Rows [from, to) of the part's histograms, appended behind the rows that columns hold from `base` on. */
-static err take_histograms(struct metric_compact_cursor *c, const struct cursor_part *p, size_t from, size_t to,
-                           size_t base, struct sample_columns *columns, struct err_at *at)
+static err take_histograms(struct metric_compact_cursor *c, const struct cursor_part *p, size_t from,
+                           size_t to, size_t base, struct sample_columns *columns, struct err_at *at)
 {
     struct segment *segment = c->compact->segment;
     struct segment_block block = { 0 };
@@ -279,7 +282,7 @@ static err take_start(struct metric_compact_cursor *c, const struct cursor_part 
 /* Append rows [from, to) of a part, whose times are at t_ms. */
 static err take_rows(struct metric_compact_cursor *c, const struct compact_part *part, uint32_t number,
                      const int64_t *t_ms, size_t from, size_t to, struct sample_columns *columns,
-                         struct err_at *at)
+                     struct err_at *at)
 {
     size_t n = to - from, base = columns->count;
     size_t low = from / CODEC_VECTOR_COUNT_MAX, high = (to - 1) / CODEC_VECTOR_COUNT_MAX + 1;
@@ -307,7 +310,8 @@ out:
 }
 
 static err take_part(struct metric_compact_cursor *c, uint32_t number, const struct compact_part *part,
-                     struct time_range range, bool all_rows, struct sample_columns *columns, struct err_at *at)
+                     struct time_range range, bool all_rows, struct sample_columns *columns,
+                     struct err_at *at)
 {
     struct cursor_timeline timeline;
     struct cursor_times *times;
@@ -355,13 +359,14 @@ static void drop_repeats(struct sample_columns *columns, size_t base, size_t his
 }
 
 /* All parts of a series into columns; *out_parts (may be NULL) unused rows are cut back on failure. */
-static err take_series(struct metric_compact_cursor *c, uint32_t ordinal, struct time_range range, bool all_rows,
-                       struct sample_columns *columns, struct err_at *at)
+static err take_series(struct metric_compact_cursor *c, uint32_t ordinal, struct time_range range,
+                       bool all_rows, struct sample_columns *columns, struct err_at *at)
 {
     struct metric_compact *compact = c->compact;
     check(ordinal < compact->info->series_count);
     size_t base = columns->count, histogram_base = columns->histogram_count;
-    TRY(granule_load(c, &c->near, granule_index(compact->granule_firsts, compact->granule_count, ordinal), at));
+    TRY(granule_load(c, &c->near, granule_index(compact->granule_firsts, compact->granule_count, ordinal),
+                     at));
     const struct compact_granule *g = &c->near.granule;
     uint32_t series = ordinal - g->first_series;
     err e = OK;
@@ -391,13 +396,17 @@ err metric_compact_read_all(struct metric_compact_cursor *c, uint32_t ordinal, s
     struct sample_columns *all = &c->all;
     pool_reset(c->arena);
     sample_columns_clear(all);
-    pool_block_free(all->pool, all->start_ms);   /* a series without start times has none */
+    pool_block_free(all->pool, all->start_ms); /* a series without start times has none */
     all->start_ms = NULL;
     all->start_capacity = 0;
     TRY(take_series(c, ordinal, (struct time_range){ INT64_MIN, INT64_MAX }, true, all, at));
     *out_rows = (struct metric_rows){
-        .t_ms = all->t_ms, .value_bits = (const uint64_t *)all->values, .start_ms = all->start_ms,
-        .count = all->count, .histograms = all->histograms, .histogram_count = all->histogram_count,
+        .t_ms = all->t_ms,
+        .value_bits = (const uint64_t *)all->values,
+        .start_ms = all->start_ms,
+        .count = all->count,
+        .histograms = all->histograms,
+        .histogram_count = all->histogram_count,
     };
     return OK;
 }
@@ -407,7 +416,8 @@ err metric_compact_series_time(struct metric_compact_cursor *c, uint32_t ordinal
 {
     struct metric_compact *compact = c->compact;
     check(ordinal < compact->info->series_count);
-    TRY(granule_load(c, &c->near, granule_index(compact->granule_firsts, compact->granule_count, ordinal), at));
+    TRY(granule_load(c, &c->near, granule_index(compact->granule_firsts, compact->granule_count, ordinal),
+                     at));
     const struct compact_granule *g = &c->near.granule;
     uint32_t series = ordinal - g->first_series;
     struct cursor_timeline timeline;

@@ -4,12 +4,12 @@
 
 #include "metric/compact_reader.h"
 
-#define CURSOR_TIMELINES 16    /* decoded ones kept, by number modulo this */
-#define CURSOR_CHAIN_MAX 64    /* differences upon differences that a reader follows */
+#define CURSOR_TIMELINES 16 /* decoded ones kept, by number modulo this */
+#define CURSOR_CHAIN_MAX 64 /* differences upon differences that a reader follows */
 
 /* A directory granule in memory. */
 struct cursor_granule {
-    uint32_t index;            /* UINT32_MAX: none */
+    uint32_t index; /* UINT32_MAX: none */
     struct compact_granule granule;
 };
 
@@ -20,27 +20,27 @@ struct cursor_timeline {
 
 /* Decoded vectors [from, to) of a timeline. */
 struct cursor_times {
-    uint32_t timeline;         /* UINT32_MAX: none */
+    uint32_t timeline; /* UINT32_MAX: none */
     size_t from, to;
-    int64_t *t_ms;             /* METRIC_COMPACT_PART_ROWS_MAX of them */
+    int64_t *t_ms; /* METRIC_COMPACT_PART_ROWS_MAX of them */
 };
 
 struct metric_compact_cursor {
     struct pool *pool;
-    struct pool *arena;        /* histogram bytes of the last read */
+    struct pool *arena; /* histogram bytes of the last read */
     struct metric_compact *compact;
-    struct cursor_granule near, far;       /* of the series; of parts it refers to */
-    uint32_t table_index;                  /* of the timelines below; UINT32_MAX: none */
+    struct cursor_granule near, far; /* of the series; of parts it refers to */
+    uint32_t table_index;            /* of the timelines below; UINT32_MAX: none */
     uint32_t table_count;
     struct cursor_timeline table[COMPACT_TIMELINES];
     struct cursor_times times[CURSOR_TIMELINES];
-    int64_t *start_ms, *differences;       /* these and the next two: cursor_column at first use */
+    int64_t *start_ms, *differences; /* these and the next two: cursor_column at first use */
     uint32_t *histogram_rows;
-    bool bucket_any;                       /* integers of bucket_part's vectors [from, to) */
+    bool bucket_any; /* integers of bucket_part's vectors [from, to) */
     uint32_t bucket_part;
     size_t bucket_from, bucket_to;
     int64_t *bucket;
-    struct sample_columns all;             /* of read_all */
+    struct sample_columns all; /* of read_all */
 };
 
 /* A part's payload, taken apart; its block is held until cursor_part_close. */
@@ -48,9 +48,9 @@ struct cursor_part {
     struct compact_part part;
     uint32_t number;
     struct segment_block block;
-    struct slice start;        /* vectors of start times, empty without PART_START */
+    struct slice start; /* vectors of start times, empty without PART_START */
     uint32_t histogram_block, histogram_offset, histogram_count;
-    struct slice rest;         /* what the kind says */
+    struct slice rest; /* what the kind says */
 };
 
 /* Room for the rows of the largest part at *column, once: many cursors never need it. */
@@ -65,8 +65,7 @@ void cursor_part_close(struct metric_compact_cursor *cursor, struct cursor_part 
 
 /* Values of vectors [from, to) of an open part into out. */
 err cursor_part_values(struct metric_compact_cursor *cursor, const struct cursor_part *part, size_t from,
-                       size_t to,
-                       uint64_t *out, struct err_at *at);
+                       size_t to, uint64_t *out, struct err_at *at);
 
 err cursor_malformed(struct err_at *at, const char *what, uint32_t number);
 

@@ -12,10 +12,10 @@ err compact_granule_flush(struct metric_compact_writer *w)
     if (w->scratch.len > SEGMENT_BLOCK_BYTES_MAX)
         return ERR_LIMIT;
     TRY(segment_writer_block(w->segment, SECTION_GRANULES, buf_slice(&w->scratch), true, NULL));
-    TRY(pool_block_reserve(w->pool, (void **)&w->granule_firsts, sizeof *w->granule_firsts, w->granule_count + 1,
-                           &w->granule_capacity));
-    w->granule_firsts[w->granule_count++] = (struct compact_first){ .series = g->first_series,
-                                                                    .part = g->first_part };
+    TRY(pool_block_reserve(w->pool, (void **)&w->granule_firsts, sizeof *w->granule_firsts,
+                           w->granule_count + 1, &w->granule_capacity));
+    w->granule_firsts[w->granule_count++] =
+        (struct compact_first){ .series = g->first_series, .part = g->first_part };
     g->series_count = g->part_count = 0;
     return OK;
 }
@@ -46,7 +46,7 @@ static err put_granule_table(struct metric_compact_writer *w, struct buf *out)
     for (int which = 0; which < 2; which++) {
         for (size_t i = 0; i < n; i++)
             column[i] = which == 0 ? w->granule_firsts[i].series : w->granule_firsts[i].part;
-        ERR_IGNORE(int_column_encode_u32(column, n, CODEC_FULL, out));   /* failures stick in out */
+        ERR_IGNORE(int_column_encode_u32(column, n, CODEC_FULL, out)); /* failures stick in out */
     }
     pool_block_free(w->pool, column);
     TRY(buf_err(out));
@@ -77,10 +77,19 @@ static err info_of(struct metric_compact_writer *w, const struct sum *dropped, c
         w->tenant_names[i] = w->tenants[i].name;
     const struct metric_compact_config *c = &w->config;
     *out_info = (struct segment_info){
-        .kind = SEGMENT_METRIC, .kind_version = METRIC_COMPACT_VERSION, .partition = c->partition,
-        .from_generation = c->from_generation, .from_offset = c->from_offset, .to_generation = c->to_generation,
-        .to_offset = c->to_offset, .time = w->time, .series_count = w->series_count, .sum = w->sum,
-        .distinct = w->distinct, .tenants = w->tenant_names, .tenant_count = w->tenant_count,
+        .kind = SEGMENT_METRIC,
+        .kind_version = METRIC_COMPACT_VERSION,
+        .partition = c->partition,
+        .from_generation = c->from_generation,
+        .from_offset = c->from_offset,
+        .to_generation = c->to_generation,
+        .to_offset = c->to_offset,
+        .time = w->time,
+        .series_count = w->series_count,
+        .sum = w->sum,
+        .distinct = w->distinct,
+        .tenants = w->tenant_names,
+        .tenant_count = w->tenant_count,
     };
     if (dropped != NULL)
         out_info->dropped = *dropped;

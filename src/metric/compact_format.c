@@ -63,8 +63,9 @@ void compact_vectors_put(const uint64_t *values, size_t rows, bool is_float, enu
     for (size_t i = 0; i < k; i++) {
         const uint64_t *from = values + i * CODEC_VECTOR_COUNT_MAX;
         size_t n = i + 1 < k ? CODEC_VECTOR_COUNT_MAX : rows - i * CODEC_VECTOR_COUNT_MAX;
-        buf_put(out, vector, is_float ? float_encode(from, n, effort, vector)
-                                      : int_encode((const int64_t *)from, n, effort, vector));
+        buf_put(out, vector,
+                is_float ? float_encode(from, n, effort, vector)
+                         : int_encode((const int64_t *)from, n, effort, vector));
         if (buf_err(out) == OK && i + 1 < k)
             put_le16(out->at + ends + 2 * i, (uint16_t)(out->len - start));
     }
@@ -100,10 +101,18 @@ static size_t gather(const struct compact_granule *g, int which, uint32_t *colum
     for (size_t i = 0; i < g->part_count; i++) {
         const struct compact_part *p = &g->parts[i];
         switch (which) {
-        case 0: column[n++] = p->flags; break;
-        case 1: column[n++] = p->rows; break;
-        case 2: column[n++] = p->bytes; break;
-        case 3: column[n++] = p->timeline; break;
+        case 0:
+            column[n++] = p->flags;
+            break;
+        case 1:
+            column[n++] = p->rows;
+            break;
+        case 2:
+            column[n++] = p->bytes;
+            break;
+        case 3:
+            column[n++] = p->timeline;
+            break;
         default:
             if (p->flags & PART_SUBSET)
                 column[n++] = p->first;
@@ -128,7 +137,7 @@ err compact_granule_put(const struct compact_granule *g, struct pool *scratch, s
     buf_put_le16(out, (uint16_t)g->part_count);
     for (size_t i = 0; i < g->series_count; i++)
         column[i] = g->part_start[i + 1] - g->part_start[i];
-    ERR_IGNORE(int_column_encode_u32(column, g->series_count, CODEC_FULL, out));   /* failures stick in out */
+    ERR_IGNORE(int_column_encode_u32(column, g->series_count, CODEC_FULL, out)); /* failures stick in out */
     for (int which = 0; which < 5; which++) {
         size_t n = gather(g, which, column);
         ERR_IGNORE(int_column_encode_u32(column, n, CODEC_FULL, out));
@@ -204,9 +213,9 @@ err compact_granule_get(struct slice bytes, struct pool *pool, struct compact_gr
     g->value_offset = read_le32(&r);
     g->series_count = read_le16(&r);
     g->part_count = read_le16(&r);
-    if (!r.ok || g->series_count == 0 || g->series_count > COMPACT_GRANULE_SERIES
-        || g->part_count > COMPACT_GRANULE_PARTS_MAX || g->part_count < g->series_count
-        || g->value_offset > SEGMENT_BLOCK_BYTES_MAX || g->first_part > UINT32_MAX - g->part_count)
+    if (!r.ok || g->series_count == 0 || g->series_count > COMPACT_GRANULE_SERIES ||
+        g->part_count > COMPACT_GRANULE_PARTS_MAX || g->part_count < g->series_count ||
+        g->value_offset > SEGMENT_BLOCK_BYTES_MAX || g->first_part > UINT32_MAX - g->part_count)
         return ERR_CORRUPT;
     uint32_t *column = NULL;
     TRY(pool_block_reserve(pool, (void **)&g->parts, sizeof *g->parts, g->part_count, &g->part_capacity));

@@ -9,48 +9,48 @@
 #include "metric/compact.h"
 
 enum compact_section {
-    SECTION_TENANTS = 1,       /* per tenant: series, bytes of its index part */
-    SECTION_INDEX = 2,         /* index parts, each from a new block on */
-    SECTION_GRANULES = 3,      /* series directory, one granule a block */
-    SECTION_GRANULE_TABLE = 4, /* first series, then first part, of each granule */
-    SECTION_VALUES = 5,        /* payloads of parts */
-    SECTION_TIMELINES = 6,     /* payloads of timelines */
-    SECTION_TIMELINE_TABLE = 7,/* timeline directory, COMPACT_TIMELINES timelines a block */
-    SECTION_HISTOGRAMS = 8,    /* canonical native histograms, a stream of strings */
+    SECTION_TENANTS = 1,        /* per tenant: series, bytes of its index part */
+    SECTION_INDEX = 2,          /* index parts, each from a new block on */
+    SECTION_GRANULES = 3,       /* series directory, one granule a block */
+    SECTION_GRANULE_TABLE = 4,  /* first series, then first part, of each granule */
+    SECTION_VALUES = 5,         /* payloads of parts */
+    SECTION_TIMELINES = 6,      /* payloads of timelines */
+    SECTION_TIMELINE_TABLE = 7, /* timeline directory, COMPACT_TIMELINES timelines a block */
+    SECTION_HISTOGRAMS = 8,     /* canonical native histograms, a stream of strings */
     SECTION_EXEMPLARS = 9,
     SECTION_EXEMPLAR_TABLE = 10, /* first series of each block of exemplars */
     SECTION_METADATA = 11,
 };
 
-#define COMPACT_GRANULE_SERIES 256
-#define COMPACT_GRANULE_PARTS 1024     /* a granule with this many is closed */
-#define COMPACT_SERIES_PARTS_MAX (METRIC_COMPACT_SERIES_ROWS_MAX / METRIC_COMPACT_PART_ROWS_MAX + 1)
-#define COMPACT_GRANULE_PARTS_MAX (COMPACT_GRANULE_PARTS + COMPACT_SERIES_PARTS_MAX)
+#define COMPACT_GRANULE_SERIES     256
+#define COMPACT_GRANULE_PARTS      1024 /* a granule with this many is closed */
+#define COMPACT_SERIES_PARTS_MAX   (METRIC_COMPACT_SERIES_ROWS_MAX / METRIC_COMPACT_PART_ROWS_MAX + 1)
+#define COMPACT_GRANULE_PARTS_MAX  (COMPACT_GRANULE_PARTS + COMPACT_SERIES_PARTS_MAX)
 #define COMPACT_GRANULE_HEAD_BYTES 20
-#define COMPACT_TIMELINES 256
-#define COMPACT_VECTORS_MAX (METRIC_COMPACT_PART_ROWS_MAX / CODEC_VECTOR_COUNT_MAX)
-#define COMPACT_VECTORS_BYTES_MAX (COMPACT_VECTORS_MAX * (FLOAT_VECTOR_BYTES_MAX + 2))
+#define COMPACT_TIMELINES          256
+#define COMPACT_VECTORS_MAX        (METRIC_COMPACT_PART_ROWS_MAX / CODEC_VECTOR_COUNT_MAX)
+#define COMPACT_VECTORS_BYTES_MAX  (COMPACT_VECTORS_MAX * (FLOAT_VECTOR_BYTES_MAX + 2))
 
 /* How a part's values are stored: bits 0 and 1 of its flags. */
 enum compact_kind {
-    KIND_PLAIN = 0,            /* float vectors */
-    KIND_CONSTANT = 1,         /* one value for all rows */
-    KIND_SAME = 2,             /* those of an earlier part */
-    KIND_DIFFERENCE = 3,       /* an earlier part's minus these integers */
+    KIND_PLAIN = 0,      /* float vectors */
+    KIND_CONSTANT = 1,   /* one value for all rows */
+    KIND_SAME = 2,       /* those of an earlier part */
+    KIND_DIFFERENCE = 3, /* an earlier part's minus these integers */
 };
-#define PART_KIND 3u
-#define PART_START 4u          /* start times are in the payload */
-#define PART_HISTOGRAM 8u      /* some rows are native histograms */
-#define PART_SUBSET 16u        /* rows begin inside the timeline, at `first` */
-#define PART_FLAGS 31u
+#define PART_KIND      3u
+#define PART_START     4u  /* start times are in the payload */
+#define PART_HISTOGRAM 8u  /* some rows are native histograms */
+#define PART_SUBSET    16u /* rows begin inside the timeline, at `first` */
+#define PART_FLAGS     31u
 
 struct compact_part {
     uint8_t flags;
     uint16_t rows;
-    uint32_t bytes;            /* of the payload */
+    uint32_t bytes; /* of the payload */
     uint32_t timeline;
-    uint32_t first;            /* row of the timeline, with PART_SUBSET */
-    uint32_t block, offset;    /* of the payload; follows from the bytes */
+    uint32_t first;         /* row of the timeline, with PART_SUBSET */
+    uint32_t block, offset; /* of the payload; follows from the bytes */
 };
 
 _Static_assert(COMPACT_VECTORS_BYTES_MAX < 65536, "vector offsets are 16 bits");
@@ -74,7 +74,7 @@ struct compact_granule {
     uint32_t first_series, series_count;
     uint32_t first_part, part_count;
     uint32_t value_block, value_offset;
-    uint32_t part_start[COMPACT_GRANULE_SERIES + 1];   /* of each series, from 0; the last is part_count */
+    uint32_t part_start[COMPACT_GRANULE_SERIES + 1]; /* of each series, from 0; the last is part_count */
     struct compact_part *parts;
     size_t part_capacity;
 };

@@ -16,18 +16,18 @@
 struct input {
     struct metric_compact *compact;
     struct metric_compact_cursor *cursor;
-    uint32_t next;                 /* ordinal */
+    uint32_t next; /* ordinal */
     bool more;
     struct slice tenant;
     struct buf labels;
-    struct metric_rows rows;       /* of the series being merged */
+    struct metric_rows rows; /* of the series being merged */
 };
 
 /* Rows of one series from all inputs; order[] sorts them. */
 struct rows {
     int64_t *t_ms, *start_ms;
     uint64_t *bits;
-    uint32_t *histogram;           /* index into histograms, or NO_HISTOGRAM */
+    uint32_t *histogram; /* index into histograms, or NO_HISTOGRAM */
     uint32_t *order, *scratch;
     size_t count, capacity;
     struct sample_histogram *histograms;
@@ -178,8 +178,8 @@ static err resolve(struct merge *m, struct hash128 series)
 
 static bool same_exemplar(const struct source_exemplar *a, const struct source_exemplar *b)
 {
-    return a->t_ms == b->t_ms && double_bits(a->value) == double_bits(b->value) && slice_equal(a->labels,
-                                                                                               b->labels);
+    return a->t_ms == b->t_ms && double_bits(a->value) == double_bits(b->value) &&
+           slice_equal(a->labels, b->labels);
 }
 
 /* Exemplars of the merged series: those of all inputs in the window, by time, equal ones once. */
@@ -198,10 +198,10 @@ static err merge_exemplars(struct merge *m, const bool *has, struct err_at *at)
                                          at));
         TRY_OUT(pool_block_reserve(m->pool, (void **)&list, sizeof *list, count + n, &capacity));
         for (size_t k = 0; k < n; k++) {
-            if (from[k].t_ms < request->window.min_ms || from[k].t_ms > request->window.max_ms
-                || from[k].t_ms < request->cutoff_ms)
+            if (from[k].t_ms < request->window.min_ms || from[k].t_ms > request->window.max_ms ||
+                from[k].t_ms < request->cutoff_ms)
                 continue;
-            size_t place = count;          /* insertion: they come nearly sorted */
+            size_t place = count; /* insertion: they come nearly sorted */
             while (place > 0 && list[place - 1].t_ms > from[k].t_ms)
                 place--;
             if (place > 0 && same_exemplar(&list[place - 1], &from[k]))
@@ -234,8 +234,12 @@ static err merge_series(struct merge *m, const struct input *least, bool *has, s
     TRY(resolve(m, series));
     m->kept += m->out.count;
     struct metric_rows rows = {
-        .t_ms = m->out.t_ms, .value_bits = m->out.bits, .start_ms = m->in.any_start ? m->out.start_ms : NULL,
-        .count = m->out.count, .histograms = m->out.histograms, .histogram_count = m->out.histogram_count,
+        .t_ms = m->out.t_ms,
+        .value_bits = m->out.bits,
+        .start_ms = m->in.any_start ? m->out.start_ms : NULL,
+        .count = m->out.count,
+        .histograms = m->out.histograms,
+        .histogram_count = m->out.histogram_count,
     };
     TRY(metric_compact_writer_series(m->writer, least->tenant, buf_slice(&least->labels), &rows));
     return merge_exemplars(m, has, at);

@@ -24,7 +24,8 @@ static struct compact_map_slot *slot_of(const struct compact_map *map, struct ha
 
 static err map_grow(struct compact_map *map)
 {
-    struct compact_map larger = { .pool = map->pool, .count = map->count,
+    struct compact_map larger = { .pool = map->pool,
+                                  .count = map->count,
                                   .capacity = map->capacity == 0 ? MAP_CAPACITY_MIN : 2 * map->capacity };
     TRY(pool_block_resize(map->pool, (void **)&larger.slots, larger.capacity * sizeof *larger.slots));
     memset(larger.slots, 0, larger.capacity * sizeof *larger.slots);
@@ -97,8 +98,10 @@ err compact_timelines_flush(struct metric_compact_writer *w)
     for (int which = 0; which < 4; which++) {
         for (size_t i = 0; i < n; i++) {
             const struct compact_timeline *t = &w->open_timelines[i];
-            column[i] = which == 0 ? (int64_t)t->rows : which == 1 ? (int64_t)t->bytes
-                      : which == 2 ? t->first_ms : (int64_t)((uint64_t)t->last_ms - (uint64_t)t->first_ms);
+            column[i] = which == 0   ? (int64_t)t->rows
+                        : which == 1 ? (int64_t)t->bytes
+                        : which == 2 ? t->first_ms
+                                     : (int64_t)((uint64_t)t->last_ms - (uint64_t)t->first_ms);
         }
         TRY(int_column_encode(column, n, CODEC_FULL, out));
     }
@@ -106,7 +109,8 @@ err compact_timelines_flush(struct metric_compact_writer *w)
 }
 
 /* The number of the timeline with these times, now written if it is new. */
-static err timeline_of(struct metric_compact_writer *w, const int64_t *t_ms, size_t rows, uint32_t *out_timeline)
+static err timeline_of(struct metric_compact_writer *w, const int64_t *t_ms, size_t rows,
+                       uint32_t *out_timeline)
 {
     struct hash128 key = hash128(slice_of(t_ms, rows * sizeof *t_ms), w->seed);
     if (compact_map_get(&w->timeline_map, key, out_timeline))
@@ -131,7 +135,10 @@ static err timeline_of(struct metric_compact_writer *w, const int64_t *t_ms, siz
     }
     TRY(compact_stream_put(w, &w->timelines, buf_slice(out), NULL, NULL));
     w->open_timelines[w->timeline_count % COMPACT_TIMELINES] = (struct compact_timeline){
-        .rows = (uint32_t)rows, .bytes = (uint32_t)out->len, .first_ms = t_ms[0], .last_ms = t_ms[rows - 1],
+        .rows = (uint32_t)rows,
+        .bytes = (uint32_t)out->len,
+        .first_ms = t_ms[0],
+        .last_ms = t_ms[rows - 1],
     };
     TRY(compact_map_put(&w->timeline_map, key, w->timeline_count));
     *out_timeline = w->timeline_count++;
@@ -147,8 +154,8 @@ static bool all_equal(const uint64_t *bits, size_t n)
 }
 
 /* Histogram bytes to their section; where they begin and which rows they are to the payload. */
-static err put_histograms(struct metric_compact_writer *w, const struct sample_histogram *histograms, size_t count,
-                          size_t from)
+static err put_histograms(struct metric_compact_writer *w, const struct sample_histogram *histograms,
+                          size_t count, size_t from)
 {
     uint32_t block = 0, offset = 0;
     for (size_t i = 0; i < count; i++) {
@@ -179,8 +186,8 @@ static err put_start(struct metric_compact_writer *w, const int64_t *start_ms, s
 
 /* Can this part be told as the bucket above minus this? Fills ints with its values (kept for the next bucket) and
  * w->part_bits with the differences. */
-static bool difference(struct metric_compact_writer *w, const struct compact_series *series, const uint64_t *bits,
-                       size_t rows, size_t from, uint32_t part_index, uint32_t timeline)
+static bool difference(struct metric_compact_writer *w, const struct compact_series *series,
+                       const uint64_t *bits, size_t rows, size_t from, uint32_t part_index, uint32_t timeline)
 {
     struct compact_previous *p = &w->previous;
     const int64_t *above = p->ints + from;
@@ -198,9 +205,9 @@ static bool difference(struct metric_compact_writer *w, const struct compact_ser
 }
 
 /* The values behind what is in the payload; *out_kind. */
-static err put_values(struct metric_compact_writer *w, const struct compact_series *series, const uint64_t *bits,
-                      size_t rows, size_t from, uint32_t part_index, uint32_t timeline,
-                          enum compact_kind *out_kind)
+static err put_values(struct metric_compact_writer *w, const struct compact_series *series,
+                      const uint64_t *bits, size_t rows, size_t from, uint32_t part_index, uint32_t timeline,
+                      enum compact_kind *out_kind)
 {
     if (all_equal(bits, rows)) {
         *out_kind = KIND_CONSTANT;
@@ -270,7 +277,8 @@ err compact_part_put(struct metric_compact_writer *w, const struct compact_serie
         g->value_offset = (uint32_t)w->values.content.len;
     }
     TRY(compact_stream_put(w, &w->values, buf_slice(&w->payload), NULL, NULL));
-    TRY(pool_block_reserve(w->pool, (void **)&g->parts, sizeof *g->parts, g->part_count + 1, &g->part_capacity));
+    TRY(pool_block_reserve(w->pool, (void **)&g->parts, sizeof *g->parts, g->part_count + 1,
+                           &g->part_capacity));
     g->parts[g->part_count++] = part;
     w->part_count++;
     return OK;

@@ -31,8 +31,9 @@ static err read_table(struct metric_compact *c, unsigned section, uint32_t count
     struct reader r = reader_of(bytes);
     for (unsigned i = 0; i < columns; i++) {
         TRY(pool_alloc(c->pool, ((size_t)count + 1) * sizeof(uint32_t), (void **)&out_columns[i]));
-        if (int_column_decode_u32(&r, count, out_columns[i]) != OK || !ascends(out_columns[i], count, columns - 1)
-            || (columns > 1 && count > 0 && out_columns[i][0] != 0))
+        if (int_column_decode_u32(&r, count, out_columns[i]) != OK ||
+            !ascends(out_columns[i], count, columns - 1) ||
+            (columns > 1 && count > 0 && out_columns[i][0] != 0))
             return malformed(at, "a table");
     }
     return read_left(&r) == 0 ? OK : malformed(at, "a table");
@@ -53,14 +54,14 @@ static err read_tenants(struct metric_compact *c, struct pool *scratch, struct e
         tenant->first = (uint32_t)series;
         tenant->count = (uint32_t)count;
         tenant->index_block = (uint32_t)block;
-        if (!r.ok || count == 0 || count > c->info->series_count - series
-            || tenant->index_bytes > METRIC_PART_IMAGE_BYTES_MAX)
+        if (!r.ok || count == 0 || count > c->info->series_count - series ||
+            tenant->index_bytes > METRIC_PART_IMAGE_BYTES_MAX)
             return malformed(at, "the table of tenants");
         series += count;
         block += (tenant->index_bytes + SEGMENT_BLOCK_BYTES - 1) / SEGMENT_BLOCK_BYTES;
     }
-    if (read_left(&r) != 0 || series != c->info->series_count
-        || block != segment_block_count(c->segment, SECTION_INDEX))
+    if (read_left(&r) != 0 || series != c->info->series_count ||
+        block != segment_block_count(c->segment, SECTION_INDEX))
         return malformed(at, "the table of tenants");
     return OK;
 }
@@ -82,7 +83,8 @@ static err read_tables(struct metric_compact *c, struct pool *scratch, struct er
     TRY(read_table(c, SECTION_GRANULE_TABLE, c->granule_count, 2, scratch, columns, at));
     c->granule_firsts = columns[0];
     c->granule_parts = columns[1];
-    return read_table(c, SECTION_EXEMPLAR_TABLE, c->exemplar_block_count, 1, scratch, &c->exemplar_firsts, at);
+    return read_table(c, SECTION_EXEMPLAR_TABLE, c->exemplar_block_count, 1, scratch, &c->exemplar_firsts,
+                      at);
 }
 
 err metric_compact_open(struct segment_source source, struct segment_cache *cache, struct pool *pool,
@@ -175,8 +177,8 @@ static err load(struct metric_compact *c, struct compact_tenant *tenant, struct 
     return OK;
 }
 
-static err index_of(struct metric_compact *c, struct compact_tenant *tenant, const struct metric_part **out_part,
-                    struct err_at *at)
+static err index_of(struct metric_compact *c, struct compact_tenant *tenant,
+                    const struct metric_part **out_part, struct err_at *at)
 {
     io_mutex_lock(&c->lock);
     err e = tenant->loaded ? OK : load(c, tenant, at);
@@ -278,7 +280,7 @@ err metric_compact_exemplars(struct metric_compact *c, uint32_t ordinal, struct 
                              struct source_exemplar **out_exemplars, size_t *out_count, struct err_at *at)
 {
     check(ordinal < c->info->series_count);
-    uint32_t low = 0, high = c->exemplar_block_count;   /* the first block that begins at ordinal or later */
+    uint32_t low = 0, high = c->exemplar_block_count; /* the first block that begins at ordinal or later */
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (c->exemplar_firsts[middle] < ordinal)
@@ -288,8 +290,8 @@ err metric_compact_exemplars(struct metric_compact *c, uint32_t ordinal, struct 
     }
     struct exemplar_list list = { 0 };
     bool done = false;
-    for (uint32_t i = low == 0 ? 0 : low - 1; !done && i < c->exemplar_block_count
-                                              && c->exemplar_firsts[i] <= ordinal; i++) {
+    for (uint32_t i = low == 0 ? 0 : low - 1;
+         !done && i < c->exemplar_block_count && c->exemplar_firsts[i] <= ordinal; i++) {
         struct segment_block block;
         TRY(segment_block_get(c->segment, SECTION_EXEMPLARS, i, &block, at));
         err e = read_exemplars(block.content, c->exemplar_firsts[i], ordinal, pool, &list, &done);
@@ -311,7 +313,7 @@ err compact_metadata_list(struct metric_compact *c, const struct slice *tenant, 
     size_t count = 0;
     struct batch_metadata *list = NULL;
     struct slice *owners = NULL;
-    for (int pass = 0; pass < 2; pass++) {         /* count, then fill */
+    for (int pass = 0; pass < 2; pass++) { /* count, then fill */
         struct reader r = reader_of(bytes);
         if (pass == 1) {
             TRY(pool_alloc(pool, (count + 1) * sizeof *list, (void **)&list));

@@ -6,10 +6,10 @@
 #include "metric/compact_format.h"
 
 struct compact_tenant {
-    uint32_t first, count;         /* series */
-    uint32_t index_block;          /* first of its image */
+    uint32_t first, count; /* series */
+    uint32_t index_block;  /* first of its image */
     uint64_t index_bytes;
-    bool loaded;                   /* under the lock; the part is immutable then */
+    bool loaded; /* under the lock; the part is immutable then */
     struct metric_part part;
 };
 
@@ -17,13 +17,14 @@ struct metric_compact {
     struct pool *pool;
     struct segment *segment;
     const struct segment_info *info;
-    struct compact_tenant *tenants;        /* info->tenant_count */
-    uint32_t *granule_firsts;      /* first series of each granule */
-    uint32_t *granule_parts;       /* first part of each granule */
+    struct compact_tenant *tenants; /* info->tenant_count */
+    uint32_t *granule_firsts;       /* first series of each granule */
+    uint32_t *granule_parts;        /* first part of each granule */
     uint32_t granule_count;
-    uint32_t *exemplar_firsts;     uint32_t exemplar_block_count;
-    struct io_mutex lock;                  /* of loading index parts */
-    struct pool *index_pool;               /* under the lock */
+    uint32_t *exemplar_firsts;
+    uint32_t exemplar_block_count;
+    struct io_mutex lock;    /* of loading index parts */
+    struct pool *index_pool; /* under the lock */
 };
 
 /* Metadata of a tenant, or of all (NULL), with the tenant each belongs to; in arena memory of pool. */

@@ -36,14 +36,14 @@ static void close_fixture(struct fixture *f)
 struct row {
     int64_t t_ms, start_ms;
     uint64_t bits;
-    struct slice histogram;    /* at NULL: a float */
+    struct slice histogram; /* at NULL: a float */
 };
 
 struct series {
     struct slice tenant, labels;
     struct row *rows;
     size_t count, capacity;
-    size_t exemplars;          /* that many, at the times of the first rows */
+    size_t exemplars; /* that many, at the times of the first rows */
 };
 
 struct model {
@@ -54,8 +54,8 @@ struct model {
 
 static struct slice labels_of(struct pool *pool, const char *name, const char *instance, const char *le)
 {
-    struct label l[3] = { { slice_str("__name__"), slice_str(name) }, { slice_str("instance"),
-                                                                        slice_str(instance) },
+    struct label l[3] = { { slice_str("__name__"), slice_str(name) },
+                          { slice_str("instance"), slice_str(instance) },
                           { slice_str("le"), slice_str(le) } };
     struct buf b = buf_open(pool, 4096);
     struct slice copy;
@@ -103,7 +103,7 @@ static int compare_series(const void *a, const void *b)
 
 static struct slice histogram_bytes(struct pool *pool, struct test_random *r)
 {
-    uint8_t bytes[2000];       /* the segment does not look inside */
+    uint8_t bytes[2000]; /* the segment does not look inside */
     struct slice copy;
     size_t len = 1 + test_random_below(r, test_random_below(r, 20) == 0 ? 2000 : 60);
     for (size_t i = 0; i < len; i++)
@@ -125,16 +125,18 @@ static int64_t next_time(struct test_random *r, int64_t t_ms, const struct shape
     return t_ms + 15000 + (test_random_below(r, 30) == 0 ? (int64_t)test_random_below(r, 40) : 0);
 }
 
-static void fill_rows(struct model *m, struct series *s, struct test_random *r, const int64_t *times, size_t n,
-                      unsigned kind)
+static void fill_rows(struct model *m, struct series *s, struct test_random *r, const int64_t *times,
+                      size_t n, unsigned kind)
 {
     uint64_t at = test_random_below(r, 100000);
     bool start = test_random_below(r, 5) == 0;
     for (size_t i = 0; i < n; i++) {
         struct row row = { .t_ms = times[i], .start_ms = start ? times[0] - 1000 : 0 };
         at += test_random_below(r, 100);
-        row.bits = kind % 4 == 0 ? double_bits(7) : kind % 4 == 1 ? double_bits((double)at)
-                 : kind % 4 == 2 ? double_bits((double)at / 100) : test_random_u64(r);
+        row.bits = kind % 4 == 0   ? double_bits(7)
+                   : kind % 4 == 1 ? double_bits((double)at)
+                   : kind % 4 == 2 ? double_bits((double)at / 100)
+                                   : test_random_u64(r);
         if (test_random_below(r, 500) == 0)
             row.bits = SAMPLE_STALE_BITS;
         if (kind % 8 == 7 && test_random_below(r, 3) != 0)
@@ -199,8 +201,9 @@ static err write_series(struct metric_compact_writer *w, const struct series *s)
     int64_t *t_ms = test_malloc(s->count * 8), *start_ms = test_malloc(s->count * 8);
     uint64_t *bits = test_malloc(s->count * 8);
     struct sample_histogram *histograms = test_malloc(s->count * sizeof *histograms);
-    struct metric_rows rows = { .t_ms = t_ms, .value_bits = bits, .start_ms = start_ms, .count = s->count,
-                                .histograms = histograms };
+    struct metric_rows rows = {
+        .t_ms = t_ms, .value_bits = bits, .start_ms = start_ms, .count = s->count, .histograms = histograms
+    };
     for (size_t i = 0; i < s->count; i++) {
         t_ms[i] = s->rows[i].t_ms;
         start_ms[i] = s->rows[i].start_ms;
@@ -225,11 +228,17 @@ static err write_series(struct metric_compact_writer *w, const struct series *s)
 static err write_model(struct fixture *f, const struct model *m, const char *path,
                        struct metric_compact_written *out_written)
 {
-    struct metric_compact_config config = { .path = path, .partition = 3, .from_generation = 1, .from_offset = 5,
-                                            .to_generation = 1, .to_offset = 77 };
+    struct metric_compact_config config = { .path = path,
+                                            .partition = 3,
+                                            .from_generation = 1,
+                                            .from_offset = 5,
+                                            .to_generation = 1,
+                                            .to_offset = 77 };
     struct metric_compact_writer *w = NULL;
-    struct batch_metadata metadata = { .family = slice_str("metric_1"), .type = METRIC_COUNTER,
-                                       .help = slice_str("helps"), .unit = slice_str("") };
+    struct batch_metadata metadata = { .family = slice_str("metric_1"),
+                                       .type = METRIC_COUNTER,
+                                       .help = slice_str("helps"),
+                                       .unit = slice_str("") };
     err e = metric_compact_writer_open(f->io, &config, f->pool, &w);
     for (size_t i = 0; e == OK && i < m->count; i++)
         e = write_series(w, &m->series[i]);
@@ -272,8 +281,8 @@ static void compare_range(const struct series *s, struct time_range range, const
     size_t k = 0, h = 0;
     for (size_t i = 0; i < s->count; i++) {
         const struct row *row = &s->rows[i];
-        if (row->t_ms < range.min_ms || row->t_ms > range.max_ms
-            || (i + 1 < s->count && s->rows[i + 1].t_ms == row->t_ms))
+        if (row->t_ms < range.min_ms || row->t_ms > range.max_ms ||
+            (i + 1 < s->count && s->rows[i + 1].t_ms == row->t_ms))
             continue;
         assert_true(k < c->count);
         assert_true(c->t_ms[k] == row->t_ms);
@@ -389,14 +398,17 @@ static void test_select(void **state)
     struct matcher matcher;
     uint32_t *ordinals, first;
     size_t count;
-    assert_ok(matcher_init(f.pool, MATCH_EQUAL, slice_str("instance"), slice_str("host-2:9100"), &matcher, &at));
-    assert_ok(metric_compact_select(o.compact, slice_str("team1"), &matcher, 1, f.pool, &ordinals, &count, &at));
+    assert_ok(
+        matcher_init(f.pool, MATCH_EQUAL, slice_str("instance"), slice_str("host-2:9100"), &matcher, &at));
+    assert_ok(
+        metric_compact_select(o.compact, slice_str("team1"), &matcher, 1, f.pool, &ordinals, &count, &at));
     assert_int_equal(count, 5 + 7);
     for (size_t i = 0; i < count; i++) {
         assert_true(slice_equal_str(m.series[ordinals[i]].tenant, "team1"));
         assert_true(matchers_match(&matcher, 1, m.series[ordinals[i]].labels));
     }
-    assert_ok(metric_compact_select(o.compact, slice_str("nobody"), &matcher, 1, f.pool, &ordinals, &count, &at));
+    assert_ok(
+        metric_compact_select(o.compact, slice_str("nobody"), &matcher, 1, f.pool, &ordinals, &count, &at));
     assert_int_equal(count, 0);
     uint32_t tenant_count;
     metric_compact_tenant(o.compact, slice_str("team1"), &first, &tenant_count);
@@ -425,8 +437,8 @@ static void test_order(void **state)
     static const char *const les[] = { "", "+Inf", "10", "2.5", "1", "0.5", "-1", "x", "y" };
     for (size_t i = 0; i < 9; i++)
         for (size_t k = 0; k < 9; k++) {
-            int order = metric_series_compare(labels_of(f.pool, "m", "a", les[i]), labels_of(f.pool, "m", "a",
-                                                                                             les[k]));
+            int order = metric_series_compare(labels_of(f.pool, "m", "a", les[i]),
+                                              labels_of(f.pool, "m", "a", les[k]));
             assert_true(i < k ? order < 0 : i > k ? order > 0 : order == 0);
             assert_true(metric_series_compare(labels_of(f.pool, "m", "a", les[i]),
                                               labels_of(f.pool, "m", "b", les[k])) < 0);
@@ -438,13 +450,18 @@ static void test_order(void **state)
     struct metric_rows rows = { .t_ms = t_ms, .value_bits = bits, .count = 1 };
     assert_ok(metric_compact_writer_open(f.io, &config, f.pool, &w));
     assert_ok(metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "b", ""), &rows));
-    assert_err(ERR_ORDER, metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "b", ""), &rows));
-    assert_err(ERR_ORDER, metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "a", ""), &rows));
-    assert_err(ERR_ORDER, metric_compact_writer_series(w, slice_str("s"), labels_of(f.pool, "m", "c", ""), &rows));
+    assert_err(ERR_ORDER,
+               metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "b", ""), &rows));
+    assert_err(ERR_ORDER,
+               metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "a", ""), &rows));
+    assert_err(ERR_ORDER,
+               metric_compact_writer_series(w, slice_str("s"), labels_of(f.pool, "m", "c", ""), &rows));
     rows.count = 2;
-    assert_err(ERR_ORDER, metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "c", ""), &rows));
+    assert_err(ERR_ORDER,
+               metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "c", ""), &rows));
     rows.count = METRIC_COMPACT_SERIES_ROWS_MAX + 1;
-    assert_err(ERR_LIMIT, metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "c", ""), &rows));
+    assert_err(ERR_LIMIT,
+               metric_compact_writer_series(w, slice_str("t"), labels_of(f.pool, "m", "c", ""), &rows));
     metric_compact_writer_close(w);
     assert_ok(io_unlink(f.io, "s"));
     close_fixture(&f);
@@ -464,8 +481,8 @@ static struct model merge_models(struct pool *pool, struct model *inputs, size_t
             if (s == NULL)
                 s = add_series(&all, from->tenant, from->labels);
             for (size_t j = 0; j < from->count; j++)
-                if (from->rows[j].t_ms >= window.min_ms && from->rows[j].t_ms <= window.max_ms
-                    && from->rows[j].t_ms >= cutoff_ms) {
+                if (from->rows[j].t_ms >= window.min_ms && from->rows[j].t_ms <= window.max_ms &&
+                    from->rows[j].t_ms >= cutoff_ms) {
                     size_t place = s->count;
                     add_row(&all, s, from->rows[j]);
                     while (place > 0 && s->rows[place - 1].t_ms > from->rows[j].t_ms) {
@@ -480,7 +497,8 @@ static struct model merge_models(struct pool *pool, struct model *inputs, size_t
         if (all.series[i].count > 0) {
             struct series *s = add_series(&out, all.series[i].tenant, all.series[i].labels);
             for (size_t k = 0; k < all.series[i].count; k++)
-                if (k + 1 == all.series[i].count || all.series[i].rows[k + 1].t_ms != all.series[i].rows[k].t_ms)
+                if (k + 1 == all.series[i].count ||
+                    all.series[i].rows[k + 1].t_ms != all.series[i].rows[k].t_ms)
                     add_row(&out, s, all.series[i].rows[k]);
         }
     return out;
@@ -499,7 +517,8 @@ static void test_merge(void **state)
     static const char *const names[] = { "a", "b", "c" };
     for (int i = 0; i < 3; i++) {
         struct metric_compact_written written;
-        m[i] = draw(f.pool, &r, (struct shape){ 2, 8, 2 + (unsigned)i, 700, i != 1, 1700000000000 + i * 4000000 });
+        m[i] = draw(f.pool, &r,
+                    (struct shape){ 2, 8, 2 + (unsigned)i, 700, i != 1, 1700000000000 + i * 4000000 });
         for (size_t k = 0; k < m[i].count; k++)
             m[i].series[k].exemplars = 0;
         assert_ok(write_model(&f, &m[i], names[i], &written));
@@ -507,12 +526,17 @@ static void test_merge(void **state)
         open_file(&f, names[i], &o[i]);
         inputs[i] = o[i].compact;
     }
-    static const struct { int64_t min_ms, max_ms, cutoff_ms; } windows[] = {
-        { INT64_MIN, 1700006000000, 1700001000000 }, { 1700006000001, INT64_MAX, INT64_MIN },
+    static const struct {
+        int64_t min_ms, max_ms, cutoff_ms;
+    } windows[] = {
+        { INT64_MIN, 1700006000000, 1700001000000 },
+        { 1700006000001, INT64_MAX, INT64_MIN },
     };
     for (int i = 0; i < 2; i++) {
         struct metric_compact_merge request = {
-            .inputs = inputs, .input_count = 3, .window = { windows[i].min_ms, windows[i].max_ms },
+            .inputs = inputs,
+            .input_count = 3,
+            .window = { windows[i].min_ms, windows[i].max_ms },
             .cutoff_ms = windows[i].cutoff_ms,
         };
         struct metric_compact_config config = { .path = "out" };
@@ -532,8 +556,9 @@ static void test_merge(void **state)
         assert_ok(io_unlink(f.io, "out"));
     }
     assert_true(sum_equal(total, parts));
-    struct metric_compact_merge nothing = { .inputs = inputs, .input_count = 3, .window = { 0, 10 },
-                                            .cutoff_ms = INT64_MIN };
+    struct metric_compact_merge nothing = {
+        .inputs = inputs, .input_count = 3, .window = { 0, 10 }, .cutoff_ms = INT64_MIN
+    };
     struct metric_compact_config config = { .path = "out" };
     struct metric_compact_writer *w;
     struct metric_compact_written written;
@@ -628,12 +653,8 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_model),
-        cmocka_unit_test(test_select),
-        cmocka_unit_test(test_merge),
-        cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_order), cmocka_unit_test(test_model),     cmocka_unit_test(test_select),
+        cmocka_unit_test(test_merge), cmocka_unit_test(test_every_bit), cmocka_unit_test(test_allocations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

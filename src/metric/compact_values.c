@@ -33,8 +33,8 @@ static err parse(struct metric_compact_cursor *c, struct slice payload, struct c
         if (int_column_decode_u32(&r, count, c->histogram_rows) != OK)
             return ERR_CORRUPT;
         for (size_t i = 0; i < count; i++)
-            if (c->histogram_rows[i] >= p->part.rows
-                || (i > 0 && c->histogram_rows[i] <= c->histogram_rows[i - 1]))
+            if (c->histogram_rows[i] >= p->part.rows ||
+                (i > 0 && c->histogram_rows[i] <= c->histogram_rows[i - 1]))
                 return ERR_CORRUPT;
     }
     p->rest = slice_of(r.at, read_left(&r));
@@ -83,8 +83,8 @@ static err own_values(const struct cursor_part *p, size_t from, size_t to, uint6
 }
 
 /* Open the part that p refers to, `distance` before it; *out_rest: what follows the distance in p. */
-static err open_other(struct metric_compact_cursor *c, const struct cursor_part *p, struct cursor_part *out_other,
-                      struct slice *out_rest, struct err_at *at)
+static err open_other(struct metric_compact_cursor *c, const struct cursor_part *p,
+                      struct cursor_part *out_other, struct slice *out_rest, struct err_at *at)
 {
     struct reader r = reader_of(p->rest);
     uint64_t distance = read_varint(&r);
@@ -128,7 +128,7 @@ static err bucket_values(struct metric_compact_cursor *c, const struct cursor_pa
     for (;;) {
         struct cursor_part *top = &chain[depth];
         if (holds(c, top->number, from, to)) {
-            from = c->bucket_from;         /* go on with what is held: the others are decoded as far */
+            from = c->bucket_from; /* go on with what is held: the others are decoded as far */
             to = c->bucket_to;
             n = rows_of(p->part.rows, from, to);
             break;
@@ -176,8 +176,8 @@ err cursor_part_values(struct metric_compact_cursor *c, const struct cursor_part
         struct cursor_part other;
         struct slice rest;
         TRY(open_other(c, p, &other, &rest, at));
-        bool fits = rest.len == 0 && (other.part.flags & PART_KIND) <= KIND_CONSTANT
-                 && own_values(&other, from, to, out) == OK;
+        bool fits = rest.len == 0 && (other.part.flags & PART_KIND) <= KIND_CONSTANT &&
+                    own_values(&other, from, to, out) == OK;
         cursor_part_close(c, &other);
         return fits ? OK : cursor_malformed(at, "part", p->number);
     }

@@ -19,9 +19,9 @@ static bool add_rows(struct totals *t, struct hash128 series, const struct metri
     for (size_t i = 0; i < rows->count; i++) {
         bool is_histogram = h < rows->histogram_count && rows->histograms[h].row == i;
         uint64_t bits = is_histogram ? sum_histogram_bits(rows->histograms[h++].bytes) : rows->value_bits[i];
-        struct hash128 row = sum_row_hash(series, rows->t_ms[i], bits,
-                                          rows->start_ms == NULL ? 0 : rows->start_ms[i],
-                                          is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
+        struct hash128 row =
+            sum_row_hash(series, rows->t_ms[i], bits, rows->start_ms == NULL ? 0 : rows->start_ms[i],
+                         is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
         if (i + 1 < rows->count && rows->t_ms[i + 1] < rows->t_ms[i])
             return false;
         sum_add_hash(&t->sum, row);
@@ -53,15 +53,16 @@ static err verify_tenant(struct metric_compact *c, size_t index, struct pool *sc
         struct time_range time;
         buf_clear(now);
         TRY_OUT(metric_compact_labels(c, tenant->first + i, now, at));
-        TRY_OUT(labels_check(buf_slice(now), NULL) == OK ? OK : err_set(at, ERR_CORRUPT, "labels of series %u",
-                                                                        tenant->first + i));
+        TRY_OUT(labels_check(buf_slice(now), NULL) == OK
+                    ? OK
+                    : err_set(at, ERR_CORRUPT, "labels of series %u", tenant->first + i));
         if (i > 0 && metric_series_compare(buf_slice(before), buf_slice(now)) >= 0)
             TRY_OUT(err_set(at, ERR_CORRUPT, "series %u is out of order", tenant->first + i));
         TRY_OUT(metric_compact_read_all(cursor, tenant->first + i, &rows, at));
         TRY_OUT(metric_compact_series_time(cursor, tenant->first + i, &time, at));
         struct hash128 series = sum_series_hash(c->info->tenants[index], buf_slice(now));
-        if (rows.count == 0 || !add_rows(totals, series, &rows) || rows.t_ms[0] < time.min_ms
-            || rows.t_ms[rows.count - 1] > time.max_ms)
+        if (rows.count == 0 || !add_rows(totals, series, &rows) || rows.t_ms[0] < time.min_ms ||
+            rows.t_ms[rows.count - 1] > time.max_ms)
             TRY_OUT(err_set(at, ERR_CORRUPT, "rows of series %u are out of order", tenant->first + i));
     }
 out:

@@ -10,8 +10,8 @@
 #include "model/histogram.h"
 #include "model/labels.h"
 
-#define STREAM_BYTES_MAX (SEGMENT_BLOCK_BYTES + SEGMENT_BLOCK_BYTES_MAX)
-#define METADATA_BYTES_MAX (64u << 20)
+#define STREAM_BYTES_MAX          (SEGMENT_BLOCK_BYTES + SEGMENT_BLOCK_BYTES_MAX)
+#define METADATA_BYTES_MAX        (64u << 20)
 #define PREVIOUS_TENANT_BYTES_MAX 4096
 
 static struct compact_stream stream_of(struct pool *pool, unsigned section)
@@ -102,9 +102,9 @@ static struct compact_series describe(const struct metric_compact_writer *w, str
         return series;
     series.is_infinity = slice_equal_str(le, "+Inf");
     series.is_count = le.len == 0 && name.len > 6 && memcmp(name.at + name.len - 6, "_count", 6) == 0;
-    series.may_differ = series.has_le && p->is_integer && p->chain < COMPACT_DIFFERENCE_CHAIN_MAX
-                     && p->rows == rows->count && slice_equal(buf_slice(&p->tenant), tenant)
-                     && same_group(buf_slice(&p->labels), labels);
+    series.may_differ = series.has_le && p->is_integer && p->chain < COMPACT_DIFFERENCE_CHAIN_MAX &&
+                        p->rows == rows->count && slice_equal(buf_slice(&p->tenant), tenant) &&
+                        same_group(buf_slice(&p->labels), labels);
     return series;
 }
 
@@ -122,14 +122,16 @@ static err remember(struct metric_compact_writer *w, struct slice tenant, struct
     p->any = true;
     p->rows = rows->count;
     p->chain = any_difference ? p->chain + 1 : 0;
-    p->is_integer = series->has_le && rows->histogram_count == 0 && rows->count <= COMPACT_DIFFERENCE_ROWS_MAX;
+    p->is_integer =
+        series->has_le && rows->histogram_count == 0 && rows->count <= COMPACT_DIFFERENCE_ROWS_MAX;
     if (!p->is_integer)
         return OK;
     if (p->ints == NULL)
         TRY(pool_alloc(w->pool, COMPACT_DIFFERENCE_ROWS_MAX * sizeof *p->ints, (void **)&p->ints));
     p->is_integer = float_integers(rows->value_bits, rows->count, p->ints);
     struct compact_granule *g = &w->granule;
-    p->part_count = (uint32_t)((rows->count + METRIC_COMPACT_PART_ROWS_MAX - 1) / METRIC_COMPACT_PART_ROWS_MAX);
+    p->part_count =
+        (uint32_t)((rows->count + METRIC_COMPACT_PART_ROWS_MAX - 1) / METRIC_COMPACT_PART_ROWS_MAX);
     for (uint32_t i = 0; i < p->part_count; i++)
         p->timelines[i] = g->parts[g->part_count - p->part_count + i].timeline;
     return OK;
@@ -219,8 +221,8 @@ err metric_compact_writer_exemplars(struct metric_compact_writer *w, const struc
     uint32_t series = w->series_count - 1;
     for (size_t i = 0; i < count; i++) {
         struct buf *out = &w->scratch;
-        bool is_first = w->exemplars.content.len == 0
-                     || w->exemplars.content.len + exemplars[i].labels.len + 64 > SEGMENT_BLOCK_BYTES;
+        bool is_first = w->exemplars.content.len == 0 ||
+                        w->exemplars.content.len + exemplars[i].labels.len + 64 > SEGMENT_BLOCK_BYTES;
         if (is_first) {
             TRY(compact_stream_flush(w, &w->exemplars));
             TRY(pool_block_reserve(w->pool, (void **)&w->exemplar_firsts, sizeof *w->exemplar_firsts,

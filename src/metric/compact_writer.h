@@ -8,14 +8,18 @@
 /* A section written through one block buffer: what does not fit begins the next block. */
 struct compact_stream {
     unsigned section;
-    uint32_t block;                /* number of the block being filled */
+    uint32_t block; /* number of the block being filled */
     struct buf content;
 };
 
 /* 128-bit keys to numbers, open addressing; grows in its pool. */
 struct compact_map {
     struct pool *pool;
-    struct compact_map_slot { struct hash128 key; uint32_t value; bool used; } *slots;
+    struct compact_map_slot {
+        struct hash128 key;
+        uint32_t value;
+        bool used;
+    } * slots;
     size_t capacity, count;
 };
 err compact_map_put(struct compact_map *map, struct hash128 key, uint32_t value);
@@ -26,58 +30,66 @@ struct compact_timeline {
     int64_t first_ms, last_ms;
 };
 
-#define COMPACT_DIFFERENCE_ROWS_MAX (8 * METRIC_COMPACT_PART_ROWS_MAX)
-#define COMPACT_DIFFERENCE_CHAIN_MAX 31    /* a bucket is read through at most so many others */
+#define COMPACT_DIFFERENCE_ROWS_MAX  (8 * METRIC_COMPACT_PART_ROWS_MAX)
+#define COMPACT_DIFFERENCE_CHAIN_MAX 31 /* a bucket is read through at most so many others */
 
 /* The series before, for differences of buckets: its integers while it has `le` and all of them are counts. */
 struct compact_previous {
-    struct buf tenant, labels;     /* order of series */
+    struct buf tenant, labels; /* order of series */
     bool any;
-    bool is_integer;               /* ints below are valid */
+    bool is_integer; /* ints below are valid */
     unsigned chain;
     uint32_t part_first, part_count;
     uint32_t timelines[8];
     size_t rows;
-    int64_t *ints;                 /* COMPACT_DIFFERENCE_ROWS_MAX of them, from the first bucket on */
+    int64_t *ints; /* COMPACT_DIFFERENCE_ROWS_MAX of them, from the first bucket on */
 };
 
-struct compact_tenant_row { struct slice name; uint32_t series_count; uint64_t index_bytes; };
+struct compact_tenant_row {
+    struct slice name;
+    uint32_t series_count;
+    uint64_t index_bytes;
+};
 
 struct metric_compact_writer {
     struct pool *pool;
     struct segment_writer *segment;
     struct metric_compact_config config;
     enum codec_effort effort;
-    uint64_t seed;                 /* of the maps: chance, no output depends on it */
+    uint64_t seed; /* of the maps: chance, no output depends on it */
 
     struct compact_stream values, timelines, histograms, exemplars;
     struct buf payload, scratch;
     struct compact_granule granule;
     uint32_t series_count, part_count;
-    struct compact_first { uint32_t series, part; } *granule_firsts;
+    struct compact_first {
+        uint32_t series, part;
+    } * granule_firsts;
     size_t granule_count, granule_capacity;
 
-    struct compact_map timeline_map;         /* hash of times → timeline */
+    struct compact_map timeline_map; /* hash of times → timeline */
     struct compact_timeline open_timelines[COMPACT_TIMELINES];
-    uint32_t timeline_block, timeline_offset;/* where the first of the open ones lies */
+    uint32_t timeline_block, timeline_offset; /* where the first of the open ones lies */
     uint32_t timeline_count;
 
-    struct compact_map same_map;             /* hash of values and timeline → part, of +Inf buckets */
+    struct compact_map same_map; /* hash of values and timeline → part, of +Inf buckets */
     struct compact_previous previous;
-    uint64_t *part_bits;                     /* METRIC_COMPACT_PART_ROWS_MAX, values of rows with histograms */
-    uint32_t *part_rows;                     /* rows of histograms */
+    uint64_t *part_bits; /* METRIC_COMPACT_PART_ROWS_MAX, values of rows with histograms */
+    uint32_t *part_rows; /* rows of histograms */
 
-    struct compact_tenant_row *tenants;      size_t tenant_count, tenant_capacity;
-    struct metric_part_builder *builder;     /* of the open tenant */
+    struct compact_tenant_row *tenants;
+    size_t tenant_count, tenant_capacity;
+    struct metric_part_builder *builder; /* of the open tenant */
 
     uint32_t exemplar_last;
-    uint32_t *exemplar_firsts;     size_t exemplar_block_count, exemplar_capacity;
+    uint32_t *exemplar_firsts;
+    size_t exemplar_block_count, exemplar_capacity;
     struct buf metadata;
     struct compact_map metadata_map;
 
     struct sum sum, distinct;
     struct time_range time;
-    struct slice *tenant_names;    /* of the written info */
+    struct slice *tenant_names; /* of the written info */
 };
 
 /* Append to a section; *out_block and *out_offset (may be NULL): where it lies. */
@@ -87,8 +99,8 @@ err compact_stream_flush(struct metric_compact_writer *w, struct compact_stream 
 
 /* What a series is to the differences of its group. */
 struct compact_series {
-    bool has_le, is_infinity, is_count;    /* le, le="+Inf", name ends with _count */
-    bool may_differ;                       /* the series before is the next higher bucket */
+    bool has_le, is_infinity, is_count; /* le, le="+Inf", name ends with _count */
+    bool may_differ;                    /* the series before is the next higher bucket */
 };
 
 /* Append rows [from, from + count) as a part. *part_index: which of the series'. */

@@ -75,12 +75,15 @@ static err read_header(struct metric_group *g)
         return ERR_CORRUPT;
     if (get_le16(h + 4) != GROUP_VERSION)
         return get_le16(h + 4) > GROUP_VERSION ? ERR_VERSION : ERR_CORRUPT;
-    g->facts = (struct metric_group_facts){
-        .sum = { get_le64(h + 56), get_le64(h + 64), get_le64(h + 72) },
-        .range = { (int64_t)get_le64(h + 40), (int64_t)get_le64(h + 48) },
-        .row_count = get_le32(h + 16), .histogram_count = get_le32(h + 20), .series_count = get_le32(h + 24),
-        .first_new_number = get_le32(h + 32), .new_count = get_le32(h + 36),
-        .exemplar_count = get_le32(h + 80), .metadata_count = get_le32(h + 84) };
+    g->facts = (struct metric_group_facts){ .sum = { get_le64(h + 56), get_le64(h + 64), get_le64(h + 72) },
+                                            .range = { (int64_t)get_le64(h + 40), (int64_t)get_le64(h + 48) },
+                                            .row_count = get_le32(h + 16),
+                                            .histogram_count = get_le32(h + 20),
+                                            .series_count = get_le32(h + 24),
+                                            .first_new_number = get_le32(h + 32),
+                                            .new_count = get_le32(h + 36),
+                                            .exemplar_count = get_le32(h + 80),
+                                            .metadata_count = get_le32(h + 84) };
     g->block_count = get_le32(h + 28);
     g->dictionary_at = get_le32(h + 88);
     g->dictionary_len = get_le32(h + 92);
@@ -89,13 +92,14 @@ static err read_header(struct metric_group *g)
     g->directory_at = get_le32(h + 104);
     g->directory_len = get_le32(h + 108);
     const struct metric_group_facts *f = &g->facts;
-    bool sound = get_le64(h + 8) == g->bytes.len && f->row_count <= GROUP_ROWS_MAX
-        && f->histogram_count <= GROUP_ROWS_MAX && f->series_count <= GROUP_ROWS_MAX
-        && (uint64_t)f->first_new_number + f->new_count < UINT32_MAX && g->dictionary_at >= GROUP_HEADER_BYTES
-        && (uint64_t)g->dictionary_at + g->dictionary_len == g->extra_at
-        && (uint64_t)g->extra_at + g->extra_len == g->directory_at
-        && (uint64_t)g->directory_at + g->directory_len == g->bytes.len
-        && (uint64_t)g->block_count * GROUP_ENTRY_BYTES + 4 == g->directory_len;
+    bool sound = get_le64(h + 8) == g->bytes.len && f->row_count <= GROUP_ROWS_MAX &&
+                 f->histogram_count <= GROUP_ROWS_MAX && f->series_count <= GROUP_ROWS_MAX &&
+                 (uint64_t)f->first_new_number + f->new_count < UINT32_MAX &&
+                 g->dictionary_at >= GROUP_HEADER_BYTES &&
+                 (uint64_t)g->dictionary_at + g->dictionary_len == g->extra_at &&
+                 (uint64_t)g->extra_at + g->extra_len == g->directory_at &&
+                 (uint64_t)g->directory_at + g->directory_len == g->bytes.len &&
+                 (uint64_t)g->block_count * GROUP_ENTRY_BYTES + 4 == g->directory_len;
     return sound ? OK : ERR_CORRUPT;
 }
 
@@ -113,8 +117,8 @@ static err read_directory(struct metric_group *g, struct pool *scratch)
     for (uint32_t i = 0; i < g->block_count; i++) {
         const uint8_t *e = entries.at + (size_t)i * GROUP_ENTRY_BYTES;
         struct block_entry b = { get_le32(e), get_le32(e + 4), get_le32(e + 8) };
-        if (b.at != end || b.len < 4 || (uint64_t)b.at + b.len > g->dictionary_at
-            || (i > 0 && b.first_number <= g->blocks[i - 1].first_number))
+        if (b.at != end || b.len < 4 || (uint64_t)b.at + b.len > g->dictionary_at ||
+            (i > 0 && b.first_number <= g->blocks[i - 1].first_number))
             return ERR_CORRUPT;
         end = (uint64_t)b.at + b.len;
         g->blocks[i] = b;
@@ -122,7 +126,8 @@ static err read_directory(struct metric_group *g, struct pool *scratch)
     return end == g->dictionary_at ? OK : ERR_CORRUPT;
 }
 
-err metric_group_open(struct pool *parent, const struct metric_group_bytes *bytes, struct metric_group **out_group)
+err metric_group_open(struct pool *parent, const struct metric_group_bytes *bytes,
+                      struct metric_group **out_group)
 {
     err e = OK;
     struct pool *pool = pool_open(parent, "row group", POOL_BYTES_UNLIMITED);
@@ -148,10 +153,7 @@ void metric_group_close(struct metric_group *group)
         pool_close(group->pool);
 }
 
-struct metric_group_facts metric_group_facts(const struct metric_group *group)
-{
-    return group->facts;
-}
+struct metric_group_facts metric_group_facts(const struct metric_group *group) { return group->facts; }
 
 /* ---- blocks ---- */
 
@@ -170,8 +172,10 @@ static err alloc_side(struct pool *pool, uint32_t rows, uint32_t histograms, str
     TRY(pool_alloc(pool, ((size_t)rows + 1) * 24, &at));
     int64_t *columns = at;
     TRY(pool_alloc(pool, ((size_t)histograms + 1) * sizeof *out->histograms, &at));
-    *out = (struct group_rows){ .t_ms = columns, .bits = (uint64_t *)(columns + rows),
-                                .start_ms = columns + 2 * (size_t)rows, .histograms = at };
+    *out = (struct group_rows){ .t_ms = columns,
+                                .bits = (uint64_t *)(columns + rows),
+                                .start_ms = columns + 2 * (size_t)rows,
+                                .histograms = at };
     return OK;
 }
 
@@ -183,8 +187,8 @@ static err block_begin(const struct metric_group *g, uint32_t block, struct pool
     TRY(read_checked(g, entry->at, entry->len, scratch, &bytes));
     struct block_cursor c = { .r = reader_of(bytes), .first_number = entry->first_number };
     uint64_t series = read_varint(&c.r), rows = read_varint(&c.r), histograms = read_varint(&c.r);
-    if (!c.r.ok || series == 0 || series > GROUP_BLOCK_SERIES || rows > g->facts.row_count
-        || histograms > g->facts.histogram_count)
+    if (!c.r.ok || series == 0 || series > GROUP_BLOCK_SERIES || rows > g->facts.row_count ||
+        histograms > g->facts.histogram_count)
         return ERR_CORRUPT;
     c.series_count = (uint32_t)series;
     c.rows_max = (uint32_t)rows;
@@ -201,8 +205,8 @@ static err block_next(struct block_cursor *c, struct group_rows **out_rows)
     if (c->done == c->series_count)
         return c->r.at == c->r.end ? ERR_END : ERR_CORRUPT;
     struct group_rows *rows = &c->sides[c->done % 2];
-    TRY(group_series_decode(&c->r, c->done == 0 ? NULL : &c->sides[c->done % 2 ^ 1], c->first_number, c->rows_max,
-                            c->histograms_max, rows));
+    TRY(group_series_decode(&c->r, c->done == 0 ? NULL : &c->sides[c->done % 2 ^ 1], c->first_number,
+                            c->rows_max, c->histograms_max, rows));
     c->done++;
     *out_rows = rows;
     return OK;
@@ -262,8 +266,8 @@ err metric_group_read(const struct metric_group *group, uint32_t number, struct 
                       struct pool *scratch, struct sample_columns *columns)
 {
     uint32_t block = find_block(group, number);
-    if (block == group->block_count || range.min_ms > group->facts.range.max_ms
-        || range.max_ms < group->facts.range.min_ms)
+    if (block == group->block_count || range.min_ms > group->facts.range.max_ms ||
+        range.max_ms < group->facts.range.min_ms)
         return OK;
     struct block_cursor cursor;
     struct group_rows *rows;
@@ -293,8 +297,8 @@ err metric_group_read(const struct metric_group *group, uint32_t number, struct 
 /* A series in decoded rows. */
 struct rows_series {
     uint32_t number;
-    uint32_t first, count;       /* of the times and values */
-    uint32_t is_other;           /* has what decoded rows do not keep */
+    uint32_t first, count; /* of the times and values */
+    uint32_t is_other;     /* has what decoded rows do not keep */
 };
 
 uint32_t metric_group_block_find(const struct metric_group *group, uint32_t number)
@@ -330,14 +334,16 @@ static err draft_add(struct rows_draft *draft, const struct group_rows *rows, st
     return OK;
 }
 
-static err draft_finish(const struct rows_draft *draft, struct pool *pool, struct metric_group_rows **out_rows)
+static err draft_finish(const struct rows_draft *draft, struct pool *pool,
+                        struct metric_group_rows **out_rows)
 {
     size_t series_bytes = draft->series_count * sizeof *draft->series, n = draft->columns.count;
     size_t bytes = sizeof(struct metric_group_rows) + series_bytes + n * 16;
     void *at;
     TRY(pool_alloc(pool, bytes, &at));
     struct metric_group_rows *rows = at;
-    *rows = (struct metric_group_rows){ .bytes = bytes, .series_count = draft->series_count,
+    *rows = (struct metric_group_rows){ .bytes = bytes,
+                                        .series_count = draft->series_count,
                                         .row_count = (uint32_t)n };
     uint8_t *to = (uint8_t *)(rows + 1);
     memcpy(to, draft->series, series_bytes);
@@ -368,8 +374,8 @@ err metric_group_block_load(const struct metric_group *group, uint32_t block, co
     return e;
 }
 
-err metric_group_rows_add(const struct metric_group_rows *rows, uint32_t number, struct sample_columns *columns,
-                          bool *out_other)
+err metric_group_rows_add(const struct metric_group_rows *rows, uint32_t number,
+                          struct sample_columns *columns, bool *out_other)
 {
     const struct rows_series *series = rows_series_of(rows);
     uint32_t low = 0, high = rows->series_count;
@@ -405,8 +411,8 @@ struct metric_group_walk {
     struct pool *pool;
     struct pool *block_pool;
     uint32_t next_block;
-    struct block_cursor cursor;      /* series_count 0: no block is open */
-    uint64_t number_min;             /* numbers ascend over blocks, too */
+    struct block_cursor cursor; /* series_count 0: no block is open */
+    uint64_t number_min;        /* numbers ascend over blocks, too */
 };
 
 err metric_group_walk_open(const struct metric_group *group, struct pool *parent,
@@ -454,18 +460,21 @@ err metric_group_walk_next(struct metric_group_walk *walk, struct metric_group_s
     if (rows->number < walk->number_min)
         return ERR_CORRUPT;
     walk->number_min = rows->number + UINT64_C(1);
-    *out_series = (struct metric_group_series){
-        .number = rows->number, .t_ms = rows->t_ms, .value_bits = rows->bits,
-        .start_ms = rows->has_starts ? rows->start_ms : NULL, .row_count = rows->row_count,
-        .histograms = rows->histograms, .histogram_count = rows->histogram_count };
+    *out_series = (struct metric_group_series){ .number = rows->number,
+                                                .t_ms = rows->t_ms,
+                                                .value_bits = rows->bits,
+                                                .start_ms = rows->has_starts ? rows->start_ms : NULL,
+                                                .row_count = rows->row_count,
+                                                .histograms = rows->histograms,
+                                                .histogram_count = rows->histogram_count };
     return OK;
 }
 
 /* ---- dictionary ---- */
 
 /* One chunk of the dictionary, decoded into arena memory. *at moves behind it. */
-static err read_chunk(const struct metric_group *g, uint64_t *at, struct pool *scratch, struct slice *out_bytes,
-                      uint32_t *out_entries)
+static err read_chunk(const struct metric_group *g, uint64_t *at, struct pool *scratch,
+                      struct slice *out_bytes, uint32_t *out_entries)
 {
     uint64_t end = (uint64_t)g->dictionary_at + g->dictionary_len;
     struct slice head, bytes;
@@ -473,8 +482,8 @@ static err read_chunk(const struct metric_group *g, uint64_t *at, struct pool *s
         return ERR_CORRUPT;
     TRY(read_span(g, *at, GROUP_CHUNK_HEADER_BYTES, scratch, &head));
     uint32_t decoded = get_le32(head.at + 4), stored = get_le32(head.at + 8);
-    if (stored > end - *at - GROUP_CHUNK_HEADER_BYTES || decoded > GROUP_CHUNK_BYTES + 2 * LABELS_BYTES_MAX
-        || stored > decoded)
+    if (stored > end - *at - GROUP_CHUNK_HEADER_BYTES || decoded > GROUP_CHUNK_BYTES + 2 * LABELS_BYTES_MAX ||
+        stored > decoded)
         return ERR_CORRUPT;
     TRY(read_checked(g, *at, (size_t)GROUP_CHUNK_HEADER_BYTES + stored, scratch, &bytes));
     bytes = slice_part(bytes, GROUP_CHUNK_HEADER_BYTES - 4, stored);
@@ -491,13 +500,14 @@ static err read_chunk(const struct metric_group *g, uint64_t *at, struct pool *s
 }
 
 struct dictionary_state {
-    struct buf labels;           /* of the entry before */
-    struct slice tenant;         /* borrows the chunk */
+    struct buf labels;   /* of the entry before */
+    struct slice tenant; /* borrows the chunk */
     uint32_t number;
 };
 
 static err read_entries(struct slice chunk, uint32_t entry_count, struct dictionary_state *s,
-                        err (*entry)(void *context, uint32_t number, struct slice tenant, struct slice labels),
+                        err (*entry)(void *context, uint32_t number, struct slice tenant,
+                                     struct slice labels),
                         void *context)
 {
     struct reader r = reader_of(chunk);
@@ -509,8 +519,8 @@ static err read_entries(struct slice chunk, uint32_t entry_count, struct diction
             s->tenant = read_string(&r);
         uint64_t shared = read_varint(&r);
         struct slice rest = read_string(&r);
-        if (!r.ok || shared > s->labels.len || s->tenant.len > TENANT_BYTES_MAX
-            || rest.len > LABELS_BYTES_MAX - shared)
+        if (!r.ok || shared > s->labels.len || s->tenant.len > TENANT_BYTES_MAX ||
+            rest.len > LABELS_BYTES_MAX - shared)
             return ERR_CORRUPT;
         s->labels.len = (size_t)shared;
         buf_put_slice(&s->labels, rest);
@@ -522,13 +532,15 @@ static err read_entries(struct slice chunk, uint32_t entry_count, struct diction
 }
 
 err metric_group_dictionary(const struct metric_group *group, struct pool *scratch,
-                            err (*entry)(void *context, uint32_t number, struct slice tenant, struct slice labels),
+                            err (*entry)(void *context, uint32_t number, struct slice tenant,
+                                         struct slice labels),
                             void *context)
 {
     err e = OK;
     const struct metric_group_facts *f = &group->facts;
     struct pool *pool = pool_open(scratch, "row group dictionary", POOL_BYTES_UNLIMITED);
-    struct dictionary_state s = { .labels = buf_open(scratch, LABELS_BYTES_MAX), .number = f->first_new_number };
+    struct dictionary_state s = { .labels = buf_open(scratch, LABELS_BYTES_MAX),
+                                  .number = f->first_new_number };
     uint64_t at = group->dictionary_at;
     while (at < (uint64_t)group->dictionary_at + group->dictionary_len) {
         struct slice chunk;
@@ -556,7 +568,7 @@ static err read_extra(const struct metric_group *g, struct pool *pool, struct re
 {
     struct slice bytes = slice_of("", 0);
     if (g->facts.exemplar_count + (uint64_t)g->facts.metadata_count > g->extra_len)
-        return ERR_CORRUPT;   /* each takes several bytes */
+        return ERR_CORRUPT; /* each takes several bytes */
     if (g->extra_len > 0)
         TRY(read_checked(g, g->extra_at, g->extra_len, pool, &bytes));
     *out_reader = reader_of(bytes);
@@ -572,8 +584,9 @@ static err read_exemplars(struct reader *r, uint32_t count, struct metric_exempl
         struct slice labels = read_string(r);
         if (!r->ok || number >= UINT32_MAX)
             return ERR_CORRUPT;
-        list[i] = (struct metric_exemplar){ .series = (uint32_t)number, .t_ms = t_ms, .value = value,
-                                            .labels = labels };
+        list[i] = (struct metric_exemplar){
+            .series = (uint32_t)number, .t_ms = t_ms, .value = value, .labels = labels
+        };
     }
     return OK;
 }
@@ -672,9 +685,10 @@ err metric_group_verify(const struct metric_group *group, struct pool *scratch,
     metric_group_walk_close(walk);
     if (e != ERR_END)
         return e;
-    if (totals.rows != f->row_count || totals.histograms != f->histogram_count || totals.series != f->series_count
-        || totals.range.min_ms != f->range.min_ms || totals.range.max_ms != f->range.max_ms
-        || totals.sum.count != f->sum.count || (fingerprint != NULL && !sum_equal(totals.sum, f->sum)))
+    if (totals.rows != f->row_count || totals.histograms != f->histogram_count ||
+        totals.series != f->series_count || totals.range.min_ms != f->range.min_ms ||
+        totals.range.max_ms != f->range.max_ms || totals.sum.count != f->sum.count ||
+        (fingerprint != NULL && !sum_equal(totals.sum, f->sum)))
         return ERR_CORRUPT;
     TRY(metric_group_dictionary(group, scratch, count_entry, NULL));
     return metric_group_metadata(group, scratch, &metadata, &count);

@@ -25,9 +25,9 @@
 /* ---- stream numbers: which series the file knows, kept per stream file in memory (4 B a local) ---- */
 struct metric_stream_numbers {
     struct pool *pool;
-    uint32_t *number_of_local;   /* METRIC_ROW_NONE = not in the file */
+    uint32_t *number_of_local; /* METRIC_ROW_NONE = not in the file */
     size_t local_capacity;
-    uint32_t count;              /* numbers given = series of the file */
+    uint32_t count; /* numbers given = series of the file */
 };
 static inline struct metric_stream_numbers metric_stream_numbers_open(struct pool *pool)
 {
@@ -50,12 +50,12 @@ struct metric_series_door {
 };
 
 struct metric_group_result {
-    struct sum sum;              /* of all float and histogram rows */
+    struct sum sum; /* of all float and histogram rows */
     struct time_range range;
     uint32_t row_count;
     uint32_t histogram_count;
     uint32_t series_count;
-    uint32_t *new_locals;        /* in scratch: those that get the next stream numbers, in order */
+    uint32_t *new_locals; /* in scratch: those that get the next stream numbers, in order */
     uint32_t new_count;
 };
 
@@ -82,13 +82,13 @@ struct metric_group;
 /* ERR_CORRUPT, ERR_VERSION, ERR_LIMIT, ERR_IO, ERR_END. bytes is copied; its context outlives the group. */
 err metric_group_open(struct pool *parent, const struct metric_group_bytes *bytes,
                       struct metric_group **out_group);
-void metric_group_close(struct metric_group *group);   /* NULL is allowed */
+void metric_group_close(struct metric_group *group); /* NULL is allowed */
 
 struct metric_group_facts {
     struct sum sum;
     struct time_range range;
     uint32_t row_count, histogram_count, series_count;
-    uint32_t first_new_number, new_count;    /* the dictionary covers [first, first + count) */
+    uint32_t first_new_number, new_count; /* the dictionary covers [first, first + count) */
     uint32_t exemplar_count, metadata_count;
 };
 struct metric_group_facts metric_group_facts(const struct metric_group *group);
@@ -96,7 +96,8 @@ struct metric_group_facts metric_group_facts(const struct metric_group *group);
 /* Read the dictionary: calls entry for number first_new_number, +1, …; slices live during the call.
  * ERR_CORRUPT, ERR_LIMIT, ERR_IO, and what entry returns. */
 err metric_group_dictionary(const struct metric_group *group, struct pool *scratch,
-                            err (*entry)(void *context, uint32_t number, struct slice tenant, struct slice labels),
+                            err (*entry)(void *context, uint32_t number, struct slice tenant,
+                                         struct slice labels),
                             void *context);
 
 /* Append the rows of one series with times in range to columns, in arrival order, duplicates included;
@@ -110,7 +111,7 @@ err metric_group_read(const struct metric_group *group, uint32_t number, struct 
  * may be copied anywhere (8-byte aligned). */
 struct metric_group_rows {
     size_t bytes;
-    uint32_t series_count, row_count;    /* … series, times and values follow */
+    uint32_t series_count, row_count; /* … series, times and values follow */
 };
 
 /* The block that may hold a series; metric_group_block_count when none does. */
@@ -126,21 +127,21 @@ err metric_group_block_load(const struct metric_group *group, uint32_t block, co
 
 /* As metric_group_read from decoded rows. *out_other: the series has histograms or start times, which decoded rows
  * do not keep; nothing was added, metric_group_read has them. ERR_LIMIT. */
-err metric_group_rows_add(const struct metric_group_rows *rows, uint32_t number, struct sample_columns *columns,
-                          bool *out_other);
+err metric_group_rows_add(const struct metric_group_rows *rows, uint32_t number,
+                          struct sample_columns *columns, bool *out_other);
 
 /* Walk all rows in (stream number, arrival) order; reads ahead block by block. */
 struct metric_group_histogram {
-    uint32_t before;             /* float rows of this series that arrived before it */
+    uint32_t before; /* float rows of this series that arrived before it */
     int64_t t_ms;
-    int64_t start_ms;            /* 0 = unset */
+    int64_t start_ms; /* 0 = unset */
     struct slice bytes;
 };
 struct metric_group_series {
     uint32_t number;
     const int64_t *t_ms;
     const uint64_t *value_bits;
-    const int64_t *start_ms;     /* NULL: none has one; 0 = unset */
+    const int64_t *start_ms; /* NULL: none has one; 0 = unset */
     size_t row_count;
     const struct metric_group_histogram *histograms;
     size_t histogram_count;
@@ -150,7 +151,7 @@ err metric_group_walk_open(const struct metric_group *group, struct pool *parent
                            struct metric_group_walk **out_walk);
 /* Borrowed until the next call. ERR_END after the last; ERR_CORRUPT, ERR_LIMIT, ERR_IO. */
 err metric_group_walk_next(struct metric_group_walk *walk, struct metric_group_series *out_series);
-void metric_group_walk_close(struct metric_group_walk *walk);   /* NULL is allowed */
+void metric_group_walk_close(struct metric_group_walk *walk); /* NULL is allowed */
 
 /* Exemplars (series = stream number) and metadata rows, all of the group, in arena memory of pool. */
 err metric_group_exemplars(const struct metric_group *group, struct pool *pool,

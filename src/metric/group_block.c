@@ -17,7 +17,7 @@
 
 static const double powers[MODE_SCALE_MAX + 1] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9 };
 
-#define INTEGER_MAX 9007199254740992.0   /* 2^53: up to here every integer is a double */
+#define INTEGER_MAX 9007199254740992.0 /* 2^53: up to here every integer is a double */
 
 /* ---- values ---- */
 
@@ -25,7 +25,7 @@ static const double powers[MODE_SCALE_MAX + 1] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5,
 static inline bool as_integer(uint64_t bits, unsigned scale, int64_t *out_integer)
 {
     double value = bits_double(bits), scaled = scale == 0 ? value : value * powers[scale];
-    if (!(scaled > -INTEGER_MAX && scaled < INTEGER_MAX))   /* also NaN */
+    if (!(scaled > -INTEGER_MAX && scaled < INTEGER_MAX)) /* also NaN */
         return false;
     int64_t integer = (int64_t)(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
     *out_integer = integer;
@@ -44,7 +44,8 @@ static unsigned choose_scale(const uint64_t *bits, uint32_t count, int64_t *inte
         /* What the largest scale cannot hold, no smaller one holds, unless it is too large for it. */
         int64_t integer;
         double value = bits_double(bits[i]) * powers[MODE_SCALE_MAX];
-        if (!(value <= -INTEGER_MAX || value >= INTEGER_MAX) && !as_integer(bits[i], MODE_SCALE_MAX, &integer))
+        if (!(value <= -INTEGER_MAX || value >= INTEGER_MAX) &&
+            !as_integer(bits[i], MODE_SCALE_MAX, &integer))
             return MODE_XOR;
     }
     return MODE_XOR;
@@ -234,8 +235,9 @@ static err decode_histograms(struct reader *r, uint32_t histograms_max, struct g
         if (!r->ok || gap > rows->row_count - before)
             return ERR_CORRUPT;
         before += gap;
-        rows->histograms[i] = (struct metric_group_histogram){ .before = (uint32_t)before, .t_ms = (int64_t)t_ms,
-                                                               .start_ms = start_ms, .bytes = bytes };
+        rows->histograms[i] = (struct metric_group_histogram){
+            .before = (uint32_t)before, .t_ms = (int64_t)t_ms, .start_ms = start_ms, .bytes = bytes
+        };
     }
     rows->histogram_count = (uint32_t)count;
     return OK;

@@ -16,7 +16,7 @@ struct group_rows {
     int64_t *t_ms;
     uint64_t *bits;
     int64_t *start_ms;
-    int64_t *integers;           /* scratch of the encoder, as many as rows; the decoder does not use it */
+    int64_t *integers; /* scratch of the encoder, as many as rows; the decoder does not use it */
     struct metric_group_histogram *histograms;
 };
 

@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-#define GATHER_AHEAD 16   /* rows of a series lie far apart: fetch early */
+#define GATHER_AHEAD 16 /* rows of a series lie far apart: fetch early */
 
 /* ---- stream numbers ---- */
 
@@ -57,12 +57,12 @@ struct encoder {
     struct pool *scratch;
     struct metric_group_result *result;
     uint32_t first_new;
-    uint32_t number_count;          /* of the file, with the new ones */
-    uint32_t local_count;           /* one more than the largest local in the view */
-    uint32_t *number_of;            /* by local */
-    uint32_t *local_of;             /* by number; METRIC_ROW_NONE: not in this group */
-    uint32_t *owners[3];            /* whose each row of a kind is: locals, from sort_rows on numbers */
-    uint32_t *rows, *row_from;      /* row indexes sorted by number; where a number's begin */
+    uint32_t number_count;     /* of the file, with the new ones */
+    uint32_t local_count;      /* one more than the largest local in the view */
+    uint32_t *number_of;       /* by local */
+    uint32_t *local_of;        /* by number; METRIC_ROW_NONE: not in this group */
+    uint32_t *owners[3];       /* whose each row of a kind is: locals, from sort_rows on numbers */
+    uint32_t *rows, *row_from; /* row indexes sorted by number; where a number's begin */
     uint32_t *histograms, *histogram_from;
 };
 
@@ -120,7 +120,7 @@ static err number_series(struct encoder *x, const struct metric_stream_numbers *
     TRY(alloc_u32(x->scratch, x->local_count, 0xff, &x->number_of));
     for (int kind = 0; kind < KIND_COUNT; kind++)
         for (uint32_t row = 0; row < counts[kind]; row++)
-            x->number_of[x->owners[kind][row]] = 0;   /* is in the group */
+            x->number_of[x->owners[kind][row]] = 0; /* is in the group */
     uint32_t new_count = 0;
     for (uint32_t local = 0; local < x->local_count; local++)
         new_count += x->number_of[local] == 0 && metric_stream_number(numbers, local) == METRIC_ROW_NONE;
@@ -167,7 +167,7 @@ static err sort_rows(struct encoder *x, int kind, uint32_t count, uint32_t **out
 /* ---- blocks ---- */
 
 struct blocks {
-    struct buf body;             /* the block being filled, without its head */
+    struct buf body; /* the block being filled, without its head */
     struct buf directory;
     uint32_t first_number;
     uint32_t series, rows, rows_max, histograms_max;
@@ -218,8 +218,9 @@ static void gather_rows(const struct encoder *x, uint32_t number, struct group_r
         const struct head_histogram *h = head_histogram_of(head, x->histograms[h_from + k]);
         while (i < count && x->rows[from + i] < h->rows_before)
             i++;
-        rows->histograms[k] = (struct metric_group_histogram){ .before = i, .t_ms = h->t_ms,
-                                                               .start_ms = h->start_ms, .bytes = h->bytes };
+        rows->histograms[k] = (struct metric_group_histogram){
+            .before = i, .t_ms = h->t_ms, .start_ms = h->start_ms, .bytes = h->bytes
+        };
     }
 }
 
@@ -251,8 +252,9 @@ static err alloc_rows(struct pool *pool, uint32_t rows_max, uint32_t histograms_
     TRY(pool_alloc(pool, ((size_t)rows_max + 1) * 8, &start));
     TRY(pool_alloc(pool, ((size_t)rows_max + 1) * 8, &integers));
     TRY(pool_alloc(pool, ((size_t)histograms_max + 1) * sizeof *out->histograms, &histograms));
-    *out = (struct group_rows){ .t_ms = t, .bits = bits, .start_ms = start, .integers = integers,
-                                .histograms = histograms };
+    *out = (struct group_rows){
+        .t_ms = t, .bits = bits, .start_ms = start, .integers = integers, .histograms = histograms
+    };
     return OK;
 }
 
@@ -281,7 +283,8 @@ static err put_blocks(struct encoder *x, struct blocks *b, size_t base, struct b
         b->series++;
         b->rows += rows->row_count + rows->histogram_count;
         b->rows_max = rows->row_count > b->rows_max ? rows->row_count : b->rows_max;
-        b->histograms_max = rows->histogram_count > b->histograms_max ? rows->histogram_count : b->histograms_max;
+        b->histograms_max =
+            rows->histogram_count > b->histograms_max ? rows->histogram_count : b->histograms_max;
         TRY(buf_err(&b->body));
         if (b->series == GROUP_BLOCK_SERIES || b->rows >= GROUP_BLOCK_ROWS)
             finish_block(b, base, out);
@@ -385,7 +388,7 @@ static void put_extra(const struct encoder *x, struct buf *out)
 }
 
 struct sections {
-    size_t dictionary, extra, directory, end;   /* offsets from the group's begin */
+    size_t dictionary, extra, directory, end; /* offsets from the group's begin */
 };
 
 static void put_header(const struct encoder *x, const struct blocks *b, const struct sections *s, uint8_t *at)
@@ -454,7 +457,8 @@ err metric_group_encode(const struct metric_head_view *view, const struct metric
                         const struct metric_series_door *door, struct pool *scratch, struct buf *out,
                         struct metric_group_result *out_result)
 {
-    struct metric_group_result result = { .row_count = view->row_count, .histogram_count = view->histogram_count,
+    struct metric_group_result result = { .row_count = view->row_count,
+                                          .histogram_count = view->histogram_count,
                                           .range = { .min_ms = INT64_MAX, .max_ms = INT64_MIN } };
     struct encoder x = { .view = view, .door = door, .scratch = scratch, .result = &result };
     TRY(number_series(&x, numbers));

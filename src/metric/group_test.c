@@ -25,7 +25,7 @@ struct world {
     struct row *rows;
     size_t row_count;
     struct metric_stream_numbers numbers;
-    uint32_t local_of[LOCALS];          /* by stream number */
+    uint32_t local_of[LOCALS]; /* by stream number */
     struct buf bytes;
     struct metric_group_result result;
 };
@@ -67,12 +67,18 @@ static struct hash128 fingerprint_of_number(void *context, uint32_t number)
 static uint64_t random_bits(struct test_random *random, uint32_t local, size_t i)
 {
     switch (local % 6) {
-    case 0: return double_bits((double)(i * 3));
-    case 1: return double_bits((double)test_random_below(random, 1000) / 10);
-    case 2: return test_random_u64(random);
-    case 3: return double_bits(42.0);
-    case 4: return test_random_below(random, 3) == 0 ? SAMPLE_STALE_BITS : double_bits(-(double)i / 8);
-    default: return test_random_below(random, 9) == 0 ? double_bits(-0.0) : double_bits(-1e9 + (double)i * 0.001);
+    case 0:
+        return double_bits((double)(i * 3));
+    case 1:
+        return double_bits((double)test_random_below(random, 1000) / 10);
+    case 2:
+        return test_random_u64(random);
+    case 3:
+        return double_bits(42.0);
+    case 4:
+        return test_random_below(random, 3) == 0 ? SAMPLE_STALE_BITS : double_bits(-(double)i / 8);
+    default:
+        return test_random_below(random, 9) == 0 ? double_bits(-0.0) : double_bits(-1e9 + (double)i * 0.001);
     }
 }
 
@@ -88,9 +94,9 @@ static void fill(struct world *w, struct test_random *random, size_t count, bool
     while (w->row_count < count) {
         size_t i = w->row_count;
         struct row row = { .local = (uint32_t)(dense ? i % 100 : test_random_below(random, LOCALS)) };
-        row.t_ms = dense ? 1700000000000 + (int64_t)(i / 100) * 15000
-                 : test_random_below(random, 50) == 0 ? (int64_t)test_random_u64(random)
-                 : (int64_t)test_random_below(random, 100);
+        row.t_ms = dense                                ? 1700000000000 + (int64_t)(i / 100) * 15000
+                   : test_random_below(random, 50) == 0 ? (int64_t)test_random_u64(random)
+                                                        : (int64_t)test_random_below(random, 100);
         row.bits = random_bits(random, row.local, i);
         struct batch_start start = { .row = 0, .start_ms = 1000 + row.local };
         bool has_start = !dense && row.local % 11 == 0 && test_random_below(random, 4) != 0;
@@ -108,7 +114,9 @@ static void fill(struct world *w, struct test_random *random, size_t count, bool
     }
     for (uint32_t i = 0; i < 5 && !dense; i++) {
         assert_ok(metric_head_append_exemplar(w->head, 290 + i, 10 + i, 0.25 * i, slice_str("trace")));
-        struct batch_metadata m = { .family = slice_str("up"), .type = (uint8_t)i, .help = slice_str("Is it up?"),
+        struct batch_metadata m = { .family = slice_str("up"),
+                                    .type = (uint8_t)i,
+                                    .help = slice_str("Is it up?"),
                                     .unit = slice_str("") };
         assert_ok(metric_head_append_metadata(w->head, slice_str("default"), &m));
     }
@@ -118,7 +126,9 @@ static void fill(struct world *w, struct test_random *random, size_t count, bool
 static void encode(struct world *w)
 {
     struct metric_head_view view = metric_head_view(w->head);
-    struct metric_series_door door = { .describe = describe, .fingerprint = fingerprint_of_local, .context = w };
+    struct metric_series_door door = { .describe = describe,
+                                       .fingerprint = fingerprint_of_local,
+                                       .context = w };
     struct pool *scratch = pool_open(w->pool, "scratch", POOL_BYTES_UNLIMITED);
     w->bytes = buf_open(w->pool, METRIC_GROUP_BYTES_MAX);
     assert_ok(metric_group_encode(&view, &w->numbers, &door, scratch, &w->bytes, &w->result));
@@ -258,8 +268,8 @@ static void check_blocks(struct world *w, const struct metric_group *group, stru
         else
             assert_true(together.count == alone.count && alone.histogram_count == 0);
         for (size_t i = 0; i < together.count; i++)
-            assert_true(together.t_ms[i] == alone.t_ms[i]
-                        && double_bits(together.values[i]) == double_bits(alone.values[i]));
+            assert_true(together.t_ms[i] == alone.t_ms[i] &&
+                        double_bits(together.values[i]) == double_bits(alone.values[i]));
         pool_reset(scratch);
     }
     sample_columns_close(&alone);
@@ -377,7 +387,7 @@ static void damage_is_noticed(void **state)
     for (size_t at = 0; at < w.bytes.len; at++) {
         w.bytes.at[at] ^= (uint8_t)(1u << at % 8);
         exercise(&w, buf_slice(&w.bytes), &opened, &verified);
-        assert_false(verified);   /* every byte stands under some checksum or is a checksum */
+        assert_false(verified); /* every byte stands under some checksum or is a checksum */
         w.bytes.at[at] ^= (uint8_t)(1u << at % 8);
     }
     put_le16(w.bytes.at + 4, GROUP_VERSION + 1);
@@ -406,7 +416,8 @@ static void callbacks_may_fail(void **state)
     world_open(&w);
     fill(&w, &random, 400, false);
     struct metric_head_view view = metric_head_view(w.head);
-    struct metric_series_door door = { .describe = fail_describe, .fingerprint = fingerprint_of_local,
+    struct metric_series_door door = { .describe = fail_describe,
+                                       .fingerprint = fingerprint_of_local,
                                        .context = &w };
     struct buf out = buf_open(w.pool, METRIC_GROUP_BYTES_MAX), small = buf_open(w.pool, 1000);
     assert_err(ERR_NOT_FOUND, metric_group_encode(&view, &w.numbers, &door, w.pool, &out, &w.result));
@@ -455,8 +466,10 @@ static void allocation_failures_are_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(groups_of_one_file), cmocka_unit_test(damage_is_noticed),
-        cmocka_unit_test(callbacks_may_fail), cmocka_unit_test(allocation_failures_are_reported),
+        cmocka_unit_test(groups_of_one_file),
+        cmocka_unit_test(damage_is_noticed),
+        cmocka_unit_test(callbacks_may_fail),
+        cmocka_unit_test(allocation_failures_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,7 +31,8 @@ static err alloc_directory(struct pool *pool, uint64_t rows, uint32_t chunk_rows
     return OK;
 }
 
-err metric_head_open(struct pool *parent, const struct metric_head_config *config, struct metric_head **out_head)
+err metric_head_open(struct pool *parent, const struct metric_head_config *config,
+                     struct metric_head **out_head)
 {
     check(config->rows_max > 0 && config->rows_max <= METRIC_HEAD_ROWS_MAX);
     check(config->histograms_max <= METRIC_HEAD_ROWS_MAX);
@@ -47,7 +48,8 @@ err metric_head_open(struct pool *parent, const struct metric_head_config *confi
     head->t_max = INT64_MIN;
     atomic_init(&head->visible_t_min, INT64_MAX);
     atomic_init(&head->visible_t_max, INT64_MIN);
-    TRY_OUT(alloc_directory(pool, (uint64_t)config->rows_max + HEAD_SLACK_ROWS, HEAD_CHUNK_ROWS, &head->chunks));
+    TRY_OUT(
+        alloc_directory(pool, (uint64_t)config->rows_max + HEAD_SLACK_ROWS, HEAD_CHUNK_ROWS, &head->chunks));
     TRY_OUT(alloc_directory(pool, (uint64_t)config->histograms_max + HEAD_SLACK_ROWS, HEAD_CHUNK_HISTOGRAMS,
                             &head->histogram_chunks));
     TRY_OUT(alloc_directory(pool, config->exemplars_max, HEAD_CHUNK_EXEMPLARS, &head->exemplar_chunks));
@@ -87,9 +89,10 @@ err metric_head_reserve(struct metric_head *head, size_t rows, size_t histograms
 {
     const struct metric_head_config *c = &head->config;
     if (rows > HEAD_SLACK_ROWS || histograms > HEAD_SLACK_ROWS)
-        return ERR_LIMIT;   /* no record is so large */
-    bool fits = head->row_count + rows <= c->rows_max && head->histogram_count + histograms <= c->histograms_max
-             && head->arena_bytes + arena_bytes <= c->arena_bytes_max;
+        return ERR_LIMIT; /* no record is so large */
+    bool fits = head->row_count + rows <= c->rows_max &&
+                head->histogram_count + histograms <= c->histograms_max &&
+                head->arena_bytes + arena_bytes <= c->arena_bytes_max;
     bool empty = head->row_count == 0 && head->histogram_count == 0;
     return fits || empty ? OK : ERR_FULL;
 }
@@ -157,8 +160,11 @@ err metric_head_append(struct metric_head *head, const uint32_t *locals, const i
         for (size_t i = done; i < done + here; i++, row++) {
             uint32_t local = locals[i];
             _Atomic uint32_t *last = slots_entry(&head->last_row, local);
-            chunk->rows[at++] = (struct head_row){ .t_ms = t_ms[i], .bits = value_bits[i], .local = local,
-                                                   .before = atomic_load_explicit(last, memory_order_relaxed) };
+            chunk->rows[at++] =
+                (struct head_row){ .t_ms = t_ms[i],
+                                   .bits = value_bits[i],
+                                   .local = local,
+                                   .before = atomic_load_explicit(last, memory_order_relaxed) };
             atomic_store_explicit(last, row, memory_order_release);
         }
         done += here;
@@ -184,9 +190,13 @@ err metric_head_append_histogram(struct metric_head *head, uint32_t local, int64
     }
     struct slice copy;
     TRY(pool_copy(head->pool, bytes, &copy));
-    (*chunk)[row % HEAD_CHUNK_HISTOGRAMS] = (struct head_histogram){
-        .local = local, .before = slots_at(&head->last_histogram, local), .rows_before = head->row_count,
-        .t_ms = t_ms, .start_ms = start_ms, .bytes = copy };
+    (*chunk)[row % HEAD_CHUNK_HISTOGRAMS] =
+        (struct head_histogram){ .local = local,
+                                 .before = slots_at(&head->last_histogram, local),
+                                 .rows_before = head->row_count,
+                                 .t_ms = t_ms,
+                                 .start_ms = start_ms,
+                                 .bytes = copy };
     slots_set(&head->last_histogram, local, row);
     head->histogram_count++;
     head->arena_bytes += bytes.len;
@@ -215,8 +225,8 @@ err metric_head_append_exemplar(struct metric_head *head, uint32_t local, int64_
     }
     struct slice copy;
     TRY(pool_copy(head->pool, labels, &copy));
-    (*chunk)[row % HEAD_CHUNK_EXEMPLARS] = (struct metric_exemplar){ .series = local, .t_ms = t_ms, .value = value,
-                                                                     .labels = copy };
+    (*chunk)[row % HEAD_CHUNK_EXEMPLARS] =
+        (struct metric_exemplar){ .series = local, .t_ms = t_ms, .value = value, .labels = copy };
     head->exemplar_count++;
     head->arena_bytes += labels.len;
     return OK;
@@ -224,8 +234,8 @@ err metric_head_append_exemplar(struct metric_head *head, uint32_t local, int64_
 
 static bool metadata_equal(const struct metric_metadata *a, const struct metric_metadata *b)
 {
-    return a->type == b->type && slice_equal(a->tenant, b->tenant) && slice_equal(a->family, b->family)
-        && slice_equal(a->help, b->help) && slice_equal(a->unit, b->unit);
+    return a->type == b->type && slice_equal(a->tenant, b->tenant) && slice_equal(a->family, b->family) &&
+           slice_equal(a->help, b->help) && slice_equal(a->unit, b->unit);
 }
 
 /* The table slot of m, free or holding its equal. The table is never more than half full. */
@@ -242,8 +252,8 @@ static err find_metadata(struct metric_head *head, const struct metric_metadata 
     }
     uint64_t hash = hash64(m->tenant, hash64(m->family, hash64(m->help, hash64(m->unit, m->type))));
     uint32_t slot = (uint32_t)hash & (head->metadata_slots - 1);
-    while (head->metadata_table[slot] != 0
-           && !metadata_equal(head_metadata_of(head, head->metadata_table[slot] - 1), m))
+    while (head->metadata_table[slot] != 0 &&
+           !metadata_equal(head_metadata_of(head, head->metadata_table[slot] - 1), m))
         slot = (slot + 1) & (head->metadata_slots - 1);
     *out_slot = &head->metadata_table[slot];
     return OK;
@@ -252,8 +262,9 @@ static err find_metadata(struct metric_head *head, const struct metric_metadata 
 err metric_head_append_metadata(struct metric_head *head, struct slice tenant, const struct batch_metadata *m)
 {
     uint32_t row = head->metadata_count;
-    struct metric_metadata copy = { .tenant = tenant, .family = m->family, .help = m->help, .unit = m->unit,
-                                    .type = m->type };
+    struct metric_metadata copy = {
+        .tenant = tenant, .family = m->family, .help = m->help, .unit = m->unit, .type = m->type
+    };
     size_t bytes = tenant.len + m->family.len + m->help.len + m->unit.len;
     if (head->config.metadata_max == 0)
         return drop_row(head);
@@ -296,11 +307,14 @@ struct metric_head_view metric_head_view(const struct metric_head *head)
 {
     uint64_t visible = atomic_load_explicit(&head->visible, memory_order_acquire);
     return (struct metric_head_view){
-        .head = head, .row_count = (uint32_t)visible, .histogram_count = (uint32_t)(visible >> 32),
+        .head = head,
+        .row_count = (uint32_t)visible,
+        .histogram_count = (uint32_t)(visible >> 32),
         .exemplar_count = atomic_load_explicit(&head->visible_exemplars, memory_order_acquire),
         .metadata_count = atomic_load_explicit(&head->visible_metadata, memory_order_acquire),
         .range = { .min_ms = atomic_load_explicit(&head->visible_t_min, memory_order_relaxed),
-                   .max_ms = atomic_load_explicit(&head->visible_t_max, memory_order_relaxed) } };
+                   .max_ms = atomic_load_explicit(&head->visible_t_max, memory_order_relaxed) }
+    };
 }
 
 /* The series' last float row in the view. */
@@ -385,7 +399,8 @@ err metric_head_read(const struct metric_head_view *view, uint32_t local, struct
     TRY(reserve_columns(columns, &c));
     size_t at = columns->count + left, histogram_at = columns->histogram_count + c.histograms;
     while (left > 0) {
-        const struct head_histogram *h = histogram == METRIC_ROW_NONE ? NULL : head_histogram_of(head, histogram);
+        const struct head_histogram *h =
+            histogram == METRIC_ROW_NONE ? NULL : head_histogram_of(head, histogram);
         if (h != NULL && (row == METRIC_ROW_NONE || h->rows_before > row)) {
             histogram = h->before;
             if (!in_range(h->t_ms, range))

@@ -20,31 +20,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define METRIC_HEAD_ROWS_MAX (1u << 26)   /* hard bound of rows_max */
-#define METRIC_ROW_NONE UINT32_MAX
+#define METRIC_HEAD_ROWS_MAX (1u << 26) /* hard bound of rows_max */
+#define METRIC_ROW_NONE      UINT32_MAX
 
 struct metric_head_config {
-    uint32_t rows_max;            /* float rows; at least 1 */
-    uint32_t histograms_max;      /* histogram rows */
-    size_t arena_bytes_max;       /* bytes of histograms, exemplar labels, metadata texts */
-    uint32_t exemplars_max;       /* further ones are dropped and counted */
-    uint32_t metadata_max;        /* likewise */
+    uint32_t rows_max;       /* float rows; at least 1 */
+    uint32_t histograms_max; /* histogram rows */
+    size_t arena_bytes_max;  /* bytes of histograms, exemplar labels, metadata texts */
+    uint32_t exemplars_max;  /* further ones are dropped and counted */
+    uint32_t metadata_max;   /* likewise */
 };
 
 static inline struct metric_head_config metric_head_config_default(void)
 {
-    return (struct metric_head_config){ .rows_max = 256u << 10, .histograms_max = 64u << 10,
-        .arena_bytes_max = (size_t)32 << 20, .exemplars_max = 16u << 10, .metadata_max = 16u << 10 };
+    return (struct metric_head_config){ .rows_max = 256u << 10,
+                                        .histograms_max = 64u << 10,
+                                        .arena_bytes_max = (size_t)32 << 20,
+                                        .exemplars_max = 16u << 10,
+                                        .metadata_max = 16u << 10 };
 }
 
 struct metric_head;
 
 /* Open an empty head with one reference. ERR_LIMIT. */
-err metric_head_open(struct pool *parent, const struct metric_head_config *config, struct metric_head **out_head);
+err metric_head_open(struct pool *parent, const struct metric_head_config *config,
+                     struct metric_head **out_head);
 
 /* References: the head goes with its last. Any thread. */
 struct metric_head *metric_head_ref(struct metric_head *head);
-void metric_head_unref(struct metric_head *head);   /* NULL is allowed */
+void metric_head_unref(struct metric_head *head); /* NULL is allowed */
 
 /* ---- writing: one thread ---- */
 
@@ -68,7 +72,8 @@ err metric_head_append_exemplar(struct metric_head *head, uint32_t local, int64_
                                 struct slice labels);
 
 /* Keep a metadata row of a tenant, unless the same is in this head already. As above. */
-err metric_head_append_metadata(struct metric_head *head, struct slice tenant, const struct batch_metadata *m);
+err metric_head_append_metadata(struct metric_head *head, struct slice tenant,
+                                const struct batch_metadata *m);
 
 /* Make everything appended so far visible to readers at once (a record's rows appear together). Appends
  * are invisible until this is called. */
@@ -78,12 +83,12 @@ void metric_head_publish(struct metric_head *head);
 
 /* What was visible at one moment; reads through it see nothing later. */
 struct metric_head_view {
-    const struct metric_head *head;   /* the caller holds a reference */
+    const struct metric_head *head; /* the caller holds a reference */
     uint32_t row_count;
     uint32_t histogram_count;
     uint32_t exemplar_count;
     uint32_t metadata_count;
-    struct time_range range;          /* of all rows; empty head: min > max */
+    struct time_range range; /* of all rows; empty head: min > max */
 };
 struct metric_head_view metric_head_view(const struct metric_head *head);
 
@@ -99,7 +104,7 @@ err metric_head_read(const struct metric_head_view *view, uint32_t local, struct
 /* Exemplars of a series, all (range) in arrival order, appended to an arena array of pool; labels borrow
  * the head. */
 struct metric_exemplar {
-    uint32_t series;       /* local number in a head, stream number in a group */
+    uint32_t series; /* local number in a head, stream number in a group */
     int64_t t_ms;
     double value;
     struct slice labels;

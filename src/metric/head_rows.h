@@ -8,28 +8,28 @@
 
 #include <stdatomic.h>
 
-#define HEAD_CHUNK_ROWS 8192u
+#define HEAD_CHUNK_ROWS       8192u
 #define HEAD_CHUNK_HISTOGRAMS 512u
-#define HEAD_CHUNK_EXEMPLARS 256u
-#define HEAD_CHUNK_METADATA 256u
+#define HEAD_CHUNK_EXEMPLARS  256u
+#define HEAD_CHUNK_METADATA   256u
 
 /* One row in 24 bytes: a reader that follows a chain meets one cache line a row, not one per column. */
 struct head_row {
     int64_t t_ms;
     uint64_t bits;
     uint32_t local;
-    uint32_t before;                        /* the series' row before this one, METRIC_ROW_NONE = first */
+    uint32_t before; /* the series' row before this one, METRIC_ROW_NONE = first */
 };
 
 struct head_chunk {
     struct head_row rows[HEAD_CHUNK_ROWS];
-    _Atomic(int64_t *) start_ms;            /* a column; NULL: no row of the chunk has one */
+    _Atomic(int64_t *) start_ms; /* a column; NULL: no row of the chunk has one */
 };
 
 struct head_histogram {
     uint32_t local;
-    uint32_t before;         /* the series' histogram row before this one */
-    uint32_t rows_before;    /* float rows in the head when it arrived */
+    uint32_t before;      /* the series' histogram row before this one */
+    uint32_t rows_before; /* float rows in the head when it arrived */
     int64_t t_ms;
     int64_t start_ms;
     struct slice bytes;
@@ -44,17 +44,17 @@ struct metric_head {
     struct head_histogram **histogram_chunks;
     struct metric_exemplar **exemplar_chunks;
     struct metric_metadata **metadata_chunks;
-    struct slots last_row, last_histogram;   /* by local number */
+    struct slots last_row, last_histogram; /* by local number */
 
     /* the writer's own */
     uint32_t row_count, histogram_count, exemplar_count, metadata_count;
     size_t arena_bytes;
     int64_t t_min, t_max;
-    uint32_t *metadata_table;                /* open addressing over metadata rows: row + 1 */
+    uint32_t *metadata_table; /* open addressing over metadata rows: row + 1 */
     uint32_t metadata_slots;
 
     /* published */
-    _Atomic uint64_t visible;                /* rows | histograms << 32 */
+    _Atomic uint64_t visible; /* rows | histograms << 32 */
     _Atomic uint32_t visible_exemplars, visible_metadata;
     _Atomic int64_t visible_t_min, visible_t_max;
     _Atomic uint64_t dropped;

@@ -51,17 +51,19 @@ static void append_some(struct test_random *random, struct metric_head *head, st
     assert_ok(metric_head_append(head, locals, t_ms, bits, n, starts, start_count));
     for (uint64_t k = test_random_below(random, 3); k > 0; k--) {
         struct row *row = &rows[*count];
-        *row = (struct row){ .local = (uint32_t)test_random_below(random, 25), .is_histogram = true,
+        *row = (struct row){ .local = (uint32_t)test_random_below(random, 25),
+                             .is_histogram = true,
                              .t_ms = (int64_t)test_random_below(random, 1000) - 300,
                              .start_ms = (int64_t)test_random_below(random, 2) };
         snprintf(row->text, sizeof row->text, "h%zu", *count);
-        assert_ok(metric_head_append_histogram(head, row->local, row->t_ms, row->start_ms, slice_str(row->text)));
+        assert_ok(
+            metric_head_append_histogram(head, row->local, row->t_ms, row->start_ms, slice_str(row->text)));
         (*count)++;
     }
 }
 
-static void check_series(const struct metric_head_view *view, const struct row *rows, size_t count, uint32_t local,
-                         struct time_range range, struct sample_columns *columns)
+static void check_series(const struct metric_head_view *view, const struct row *rows, size_t count,
+                         uint32_t local, struct time_range range, struct sample_columns *columns)
 {
     size_t at = columns->count, h = columns->histogram_count;
     bool any = false;
@@ -166,8 +168,9 @@ static void exemplars_and_metadata(void **state)
     char help[16];
     for (uint32_t i = 0; i < 24; i++) {
         snprintf(help, sizeof help, "help %u", i / 2);
-        struct batch_metadata m = { .family = slice_str("up"), .type = METRIC_GAUGE, .help = slice_str(help),
-                                    .unit = slice_str("") };
+        struct batch_metadata m = {
+            .family = slice_str("up"), .type = METRIC_GAUGE, .help = slice_str(help), .unit = slice_str("")
+        };
         assert_ok(metric_head_append_metadata(head, slice_str("default"), &m));
     }
     assert_int_equal(metric_head_dropped(head), 14);
@@ -201,10 +204,14 @@ static void resolve_equals_model(void **state)
         struct row last[TIMES];
         bool seen[TIMES] = { false };
         sample_columns_clear(&columns);
-        size_t count = test_random_below(&random, round % 4 == 0 ? 300 : 12), step = test_random_below(&random, 3);
+        size_t count = test_random_below(&random, round % 4 == 0 ? 300 : 12),
+               step = test_random_below(&random, 3);
         for (size_t i = 0; i < count; i++) {
-            size_t t = step == 0 ? i % TIMES : step == 1 ? i * TIMES / count : test_random_below(&random, TIMES);
-            struct row row = { .t_ms = (int64_t)t - 60, .bits = test_random_u64(&random),
+            size_t t = step == 0   ? i % TIMES
+                       : step == 1 ? i * TIMES / count
+                                   : test_random_below(&random, TIMES);
+            struct row row = { .t_ms = (int64_t)t - 60,
+                               .bits = test_random_u64(&random),
                                .is_histogram = test_random_below(&random, 5) == 0,
                                .start_ms = round % 3 == 0 ? (int64_t)test_random_below(&random, 3) : 0 };
             snprintf(row.text, sizeof row.text, "%zu", i);
@@ -213,7 +220,8 @@ static void resolve_equals_model(void **state)
             static char texts[300][24];
             snprintf(texts[i], sizeof texts[i], "%zu", i);
             if (row.is_histogram)
-                assert_ok(sample_columns_add_histogram(&columns, row.t_ms, slice_str(texts[i]), row.start_ms));
+                assert_ok(
+                    sample_columns_add_histogram(&columns, row.t_ms, slice_str(texts[i]), row.start_ms));
             else
                 assert_ok(sample_columns_add(&columns, row.t_ms, bits_double(row.bits), row.start_ms));
         }
@@ -261,7 +269,7 @@ static void read_always(void *context)
         struct metric_head_view view = metric_head_view(head);
         uint64_t expected = 0;
         if (view.row_count % RECORD_ROWS != 0)
-            atomic_fetch_add(&s->faults, 1);   /* half a record was visible */
+            atomic_fetch_add(&s->faults, 1); /* half a record was visible */
         for (uint32_t row = local; row < view.row_count; row += LOCALS)
             expected++;
         sample_columns_clear(&columns);
@@ -300,7 +308,8 @@ static void readers_beside_the_writer(void **state)
         struct batch_start start = { .row = record % RECORD_ROWS, .start_ms = 1 };
         assert_ok(metric_head_append(s.head, locals, t_ms, bits, RECORD_ROWS, &start, record % 5 == 0));
         if (record % 10 == 0)
-            assert_ok(metric_head_append_histogram(s.head, record % LOCALS, record % LOCALS, 0, slice_str("x")));
+            assert_ok(
+                metric_head_append_histogram(s.head, record % LOCALS, record % LOCALS, 0, slice_str("x")));
         metric_head_publish(s.head);
     }
     atomic_store(&s.done, true);
@@ -315,8 +324,8 @@ static void readers_beside_the_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(head_equals_array), cmocka_unit_test(large_record_fits_an_empty_head),
-        cmocka_unit_test(exemplars_and_metadata), cmocka_unit_test(resolve_equals_model),
+        cmocka_unit_test(head_equals_array),         cmocka_unit_test(large_record_fits_an_empty_head),
+        cmocka_unit_test(exemplars_and_metadata),    cmocka_unit_test(resolve_equals_model),
         cmocka_unit_test(readers_beside_the_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -71,7 +71,8 @@ static void table_put(struct slot *slots, uint32_t slot_count, struct hash128 fi
     slots[slot] = (struct slot){ .tag = tag_of(fingerprint), .id = id };
 }
 
-err index_table_build(struct metric_index *index, uint32_t slot_count, struct slot **out_slots, uint32_t *out_used)
+err index_table_build(struct metric_index *index, uint32_t slot_count, struct slot **out_slots,
+                      uint32_t *out_used)
 {
     void *at = NULL;
     uint32_t used = 0;
@@ -120,15 +121,15 @@ static uint32_t table_find(const struct metric_index *index, struct hash128 fing
         if (s.tag != tag)
             continue;
         const struct id_chunk *chunk = index_chunk(index, s.id);
-        if (chunk_partition(chunk, s.id) != ID_DROPPED
-            && hash128_equal(chunk->fingerprints[s.id % ID_CHUNK], fingerprint))
+        if (chunk_partition(chunk, s.id) != ID_DROPPED &&
+            hash128_equal(chunk->fingerprints[s.id % ID_CHUNK], fingerprint))
             return s.id;
     }
 }
 
 uint32_t metric_index_find(struct metric_index *index, struct hash128 fingerprint)
 {
-    uint32_t token = metric_index_hold(index);   /* else a chunk might be freed under the comparison */
+    uint32_t token = metric_index_hold(index); /* else a chunk might be freed under the comparison */
     io_rwlock_read(&index->lock);
     uint32_t id = table_find(index, fingerprint);
     io_rwlock_unlock(&index->lock);
@@ -172,8 +173,8 @@ static err make_tenant(struct metric_index *index, struct slice name, struct ten
         tenant->number = (uint16_t)index->tenant_count;
         TRY(tail_open(index->pool, &tenant->tail));
         io_rwlock_write(&index->lock);
-        err e = pool_block_reserve(index->pool, (void **)&index->tenants, sizeof tenant, index->tenant_count + 1,
-                                   &index->tenant_capacity);
+        err e = pool_block_reserve(index->pool, (void **)&index->tenants, sizeof tenant,
+                                   index->tenant_count + 1, &index->tenant_capacity);
         if (e == OK)
             index->tenants[index->tenant_count++] = tenant;
         io_rwlock_unlock(&index->lock);
@@ -250,14 +251,14 @@ static err make_local(struct partition *partition, uint32_t *out_local)
 
 /* ---- add ---- */
 
-static err known_series(struct metric_index *index, struct slice tenant, struct slice labels, uint32_t partition,
-                        uint32_t id)
+static err known_series(struct metric_index *index, struct slice tenant, struct slice labels,
+                        uint32_t partition, uint32_t id)
 {
     struct slice stored_tenant;
     struct buf stored = buf_open(index->pool, LABELS_BYTES_MAX);
     err e = index_labels_of(index, id, &stored_tenant, &stored);
-    if (e == OK && (!slice_equal(stored_tenant, tenant) || !slice_equal(buf_slice(&stored), labels)
-                    || chunk_partition(index_chunk(index, id), id) != partition))
+    if (e == OK && (!slice_equal(stored_tenant, tenant) || !slice_equal(buf_slice(&stored), labels) ||
+                    chunk_partition(index_chunk(index, id), id) != partition))
         e = ERR_CONFLICT;
     buf_close(&stored);
     return e;
@@ -273,7 +274,7 @@ static err make_tail_room(struct metric_index *index, struct tenant *tenant)
         return OK;
     err e = tenant_flush(index, tenant);
     if (atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) < TAIL_SERIES_MAX)
-        return OK;   /* a part too few, or a merge left over: nothing is lost but speed */
+        return OK; /* a part too few, or a merge left over: nothing is lost but speed */
     return e;
 }
 
@@ -293,7 +294,8 @@ static err new_series(struct metric_index *index, struct tenant *tenant, struct 
     struct id_chunk *chunk = index_chunk(index, id);
     chunk->fingerprints[id % ID_CHUNK] = fingerprint;
     chunk->locals[id % ID_CHUNK] = local;
-    atomic_store_explicit(&chunk->partitions[id % ID_CHUNK], (uint16_t)partition_number, memory_order_relaxed);
+    atomic_store_explicit(&chunk->partitions[id % ID_CHUNK], (uint16_t)partition_number,
+                          memory_order_relaxed);
     err e = tail_add(tenant->tail, labels, id);
     if (e != OK) {
         atomic_store_explicit(&chunk->partitions[id % ID_CHUNK], ID_DROPPED, memory_order_relaxed);
@@ -316,8 +318,8 @@ static err new_series(struct metric_index *index, struct tenant *tenant, struct 
     return OK;
 }
 
-err metric_index_add(struct metric_index *index, struct slice tenant_name, struct slice labels, uint32_t partition,
-                     uint32_t *out_id, bool *out_is_new)
+err metric_index_add(struct metric_index *index, struct slice tenant_name, struct slice labels,
+                     uint32_t partition, uint32_t *out_id, bool *out_is_new)
 {
     check(partition < index->partition_count);
     struct hash128 fingerprint = sum_series_hash(tenant_name, labels);
@@ -351,7 +353,8 @@ uint32_t metric_index_local(const struct metric_index *index, uint32_t id)
 struct hash128 metric_index_fingerprint(const struct metric_index *index, uint32_t id)
 {
     const struct id_chunk *chunk = index_chunk(index, id);
-    return chunk_partition(chunk, id) == ID_DROPPED ? (struct hash128){ 0 } : chunk->fingerprints[id % ID_CHUNK];
+    return chunk_partition(chunk, id) == ID_DROPPED ? (struct hash128){ 0 }
+                                                    : chunk->fingerprints[id % ID_CHUNK];
 }
 
 uint32_t metric_index_id_of_local(const struct metric_index *index, uint32_t partition, uint32_t local)

@@ -16,11 +16,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define METRIC_INDEX_TENANTS_MAX 65535
+#define METRIC_INDEX_TENANTS_MAX    65535
 #define METRIC_INDEX_PARTITIONS_MAX 4096
-#define METRIC_ID_NONE UINT32_MAX
-#define METRIC_LOCAL_NONE UINT32_MAX
-#define METRIC_LOCALS_MAX (1u << 26)          /* of one partition */
+#define METRIC_ID_NONE              UINT32_MAX
+#define METRIC_LOCAL_NONE           UINT32_MAX
+#define METRIC_LOCALS_MAX           (1u << 26) /* of one partition */
 
 struct metric_index;
 
@@ -76,10 +76,14 @@ struct metric_name_count {
 struct metric_cardinality {
     uint64_t series_count;
     uint64_t label_pair_count;
-    struct metric_name_count *by_metric;       size_t by_metric_count;       /* series per metric name */
-    struct metric_name_count *by_label;        size_t by_label_count;        /* values per label name */
-    struct metric_name_count *by_pair;         size_t by_pair_count;         /* series per name=value */
-    struct metric_name_count *bytes_by_label;  size_t bytes_by_label_count;  /* bytes of distinct values */
+    struct metric_name_count *by_metric;
+    size_t by_metric_count; /* series per metric name */
+    struct metric_name_count *by_label;
+    size_t by_label_count; /* values per label name */
+    struct metric_name_count *by_pair;
+    size_t by_pair_count; /* series per name=value */
+    struct metric_name_count *bytes_by_label;
+    size_t bytes_by_label_count; /* bytes of distinct values */
 };
 err metric_index_cardinality(struct metric_index *index, struct slice tenant, size_t limit, struct pool *pool,
                              struct metric_cardinality *out_cardinality);
@@ -94,7 +98,7 @@ uint64_t metric_index_series(const struct metric_index *index);
 
 /* A query that keeps ids or local numbers over several calls holds the index meanwhile: local numbers
  * freed after the hold began are not given to other series before the release. */
-uint32_t metric_index_hold(struct metric_index *index);   /* returns a token */
+uint32_t metric_index_hold(struct metric_index *index); /* returns a token */
 void metric_index_release(struct metric_index *index, uint32_t token);
 
 /* Drop every series for which keep answers false. Survivors keep id and local number. Parts with no

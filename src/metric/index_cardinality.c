@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-#define CARDINALITY_LIMIT_MAX 10000   /* entries of a list */
+#define CARDINALITY_LIMIT_MAX 10000 /* entries of a list */
 
 struct top {
     struct metric_name_count *at;
@@ -44,7 +44,7 @@ static void top_add(struct top *top, struct slice name, uint64_t count)
 struct walker {
     const struct metric_part *part;
     uint32_t next;
-    struct metric_part_pair pair;   /* number next - 1, if live */
+    struct metric_part_pair pair; /* number next - 1, if live */
     bool live;
 };
 
@@ -61,8 +61,8 @@ static int pair_compare(const struct metric_part_pair *a, const struct metric_pa
 }
 
 /* The next pair over all walkers with the sum of its series; false at the end. */
-static err next_pair(struct walker *walkers, size_t count, struct metric_part_pair *out_pair, uint64_t *out_series,
-                     bool *out_more)
+static err next_pair(struct walker *walkers, size_t count, struct metric_part_pair *out_pair,
+                     uint64_t *out_series, bool *out_more)
 {
     const struct walker *least = NULL;
     for (size_t i = 0; i < count; i++)
@@ -87,14 +87,15 @@ struct counting {
     struct pool *pool;
     struct top metrics, labels, pairs, bytes;
     uint64_t pair_count;
-    struct slice name;              /* the label whose values are being walked */
+    struct slice name; /* the label whose values are being walked */
     uint64_t value_count, value_bytes;
 };
 
 static err finish_name(struct counting *c)
 {
     struct slice name;
-    if (c->value_count == 0 || (!top_takes(&c->labels, c->value_count) && !top_takes(&c->bytes, c->value_bytes)))
+    if (c->value_count == 0 ||
+        (!top_takes(&c->labels, c->value_count) && !top_takes(&c->bytes, c->value_bytes)))
         return OK;
     TRY(pool_copy(c->pool, c->name, &name));
     if (top_takes(&c->labels, c->value_count))
@@ -173,12 +174,16 @@ err metric_index_cardinality(struct metric_index *index, struct slice tenant, si
     if (tail_part != NULL)
         walkers[count++].part = &tail_part->part;
     TRY_OUT(count_pairs(walkers, count, &c));
-    *out_cardinality = (struct metric_cardinality){
-        .series_count = metric_index_tenant_series(index, tenant), .label_pair_count = c.pair_count,
-        .by_metric = c.metrics.at, .by_metric_count = c.metrics.count,
-        .by_label = c.labels.at, .by_label_count = c.labels.count,
-        .by_pair = c.pairs.at, .by_pair_count = c.pairs.count,
-        .bytes_by_label = c.bytes.at, .bytes_by_label_count = c.bytes.count };
+    *out_cardinality = (struct metric_cardinality){ .series_count = metric_index_tenant_series(index, tenant),
+                                                    .label_pair_count = c.pair_count,
+                                                    .by_metric = c.metrics.at,
+                                                    .by_metric_count = c.metrics.count,
+                                                    .by_label = c.labels.at,
+                                                    .by_label_count = c.labels.count,
+                                                    .by_pair = c.pairs.at,
+                                                    .by_pair_count = c.pairs.count,
+                                                    .bytes_by_label = c.bytes.at,
+                                                    .bytes_by_label_count = c.bytes.count };
 out:
     live_part_unref(tail_part);
     index_view_close(&view);

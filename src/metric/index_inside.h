@@ -18,25 +18,25 @@
 
 #include <stdatomic.h>
 
-#define ID_CHUNK 4096u                    /* ids a chunk */
-#define ID_BLOCK 64u                      /* ids that a tenant takes at a time */
-#define ID_MIDDLE 1024u                   /* chunks below a root entry */
-#define ID_ROOT 1024u                     /* 4096 × 1024 × 1024 = 2^32 ids */
-#define ID_DROPPED UINT16_MAX             /* as a partition */
+#define ID_CHUNK   4096u      /* ids a chunk */
+#define ID_BLOCK   64u        /* ids that a tenant takes at a time */
+#define ID_MIDDLE  1024u      /* chunks below a root entry */
+#define ID_ROOT    1024u      /* 4096 × 1024 × 1024 = 2^32 ids */
+#define ID_DROPPED UINT16_MAX /* as a partition */
 
-#define TAIL_SERIES_MIN 1024u             /* a tail becomes a part at a 32nd of its tenant, within these */
+#define TAIL_SERIES_MIN 1024u /* a tail becomes a part at a 32nd of its tenant, within these */
 #define TAIL_SERIES_DUE 16384u
-#define TAIL_SERIES_MAX 65536u            /* bound of a tail whose part could not be built */
-#define TAIL_CHUNK 1024u
-#define PART_TIER_COUNT 8u                /* so many parts of a size are merged into one … */
-#define PART_MERGE_MAX (1u << 20)         /* … of at most so many series, which bounds the pause */
+#define TAIL_SERIES_MAX 65536u /* bound of a tail whose part could not be built */
+#define TAIL_CHUNK      1024u
+#define PART_TIER_COUNT 8u         /* so many parts of a size are merged into one … */
+#define PART_MERGE_MAX  (1u << 20) /* … of at most so many series, which bounds the pause */
 
 struct id_chunk {
     struct hash128 fingerprints[ID_CHUNK];
     uint32_t locals[ID_CHUNK];
     _Atomic uint16_t partitions[ID_CHUNK];
     uint16_t tenants[ID_CHUNK / ID_BLOCK];
-    uint32_t live;                         /* the writer's */
+    uint32_t live; /* the writer's */
 };
 
 struct id_middle {
@@ -56,7 +56,7 @@ struct live_part {
     struct extent *extents;
     uint32_t extent_count;
     uint32_t id_min, id_max;
-    _Atomic uint32_t dropped;              /* series of it that are dropped */
+    _Atomic uint32_t dropped; /* series of it that are dropped */
 };
 
 struct tail_entry {
@@ -70,7 +70,7 @@ struct tail {
     struct pool *pool;
     struct tail_entry *chunks[TAIL_SERIES_MAX / TAIL_CHUNK];
     _Atomic uint32_t count;
-    uint32_t dropped;                      /* the writer's */
+    uint32_t dropped; /* the writer's */
 };
 
 struct tenant {
@@ -79,7 +79,7 @@ struct tenant {
     struct live_part **parts;
     size_t part_count, part_capacity;
     struct tail *tail;
-    uint32_t next_id, end_id;              /* ids taken and not yet given out */
+    uint32_t next_id, end_id; /* ids taken and not yet given out */
     _Atomic uint64_t live;
 };
 
@@ -92,7 +92,7 @@ struct partition {
 
 struct slot {
     uint32_t tag;
-    uint32_t id;                           /* METRIC_ID_NONE: free */
+    uint32_t id; /* METRIC_ID_NONE: free */
 };
 
 /* What waits until no query that may know it is left. */
@@ -111,14 +111,14 @@ struct metric_index {
     struct pool *pool;
     struct io_rwlock lock;
     struct slot *slots;
-    uint32_t slot_count, slot_used;        /* slot_count is a power of two */
+    uint32_t slot_count, slot_used; /* slot_count is a power of two */
     struct tenant **tenants;
     size_t tenant_count, tenant_capacity;
-    struct tenant *last_tenant;            /* the writer's guess */
+    struct tenant *last_tenant; /* the writer's guess */
     uint32_t partition_count;
     _Atomic(struct partition *) *partitions;
     _Atomic(struct id_middle *) ids[ID_ROOT];
-    uint64_t id_end;                       /* ids below were taken */
+    uint64_t id_end; /* ids below were taken */
     _Atomic uint64_t live;
     _Atomic uint32_t epoch;
     _Atomic uint32_t holders[2];
@@ -127,8 +127,8 @@ struct metric_index {
 
 static inline struct id_chunk *index_chunk(const struct metric_index *index, uint32_t id)
 {
-    struct id_middle *middle = atomic_load_explicit(&index->ids[id / (ID_CHUNK * ID_MIDDLE)],
-                                                    memory_order_acquire);
+    struct id_middle *middle =
+        atomic_load_explicit(&index->ids[id / (ID_CHUNK * ID_MIDDLE)], memory_order_acquire);
     if (middle == NULL)
         return NULL;
     return atomic_load_explicit(&middle->chunks[id / ID_CHUNK % ID_MIDDLE], memory_order_acquire);
@@ -161,13 +161,13 @@ struct tenant *index_tenant_of(const struct metric_index *index, uint32_t id);
 
 /* ---- index_parts.c ---- */
 err live_part_build(struct pool *parent, const struct tail *tail, const struct metric_index *index,
-                    struct live_part **out_part);   /* *out_part NULL: nothing lives in the tail */
+                    struct live_part **out_part); /* *out_part NULL: nothing lives in the tail */
 void live_part_unref(struct live_part *part);
 /* Ordinal of an id; false when the id is not in the part. */
 bool live_part_find(const struct live_part *part, uint32_t id, uint32_t *out_ordinal);
 err tail_open(struct pool *parent, struct tail **out_tail);
 void tail_unref(struct tail *tail);
-err tail_add(struct tail *tail, struct slice labels, uint32_t id);   /* ERR_FULL, ERR_LIMIT */
+err tail_add(struct tail *tail, struct slice labels, uint32_t id); /* ERR_FULL, ERR_LIMIT */
 /* The entry of an id, NULL. */
 const struct tail_entry *tail_find(const struct tail *tail, uint32_t count, uint32_t id);
 /* Turn the tenant's tail into a part, and merge parts while there are many of a size. ERR_LIMIT: nothing

@@ -28,23 +28,28 @@ static struct slice cut(struct slice *rest, uint64_t bytes)
 
 err metric_part_open(struct slice image, struct metric_part *out_part)
 {
-    if (image.len < PART_HEADER_BYTES || image.len > METRIC_PART_IMAGE_BYTES_MAX
-        || get_le32(image.at) != PART_MAGIC)
+    if (image.len < PART_HEADER_BYTES || image.len > METRIC_PART_IMAGE_BYTES_MAX ||
+        get_le32(image.at) != PART_MAGIC)
         return ERR_CORRUPT;
     const uint8_t *h = image.at;
     if (get_le16(h + 4) != PART_VERSION)
         return get_le16(h + 4) > PART_VERSION ? ERR_VERSION : ERR_CORRUPT;
-    struct metric_part p = { .image = image, .series_count = get_le32(h + 8), .symbol_count = get_le32(h + 12),
-        .name_count = get_le32(h + 16), .pair_count = get_le32(h + 20), .shape_count = get_le32(h + 24),
-        .posting_count = get_le64(h + 32) };
+    struct metric_part p = { .image = image,
+                             .series_count = get_le32(h + 8),
+                             .symbol_count = get_le32(h + 12),
+                             .name_count = get_le32(h + 16),
+                             .pair_count = get_le32(h + 20),
+                             .shape_count = get_le32(h + 24),
+                             .posting_count = get_le64(h + 32) };
     uint64_t symbol_index_bytes = ((uint64_t)p.symbol_count + 1) * 4;
     uint64_t name_bytes = ((uint64_t)p.name_count + 1) * PART_NAME_BYTES;
     uint64_t pair_bytes = (uint64_t)p.pair_count * PART_PAIR_BYTES;
     uint64_t shape_index_bytes = ((uint64_t)p.shape_count + 1) * 4;
     uint64_t block_count = ((uint64_t)p.series_count + PART_BLOCK_SERIES - 1) / PART_BLOCK_SERIES;
     uint64_t block_index_bytes = (block_count + 1) * 4;
-    uint64_t sum = PART_HEADER_BYTES + symbol_index_bytes + get_le32(h + 40) + name_bytes + pair_bytes
-                 + shape_index_bytes + get_le32(h + 44) + block_index_bytes + get_le32(h + 48) + get_le32(h + 52);
+    uint64_t sum = PART_HEADER_BYTES + symbol_index_bytes + get_le32(h + 40) + name_bytes + pair_bytes +
+                   shape_index_bytes + get_le32(h + 44) + block_index_bytes + get_le32(h + 48) +
+                   get_le32(h + 52);
     if (sum != image.len || get_le32(h + 28) != image.len || p.series_count > METRIC_PART_SERIES_MAX)
         return ERR_CORRUPT;
     struct slice rest = slice_part(image, PART_HEADER_BYTES, image.len - PART_HEADER_BYTES);
@@ -182,9 +187,12 @@ err metric_part_cursor_open(const struct metric_part *part, struct pool *pool,
     void *at;
     TRY(pool_alloc(pool, 4 * LABEL_COUNT_MAX * sizeof(uint32_t), &at));
     uint32_t *arrays = at;
-    *out_cursor = (struct metric_part_cursor){ .part = part, .next = UINT32_MAX, .names = arrays,
-        .pairs = arrays + LABEL_COUNT_MAX, .before_names = arrays + 2 * LABEL_COUNT_MAX,
-        .before_pairs = arrays + 3 * LABEL_COUNT_MAX };
+    *out_cursor = (struct metric_part_cursor){ .part = part,
+                                               .next = UINT32_MAX,
+                                               .names = arrays,
+                                               .pairs = arrays + LABEL_COUNT_MAX,
+                                               .before_names = arrays + 2 * LABEL_COUNT_MAX,
+                                               .before_pairs = arrays + 3 * LABEL_COUNT_MAX };
     return OK;
 }
 
@@ -285,9 +293,9 @@ err metric_part_cursor_seek(struct metric_part_cursor *c, uint32_t ordinal)
         return ERR_NOT_FOUND;
     uint32_t block = ordinal / PART_BLOCK_SERIES;
     if (c->next != UINT32_MAX && ordinal + 1 == c->next)
-        return OK;   /* it is the current one */
-    if (c->next == UINT32_MAX || ordinal < c->next || c->next / PART_BLOCK_SERIES != block
-        || c->next % PART_BLOCK_SERIES == 0) {
+        return OK; /* it is the current one */
+    if (c->next == UINT32_MAX || ordinal < c->next || c->next / PART_BLOCK_SERIES != block ||
+        c->next % PART_BLOCK_SERIES == 0) {
         struct slice bytes;
         TRY(span_of(c->part->block_index, c->part->blocks, block, &bytes));
         c->block = reader_of(bytes);
@@ -318,8 +326,12 @@ err part_put_labels(const struct metric_part_cursor *cursor, struct buf *out)
 err metric_part_labels(const struct metric_part *part, uint32_t ordinal, struct buf *out)
 {
     uint32_t arrays[4][LABEL_COUNT_MAX];
-    struct metric_part_cursor cursor = { .part = part, .next = UINT32_MAX, .names = arrays[0],
-        .pairs = arrays[1], .before_names = arrays[2], .before_pairs = arrays[3] };
+    struct metric_part_cursor cursor = { .part = part,
+                                         .next = UINT32_MAX,
+                                         .names = arrays[0],
+                                         .pairs = arrays[1],
+                                         .before_names = arrays[2],
+                                         .before_pairs = arrays[3] };
     TRY(metric_part_cursor_seek(&cursor, ordinal));
     return part_put_labels(&cursor, out);
 }
@@ -371,7 +383,8 @@ static void emit_run(struct part_sink *sink, uint32_t from, uint32_t count)
     }
 }
 
-static err read_deltas(struct reader *r, uint32_t base, uint32_t limit, uint32_t count, struct part_sink *sink)
+static err read_deltas(struct reader *r, uint32_t base, uint32_t limit, uint32_t count,
+                       struct part_sink *sink)
 {
     uint64_t next = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -403,7 +416,8 @@ static err read_runs(struct reader *r, uint32_t base, uint32_t limit, uint32_t c
     return r->ok && left == 0 ? OK : ERR_CORRUPT;
 }
 
-static err read_bitset(struct reader *r, uint32_t base, uint32_t limit, uint32_t count, struct part_sink *sink)
+static err read_bitset(struct reader *r, uint32_t base, uint32_t limit, uint32_t count,
+                       struct part_sink *sink)
 {
     struct slice bytes = read_bytes(r, PART_CHUNK_BITSET_BYTES);
     if (!r->ok)
@@ -440,21 +454,30 @@ err part_posting_read(const struct metric_part *part, uint32_t pair, struct part
     }
     TRY(part_posting_count(part, pair, &count));
     struct reader r = reader_of(slice_part(part->postings, field, part->postings.len - field));
-    uint64_t chunk = 0, chunk_count = ((uint64_t)part->series_count + PART_CHUNK_SERIES - 1) / PART_CHUNK_SERIES;
+    uint64_t chunk = 0,
+             chunk_count = ((uint64_t)part->series_count + PART_CHUNK_SERIES - 1) / PART_CHUNK_SERIES;
     read_varint(&r);
     for (uint64_t left = count; left > 0; chunk++) {
         uint64_t skip = read_varint(&r), head = read_varint(&r), here = (head >> 2) + 1;
-        if (!r.ok || skip >= chunk_count || chunk + skip >= chunk_count || here > left || here > PART_CHUNK_SERIES)
+        if (!r.ok || skip >= chunk_count || chunk + skip >= chunk_count || here > left ||
+            here > PART_CHUNK_SERIES)
             return ERR_CORRUPT;
         chunk += skip;
         uint32_t base = (uint32_t)chunk * PART_CHUNK_SERIES;
-        uint32_t limit = part->series_count - base < PART_CHUNK_SERIES ? part->series_count - base
-                                                                      : PART_CHUNK_SERIES;
+        uint32_t limit =
+            part->series_count - base < PART_CHUNK_SERIES ? part->series_count - base : PART_CHUNK_SERIES;
         switch (head & 3) {
-        case CONTAINER_DELTAS: TRY(read_deltas(&r, base, limit, (uint32_t)here, sink)); break;
-        case CONTAINER_RUNS: TRY(read_runs(&r, base, limit, (uint32_t)here, sink)); break;
-        case CONTAINER_BITSET: TRY(read_bitset(&r, base, limit, (uint32_t)here, sink)); break;
-        default: return ERR_CORRUPT;
+        case CONTAINER_DELTAS:
+            TRY(read_deltas(&r, base, limit, (uint32_t)here, sink));
+            break;
+        case CONTAINER_RUNS:
+            TRY(read_runs(&r, base, limit, (uint32_t)here, sink));
+            break;
+        case CONTAINER_BITSET:
+            TRY(read_bitset(&r, base, limit, (uint32_t)here, sink));
+            break;
+        default:
+            return ERR_CORRUPT;
         }
         left -= here;
     }
@@ -477,12 +500,13 @@ static err verify_order(const struct metric_part *part)
         const uint8_t *at = part->names.at + (size_t)name * PART_NAME_BYTES;
         uint32_t from, to;
         TRY(part_name_pairs(part, name, &from, &to));
-        if (from != expected || from == to || get_le32(at) >= part->symbol_count
-            || (name > 0 && get_le32(at) <= get_le32(at - PART_NAME_BYTES)))
+        if (from != expected || from == to || get_le32(at) >= part->symbol_count ||
+            (name > 0 && get_le32(at) <= get_le32(at - PART_NAME_BYTES)))
             return ERR_CORRUPT;
         for (uint32_t pair = from; pair < to; pair++) {
             const uint8_t *p = part->pairs.at + (size_t)pair * PART_PAIR_BYTES;
-            if (get_le32(p) >= part->symbol_count || (pair > from && get_le32(p) <= get_le32(p - PART_PAIR_BYTES)))
+            if (get_le32(p) >= part->symbol_count ||
+                (pair > from && get_le32(p) <= get_le32(p - PART_PAIR_BYTES)))
                 return ERR_CORRUPT;
         }
         expected = to;

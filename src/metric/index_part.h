@@ -21,15 +21,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define METRIC_PART_SERIES_MAX (1u << 24)          /* of one part */
-#define METRIC_PART_IMAGE_BYTES_MAX (UINT32_MAX)    /* offsets are 32 bits */
+#define METRIC_PART_SERIES_MAX      (1u << 24)   /* of one part */
+#define METRIC_PART_IMAGE_BYTES_MAX (UINT32_MAX) /* offsets are 32 bits */
 
 /* ---- builder ---- */
 struct metric_part_builder;
 
 /* Open a builder; all its memory hangs below `parent`. ERR_LIMIT. Owner: one thread. */
 err metric_part_builder_open(struct pool *parent, struct metric_part_builder **out_builder);
-void metric_part_builder_close(struct metric_part_builder *builder);   /* NULL is allowed */
+void metric_part_builder_close(struct metric_part_builder *builder); /* NULL is allowed */
 
 /* Add the next series; its ordinal is the number of series added before. The builder does not look for
  * duplicates. labels: canonical. ERR_INPUT malformed, ERR_LIMIT. Cost ~200 ns. */
@@ -49,13 +49,13 @@ err metric_part_builder_finish(struct metric_part_builder *builder, struct buf *
 
 /* ---- reader ---- */
 struct metric_part {
-    struct slice image;          /* borrowed, must outlive the part */
+    struct slice image; /* borrowed, must outlive the part */
     uint32_t series_count;
     uint32_t symbol_count;
     uint32_t name_count;
-    uint32_t pair_count;         /* distinct (name, value) */
-    uint64_t posting_count;      /* labels of all series together */
-    uint32_t shape_count;        /* distinct lists of label names */
+    uint32_t pair_count;    /* distinct (name, value) */
+    uint64_t posting_count; /* labels of all series together */
+    uint32_t shape_count;   /* distinct lists of label names */
     struct slice symbol_index, symbol_text, names, pairs, shape_index, shapes, block_index, blocks, postings;
 };
 
@@ -85,13 +85,13 @@ err metric_part_values(const struct metric_part *part, struct slice name, const 
 /* Walk all series in order as lists of pair numbers (ascending): what merging and verifying read. */
 struct metric_part_cursor {
     const struct metric_part *part;
-    uint32_t next;               /* ordinal that the next call yields */
+    uint32_t next; /* ordinal that the next call yields */
     struct reader block;
     uint32_t shape;
-    uint32_t count;              /* labels of the current series */
-    uint32_t *names;             /* LABEL_COUNT_MAX each, in the pool given: name numbers … */
-    uint32_t *pairs;             /* … and pair numbers of the current series */
-    uint32_t *before_names;      /* the same of the series before */
+    uint32_t count;         /* labels of the current series */
+    uint32_t *names;        /* LABEL_COUNT_MAX each, in the pool given: name numbers … */
+    uint32_t *pairs;        /* … and pair numbers of the current series */
+    uint32_t *before_names; /* the same of the series before */
     uint32_t *before_pairs;
 };
 /* Start at any ordinal. ERR_LIMIT. */

@@ -128,12 +128,12 @@ static err intern_pair(struct metric_part_builder *b, struct slice field, uint32
     TRY(buf_err(&b->texts));
     struct reader r = reader_of(part_builder_text(b, at, (uint32_t)field.len));
     struct label label;
-    check(labels_next(&r, &label));   /* looked at by the caller */
+    check(labels_next(&r, &label)); /* looked at by the caller */
     uint32_t name;
     TRY(intern_name(b, (uint32_t)(label.name.at - b->texts.at), (uint32_t)label.name.len, &name));
     TRY(RESERVE(b, pairs, b->pair_count + 1, pair_capacity));
-    b->pairs[b->pair_count] = (struct pair_entry){ .at = at, .len = (uint32_t)field.len, .name = name,
-                                                   .hash = hash };
+    b->pairs[b->pair_count] =
+        (struct pair_entry){ .at = at, .len = (uint32_t)field.len, .name = name, .hash = hash };
     *out_pair = (uint32_t)b->pair_count++;
     b->pair_table.slots[slot] = *out_pair + 1;
     b->pair_table.used++;
@@ -151,7 +151,8 @@ static bool names_ascend(const struct metric_part_builder *b, const uint32_t *na
     return true;
 }
 
-static err intern_shape(struct metric_part_builder *b, const uint32_t *names, uint32_t count, uint32_t *out_shape)
+static err intern_shape(struct metric_part_builder *b, const uint32_t *names, uint32_t count,
+                        uint32_t *out_shape)
 {
     if (b->series_count > 0) {
         const struct shape_entry *s = &b->shapes[b->shape];
@@ -177,8 +178,8 @@ static err intern_shape(struct metric_part_builder *b, const uint32_t *names, ui
         return ERR_LIMIT;
     TRY(RESERVE(b, shapes, b->shape_count + 1, shape_capacity));
     TRY(RESERVE(b, shape_names, b->shape_name_count + count + 1, shape_name_capacity));
-    b->shapes[b->shape_count] = (struct shape_entry){ .at = (uint32_t)b->shape_name_count, .count = count,
-                                                      .hash = hash };
+    b->shapes[b->shape_count] =
+        (struct shape_entry){ .at = (uint32_t)b->shape_name_count, .count = count, .hash = hash };
     memcpy(b->shape_names + b->shape_name_count, names, count * 4);
     b->shape_name_count += count;
     *out_shape = (uint32_t)b->shape_count++;
@@ -194,20 +195,18 @@ static err close_run(struct metric_part_builder *b, struct name_run *run)
     if (run->last == ROW_NONE)
         return OK;
     TRY(RESERVE(b, runs, b->run_count + 1, run_capacity));
-    b->runs[b->run_count++] = (struct run){ .pair = run->pair, .start = (uint16_t)run->start,
+    b->runs[b->run_count++] = (struct run){ .pair = run->pair,
+                                            .start = (uint16_t)run->start,
                                             .more = (uint16_t)(run->last - run->start) };
     run->last = ROW_NONE;
     return OK;
 }
 
-static unsigned varint_size(uint32_t v)
-{
-    return v < 0x80 ? 1 : v < 0x4000 ? 2 : v < 0x200000 ? 3 : 4;
-}
+static unsigned varint_size(uint32_t v) { return v < 0x80 ? 1 : v < 0x4000 ? 2 : v < 0x200000 ? 3 : 4; }
 
 static void put_deltas(uint8_t *at, const struct run *runs, size_t count, uint8_t **out_end)
 {
-    uint32_t next = 0;   /* the smallest ordinal that may follow */
+    uint32_t next = 0; /* the smallest ordinal that may follow */
     for (size_t i = 0; i < count; i++) {
         at = put_varint(at, runs[i].start - next);
         for (uint32_t k = 0; k < runs[i].more; k++)
@@ -284,9 +283,12 @@ static err put_container(struct metric_part_builder *b, uint32_t chunk, struct r
         put_bitset(at, runs, count);
     check((size_t)(end - at) == best);
     b->container_bytes.len += best;
-    b->containers[b->container_count++] = (struct container){
-        .pair = runs[0].pair, .at = from, .len = (uint32_t)(b->container_bytes.len - from),
-        .count = (uint32_t)ordinals, .chunk = chunk };
+    b->containers[b->container_count++] =
+        (struct container){ .pair = runs[0].pair,
+                            .at = from,
+                            .len = (uint32_t)(b->container_bytes.len - from),
+                            .count = (uint32_t)ordinals,
+                            .chunk = chunk };
     return OK;
 }
 
@@ -375,8 +377,8 @@ static err add_row(struct metric_part_builder *b, uint32_t count)
 static size_t field_bytes(const struct label *l)
 {
     uint8_t scratch[VARINT_BYTES_MAX];
-    size_t inner = 2 + l->name.len + l->value.len + (size_t)(put_varint(scratch, l->name.len) - scratch)
-                 + (size_t)(put_varint(scratch, l->value.len) - scratch);
+    size_t inner = 2 + l->name.len + l->value.len + (size_t)(put_varint(scratch, l->name.len) - scratch) +
+                   (size_t)(put_varint(scratch, l->value.len) - scratch);
     return 1 + (size_t)(put_varint(scratch, inner) - scratch) + inner;
 }
 
@@ -400,8 +402,8 @@ err metric_part_builder_add(struct metric_part_builder *b, struct slice labels)
         }
         struct label label;
         const uint8_t *from = r.at;
-        if (!labels_next(&r, &label) || label.name.len == 0 || label.value.len == 0
-            || (size_t)(r.at - from) != field_bytes(&label))
+        if (!labels_next(&r, &label) || label.name.len == 0 || label.value.len == 0 ||
+            (size_t)(r.at - from) != field_bytes(&label))
             return ERR_INPUT;
         TRY(intern_pair(b, slice_of(from, (size_t)(r.at - from)), &pairs[count]));
         b->row_names[count] = b->pairs[pairs[count]].name;
@@ -419,7 +421,7 @@ err metric_part_builder_add_part(struct metric_part_builder *b, const struct met
     struct buf field = buf_open(b->pool, LABELS_BYTES_MAX * 2);
     struct pool *scratch = pool_open(b->pool, "index part merge", POOL_BYTES_UNLIMITED);
     TRY_OUT(pool_block_resize(b->pool, &map_at, ((size_t)part->pair_count + 1) * 4));
-    uint32_t *map = map_at;   /* the part's pair number → ours, filled as they are met */
+    uint32_t *map = map_at; /* the part's pair number → ours, filled as they are met */
     memset(map, 0xff, ((size_t)part->pair_count + 1) * 4);
     TRY_OUT(metric_part_cursor_open(part, scratch, &cursor));
     for (uint32_t row = 0; row < part->series_count; row++) {

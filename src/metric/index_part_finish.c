@@ -14,18 +14,19 @@
 struct finish {
     struct metric_part_builder *b;
     struct pool *pool;
-    struct slice *texts;           /* names, then pairs' values */
+    struct slice *texts; /* names, then pairs' values */
     struct sort_item *items, *scratch;
-    uint32_t *symbol_of;           /* text → symbol */
-    struct slice *symbols;         uint32_t symbol_count;
-    uint32_t *name_rank;           /* provisional name → number */
-    uint32_t *name_at;             /* number → provisional name */
-    uint32_t *pair_at;             /* number → provisional pair */
-    uint32_t *value_rank;          /* provisional pair → rank of the value within its name */
-    uint32_t *first_pair;          /* by name number, one more at the end */
-    uint32_t *container_from;      /* by pair number, one more at the end */
+    uint32_t *symbol_of; /* text → symbol */
+    struct slice *symbols;
+    uint32_t symbol_count;
+    uint32_t *name_rank;      /* provisional name → number */
+    uint32_t *name_at;        /* number → provisional name */
+    uint32_t *pair_at;        /* number → provisional pair */
+    uint32_t *value_rank;     /* provisional pair → rank of the value within its name */
+    uint32_t *first_pair;     /* by name number, one more at the end */
+    uint32_t *container_from; /* by pair number, one more at the end */
     uint32_t *container_order;
-    uint64_t *name_series;         /* by name number */
+    uint64_t *name_series; /* by name number */
 };
 
 static err alloc_array(struct pool *pool, size_t count, size_t bytes, void *out_at)
@@ -83,9 +84,9 @@ static err finish_names(struct finish *f)
         f->name_series[i] = 0;
     }
     for (size_t i = 0; i < b->pair_count; i++)
-        f->items[i] = (struct sort_item){
-            .key = (uint64_t)f->name_rank[b->pairs[i].name] << 32 | f->symbol_of[b->name_count + i],
-            .id = (uint32_t)i };
+        f->items[i] = (struct sort_item){ .key = (uint64_t)f->name_rank[b->pairs[i].name] << 32 |
+                                                 f->symbol_of[b->name_count + i],
+                                          .id = (uint32_t)i };
     sort_items(f->items, f->scratch, b->pair_count);
     size_t name = 0;
     for (size_t i = 0; i < b->pair_count; i++) {
@@ -153,7 +154,7 @@ static uint32_t single_ordinal(const struct metric_part_builder *b, const struct
 {
     struct reader r = reader_of(slice_of(b->container_bytes.at + c->at, c->len));
     uint64_t head = read_varint(&r);
-    check(head == CONTAINER_DELTAS);   /* one ordinal: deltas are never longer than the others */
+    check(head == CONTAINER_DELTAS); /* one ordinal: deltas are never longer than the others */
     return c->chunk * PART_CHUNK_SERIES + (uint32_t)read_varint(&r);
 }
 

@@ -65,10 +65,7 @@ static struct world world_open(struct test_random *random, uint32_t count)
     return w;
 }
 
-static void world_close(struct world *w)
-{
-    pool_close(w->pool);
-}
+static void world_close(struct world *w) { pool_close(w->pool); }
 
 static void series_come_back(void **state)
 {
@@ -99,15 +96,17 @@ static void series_come_back(void **state)
 
 static struct matcher random_matcher(struct test_random *random, struct pool *pool)
 {
-    static const char *const patterns[] = { "a.*", "a|b", "", ".*", ".+", "b[12]", "(ab|zz)", "a|", "nothing",
-                                            "u1.*", "ab.*", "x|a\\.b|x", "(?i)A" };
+    static const char *const patterns[] = { "a.*", "a|b",     "",     ".*",   ".+",        "b[12]", "(ab|zz)",
+                                            "a|",  "nothing", "u1.*", "ab.*", "x|a\\.b|x", "(?i)A" };
     enum match_type type = (enum match_type)test_random_below(random, 4);
     bool regex = type == MATCH_REGEX || type == MATCH_NOT_REGEX;
-    const char *name = test_random_below(random, 8) == 0 ? "absent" : test_random_below(random, 6) == 0 ? "unique"
-                     : names[test_random_below(random, 6)];
+    const char *name = test_random_below(random, 8) == 0   ? "absent"
+                       : test_random_below(random, 6) == 0 ? "unique"
+                                                           : names[test_random_below(random, 6)];
     const char *value = regex ? patterns[test_random_below(random, sizeof patterns / sizeof *patterns)]
-                      : test_random_below(random, 6) == 0 ? "" : test_random_below(random, 4) == 0 ? "job"
-                      : values[test_random_below(random, 9)];
+                        : test_random_below(random, 6) == 0 ? ""
+                        : test_random_below(random, 4) == 0 ? "job"
+                                                            : values[test_random_below(random, 9)];
     struct matcher m;
     assert_ok(matcher_init(pool, type, slice_str(name), slice_str(value), &m, NULL));
     return m;
@@ -198,7 +197,8 @@ static void names_and_values(void **state)
                 all[seen++] = value;
         }
         assert_int_equal(seen, text_count);
-        assert_ok(metric_part_values(&w.part, slice_str("absent"), given, count, w.pool, &texts, &text_count));
+        assert_ok(
+            metric_part_values(&w.part, slice_str("absent"), given, count, w.pool, &texts, &text_count));
         assert_int_equal(text_count, 0);
     }
     world_close(&w);
@@ -286,7 +286,8 @@ static void exercise(struct slice image)
             for (size_t k = 0; k < count; k++)
                 assert_true(ordinals[k] < part.series_count && (k == 0 || ordinals[k - 1] < ordinals[k]));
             ERR_IGNORE(metric_part_names(&part, ordinals, count, pool, &texts, &text_count));
-            ERR_IGNORE(metric_part_values(&part, slice_str("job"), ordinals, count, pool, &texts, &text_count));
+            ERR_IGNORE(
+                metric_part_values(&part, slice_str("job"), ordinals, count, pool, &texts, &text_count));
         }
         matcher_done(&m);
     }
@@ -301,7 +302,7 @@ static void damage_is_harmless(void **state)
     struct slice image = buf_slice(&w.image);
     void *at;
     for (size_t len = 0; len < image.len; len += 1 + len / 16) {
-        at = malloc(len + 1);   /* an exact block, so that a sanitizer sees one byte too far */
+        at = malloc(len + 1); /* an exact block, so that a sanitizer sees one byte too far */
         memcpy(at, image.at, len);
         struct metric_part part;
         assert_err(ERR_CORRUPT, metric_part_open(slice_of(at, len), &part));
@@ -335,10 +336,28 @@ static void headers_are_checked(void **state)
 
 static void bad_labels_are_refused(void **state)
 {
-    static const struct { const char *bytes; size_t len; } bad[] = {
-        { "\x0a", 1 }, { "\x0a\x06\x0a\x01" "a\x12\x02" "b", 8 }, { "\x0a\x05\x0a\x01" "a\x12\x00", 7 },
-        { "\x0a\x06\x0a\x01" "b\x12\x01" "x\x0a\x06\x0a\x01" "a\x12\x01" "x", 16 },
-        { "\x0a\x86\x00\x0a\x01" "b\x12\x01" "x", 9 },
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } bad[] = {
+        { "\x0a", 1 },
+        { "\x0a\x06\x0a\x01"
+          "a\x12\x02"
+          "b",
+          8 },
+        { "\x0a\x05\x0a\x01"
+          "a\x12\x00",
+          7 },
+        { "\x0a\x06\x0a\x01"
+          "b\x12\x01"
+          "x\x0a\x06\x0a\x01"
+          "a\x12\x01"
+          "x",
+          16 },
+        { "\x0a\x86\x00\x0a\x01"
+          "b\x12\x01"
+          "x",
+          9 },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct pool *pool = pool_open(NULL, "bad", POOL_BYTES_UNLIMITED);
@@ -381,10 +400,14 @@ static void allocation_failures_are_reported(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(series_come_back), cmocka_unit_test(selections_equal_brute_force),
-        cmocka_unit_test(names_and_values), cmocka_unit_test(pairs_count_series),
-        cmocka_unit_test(merging_is_adding_again), cmocka_unit_test(damage_is_harmless),
-        cmocka_unit_test(headers_are_checked), cmocka_unit_test(bad_labels_are_refused),
+        cmocka_unit_test(series_come_back),
+        cmocka_unit_test(selections_equal_brute_force),
+        cmocka_unit_test(names_and_values),
+        cmocka_unit_test(pairs_count_series),
+        cmocka_unit_test(merging_is_adding_again),
+        cmocka_unit_test(damage_is_harmless),
+        cmocka_unit_test(headers_are_checked),
+        cmocka_unit_test(bad_labels_are_refused),
         cmocka_unit_test(allocation_failures_are_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,7 +52,8 @@ err tail_add(struct tail *tail, struct slice labels, uint32_t id)
     }
     struct slice copy;
     TRY(pool_copy(tail->pool, labels, &copy));
-    (*chunk)[count % TAIL_CHUNK] = (struct tail_entry){ .labels = copy.at, .len = (uint32_t)copy.len, .id = id };
+    (*chunk)[count % TAIL_CHUNK] =
+        (struct tail_entry){ .labels = copy.at, .len = (uint32_t)copy.len, .id = id };
     atomic_store_explicit(&tail->count, count + 1, memory_order_release);
     return OK;
 }
@@ -104,7 +105,7 @@ bool live_part_find(const struct live_part *part, uint32_t id, uint32_t *out_ord
 /* A part under construction. */
 struct making {
     struct metric_part_builder *builder;
-    struct pool *pool;                  /* of the extents while they grow */
+    struct pool *pool; /* of the extents while they grow */
     struct extent *extents;
     size_t extent_count, extent_capacity;
     uint32_t count, next_id;
@@ -153,11 +154,14 @@ static err making_finish(struct making *m, struct pool *parent, struct live_part
     TRY_OUT(pool_alloc(pool, sizeof(struct live_part), &at));
     TRY_OUT(pool_alloc(pool, m->extent_count * sizeof *m->extents, &extents));
     exact = image.at;
-    TRY_OUT(pool_block_resize(pool, &exact, image.len));   /* a buf grows by doubling; parts live long */
+    TRY_OUT(pool_block_resize(pool, &exact, image.len)); /* a buf grows by doubling; parts live long */
     memcpy(extents, m->extents, m->extent_count * sizeof *m->extents);
     struct live_part *part = at;
-    *part = (struct live_part){ .pool = pool, .extents = extents, .extent_count = (uint32_t)m->extent_count,
-                                .id_min = m->extents[0].id, .id_max = m->next_id - 1 };
+    *part = (struct live_part){ .pool = pool,
+                                .extents = extents,
+                                .extent_count = (uint32_t)m->extent_count,
+                                .id_min = m->extents[0].id,
+                                .id_max = m->next_id - 1 };
     atomic_init(&part->refs, 1);
     TRY_OUT(metric_part_open(slice_of(exact, image.len), &part->part));
     check(part->part.series_count == m->count);
@@ -165,7 +169,7 @@ static err making_finish(struct making *m, struct pool *parent, struct live_part
 out:
     if (e != OK)
         pool_close(pool);
-    check(e != ERR_CORRUPT);   /* we wrote the image ourselves */
+    check(e != ERR_CORRUPT); /* we wrote the image ourselves */
     return e;
 }
 
@@ -185,7 +189,7 @@ err live_part_build(struct pool *parent, const struct tail *tail, const struct m
     }
     e = making_finish(&m, parent, out_part);
 out:
-    check(e != ERR_INPUT);   /* labels were checked when they came */
+    check(e != ERR_INPUT); /* labels were checked when they came */
     making_close(&m);
     return e;
 }
@@ -256,7 +260,8 @@ out:
 static unsigned tier_of(const struct live_part *part)
 {
     unsigned tier = 0;
-    for (uint64_t size = (uint64_t)TAIL_SERIES_MIN * 2; part->part.series_count >= size; size *= PART_TIER_COUNT)
+    for (uint64_t size = (uint64_t)TAIL_SERIES_MIN * 2; part->part.series_count >= size;
+         size *= PART_TIER_COUNT)
         tier++;
     return tier;
 }

@@ -59,7 +59,8 @@ struct reading {
     uint32_t token;
 };
 
-static err reading_open(struct metric_index *index, struct slice tenant, struct pool *pool, struct reading *out)
+static err reading_open(struct metric_index *index, struct slice tenant, struct pool *pool,
+                        struct reading *out)
 {
     struct reading r = { .index = index, .token = metric_index_hold(index) };
     r.scratch = pool_open(pool, "index query", POOL_BYTES_UNLIMITED);
@@ -116,7 +117,7 @@ err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *o
     err e = index_labels_of(index, id, out_tenant, out);
     io_rwlock_unlock(&index->lock);
     metric_index_release(index, token);
-    check(e != ERR_CORRUPT);   /* images in memory are our own */
+    check(e != ERR_CORRUPT); /* images in memory are our own */
     return e;
 }
 
@@ -150,8 +151,8 @@ static err select_tail(const struct reading *r, const struct matcher *matchers, 
 {
     for (uint32_t i = 0; i < r->view.tail_count; i++) {
         const struct tail_entry *entry = tail_entry_at(r->view.tail, i);
-        if (!matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len))
-            || !index_lives(r->index, entry->id))
+        if (!matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len)) ||
+            !index_lives(r->index, entry->id))
             continue;
         TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + 1,
                                &list->capacity));
@@ -172,7 +173,8 @@ err metric_index_select(struct metric_index *index, struct slice tenant, const s
     for (size_t i = 0; i < r.view.part_count; i++) {
         uint32_t *ordinals;
         size_t count;
-        TRY_OUT(metric_part_select(&r.view.parts[i]->part, matchers, matcher_count, part_pool, &ordinals, &count));
+        TRY_OUT(metric_part_select(&r.view.parts[i]->part, matchers, matcher_count, part_pool, &ordinals,
+                                   &count));
         TRY_OUT(add_ordinals(&r, r.view.parts[i], ordinals, count, &list));
         pool_reset(part_pool);
     }
@@ -243,7 +245,13 @@ static err asked_ordinals(const struct reading *r, const struct live_part *part,
     *out_count = 0;
     if (ids == NULL && atomic_load_explicit(&part->dropped, memory_order_acquire) == 0)
         return OK;
-    TRY(pool_alloc(pool, ((ids == NULL ? series : id_count < series ? id_count : series) + (size_t)1) * 4, &at));
+    TRY(pool_alloc(pool,
+                   ((ids == NULL         ? series
+                     : id_count < series ? id_count
+                                         : series) +
+                    (size_t)1) *
+                       4,
+                   &at));
     uint32_t *ordinals = at;
     if (ids == NULL) {
         for (uint32_t x = 0; x < part->extent_count; x++)
@@ -301,8 +309,9 @@ static err texts_of_tail(const struct reading *r, const uint32_t *ids, size_t id
     return OK;
 }
 
-static err names_or_values(struct metric_index *index, struct slice tenant, struct slice name, const uint32_t *ids,
-                           size_t id_count, struct pool *pool, struct slice **out_texts, size_t *out_count)
+static err names_or_values(struct metric_index *index, struct slice tenant, struct slice name,
+                           const uint32_t *ids, size_t id_count, struct pool *pool, struct slice **out_texts,
+                           size_t *out_count)
 {
     err e;
     struct reading r;
@@ -317,8 +326,8 @@ static err names_or_values(struct metric_index *index, struct slice tenant, stru
         if (ordinals != NULL && count == 0)
             continue;
         TRY_OUT(name.len == 0
-                ? metric_part_names(&part->part, ordinals, count, r.scratch, &found, &count)
-                : metric_part_values(&part->part, name, ordinals, count, r.scratch, &found, &count));
+                    ? metric_part_names(&part->part, ordinals, count, r.scratch, &found, &count)
+                    : metric_part_values(&part->part, name, ordinals, count, r.scratch, &found, &count));
         TRY_OUT(texts_add(&texts, found, count));
     }
     TRY_OUT(texts_of_tail(&r, ids, id_count, name, &texts));
@@ -335,10 +344,11 @@ err metric_index_names(struct metric_index *index, struct slice tenant, const ui
     return names_or_values(index, tenant, slice_of("", 0), ids, id_count, pool, out_names, out_count);
 }
 
-err metric_index_values(struct metric_index *index, struct slice tenant, struct slice name, const uint32_t *ids,
-                        size_t id_count, struct pool *pool, struct slice **out_values, size_t *out_count)
+err metric_index_values(struct metric_index *index, struct slice tenant, struct slice name,
+                        const uint32_t *ids, size_t id_count, struct pool *pool, struct slice **out_values,
+                        size_t *out_count)
 {
-    if (name.len == 0) {   /* no label has an empty name */
+    if (name.len == 0) { /* no label has an empty name */
         void *at;
         TRY(pool_alloc(pool, sizeof(struct slice), &at));
         *out_values = at;

@@ -80,8 +80,8 @@ static void drop_series(struct metric_index *index, struct id_chunk *chunk, uint
     atomic_fetch_sub_explicit(&index->live, 1, memory_order_relaxed);
     struct partition *p = atomic_load_explicit(&index->partitions[partition_number], memory_order_relaxed);
     slots_set(&p->id_of_local, local, METRIC_ID_NONE);
-    if (pool_block_reserve(index->pool, (void **)&limbo->locals, sizeof *limbo->locals, limbo->local_count + 1,
-                           &limbo->local_capacity) == OK)
+    if (pool_block_reserve(index->pool, (void **)&limbo->locals, sizeof *limbo->locals,
+                           limbo->local_count + 1, &limbo->local_capacity) == OK)
         limbo->locals[limbo->local_count++] = (struct freed_local){ partition_number, local };
     size_t from = 0, to = tenant->part_count;
     while (to - from > 1) {
@@ -117,8 +117,8 @@ static void retire_chunk(struct metric_index *index, struct id_chunk *chunk, uin
     if (pool_block_reserve(index->pool, (void **)&limbo->chunks, sizeof chunk, limbo->chunk_count + 1,
                            &limbo->chunk_capacity) != OK)
         return;
-    struct id_middle *middle = atomic_load_explicit(&index->ids[first_id / (ID_CHUNK * ID_MIDDLE)],
-                                                    memory_order_relaxed);
+    struct id_middle *middle =
+        atomic_load_explicit(&index->ids[first_id / (ID_CHUNK * ID_MIDDLE)], memory_order_relaxed);
     atomic_store_explicit(&middle->chunks[first_id / ID_CHUNK % ID_MIDDLE], NULL, memory_order_release);
     limbo->chunks[limbo->chunk_count++] = chunk;
 }

@@ -20,15 +20,15 @@
 /* Looking at one candidate's label costs about as much as reading this many postings, or running a
  * pattern over an eighth as many values: 250 ns against 2 ns and 100 ns. */
 #define CANDIDATE_COST 64
-#define PATTERN_COST 32
+#define PATTERN_COST   32
 
 struct clause {
     const struct matcher *m;
-    uint32_t name;            /* UINT32_MAX: no series has it */
-    uint32_t from, to;        /* its pairs */
-    bool drop;                /* accepts an absent label: series of refused values are dropped */
-    bool pattern;             /* a regex must run per value */
-    uint64_t work;            /* estimated cost in postings */
+    uint32_t name;     /* UINT32_MAX: no series has it */
+    uint32_t from, to; /* its pairs */
+    bool drop;         /* accepts an absent label: series of refused values are dropped */
+    bool pattern;      /* a regex must run per value */
+    uint64_t work;     /* estimated cost in postings */
 };
 
 struct ordinals {
@@ -94,8 +94,8 @@ static err prefix_range(const struct metric_part *part, const struct clause *c, 
 static bool is_prefix_only(const struct matcher *m)
 {
     size_t len = m->prefix.len;
-    return len > 0 && m->value.len == len + 2 && slice_starts(m->value, m->prefix)
-        && memcmp(m->value.at + len, ".*", 2) == 0;
+    return len > 0 && m->value.len == len + 2 && slice_starts(m->value, m->prefix) &&
+           memcmp(m->value.at + len, ".*", 2) == 0;
 }
 
 /* Pairs whose value the positive form of the matcher accepts, ascending. list->at has room for them. */
@@ -147,7 +147,7 @@ static err list_pairs(const struct metric_part *part, const struct clause *c, st
     TRY(pool_alloc(pool, (room + 1) * sizeof(uint32_t), &at));
     list.at = at;
     TRY(list_accepted(part, c, &list));
-    bool want_accepted = is_negative(c->m) == c->drop;   /* keep & positive, or drop & negative */
+    bool want_accepted = is_negative(c->m) == c->drop; /* keep & positive, or drop & negative */
     if (!want_accepted) {
         TRY(pool_alloc(pool, (most + 1) * sizeof(uint32_t), &at));
         struct pair_list rest = { .at = at };
@@ -278,7 +278,7 @@ static err clause_of(const struct metric_part *part, const struct matcher *m, st
         c.work = part_name_series(part, c.name);
         if (c.pattern)
             c.work += (uint64_t)(c.to - c.from) * PATTERN_COST;
-        if (!c.pattern && is_negative(m) == c.drop) {   /* few pairs: their postings are cheap to count */
+        if (!c.pattern && is_negative(m) == c.drop) { /* few pairs: their postings are cheap to count */
             struct pair_list pairs;
             TRY(list_pairs(part, &c, pool, &pairs));
             c.work = pairs.count;
@@ -299,8 +299,9 @@ static void order_clauses(struct clause *clauses, size_t count)
     for (size_t i = 1; i < count; i++) {
         struct clause c = clauses[i];
         size_t k = i;
-        for (; k > 0 && (c.drop < clauses[k - 1].drop
-                         || (c.drop == clauses[k - 1].drop && c.work < clauses[k - 1].work)); k--)
+        for (; k > 0 && (c.drop < clauses[k - 1].drop ||
+                         (c.drop == clauses[k - 1].drop && c.work < clauses[k - 1].work));
+             k--)
             clauses[k] = clauses[k - 1];
         clauses[k] = c;
     }
@@ -318,7 +319,7 @@ err metric_part_select(const struct metric_part *part, const struct matcher *mat
         struct clause c;
         TRY(clause_of(part, &matchers[i], pool, &c));
         if (c.name == UINT32_MAX)
-            none |= !c.drop;   /* nobody has the label: everyone's value is empty */
+            none |= !c.drop; /* nobody has the label: everyone's value is empty */
         else
             clauses[clause_count++] = c;
     }
@@ -354,8 +355,8 @@ err metric_part_select(const struct metric_part *part, const struct matcher *mat
 /* ---- names and values ---- */
 
 /* Mark in `seen` (a byte each) the names of these series: one look per distinct shape in a row. */
-static err mark_names(const struct metric_part *part, const uint32_t *ordinals, size_t count, struct pool *pool,
-                      uint8_t *seen)
+static err mark_names(const struct metric_part *part, const uint32_t *ordinals, size_t count,
+                      struct pool *pool, uint8_t *seen)
 {
     struct metric_part_cursor cursor;
     uint32_t shape = UINT32_MAX;

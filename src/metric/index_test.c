@@ -54,11 +54,13 @@ static struct slice make_labels(struct pool *pool, uint32_t number)
 static void add_series(struct world *w, uint32_t number, uint32_t tenant)
 {
     struct series *s = &w->series[w->count];
-    *s = (struct series){ .labels = make_labels(w->pool, number), .tenant = tenant,
+    *s = (struct series){ .labels = make_labels(w->pool, number),
+                          .tenant = tenant,
                           .partition = number % PARTITIONS,
                           .live = true };
     bool is_new;
-    assert_ok(metric_index_add(w->index, slice_str(tenants[tenant]), s->labels, s->partition, &s->id, &is_new));
+    assert_ok(
+        metric_index_add(w->index, slice_str(tenants[tenant]), s->labels, s->partition, &s->id, &is_new));
     assert_true(is_new);
     s->local = metric_index_local(w->index, s->id);
     w->count++;
@@ -115,8 +117,8 @@ static void check_facts(struct world *w)
 
 static void check_select(struct world *w, struct test_random *random)
 {
-    static const char *const patterns[] = { "metric_1.*", "host-(1|2|3)", "", ".+", "500|", "200",
-                                            "metric_7|metric_8", "node" };
+    static const char *const patterns[] = { "metric_1.*", "host-(1|2|3)",      "",    ".+", "500|",
+                                            "200",        "metric_7|metric_8", "node" };
     static const char *const names[] = { "__name__", "code", "instance", "job", "absent" };
     struct pool *pool = pool_open(w->pool, "select", POOL_BYTES_UNLIMITED);
     struct matcher matchers[3];
@@ -139,7 +141,7 @@ static void check_select(struct world *w, struct test_random *random)
     assert_int_equal(expected, count);
     assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), ids, count, pool, &values,
                                   &value_count));
-    assert_int_equal(value_count, count);   /* each series has a number of its own */
+    assert_int_equal(value_count, count); /* each series has a number of its own */
     for (size_t i = 1; i < value_count; i++)
         assert_true(slice_compare(values[i - 1], values[i]) < 0);
     assert_ok(metric_index_names(w->index, tenant_name, ids, count, pool, &values, &value_count));
@@ -148,7 +150,8 @@ static void check_select(struct world *w, struct test_random *random)
         assert_ok(metric_index_values(w->index, tenant_name, slice_str("number"), NULL, 0, pool, &values,
                                       &value_count));
         assert_int_equal(value_count, count);
-        assert_ok(metric_index_values(w->index, tenant_name, slice_str(""), NULL, 0, pool, &values, &value_count));
+        assert_ok(
+            metric_index_values(w->index, tenant_name, slice_str(""), NULL, 0, pool, &values, &value_count));
         assert_int_equal(value_count, 0);
     }
     for (size_t i = 0; i < matcher_count; i++)
@@ -158,7 +161,7 @@ static void check_select(struct world *w, struct test_random *random)
 
 struct keeping {
     struct world *w;
-    uint32_t *index_of;   /* id → series */
+    uint32_t *index_of; /* id → series */
 };
 
 static bool keep_live(void *context, uint32_t id)
@@ -227,8 +230,8 @@ static void known_series_are_compared(void **state)
     assert_ok(metric_index_add(w.index, slice_str("default"), labels, 1, &id, &is_new));
     assert_true(!is_new && id == w.series[0].id);
     assert_err(ERR_CONFLICT, metric_index_add(w.index, slice_str("default"), labels, 2, &id, &is_new));
-    assert_err(ERR_INPUT, metric_index_add(w.index, slice_str("default"), slice_str("no labels"), 2, &id,
-                                           &is_new));
+    assert_err(ERR_INPUT,
+               metric_index_add(w.index, slice_str("default"), slice_str("no labels"), 2, &id, &is_new));
     assert_ok(metric_index_add(w.index, slice_str("b"), labels, 2, &id, &is_new));
     assert_true(is_new);
     world_close(&w);
@@ -258,7 +261,7 @@ static void local_numbers_wait_for_holders(void **state)
     uint32_t high = metric_index_local_count(w.index, 0);
     for (uint32_t i = 0; i < 9000; i++)
         add_series(&w, i, 0);
-    assert_int_equal(metric_index_local_count(w.index, 0), high);   /* all of them were used again */
+    assert_int_equal(metric_index_local_count(w.index, 0), high); /* all of them were used again */
     uint8_t *seen = calloc(high, 1);
     for (uint32_t i = 0; i < 9000; i++) {
         if (w.series[i].partition != 0)
@@ -279,8 +282,8 @@ static void cardinality_counts(void **state)
     assert_ok(metric_index_cardinality(w.index, slice_str("default"), 3, w.pool, &c));
     assert_int_equal(c.series_count, 5000);
     assert_int_equal(c.label_pair_count, 40 + 2 + 50 + 1 + 5000);
-    assert_true(c.by_label_count == 3 && slice_equal_str(c.by_label[0].name, "number")
-                && c.by_label[0].count == 5000);
+    assert_true(c.by_label_count == 3 && slice_equal_str(c.by_label[0].name, "number") &&
+                c.by_label[0].count == 5000);
     assert_true(slice_equal_str(c.by_label[1].name, "instance") && c.by_label[1].count == 50);
     assert_true(slice_equal_str(c.by_pair[0].name, "job=node") && c.by_pair[0].count == 5000);
     assert_int_equal(c.by_metric_count, 3);
@@ -336,7 +339,7 @@ static void allocation_failures_change_nothing(void **state)
 struct shared {
     struct pool *pool;
     struct metric_index *index;
-    _Atomic uint32_t added;       /* numbers below were added */
+    _Atomic uint32_t added; /* numbers below were added */
     _Atomic bool done;
     _Atomic uint32_t faults;
 };
@@ -348,7 +351,8 @@ static void read_always(void *context)
     struct pool *round = pool_open(pool, "round", POOL_BYTES_UNLIMITED);
     struct matcher matchers[2];
     assert_ok(matcher_init(pool, MATCH_EQUAL, slice_str("job"), slice_str("node"), &matchers[0], NULL));
-    assert_ok(matcher_init(pool, MATCH_REGEX, slice_str("__name__"), slice_str("metric_1.?"), &matchers[1], NULL));
+    assert_ok(
+        matcher_init(pool, MATCH_REGEX, slice_str("__name__"), slice_str("metric_1.?"), &matchers[1], NULL));
     struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
     while (!atomic_load(&s->done)) {
         uint32_t *ids, least = 0, added = atomic_load(&s->added);
@@ -356,7 +360,7 @@ static void read_always(void *context)
         uint32_t token = metric_index_hold(s->index);
         if (metric_index_select(s->index, slice_str("default"), matchers, 2, round, &ids, &count) != OK)
             atomic_fetch_add(&s->faults, 1);
-        for (uint32_t number = 0; number < added; number += 2) {   /* odd ones may be dropped */
+        for (uint32_t number = 0; number < added; number += 2) { /* odd ones may be dropped */
             uint32_t metric = number / 7 % 40;
             least += metric == 1 || (metric >= 10 && metric < 20);
         }
@@ -370,8 +374,8 @@ static void read_always(void *context)
                 continue;
             if (e != OK || !matchers_match(matchers, 2, buf_slice(&labels)))
                 atomic_fetch_add(&s->faults, 1);
-            uint32_t found = metric_index_find(s->index, sum_series_hash(slice_str("default"),
-                                                                         buf_slice(&labels)));
+            uint32_t found =
+                metric_index_find(s->index, sum_series_hash(slice_str("default"), buf_slice(&labels)));
             if (local != METRIC_LOCAL_NONE && found != METRIC_ID_NONE && found != ids[i])
                 atomic_fetch_add(&s->faults, 1);
         }
@@ -387,7 +391,7 @@ static void read_always(void *context)
 
 struct odd_dropper {
     struct metric_index *index;
-    uint8_t *is_even;    /* by id */
+    uint8_t *is_even; /* by id */
 };
 
 static bool keep_even(void *context, uint32_t id)
@@ -412,8 +416,7 @@ static void readers_beside_the_writer(void **state)
         uint32_t id;
         bool is_new;
         assert_ok(metric_index_add(s.index, slice_str("default"), make_labels(labels, number),
-                                   number % PARTITIONS, &id,
-                                   &is_new));
+                                   number % PARTITIONS, &id, &is_new));
         dropper.is_even[id] = number % 2 == 0;
         atomic_store(&s.added, number + 1);
         if (number % 3000 == 2999) {
@@ -436,9 +439,12 @@ static void readers_beside_the_writer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(index_equals_list), cmocka_unit_test(known_series_are_compared),
-        cmocka_unit_test(local_numbers_wait_for_holders), cmocka_unit_test(cardinality_counts),
-        cmocka_unit_test(allocation_failures_change_nothing), cmocka_unit_test(readers_beside_the_writer),
+        cmocka_unit_test(index_equals_list),
+        cmocka_unit_test(known_series_are_compared),
+        cmocka_unit_test(local_numbers_wait_for_holders),
+        cmocka_unit_test(cardinality_counts),
+        cmocka_unit_test(allocation_failures_change_nothing),
+        cmocka_unit_test(readers_beside_the_writer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

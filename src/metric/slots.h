@@ -12,15 +12,15 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SLOT_NONE UINT32_MAX
-#define SLOT_CHUNK 16384u
+#define SLOT_NONE        UINT32_MAX
+#define SLOT_CHUNK       16384u
 #define SLOT_CHUNK_COUNT 4096u
-#define SLOT_COUNT_MAX (SLOT_CHUNK * SLOT_CHUNK_COUNT)   /* 2^26 numbers */
+#define SLOT_COUNT_MAX   (SLOT_CHUNK * SLOT_CHUNK_COUNT) /* 2^26 numbers */
 
 struct slots {
     struct pool *pool;
-    _Atomic(_Atomic uint32_t *) *root;   /* NULL until the first entry */
-    uint32_t count;                      /* entries that exist; the writer's */
+    _Atomic(_Atomic uint32_t *) *root; /* NULL until the first entry */
+    uint32_t count;                    /* entries that exist; the writer's */
 };
 
 static inline struct slots slots_open(struct pool *pool) { return (struct slots){ .pool = pool }; }
@@ -56,7 +56,8 @@ static inline uint32_t slots_get(const struct slots *s, uint32_t number)
     if (number >= SLOT_COUNT_MAX || s->root == NULL)
         return SLOT_NONE;
     _Atomic uint32_t *chunk = atomic_load_explicit(&s->root[number / SLOT_CHUNK], memory_order_acquire);
-    return chunk == NULL ? SLOT_NONE : atomic_load_explicit(&chunk[number % SLOT_CHUNK], memory_order_acquire);
+    return chunk == NULL ? SLOT_NONE
+                         : atomic_load_explicit(&chunk[number % SLOT_CHUNK], memory_order_acquire);
 }
 
 /* An entry that exists, for the writer: loaded relaxed, stored with release. */

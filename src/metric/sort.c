@@ -17,7 +17,7 @@
 #include <string.h>
 
 #define INSERTION_MAX 48
-#define CLASS_MORE 9
+#define CLASS_MORE    9
 
 static bool item_less(const struct sort_item *a, const struct sort_item *b)
 {
@@ -99,7 +99,7 @@ static void sort_from(struct sort_item *items, struct sort_item *scratch, size_t
             fill_key(&items[i], texts[items[i].id], depth);
         sort_items(items, scratch, count);
         if (items[0].key == items[count - 1].key && items[0].class == CLASS_MORE)
-            continue;   /* all share these eight bytes */
+            continue; /* all share these eight bytes */
         break;
     }
     for (size_t from = 0; from < count;) {

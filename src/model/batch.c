@@ -20,25 +20,30 @@
 #include "codec/lz4.h"
 #include "model/histogram.h"
 
-#define BATCH_VERSION 1
-#define FLAGS_KNOWN 0
-#define HEADER_BYTES 36          /* signal, version, flags, incarnation, sequence, append time */
-#define LZ4_FROM_BYTES 256       /* below, the frame around it eats what it saves */
+#define BATCH_VERSION     1
+#define FLAGS_KNOWN       0
+#define HEADER_BYTES      36  /* signal, version, flags, incarnation, sequence, append time */
+#define LZ4_FROM_BYTES    256 /* below, the frame around it eats what it saves */
 #define LZ4_EXPANSION_MAX 255
 
 /* Worst cases of one row, to reserve once for a column: a token of 34 bits and a run length; a delta of 51
  * bits and a run length; a raw value. */
 #define NUMBER_BYTES_MAX 10
-#define TIME_BYTES_MAX 13
-#define VALUE_BYTES_MAX 8
-#define SLACK_BYTES 16           /* value bytes are stored eight at a time */
+#define TIME_BYTES_MAX   13
+#define VALUE_BYTES_MAX  8
+#define SLACK_BYTES      16 /* value bytes are stored eight at a time */
 
 const char *metric_type_text(enum metric_type type)
 {
     static const char *const texts[METRIC_TYPE_COUNT] = {
-        [METRIC_UNKNOWN] = "unknown", [METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge",
-        [METRIC_HISTOGRAM] = "histogram", [METRIC_GAUGE_HISTOGRAM] = "gaugehistogram",
-        [METRIC_SUMMARY] = "summary", [METRIC_INFO] = "info", [METRIC_STATESET] = "stateset",
+        [METRIC_UNKNOWN] = "unknown",
+        [METRIC_COUNTER] = "counter",
+        [METRIC_GAUGE] = "gauge",
+        [METRIC_HISTOGRAM] = "histogram",
+        [METRIC_GAUGE_HISTOGRAM] = "gaugehistogram",
+        [METRIC_SUMMARY] = "summary",
+        [METRIC_INFO] = "info",
+        [METRIC_STATESET] = "stateset",
     };
     return (unsigned)type < METRIC_TYPE_COUNT ? texts[type] : texts[METRIC_UNKNOWN];
 }
@@ -59,8 +64,8 @@ static void put_announces(const struct batch *b, struct buf *out)
         expected = (int64_t)b->announces[i].number + 1;
     }
     struct buf packed = buf_open(out->pool, BATCH_BYTES_MAX);
-    bool is_packed = buf_err(&plain) == OK && plain.len >= LZ4_FROM_BYTES
-        && lz4_block_encode(buf_slice(&plain), &packed) == OK;
+    bool is_packed = buf_err(&plain) == OK && plain.len >= LZ4_FROM_BYTES &&
+                     lz4_block_encode(buf_slice(&plain), &packed) == OK;
     buf_put_varint(out, plain.len);
     buf_put_varint(out, is_packed ? packed.len : 0);
     buf_put_slice(out, buf_slice(is_packed ? &packed : &plain));
@@ -127,7 +132,7 @@ static inline unsigned value_code(uint64_t bits, uint64_t *out_payload)
             return whole == 0 ? 0 : (71 - (unsigned)__builtin_clzll((uint64_t)whole)) / 8;
         }
     }
-    unsigned zero_bytes = (unsigned)__builtin_ctzll(bits) / 8;   /* bits 0 is the integer 0 */
+    unsigned zero_bytes = (unsigned)__builtin_ctzll(bits) / 8; /* bits 0 is the integer 0 */
     *out_payload = bits >> (8 * zero_bytes);
     return 8 + zero_bytes;
 }
@@ -258,7 +263,7 @@ static err read_announces(struct reader *r, struct pool *pool, struct batch *b)
         TRY(lz4_block_decode(read_bytes(r, (size_t)packed_bytes), at, (size_t)plain_bytes));
         plain = slice_of(at, (size_t)plain_bytes);
     }
-    if (!r->ok || b->announce_count > plain.len / 2)   /* two varints at least */
+    if (!r->ok || b->announce_count > plain.len / 2) /* two varints at least */
         return ERR_CORRUPT;
     void *announces;
     TRY(pool_alloc(pool, b->announce_count * sizeof b->announces[0], &announces));
@@ -293,7 +298,7 @@ static err read_numbers(struct reader *r, struct batch *b)
     for (size_t i = 0; i < b->row_count;) {
         int64_t delta;
         size_t run = read_token(r, b->row_count - i, &delta);
-        int64_t number = expected + delta;   /* both below 2^63 / 2: no overflow */
+        int64_t number = expected + delta; /* both below 2^63 / 2: no overflow */
         if (run == 0 || run > b->row_count - i || number < 0 || number + (int64_t)run - 1 > UINT32_MAX)
             return ERR_CORRUPT;
         for (size_t k = 0; k < run; k++)
@@ -333,8 +338,15 @@ static inline uint64_t value_bits(unsigned code, uint64_t payload)
 static err read_values(struct reader *r, struct batch *b)
 {
     static const uint64_t masks[9] = {
-        0, 0xff, 0xffff, 0xffffff, 0xffffffff, UINT64_C(0xffffffffff), UINT64_C(0xffffffffffff),
-        UINT64_C(0xffffffffffffff), UINT64_MAX,
+        0,
+        0xff,
+        0xffff,
+        0xffffff,
+        0xffffffff,
+        UINT64_C(0xffffffffff),
+        UINT64_C(0xffffffffffff),
+        UINT64_C(0xffffffffffffff),
+        UINT64_MAX,
     };
     const uint8_t *codes = read_bytes(r, (b->row_count + 1) / 2).at;
     if (!r->ok)
@@ -402,8 +414,8 @@ static err read_histograms(struct reader *r, struct pool *pool, struct batch *b)
         t_ms = time_after(t_ms, read_zigzag(r));
         int64_t start_ms = read_zigzag(r);
         struct slice bytes = read_string(r);
-        if (!r->ok || number < 0 || number > UINT32_MAX || !time_ok(t_ms) || !time_ok(start_ms)
-            || bytes.len > HISTOGRAM_BYTES_MAX || bytes.len == 0)
+        if (!r->ok || number < 0 || number > UINT32_MAX || !time_ok(t_ms) || !time_ok(start_ms) ||
+            bytes.len > HISTOGRAM_BYTES_MAX || bytes.len == 0)
             return ERR_CORRUPT;
         b->histograms[i] = (struct batch_histogram){ (uint32_t)number, t_ms, start_ms, bytes };
     }
@@ -479,7 +491,8 @@ err batch_decode(struct slice bytes, struct pool *pool, struct batch *out_batch)
     b.histogram_count = read_count(&r, 4, 1);
     b.exemplar_count = read_count(&r, 11, 1);
     b.metadata_count = read_count(&r, 4, 1);
-    if (!r.ok || b.row_count > BATCH_ROWS_MAX || b.start_count > b.row_count || announce_count > BATCH_BYTES_MAX)
+    if (!r.ok || b.row_count > BATCH_ROWS_MAX || b.start_count > b.row_count ||
+        announce_count > BATCH_BYTES_MAX)
         return ERR_CORRUPT;
     b.announce_count = (size_t)announce_count;
     TRY(read_announces(&r, pool, &b));

@@ -17,26 +17,26 @@
 
 #include <stdint.h>
 
-#define BATCH_BYTES_MAX (16u << 20)        /* of one encoded record; larger requests are split */
-#define BATCH_ROWS_MAX (1u << 20)
+#define BATCH_BYTES_MAX   (16u << 20) /* of one encoded record; larger requests are split */
+#define BATCH_ROWS_MAX    (1u << 20)
 #define INCARNATION_BYTES 16
 
 enum batch_signal { SIGNAL_METRIC = 1, SIGNAL_EVENT = 2, SIGNAL_CONTROL = 3 };
 
 struct batch_announce {
     uint32_t number;
-    struct slice labels;    /* canonical */
+    struct slice labels; /* canonical */
 };
 
 struct batch_histogram {
     uint32_t number;
     int64_t t_ms;
-    int64_t start_ms;       /* 0 = unset */
-    struct slice bytes;     /* canonical histogram */
+    int64_t start_ms;   /* 0 = unset */
+    struct slice bytes; /* canonical histogram */
 };
 
 struct batch_start {
-    uint32_t row;           /* index of a float row */
+    uint32_t row; /* index of a float row */
     int64_t start_ms;
 };
 
@@ -44,38 +44,51 @@ struct batch_exemplar {
     uint32_t number;
     int64_t t_ms;
     double value;
-    struct slice labels;    /* canonical */
+    struct slice labels; /* canonical */
 };
 
 struct batch_metadata {
     struct slice family;
-    uint8_t type;           /* enum metric_type */
+    uint8_t type; /* enum metric_type */
     struct slice help;
     struct slice unit;
 };
 
 enum metric_type {
-    METRIC_UNKNOWN, METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_GAUGE_HISTOGRAM,
-    METRIC_SUMMARY, METRIC_INFO, METRIC_STATESET, METRIC_TYPE_COUNT
+    METRIC_UNKNOWN,
+    METRIC_COUNTER,
+    METRIC_GAUGE,
+    METRIC_HISTOGRAM,
+    METRIC_GAUGE_HISTOGRAM,
+    METRIC_SUMMARY,
+    METRIC_INFO,
+    METRIC_STATESET,
+    METRIC_TYPE_COUNT
 };
-const char *metric_type_text(enum metric_type type);   /* "counter", … as Prometheus' API says */
+const char *metric_type_text(enum metric_type type); /* "counter", … as Prometheus' API says */
 
 /* A batch in columns. All arrays belong to the caller (encoder) or the pool (decoder). */
 struct batch {
     uint8_t signal;
     struct slice tenant;
     uint8_t incarnation[INCARNATION_BYTES];
-    uint64_t sequence;           /* dense per (incarnation, partition), from 0 */
-    int64_t append_ms;           /* ingest's wall clock, informative: data-through */
+    uint64_t sequence; /* dense per (incarnation, partition), from 0 */
+    int64_t append_ms; /* ingest's wall clock, informative: data-through */
 
-    struct batch_announce *announces;   size_t announce_count;
-    uint32_t *numbers;                  /* float rows, three parallel columns */
+    struct batch_announce *announces;
+    size_t announce_count;
+    uint32_t *numbers; /* float rows, three parallel columns */
     int64_t *t_ms;
-    uint64_t *value_bits;               size_t row_count;
-    struct batch_start *starts;         size_t start_count;      /* ascending rows */
-    struct batch_histogram *histograms; size_t histogram_count;
-    struct batch_exemplar *exemplars;   size_t exemplar_count;
-    struct batch_metadata *metadata;    size_t metadata_count;
+    uint64_t *value_bits;
+    size_t row_count;
+    struct batch_start *starts;
+    size_t start_count; /* ascending rows */
+    struct batch_histogram *histograms;
+    size_t histogram_count;
+    struct batch_exemplar *exemplars;
+    size_t exemplar_count;
+    struct batch_metadata *metadata;
+    size_t metadata_count;
 };
 
 /* Append the record bytes of b to out. ERR_LIMIT. Cost about 10 ns a row, no allocation but out's. */

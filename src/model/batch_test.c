@@ -9,8 +9,16 @@
 
 static struct pool *pool;
 
-static int setup(void **state) { pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED); return 0; }
-static int teardown(void **state) { pool_close(pool); return 0; }
+static int setup(void **state)
+{
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    return 0;
+}
+static int teardown(void **state)
+{
+    pool_close(pool);
+    return 0;
+}
 
 static void *allot(size_t bytes)
 {
@@ -24,7 +32,8 @@ static struct slice some_labels(struct test_random *r)
     char a[80], b[80];
     snprintf(a, sizeof a, "metric_%llu_total", (unsigned long long)test_random_below(r, 50));
     snprintf(b, sizeof b, "instance-%llu", (unsigned long long)test_random_u64(r));
-    struct label labels[] = { { slice_str("__name__"), slice_str(a) }, { slice_str("instance"), slice_str(b) } };
+    struct label labels[] = { { slice_str("__name__"), slice_str(a) },
+                              { slice_str("instance"), slice_str(b) } };
     struct buf out = buf_open(pool, 4096);
     assert_ok(labels_encode(labels, 2, &out, NULL));
     return buf_slice(&out);
@@ -33,13 +42,20 @@ static struct slice some_labels(struct test_random *r)
 static uint64_t some_value(struct test_random *r)
 {
     switch (test_random_below(r, 8)) {
-    case 0: return test_random_u64(r);
-    case 1: return double_bits((double)test_random_below(r, 1000) / 8);
-    case 2: return SIZE_MAX << test_random_below(r, 64);
-    case 3: return UINT64_C(0x7ff0000000000002);
-    case 4: return double_bits(-0.0);
-    case 5: return 0;
-    default: return double_bits((double)((int64_t)test_random_u64(r) >> test_random_below(r, 64)));
+    case 0:
+        return test_random_u64(r);
+    case 1:
+        return double_bits((double)test_random_below(r, 1000) / 8);
+    case 2:
+        return SIZE_MAX << test_random_below(r, 64);
+    case 3:
+        return UINT64_C(0x7ff0000000000002);
+    case 4:
+        return double_bits(-0.0);
+    case 5:
+        return 0;
+    default:
+        return double_bits((double)((int64_t)test_random_u64(r) >> test_random_below(r, 64)));
     }
 }
 
@@ -71,7 +87,9 @@ static void fill_rows(struct test_random *r, struct batch *b)
 
 static struct batch some_batch(struct test_random *r)
 {
-    struct batch b = { .signal = SIGNAL_METRIC, .tenant = slice_str("default"), .sequence = test_random_u64(r),
+    struct batch b = { .signal = SIGNAL_METRIC,
+                       .tenant = slice_str("default"),
+                       .sequence = test_random_u64(r),
                        .append_ms = INT64_C(1750000000000) };
     for (int i = 0; i < INCARNATION_BYTES; i++)
         b.incarnation[i] = (uint8_t)test_random_u64(r);
@@ -79,7 +97,8 @@ static struct batch some_batch(struct test_random *r)
     b.announce_count = test_random_below(r, 2) == 0 ? 0 : test_random_below(r, 30);
     b.announces = allot(b.announce_count * sizeof b.announces[0]);
     for (size_t i = 0; i < b.announce_count; i++)
-        b.announces[i] = (struct batch_announce){ i == 7 ? UINT32_MAX : (uint32_t)(i * (i % 3)), some_labels(r) };
+        b.announces[i] =
+            (struct batch_announce){ i == 7 ? UINT32_MAX : (uint32_t)(i * (i % 3)), some_labels(r) };
     b.histogram_count = test_random_below(r, 5);
     b.histograms = allot(b.histogram_count * sizeof b.histograms[0]);
     for (size_t i = 0; i < b.histogram_count; i++)
@@ -88,12 +107,13 @@ static struct batch some_batch(struct test_random *r)
     b.exemplar_count = test_random_below(r, 5);
     b.exemplars = allot(b.exemplar_count * sizeof b.exemplars[0]);
     for (size_t i = 0; i < b.exemplar_count; i++)
-        b.exemplars[i] = (struct batch_exemplar){ (uint32_t)test_random_u64(r), some_time(r), (double)i,
-                                                  some_labels(r) };
+        b.exemplars[i] =
+            (struct batch_exemplar){ (uint32_t)test_random_u64(r), some_time(r), (double)i, some_labels(r) };
     b.metadata_count = test_random_below(r, 4);
     b.metadata = allot(b.metadata_count * sizeof b.metadata[0]);
     for (size_t i = 0; i < b.metadata_count; i++)
-        b.metadata[i] = (struct batch_metadata){ slice_str("up"), METRIC_GAUGE, slice_str("help"), slice_str("") };
+        b.metadata[i] =
+            (struct batch_metadata){ slice_str("up"), METRIC_GAUGE, slice_str("help"), slice_str("") };
     return b;
 }
 
@@ -110,8 +130,8 @@ static void compare(const struct batch *a, const struct batch *b)
     }
     assert_int_equal(a->row_count, b->row_count);
     for (size_t i = 0; i < a->row_count; i++)
-        assert_true(a->numbers[i] == b->numbers[i] && a->t_ms[i] == b->t_ms[i]
-                    && a->value_bits[i] == b->value_bits[i]);
+        assert_true(a->numbers[i] == b->numbers[i] && a->t_ms[i] == b->t_ms[i] &&
+                    a->value_bits[i] == b->value_bits[i]);
     assert_int_equal(a->start_count, b->start_count);
     for (size_t i = 0; i < a->start_count; i++)
         assert_true(a->starts[i].row == b->starts[i].row && a->starts[i].start_ms == b->starts[i].start_ms);
@@ -172,7 +192,7 @@ static void broken_records(void **state)
         struct buf out = buf_open(pool, 32u << 20);
         assert_ok(batch_encode(&b, &out));
         struct pool *scratch = pool_open(pool, "scratch", 64u << 20);
-        for (size_t cut = 0; cut < out.len; cut += out.len > 3000 ? 7 : 1) {
+        for (size_t cut = 0; cut<out.len; cut += out.len> 3000 ? 7 : 1) {
             uint8_t *exact = malloc(cut + 1);
             memcpy(exact, out.at, cut);
             assert_err(ERR_CORRUPT, batch_decode(slice_of(exact, cut), scratch, &decoded));

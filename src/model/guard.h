@@ -12,10 +12,10 @@
 struct io;
 
 struct guard {
-    struct io *io;                   /* clock */
-    int64_t deadline_ns;             /* io_monotonic_ns; INT64_MAX = none */
+    struct io *io;       /* clock */
+    int64_t deadline_ns; /* io_monotonic_ns; INT64_MAX = none */
     _Atomic bool canceled;
-    uint64_t samples_max;            /* loaded by the whole query */
+    uint64_t samples_max; /* loaded by the whole query */
     _Atomic uint64_t samples_used;
 };
 

@@ -15,14 +15,14 @@
 
 #include <math.h>
 
-#define VERSION 1
-#define FLAG_FLOAT 1
-#define HINT_SHIFT 1              /* two bits */
-#define FLAG_USUAL_THRESHOLD 8    /* zero_threshold is 2^-128, what clients use */
-#define FLAGS_KNOWN 15
-#define USUAL_THRESHOLD 0x1p-128
-#define SCHEMA_MIN (-4)
-#define SCHEMA_MAX 8
+#define VERSION              1
+#define FLAG_FLOAT           1
+#define HINT_SHIFT           1 /* two bits */
+#define FLAG_USUAL_THRESHOLD 8 /* zero_threshold is 2^-128, what clients use */
+#define FLAGS_KNOWN          15
+#define USUAL_THRESHOLD      0x1p-128
+#define SCHEMA_MIN           (-4)
+#define SCHEMA_MAX           8
 
 static bool schema_is_custom(int32_t schema) { return schema == HISTOGRAM_SCHEMA_CUSTOM; }
 
@@ -50,8 +50,8 @@ static err check_spans(const struct histogram_span *spans, size_t count, size_t 
             return err_set(at, ERR_INPUT, "a %s bucket's index is out of range", side);
     }
     if (covered != buckets)
-        return err_set(at, ERR_INPUT, "%s spans need %llu buckets, have %zu", side, (unsigned long long)covered,
-                       buckets);
+        return err_set(at, ERR_INPUT, "%s spans need %llu buckets, have %zu", side,
+                       (unsigned long long)covered, buckets);
     return OK;
 }
 
@@ -84,7 +84,8 @@ static err check_custom(const struct histogram *h, struct err_at *at)
     return OK;
 }
 
-static err sum_deltas(const int64_t *deltas, size_t count, uint64_t *total, const char *side, struct err_at *at)
+static err sum_deltas(const int64_t *deltas, size_t count, uint64_t *total, const char *side,
+                      struct err_at *at)
 {
     int64_t bucket = 0;
     for (size_t i = 0; i < count; i++) {
@@ -107,7 +108,7 @@ static err check_counts(const struct histogram *h, struct err_at *at)
         for (size_t i = 0; i < h->negative_bucket_count; i++)
             if (h->negative_counts[i] < 0)
                 return err_set(at, ERR_INPUT, "negative bucket %zu has a negative count", i);
-        return OK;   /* sums of floats need not be equal to the bit */
+        return OK; /* sums of floats need not be equal to the bit */
     }
     uint64_t total = h->zero_count_int;
     TRY(sum_deltas(h->positive_deltas, h->positive_bucket_count, &total, "positive", at));
@@ -148,7 +149,8 @@ static void put_spans(struct buf *out, const struct histogram_span *spans, size_
     check(covered == buckets);
 }
 
-static void put_buckets(struct buf *out, bool is_float, const int64_t *deltas, const double *counts, size_t count)
+static void put_buckets(struct buf *out, bool is_float, const int64_t *deltas, const double *counts,
+                        size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (is_float)
@@ -163,8 +165,8 @@ void histogram_encode(const struct histogram *h, struct buf *out)
     check(schema_known(h->schema));
     bool usual = double_bits(h->zero_threshold) == double_bits(USUAL_THRESHOLD);
     buf_put_u8(out, VERSION);
-    buf_put_u8(out, (uint8_t)((h->is_float ? FLAG_FLOAT : 0) | (unsigned)h->hint << HINT_SHIFT
-                              | (usual ? FLAG_USUAL_THRESHOLD : 0)));
+    buf_put_u8(out, (uint8_t)((h->is_float ? FLAG_FLOAT : 0) | (unsigned)h->hint << HINT_SHIFT |
+                              (usual ? FLAG_USUAL_THRESHOLD : 0)));
     buf_put_u8(out, (uint8_t)h->schema);
     if (!usual)
         buf_put_le64(out, double_bits(h->zero_threshold));
@@ -187,8 +189,8 @@ void histogram_encode(const struct histogram *h, struct buf *out)
         buf_put_le64(out, double_bits(h->custom_values[i]));
 }
 
-static err read_spans(struct reader *r, struct pool *pool, struct histogram_span **out_spans, size_t *out_count,
-                      size_t *out_buckets)
+static err read_spans(struct reader *r, struct pool *pool, struct histogram_span **out_spans,
+                      size_t *out_count, size_t *out_buckets)
 {
     uint64_t count = read_varint(r), buckets = 0;
     if (!r->ok || count > read_left(r) / 2)
@@ -227,8 +229,8 @@ static err read_floats(struct reader *r, struct pool *pool, size_t count, double
     return OK;
 }
 
-static err read_buckets(struct reader *r, struct pool *pool, bool is_float, size_t count, int64_t **out_deltas,
-                        double **out_counts)
+static err read_buckets(struct reader *r, struct pool *pool, bool is_float, size_t count,
+                        int64_t **out_deltas, double **out_counts)
 {
     if (is_float)
         return read_floats(r, pool, count, out_counts);
@@ -248,8 +250,8 @@ err histogram_decode(struct slice bytes, struct pool *pool, struct histogram *ou
     struct reader r = reader_of(bytes);
     uint8_t version = read_u8(&r), flags = read_u8(&r);
     struct histogram h = { .schema = (int8_t)read_u8(&r) };
-    if (!r.ok || bytes.len > HISTOGRAM_BYTES_MAX || version != VERSION || flags > FLAGS_KNOWN
-        || !schema_known(h.schema))
+    if (!r.ok || bytes.len > HISTOGRAM_BYTES_MAX || version != VERSION || flags > FLAGS_KNOWN ||
+        !schema_known(h.schema))
         return ERR_CORRUPT;
     h.is_float = (flags & FLAG_FLOAT) != 0;
     h.hint = flags >> HINT_SHIFT & 3;
@@ -284,11 +286,10 @@ err histogram_decode(struct slice bytes, struct pool *pool, struct histogram *ou
 /* Prometheus' table of these roots is not rounded to the nearest double everywhere, and buckets are compared and
  * shown by their exact bounds. So: by how many units of 2^-53 its entry for 2^(i/256 - 1) lies below the nearest
  * double; + is one above. Coarser schemas are every 2nd, 4th, … entry. */
-static const char root_steps[] =
-    "00000010001000000012001111111111001000100111001100110+1100110011"
-    "0000001111221021001000100001000000010+00102200110111001010221111"
-    "1010112211211011111111212122212200110010112210221122101121221121"
-    "1132112122322232222222333344324311211222213311222132112222432233";
+static const char root_steps[] = "00000010001000000012001111111111001000100111001100110+1100110011"
+                                 "0000001111221021001000100001000000010+00102200110111001010221111"
+                                 "1010112211211011111111212122212200110010112210221122101121221121"
+                                 "1132112122322232222222333344324311211222213311222132112222432233";
 
 static double root(int32_t schema, int64_t part)
 {
@@ -314,7 +315,7 @@ double histogram_bound(const struct histogram *h, int32_t index)
         exponent = index >> h->schema;
     }
     if (exponent == 1024 && fraction == 0.5)
-        return 0x1.fffffffffffffp1023;   /* the last finite bucket; the next one is for ±Inf */
+        return 0x1.fffffffffffffp1023; /* the last finite bucket; the next one is for ±Inf */
     if (exponent >= 1024)
         return INFINITY;
     if (exponent < -1100)
@@ -331,7 +332,7 @@ static size_t side_buckets(const struct histogram *h, bool positive, struct hist
     const double *counts = positive ? h->positive_counts : h->negative_counts;
     size_t bucket = 0, put = 0;
     int64_t index = 0;
-    uint64_t absolute = 0;   /* unsigned: stored bytes may hold anything */
+    uint64_t absolute = 0; /* unsigned: stored bytes may hold anything */
     for (size_t s = 0; s < span_count; s++) {
         index += spans[s].offset;
         for (uint32_t k = 0; k < spans[s].length; k++, index++, bucket++) {
@@ -340,7 +341,8 @@ static size_t side_buckets(const struct histogram *h, bool positive, struct hist
             if (count == 0 || index >= INT32_MAX || index <= INT32_MIN)
                 continue;
             double upper = histogram_bound(h, (int32_t)index), lower = histogram_bound(h, (int32_t)index - 1);
-            struct histogram_bucket b = { .lower = positive ? lower : -upper, .upper = positive ? upper : -lower,
+            struct histogram_bucket b = { .lower = positive ? lower : -upper,
+                                          .upper = positive ? upper : -lower,
                                           .count = count };
             bool lower_in = schema_is_custom(h->schema) ? index == 0 : b.lower < 0;
             bool upper_in = schema_is_custom(h->schema) || b.upper > 0;
@@ -359,8 +361,10 @@ err histogram_buckets(const struct histogram *h, struct pool *pool, struct histo
                       size_t *out_count)
 {
     void *at;
-    TRY(pool_alloc(pool, (h->positive_bucket_count + h->negative_bucket_count + 1)
-                             * sizeof(struct histogram_bucket), &at));
+    TRY(pool_alloc(pool,
+                   (h->positive_bucket_count + h->negative_bucket_count + 1) *
+                       sizeof(struct histogram_bucket),
+                   &at));
     struct histogram_bucket *buckets = at;
     size_t count = side_buckets(h, false, buckets);
     for (size_t i = 0; i < count / 2; i++) {

@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define HISTOGRAM_BYTES_MAX (64u << 10)
-#define HISTOGRAM_SPAN_COUNT_MAX 4096
+#define HISTOGRAM_BYTES_MAX        (64u << 10)
+#define HISTOGRAM_SPAN_COUNT_MAX   4096
 #define HISTOGRAM_BUCKET_COUNT_MAX 8192
-#define HISTOGRAM_SCHEMA_CUSTOM (-53)
+#define HISTOGRAM_SCHEMA_CUSTOM    (-53)
 
 enum histogram_hint { HINT_UNKNOWN, HINT_RESET, HINT_NOT_RESET, HINT_GAUGE };
 
@@ -25,11 +25,11 @@ struct histogram_span {
 };
 
 struct histogram {
-    bool is_float;               /* counts are floats; else integers, buckets as deltas on the wire */
+    bool is_float; /* counts are floats; else integers, buckets as deltas on the wire */
     enum histogram_hint hint;
-    int32_t schema;              /* -4 … 8, or HISTOGRAM_SCHEMA_CUSTOM */
+    int32_t schema; /* -4 … 8, or HISTOGRAM_SCHEMA_CUSTOM */
     double zero_threshold;
-    double sum;                  /* the stale marker makes the sample stale */
+    double sum;                           /* the stale marker makes the sample stale */
     uint64_t count_int, zero_count_int;   /* when !is_float */
     double count_float, zero_count_float; /* when is_float */
     struct histogram_span *positive_spans, *negative_spans;
@@ -58,7 +58,7 @@ double histogram_bound(const struct histogram *h, int32_t index);
 
 /* The buckets as the HTTP API shows them, absolute, ascending, non-empty ones only. */
 struct histogram_bucket {
-    uint8_t boundaries;   /* 0 (lo,hi]  1 [lo,hi)  2 (lo,hi)  3 [lo,hi] */
+    uint8_t boundaries; /* 0 (lo,hi]  1 [lo,hi)  2 (lo,hi)  3 [lo,hi] */
     double lower, upper, count;
 };
 err histogram_buckets(const struct histogram *h, struct pool *pool, struct histogram_bucket **out_buckets,

@@ -20,8 +20,8 @@
 #include <emmintrin.h>
 #endif
 
-#define TAG_LABEL 0x0a   /* field 1 of TimeSeries, and field 1 (name) of Label: length-delimited */
-#define TAG_VALUE 0x12   /* field 2 of Label */
+#define TAG_LABEL 0x0a /* field 1 of TimeSeries, and field 1 (name) of Label: length-delimited */
+#define TAG_VALUE 0x12 /* field 2 of Label */
 
 /* Lengths are below 128 nearly always: one compare instead of the loop. */
 static inline uint64_t read_length(struct reader *r)
@@ -129,7 +129,7 @@ static size_t ascii_prefix(struct slice s)
 bool utf8_valid(struct slice s)
 {
     if (s.len == 0)
-        return true;   /* at may be NULL */
+        return true; /* at may be NULL */
     const uint8_t *at = s.at, *end = s.at + s.len;
     while (at < end) {
         at += ascii_prefix(slice_of(at, (size_t)(end - at)));
@@ -152,7 +152,7 @@ err labels_check(struct slice s, struct err_at *at)
     struct slice before = slice_of(NULL, 0);
     const uint8_t *begin = r.at;
     size_t count = 0;
-    bool ascii = ascii_prefix(s) == s.len;   /* then all names and values are, whatever the lengths say */
+    bool ascii = ascii_prefix(s) == s.len; /* then all names and values are, whatever the lengths say */
     while (labels_next(&r, &label)) {
         if (++count > LABEL_COUNT_MAX)
             return err_set(at, ERR_LIMIT, "more than %d labels", LABEL_COUNT_MAX);
@@ -284,7 +284,7 @@ static size_t common_labels(struct slice a, struct slice b)
 
 int labels_compare(struct slice a, struct slice b)
 {
-    size_t same = common_labels(a, b);   /* sorted neighbours differ late: parse only from there */
+    size_t same = common_labels(a, b); /* sorted neighbours differ late: parse only from there */
     struct reader ra = reader_of(slice_part(a, same, a.len - same));
     struct reader rb = reader_of(slice_part(b, same, b.len - same));
     struct label la, lb;

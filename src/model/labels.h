@@ -15,9 +15,9 @@
 
 #include <stdbool.h>
 
-#define LABELS_BYTES_MAX (64u << 10)     /* canonical bytes of one series */
-#define LABEL_COUNT_MAX 1024             /* hard bound; tenants' limits are lower */
-#define TENANT_BYTES_MAX 150             /* as Mimir's and Loki's */
+#define LABELS_BYTES_MAX (64u << 10) /* canonical bytes of one series */
+#define LABEL_COUNT_MAX  1024        /* hard bound; tenants' limits are lower */
+#define TENANT_BYTES_MAX 150         /* as Mimir's and Loki's */
 
 struct label {
     struct slice name;

@@ -6,8 +6,16 @@
 
 static struct pool *pool;
 
-static int setup(void **state) { pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED); return 0; }
-static int teardown(void **state) { pool_close(pool); return 0; }
+static int setup(void **state)
+{
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    return 0;
+}
+static int teardown(void **state)
+{
+    pool_close(pool);
+    return 0;
+}
 
 static struct slice encode(struct label *labels, size_t count)
 {
@@ -25,7 +33,8 @@ static void golden_bytes(void **state)
 {
     struct label labels[] = { pair("job", "a"), pair("__name__", "up"), pair("empty", "") };
     struct slice s = encode(labels, 3);
-    static const char expected[] = "\x0a\x0e\x0a\x08__name__\x12\x02up\x0a\x08\x0a\x03job\x12\x01" "a";
+    static const char expected[] = "\x0a\x0e\x0a\x08__name__\x12\x02up\x0a\x08\x0a\x03job\x12\x01"
+                                   "a";
     assert_int_equal(s.len, sizeof expected - 1);
     assert_memory_equal(s.at, expected, s.len);
     assert_ok(labels_check(s, NULL));
@@ -78,17 +87,50 @@ static void check_refuses(const char *bytes, size_t len, const char *reason)
 static void check_names_the_reason(void **state)
 {
 #define REFUSES(bytes, reason) check_refuses(bytes, sizeof bytes - 1, reason)
-    REFUSES("\x0a\x06\x0a\x01" "b\x12\x01" "1\x0a\x06\x0a\x01" "a\x12\x01" "1", "out of order");
-    REFUSES("\x0a\x06\x0a\x01" "b\x12\x01" "1\x0a\x06\x0a\x01" "b\x12\x01" "1", "duplicate");
-    REFUSES("\x0a\x05\x0a\x01" "b\x12\x00", "empty value");
-    REFUSES("\x0a\x05\x0a\x00\x12\x01" "1", "empty label name");
-    REFUSES("\x0a\x07\x0a\x81\x00" "b\x12\x01" "1", "not minimal");
-    REFUSES("\x0a\x86\x00\x0a\x01" "b\x12\x01" "1", "not minimal");
-    REFUSES("\x0a\x06\x0a\x01" "b\x12\x01\xff", "not UTF-8");
-    REFUSES("\x0a\x06\x0a\x01\xff\x12\x01" "b", "not UTF-8");
-    REFUSES("\x0a\x06\x12\x01" "b\x0a\x01" "1", "malformed");
-    REFUSES("\x12\x06\x0a\x01" "b\x12\x01" "1", "malformed");
-    REFUSES("\x0a\x07\x0a\x01" "b\x12\x01" "1x", "malformed");
+    REFUSES("\x0a\x06\x0a\x01"
+            "b\x12\x01"
+            "1\x0a\x06\x0a\x01"
+            "a\x12\x01"
+            "1",
+            "out of order");
+    REFUSES("\x0a\x06\x0a\x01"
+            "b\x12\x01"
+            "1\x0a\x06\x0a\x01"
+            "b\x12\x01"
+            "1",
+            "duplicate");
+    REFUSES("\x0a\x05\x0a\x01"
+            "b\x12\x00",
+            "empty value");
+    REFUSES("\x0a\x05\x0a\x00\x12\x01"
+            "1",
+            "empty label name");
+    REFUSES("\x0a\x07\x0a\x81\x00"
+            "b\x12\x01"
+            "1",
+            "not minimal");
+    REFUSES("\x0a\x86\x00\x0a\x01"
+            "b\x12\x01"
+            "1",
+            "not minimal");
+    REFUSES("\x0a\x06\x0a\x01"
+            "b\x12\x01\xff",
+            "not UTF-8");
+    REFUSES("\x0a\x06\x0a\x01\xff\x12\x01"
+            "b",
+            "not UTF-8");
+    REFUSES("\x0a\x06\x12\x01"
+            "b\x0a\x01"
+            "1",
+            "malformed");
+    REFUSES("\x12\x06\x0a\x01"
+            "b\x12\x01"
+            "1",
+            "malformed");
+    REFUSES("\x0a\x07\x0a\x01"
+            "b\x12\x01"
+            "1x",
+            "malformed");
     REFUSES("\x0a", "malformed");
     assert_ok(labels_check(slice_of("", 0), NULL));
     static uint8_t large[LABELS_BYTES_MAX + 1];
@@ -134,7 +176,7 @@ static void random_sets(void **state)
             uint8_t *broken = malloc(len);
             memcpy(broken, s.at, len);
             broken[test_random_below(&r, len)] ^= (uint8_t)(1u << test_random_below(&r, 8));
-            ERR_IGNORE(labels_check(slice_of(broken, len), NULL));   /* any verdict, no step outside */
+            ERR_IGNORE(labels_check(slice_of(broken, len), NULL)); /* any verdict, no step outside */
             labels_count(slice_of(broken, len));
             labels_get(slice_of(broken, len), slice_str("n03"));
             free(broken);
@@ -156,7 +198,11 @@ static void order(void **state)
 
 static void printing(void **state)
 {
-    struct { struct label labels[3]; size_t count; const char *text; } rows[] = {
+    struct {
+        struct label labels[3];
+        size_t count;
+        const char *text;
+    } rows[] = {
         { { pair("__name__", "up"), pair("job", "a\"b\n\x01") }, 2, "up{job=\"a\\\"b\\n\\x01\"}" },
         { { pair("__name__", "up") }, 1, "up" },
         { { pair("job", "a") }, 1, "{job=\"a\"}" },
@@ -224,7 +270,7 @@ static void jump(void **state)
     for (int i = 0; i < 80000; i++) {
         uint64_t key = test_random_u64(&r);
         uint32_t eight = jump_hash(key, 8), nine = jump_hash(key, 9);
-        assert_true(nine == eight || nine == 8);   /* a new bucket takes, the others keep */
+        assert_true(nine == eight || nine == 8); /* a new bucket takes, the others keep */
         counts[eight]++;
         assert_int_equal(jump_hash(key, 1), 0);
     }
@@ -243,14 +289,9 @@ static void jump(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_bytes),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(check_names_the_reason),
-        cmocka_unit_test(random_sets),
-        cmocka_unit_test(order),
-        cmocka_unit_test(printing),
-        cmocka_unit_test(utf8),
-        cmocka_unit_test(jump),
+        cmocka_unit_test(golden_bytes), cmocka_unit_test(refusals), cmocka_unit_test(check_names_the_reason),
+        cmocka_unit_test(random_sets),  cmocka_unit_test(order),    cmocka_unit_test(printing),
+        cmocka_unit_test(utf8),         cmocka_unit_test(jump),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

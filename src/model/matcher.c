@@ -16,10 +16,7 @@
 
 #define SET_COUNT_MAX 1024
 
-static bool is_meta(uint8_t c)
-{
-    return c < 0x80 && c != 0 && strchr("\\.+*?()|[]{}^$", c) != NULL;
-}
+static bool is_meta(uint8_t c) { return c < 0x80 && c != 0 && strchr("\\.+*?()|[]{}^$", c) != NULL; }
 
 /* Copy the literal run at *at to out (unescaped), stopping at a meta character. A quantifier behind the run
  * takes its last code point away. Returns the bytes written. */
@@ -56,7 +53,7 @@ static size_t literal_run(const uint8_t **at, const uint8_t *end, uint8_t *out)
 struct peel {
     struct slice *set;
     size_t count;
-    uint8_t *text;      /* where literals are unescaped to; large enough for the whole pattern */
+    uint8_t *text; /* where literals are unescaped to; large enough for the whole pattern */
     size_t text_len;
 };
 
@@ -129,7 +126,7 @@ static err matcher_peel(struct pool *pool, struct matcher *m)
         return OK;
     }
     if (memchr(m->value.at, '|', m->value.len) == NULL)
-        m->prefix = peel.set[0];   /* no alternative at all: the first run begins every match */
+        m->prefix = peel.set[0]; /* no alternative at all: the first run begins every match */
     if (peel.count != 1 || *at != '(')
         return OK;
 
@@ -188,19 +185,20 @@ static bool pattern_matches(const struct matcher *m, struct slice value)
 bool matcher_matches(const struct matcher *m, struct slice value)
 {
     switch (m->type) {
-    case MATCH_EQUAL: return slice_equal(m->value, value);
-    case MATCH_NOT_EQUAL: return !slice_equal(m->value, value);
-    case MATCH_REGEX: return pattern_matches(m, value);
-    case MATCH_NOT_REGEX: return !pattern_matches(m, value);
+    case MATCH_EQUAL:
+        return slice_equal(m->value, value);
+    case MATCH_NOT_EQUAL:
+        return !slice_equal(m->value, value);
+    case MATCH_REGEX:
+        return pattern_matches(m, value);
+    case MATCH_NOT_REGEX:
+        return !pattern_matches(m, value);
     }
     check(false);
     return false;
 }
 
-bool matcher_matches_empty(const struct matcher *m)
-{
-    return matcher_matches(m, slice_of("", 0));
-}
+bool matcher_matches_empty(const struct matcher *m) { return matcher_matches(m, slice_of("", 0)); }
 
 bool matchers_match(const struct matcher *matchers, size_t count, struct slice labels)
 {

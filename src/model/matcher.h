@@ -10,17 +10,17 @@
 
 enum match_type { MATCH_EQUAL, MATCH_NOT_EQUAL, MATCH_REGEX, MATCH_NOT_REGEX };
 
-struct regex;   /* compiled; shim/regex.h */
+struct regex; /* compiled; shim/regex.h */
 
 struct matcher {
     enum match_type type;
     struct slice name;
-    struct slice value;           /* literal, or the pattern */
-    struct regex *regex;          /* for the two regex types, NULL otherwise */
+    struct slice value;  /* literal, or the pattern */
+    struct regex *regex; /* for the two regex types, NULL otherwise */
     /* Literals peeled from the pattern, so that indexes need not run it (NULL/empty when none): */
-    const struct slice *set;      /* the pattern is exactly an alternation of these literals */
+    const struct slice *set; /* the pattern is exactly an alternation of these literals */
     size_t set_count;
-    struct slice prefix;          /* every match begins with this */
+    struct slice prefix; /* every match begins with this */
 };
 
 /* Build a matcher in the pool (copies name and value). ERR_INPUT: the pattern does not compile, text

@@ -48,7 +48,7 @@ static void test_peeling(void **state)
     static const struct {
         const char *pattern;
         size_t set_count;
-        const char *last;      /* of the set */
+        const char *last; /* of the set */
         const char *prefix;
     } cases[] = {
         { "abc", 1, "abc", "abc" },
@@ -148,7 +148,7 @@ static void test_columns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types), cmocka_unit_test(test_peeling), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_types),  cmocka_unit_test(test_peeling), cmocka_unit_test(test_random),
         cmocka_unit_test(test_labels), cmocka_unit_test(test_columns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

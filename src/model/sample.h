@@ -22,16 +22,16 @@ enum sample_type { SAMPLE_FLOAT = 0, SAMPLE_HISTOGRAM = 1 };
 
 struct sample_histogram {
     uint32_t row;
-    struct slice bytes;   /* canonical histogram, model/histogram.h; lives as long as the columns */
+    struct slice bytes; /* canonical histogram, model/histogram.h; lives as long as the columns */
 };
 
 struct sample_columns {
-    struct pool *pool;         /* of the blocks below; the owner resets and reuses the columns */
+    struct pool *pool; /* of the blocks below; the owner resets and reuses the columns */
     int64_t *t_ms;
     double *values;
-    int64_t *start_ms;         /* NULL when no row has a start timestamp; 0 = unset */
+    int64_t *start_ms; /* NULL when no row has a start timestamp; 0 = unset */
     size_t count;
-    size_t capacity;           /* rows that fit t_ms and values */
+    size_t capacity; /* rows that fit t_ms and values */
     size_t start_capacity;
     struct sample_histogram *histograms;
     size_t histogram_count;
@@ -58,6 +58,7 @@ err sample_columns_reserve(struct sample_columns *c, size_t rows);
 
 /* Append one row; histogram bytes are borrowed as described above. ERR_LIMIT. */
 err sample_columns_add(struct sample_columns *c, int64_t t_ms, double value, int64_t start_ms);
-err sample_columns_add_histogram(struct sample_columns *c, int64_t t_ms, struct slice bytes, int64_t start_ms);
+err sample_columns_add_histogram(struct sample_columns *c, int64_t t_ms, struct slice bytes,
+                                 int64_t start_ms);
 
 #endif

@@ -19,20 +19,20 @@
 /* What is missing from an answer, for X-Kelpie-Missing and the proof. */
 struct proof_missing {
     uint32_t partition;
-    struct time_range range;    /* of sample times that may lack rows */
-    const char *reason;         /* static text: "quarantine", "gap", "unresolved series", … */
+    struct time_range range; /* of sample times that may lack rows */
+    const char *reason;      /* static text: "quarantine", "gap", "unresolved series", … */
 };
 
 struct proof_partition {
     uint32_t partition;
     uint64_t generation;
-    uint64_t applied_offset;    /* next offset to be applied when the query began to read */
-    uint64_t end_offset;        /* confirmed end of the log when the query began */
+    uint64_t applied_offset; /* next offset to be applied when the query began to read */
+    uint64_t end_offset;     /* confirmed end of the log when the query began */
 };
 
 struct proof {
     bool complete;
-    int64_t data_through_ms;    /* append time of the newest applied record, over all partitions */
+    int64_t data_through_ms; /* append time of the newest applied record, over all partitions */
     struct proof_partition *partitions;
     size_t partition_count;
     struct proof_missing *missing;
@@ -41,10 +41,10 @@ struct proof {
 
 struct source_request {
     struct slice tenant;
-    const struct matcher *matchers;   /* of one selector; NULL with count 0 = every series */
+    const struct matcher *matchers; /* of one selector; NULL with count 0 = every series */
     size_t matcher_count;
-    struct time_range range;          /* only series with a sample possibly in here, rows clipped to it */
-    size_t series_max;                /* ERR_LIMIT when more match; SIZE_MAX = no bound */
+    struct time_range range; /* only series with a sample possibly in here, rows clipped to it */
+    size_t series_max;       /* ERR_LIMIT when more match; SIZE_MAX = no bound */
     struct guard *guard;
 };
 
@@ -52,14 +52,14 @@ struct source;
 struct source_set;
 
 struct source_exemplar {
-    struct slice labels;       /* canonical, the exemplar's own */
+    struct slice labels; /* canonical, the exemplar's own */
     int64_t t_ms;
     double value;
 };
 
 struct source_metadata {
-    struct slice family;       /* metric name */
-    struct slice type;         /* "counter", "gauge", … */
+    struct slice family; /* metric name */
+    struct slice type;   /* "counter", "gauge", … */
     struct slice help;
     struct slice unit;
 };
@@ -74,10 +74,14 @@ struct source_cardinality {
     uint64_t series_count;
     uint64_t label_pair_count;
     struct time_range range;
-    struct source_name_count *by_metric;   size_t by_metric_count;
-    struct source_name_count *by_label;    size_t by_label_count;     /* values per label name */
-    struct source_name_count *by_pair;     size_t by_pair_count;      /* series per name=value */
-    struct source_name_count *bytes_by_label; size_t bytes_by_label_count;
+    struct source_name_count *by_metric;
+    size_t by_metric_count;
+    struct source_name_count *by_label;
+    size_t by_label_count; /* values per label name */
+    struct source_name_count *by_pair;
+    size_t by_pair_count; /* series per name=value */
+    struct source_name_count *bytes_by_label;
+    size_t bytes_by_label_count;
 };
 
 struct source_table {
@@ -88,7 +92,7 @@ struct source_table {
                   struct source_set **out_set);
 
     size_t (*set_count)(const struct source_set *set);
-    struct slice (*set_labels)(const struct source_set *set, size_t series);   /* until set_close */
+    struct slice (*set_labels)(const struct source_set *set, size_t series); /* until set_close */
 
     /* Samples of one series within request.range, replacing what `columns` held. Different series may be
      * read from different threads at once. A damaged block is left out and named in the proof (the

@@ -9,8 +9,8 @@
  *   2. Tenants are told apart by the seed, so equal labels of two tenants never cancel. */
 #include "model/sum.h"
 
-#define SUM_TENANT_SEED UINT64_C(0x4b656c7069653031)      /* "Kelpie01" */
-#define SUM_HISTOGRAM_SEED UINT64_C(0x4b656c7069653032)   /* "Kelpie02" */
+#define SUM_TENANT_SEED    UINT64_C(0x4b656c7069653031) /* "Kelpie01" */
+#define SUM_HISTOGRAM_SEED UINT64_C(0x4b656c7069653032) /* "Kelpie02" */
 
 struct hash128 sum_series_hash(struct slice tenant, struct slice labels)
 {

@@ -11,7 +11,7 @@
 
 struct sum {
     uint64_t count;
-    uint64_t low;    /* 128-bit sum, modulo 2^128 */
+    uint64_t low; /* 128-bit sum, modulo 2^128 */
     uint64_t high;
 };
 
@@ -50,11 +50,12 @@ struct hash128 sum_series_hash(struct slice tenant, struct slice labels);
 static inline struct hash128 sum_row_hash(struct hash128 series, int64_t t_ms, uint64_t value_bits,
                                           int64_t start_ms, uint64_t type)
 {
-    unsigned __int128 a = (unsigned __int128)(series.low ^ (uint64_t)t_ms * UINT64_C(0x9e3779b97f4a7c15))
-                        * ((value_bits ^ UINT64_C(0xd6e8feb86659fd93)) | 1);
-    unsigned __int128 b = (unsigned __int128)(series.high ^ value_bits * UINT64_C(0xc2b2ae3d27d4eb4f))
-                        * (((uint64_t)t_ms ^ (uint64_t)start_ms * UINT64_C(0x165667b19e3779f9)
-                            ^ type * UINT64_C(0xff51afd7ed558ccd)) | 1);
+    unsigned __int128 a = (unsigned __int128)(series.low ^ (uint64_t)t_ms * UINT64_C(0x9e3779b97f4a7c15)) *
+                          ((value_bits ^ UINT64_C(0xd6e8feb86659fd93)) | 1);
+    unsigned __int128 b = (unsigned __int128)(series.high ^ value_bits * UINT64_C(0xc2b2ae3d27d4eb4f)) *
+                          (((uint64_t)t_ms ^ (uint64_t)start_ms * UINT64_C(0x165667b19e3779f9) ^
+                            type * UINT64_C(0xff51afd7ed558ccd)) |
+                           1);
     return (struct hash128){ .low = hash_mix((uint64_t)a ^ (uint64_t)(b >> 64)),
                              .high = hash_mix((uint64_t)b ^ (uint64_t)(a >> 64)) };
 }

@@ -1,12 +1,14 @@
 /* SUM. Goal: the constants of the format never change, sums add and subtract exactly. Method: check
  * values printed in docs/format/sum.md, random sets added in two orders. */
-#include "base/test.h"
 #include "base/bytes.h"
+#include "base/test.h"
 #include "model/sum.h"
 
 static void constants_hold(void **state)
 {
-    struct slice labels = slice_of("\x0a\x0e\x0a\x08__name__\x12\x02" "up", 16);
+    struct slice labels = slice_of("\x0a\x0e\x0a\x08__name__\x12\x02"
+                                   "up",
+                                   16);
     struct hash128 series = sum_series_hash(slice_str("default"), labels);
     struct hash128 row = sum_row_hash(series, 1700000000000, double_bits(1.5), 0, 0);
     struct hash128 with_start = sum_row_hash(series, 1700000000000, double_bits(1.5), 1699999999000, 1);
@@ -62,8 +64,10 @@ static void sums_add_in_any_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(constants_hold), cmocka_unit_test(tenants_differ),
-        cmocka_unit_test(every_input_counts), cmocka_unit_test(sums_add_in_any_order),
+        cmocka_unit_test(constants_hold),
+        cmocka_unit_test(tenants_differ),
+        cmocka_unit_test(every_input_counts),
+        cmocka_unit_test(sums_add_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

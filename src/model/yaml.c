@@ -37,7 +37,7 @@ struct parse {
     size_t depth;
     size_t node_count;
     size_t document_count;
-    struct yaml_node **pending;     /* children of open collections; keys and values alternate in maps */
+    struct yaml_node **pending; /* children of open collections; keys and values alternate in maps */
     size_t pending_count;
     size_t pending_capacity;
     bool is_done;
@@ -114,7 +114,8 @@ static err check_keys_unique(struct parse *p, const struct yaml_node *map)
     err e = OK;
     for (size_t i = 1; i < map->count && e == OK; i++) {
         if (slice_equal(keys[i - 1]->text, keys[i]->text))
-            e = yaml_error(keys[i], ERR_INPUT, p->at, "key \"%.*s\" is given twice", SLICE_ARG(keys[i]->text));
+            e = yaml_error(keys[i], ERR_INPUT, p->at, "key \"%.*s\" is given twice",
+                           SLICE_ARG(keys[i]->text));
     }
     pool_block_free(p->pool, keys);
     return e;
@@ -252,9 +253,9 @@ out:
 
 bool yaml_is_null(const struct yaml_node *node)
 {
-    return node->type == YAML_SCALAR && node->is_plain
-        && (node->text.len == 0 || slice_equal_str(node->text, "~") || slice_equal_str(node->text, "null")
-            || slice_equal_str(node->text, "Null") || slice_equal_str(node->text, "NULL"));
+    return node->type == YAML_SCALAR && node->is_plain &&
+           (node->text.len == 0 || slice_equal_str(node->text, "~") || slice_equal_str(node->text, "null") ||
+            slice_equal_str(node->text, "Null") || slice_equal_str(node->text, "NULL"));
 }
 
 static const char *type_text(const struct yaml_node *node)
@@ -308,8 +309,8 @@ static bool parse_int(struct slice text, int64_t *out_v)
     int64_t v = 0;
     for (; i < text.len; i++) {
         unsigned digit = (unsigned)text.at[i] - '0';
-        if (digit > 9 || __builtin_mul_overflow(v, 10, &v)
-            || __builtin_add_overflow(v, minus ? -(int64_t)digit : (int64_t)digit, &v))
+        if (digit > 9 || __builtin_mul_overflow(v, 10, &v) ||
+            __builtin_add_overflow(v, minus ? -(int64_t)digit : (int64_t)digit, &v))
             return false;
     }
     *out_v = v;
@@ -322,7 +323,8 @@ err yaml_int(const struct yaml_node *node, int64_t min, int64_t max, int64_t *ou
     if (node->type != YAML_SCALAR || !node->is_plain || !parse_int(node->text, &v))
         return expected(node, "a whole number", at);
     if (v < min || v > max)
-        return yaml_error(node, ERR_INPUT, at, "%" PRId64 " is not between %" PRId64 " and %" PRId64, v, min, max);
+        return yaml_error(node, ERR_INPUT, at, "%" PRId64 " is not between %" PRId64 " and %" PRId64, v, min,
+                          max);
     *out_v = v;
     return OK;
 }
@@ -336,9 +338,12 @@ err yaml_double(const struct yaml_node *node, double *out_v, struct err_at *at)
 
 bool yaml_duration_parse(struct slice text, int64_t *out_ms)
 {
-    static const struct { const char *name; int64_t ms; } units[] = {
+    static const struct {
+        const char *name;
+        int64_t ms;
+    } units[] = {
         { "y", 365 * MS_PER_DAY }, { "w", 7 * MS_PER_DAY }, { "d", MS_PER_DAY }, { "h", MS_PER_HOUR },
-        { "m", MS_PER_MINUTE }, { "s", MS_PER_SECOND }, { "ms", 1 },
+        { "m", MS_PER_MINUTE },    { "s", MS_PER_SECOND },  { "ms", 1 },
     };
     if (slice_equal_str(text, "0")) {
         *out_ms = 0;
@@ -358,11 +363,11 @@ bool yaml_duration_parse(struct slice text, int64_t *out_ms)
         while (unit < 7 && !slice_equal_str(slice_part(text, name, i - name), units[unit].name))
             unit++;
         int64_t count, ms;
-        if (name == start || unit == 7 || !parse_int(slice_part(text, start, name - start), &count)
-            || __builtin_mul_overflow(count, units[unit].ms, &ms) || __builtin_add_overflow(sum_ms, ms, &sum_ms)
-            || sum_ms > INT64_MAX / NS_PER_MS)
+        if (name == start || unit == 7 || !parse_int(slice_part(text, start, name - start), &count) ||
+            __builtin_mul_overflow(count, units[unit].ms, &ms) ||
+            __builtin_add_overflow(sum_ms, ms, &sum_ms) || sum_ms > INT64_MAX / NS_PER_MS)
             return false;
-        unit++;   /* each unit once, in this order */
+        unit++; /* each unit once, in this order */
     }
     *out_ms = sum_ms;
     return true;
@@ -379,8 +384,8 @@ err yaml_bytes(const struct yaml_node *node, uint64_t *out_bytes, struct err_at 
 {
     static const char units[] = "BKMGTPE";
     size_t len = node->type == YAML_SCALAR ? node->text.len : 0, digits = 0;
-    while (digits < len && ((node->text.at[digits] >= '0' && node->text.at[digits] <= '9')
-                            || node->text.at[digits] == '.'))
+    while (digits < len &&
+           ((node->text.at[digits] >= '0' && node->text.at[digits] <= '9') || node->text.at[digits] == '.'))
         digits++;
     double v;
     if (digits == 0 || !number_parse(slice_part(node->text, 0, digits), false, &v))
@@ -391,8 +396,9 @@ err yaml_bytes(const struct yaml_node *node, uint64_t *out_bytes, struct err_at 
         while (units[power] != 0 && units[power] != unit.at[0])
             power++;
         struct slice rest = slice_part(unit, 1, unit.len - 1);
-        bool is_known = units[power] != 0
-            && (rest.len == 0 || (power > 0 && (slice_equal_str(rest, "B") || slice_equal_str(rest, "iB"))));
+        bool is_known =
+            units[power] != 0 &&
+            (rest.len == 0 || (power > 0 && (slice_equal_str(rest, "B") || slice_equal_str(rest, "iB"))));
         if (!is_known)
             return expected(node, "a size like 512MB", at);
     }
@@ -429,7 +435,7 @@ err yaml_map_begin(struct yaml_node *node, struct err_at *at)
 struct yaml_node *yaml_get(struct yaml_node *map, const char *key)
 {
     if (map->type != YAML_MAP)
-        return NULL;   /* a null, read as an empty map */
+        return NULL; /* a null, read as an empty map */
     for (size_t i = 0; i < map->count; i++) {
         if (slice_equal_str(map->pairs[i].key->text, key)) {
             map->pairs[i].is_used = true;
@@ -444,8 +450,7 @@ err yaml_map_end(struct yaml_node *map, struct err_at *at)
     for (size_t i = 0; map->type == YAML_MAP && i < map->count; i++) {
         const struct yaml_node *key = map->pairs[i].key;
         if (!map->pairs[i].is_used)
-            return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"",
-                              SLICE_SHORT_ARG(key->text));
+            return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"", SLICE_SHORT_ARG(key->text));
     }
     return OK;
 }
@@ -500,8 +505,8 @@ err yaml_get_percent(struct yaml_node *map, const char *key, double *out_fractio
     return node == NULL ? OK : yaml_percent(node, out_fraction, at);
 }
 
-err yaml_get_sequence(struct yaml_node *map, const char *key, struct yaml_node ***out_items, size_t *out_count,
-                      struct err_at *at)
+err yaml_get_sequence(struct yaml_node *map, const char *key, struct yaml_node ***out_items,
+                      size_t *out_count, struct err_at *at)
 {
     struct yaml_node *node = get_value(map, key);
     if (node != NULL && node->type != YAML_SEQUENCE)

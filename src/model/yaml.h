@@ -20,8 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define YAML_BYTES_MAX (64u << 20)     /* of a document */
-#define YAML_DEPTH_MAX 64
+#define YAML_BYTES_MAX      (64u << 20) /* of a document */
+#define YAML_DEPTH_MAX      64
 #define YAML_NODE_COUNT_MAX (4u << 20)
 
 enum yaml_type { YAML_SCALAR, YAML_SEQUENCE, YAML_MAP };
@@ -29,18 +29,18 @@ enum yaml_type { YAML_SCALAR, YAML_SEQUENCE, YAML_MAP };
 struct yaml_node;
 
 struct yaml_pair {
-    struct yaml_node *key;       /* a scalar */
+    struct yaml_node *key; /* a scalar */
     struct yaml_node *value;
     bool is_used;
 };
 
 struct yaml_node {
     enum yaml_type type;
-    bool is_plain;               /* scalar without quotes, not a block: may be null, bool, number */
-    uint32_t line, column;       /* from 1 */
-    struct slice text;           /* scalar */
-    struct yaml_node **items;    /* sequence */
-    struct yaml_pair *pairs;     /* map */
+    bool is_plain;            /* scalar without quotes, not a block: may be null, bool, number */
+    uint32_t line, column;    /* from 1 */
+    struct slice text;        /* scalar */
+    struct yaml_node **items; /* sequence */
+    struct yaml_pair *pairs;  /* map */
     size_t count;
 };
 
@@ -73,9 +73,9 @@ err yaml_percent(const struct yaml_node *node, double *out_fraction, struct err_
 bool yaml_duration_parse(struct slice text, int64_t *out_ms);
 
 /* ---- maps ---- */
-err yaml_map_begin(struct yaml_node *node, struct err_at *at);       /* is it a map? a null counts as empty */
-struct yaml_node *yaml_get(struct yaml_node *map, const char *key);  /* marks it used; NULL absent */
-err yaml_map_end(struct yaml_node *map, struct err_at *at);          /* ERR_INPUT: unknown key */
+err yaml_map_begin(struct yaml_node *node, struct err_at *at);      /* is it a map? a null counts as empty */
+struct yaml_node *yaml_get(struct yaml_node *map, const char *key); /* marks it used; NULL absent */
+err yaml_map_end(struct yaml_node *map, struct err_at *at);         /* ERR_INPUT: unknown key */
 
 /* Absent keys and nulls leave *out unchanged. */
 err yaml_get_string(struct yaml_node *map, const char *key, struct slice *out_text, struct err_at *at);

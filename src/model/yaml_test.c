@@ -40,7 +40,7 @@ static void test_tree(void **state)
     assert_int_equal(yaml_get(c, "e")->count, 0);
     assert_int_equal(parse_ok("")->type, YAML_MAP);
     assert_int_equal(parse_ok("# only a comment\n")->count, 0);
-    assert_int_equal(parse_ok("[]")->count, 0);   /* nothing was ever pending */
+    assert_int_equal(parse_ok("[]")->count, 0); /* nothing was ever pending */
     assert_int_equal(parse_ok("[{\"targets\": [\"a:1\"], \"labels\": {\"x\": \"y\"}}]")->count, 1);
 }
 
@@ -129,13 +129,31 @@ static void test_scalars(void **state)
 
 static void test_durations(void **state)
 {
-    static const struct { const char *text; int64_t ms; } good[] = {
-        { "0", 0 }, { "0s", 0 }, { "15s", 15000 }, { "100ms", 100 }, { "1m30s", 90000 },
-            { "1y", 31536000000 },
-        { "1w2d3h4m5s6ms", 788645006 }, { "2m", 120000 },
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } good[] = {
+        { "0", 0 },
+        { "0s", 0 },
+        { "15s", 15000 },
+        { "100ms", 100 },
+        { "1m30s", 90000 },
+        { "1y", 31536000000 },
+        { "1w2d3h4m5s6ms", 788645006 },
+        { "2m", 120000 },
     };
-    static const char *const bad[] = { "", "s", "15", "1s1m", "1s1s", "-1s", "1.5s", "1S", "1 s",
-                                       "99999999999999999999s", "999999999999999s", "1sm" };
+    static const char *const bad[] = { "",
+                                       "s",
+                                       "15",
+                                       "1s1m",
+                                       "1s1s",
+                                       "-1s",
+                                       "1.5s",
+                                       "1S",
+                                       "1 s",
+                                       "99999999999999999999s",
+                                       "999999999999999s",
+                                       "1sm" };
     int64_t ms;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         assert_true(yaml_duration_parse(slice_str(good[i].text), &ms));
@@ -147,8 +165,12 @@ static void test_durations(void **state)
 
 static void test_bytes(void **state)
 {
-    static const struct { const char *text; uint64_t bytes; } good[] = {
-        { "0", 0 }, { "10", 10 }, { "10B", 10 }, { "1KB", 1024 }, { "1KiB", 1024 }, { "1.5GB", 3ull << 29 },
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = {
+        { "0", 0 },           { "10", 10 },     { "10B", 10 },
+        { "1KB", 1024 },      { "1KiB", 1024 }, { "1.5GB", 3ull << 29 },
         { "2T", 2ull << 40 },
     };
     static const char *const bad[] = { "MB", "1XB", "1MBB", "-1", "99999999EB", "\"\"", "1..2" };
@@ -206,9 +228,8 @@ static void test_random_damage(void **state)
         char copy[sizeof text];
         memcpy(copy, text, sizeof text);
         for (uint64_t edits = 1 + test_random_below(&r, 4); edits > 0; edits--)
-            copy[test_random_below(&r,
-                                   sizeof text - 1)] = "\n :-[]{},&*!|>'\"%@`#?\t\xc3x"[test_random_below(&r,
-                                       24)];
+            copy[test_random_below(&r, sizeof text - 1)] =
+                "\n :-[]{},&*!|>'\"%@`#?\t\xc3x"[test_random_below(&r, 24)];
         struct pool *tree = pool_open(root, "yaml_damage", 1 << 20);
         struct yaml_node *node;
         struct err_at at = { 0 };
@@ -222,8 +243,9 @@ int main(void)
 {
     root = pool_open(NULL, "yaml_test", POOL_BYTES_UNLIMITED);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree), cmocka_unit_test(test_refusals), cmocka_unit_test(test_scalars),
-        cmocka_unit_test(test_durations), cmocka_unit_test(test_bytes), cmocka_unit_test(test_unknown_key),
+        cmocka_unit_test(test_tree),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_scalars), cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_unknown_key),
         cmocka_unit_test(test_torture), cmocka_unit_test(test_random_damage),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,11 +33,11 @@ struct transfer {
     struct pool *pool;
     CURL *curl;
     struct buf *body;
-    size_t body_start;               /* length of body before this call, for redirects */
+    size_t body_start; /* length of body before this call, for redirects */
     struct gzip_reader *gzip;
     bool is_gzip;
     uint64_t encoded_bytes;
-    err failed;                      /* why a callback ended the transfer */
+    err failed; /* why a callback ended the transfer */
     const char *failed_text;
 };
 
@@ -53,7 +53,7 @@ err net_client_open(struct io *io, struct pool *pool, struct net_client **out_cl
     client->io = io;
     client->pool = own;
     client->curl = curl_easy_init();
-    check(client->curl != NULL);   /* the system refusing memory aborts */
+    check(client->curl != NULL); /* the system refusing memory aborts */
     *out_client = client;
     return OK;
 }
@@ -77,7 +77,7 @@ static size_t stop(struct transfer *t, err e, const char *text)
 static size_t on_header(char *line, size_t one, size_t len, void *context)
 {
     struct transfer *t = context;
-    if (len >= 5 && strncmp(line, "HTTP/", 5) == 0) {   /* a new answer begins */
+    if (len >= 5 && strncmp(line, "HTTP/", 5) == 0) { /* a new answer begins */
         t->is_gzip = false;
         gzip_reader_close(t->gzip);
         t->gzip = NULL;
@@ -136,7 +136,8 @@ static void set_credentials(CURL *curl, const struct net_client_request *r, stru
         curl_easy_setopt(curl, CURLOPT_PASSWORD, r->password != NULL ? r->password : "");
     } else if (r->authorization != NULL) {
         char line[NET_CLIENT_URL_BYTES_MAX];
-        snprintf(line, sizeof line, "Authorization: %s", r->authorization);   /* curl drops it for other hosts */
+        snprintf(line, sizeof line, "Authorization: %s",
+                 r->authorization); /* curl drops it for other hosts */
         *headers = curl_slist_append(*headers, line);
         explicit_bzero(line, sizeof line);
     }
@@ -144,8 +145,8 @@ static void set_credentials(CURL *curl, const struct net_client_request *r, stru
 
 static void set_tls(CURL *curl, const struct net_client_request *r)
 {
-    static const long versions[] = { CURL_SSLVERSION_TLSv1_0, CURL_SSLVERSION_TLSv1_1, CURL_SSLVERSION_TLSv1_2,
-                                     CURL_SSLVERSION_TLSv1_3 };
+    static const long versions[] = { CURL_SSLVERSION_TLSv1_0, CURL_SSLVERSION_TLSv1_1,
+                                     CURL_SSLVERSION_TLSv1_2, CURL_SSLVERSION_TLSv1_3 };
     const struct net_tls_options *tls = &r->tls;
     curl_easy_setopt(curl, CURLOPT_SSLVERSION, versions[tls->tls_min_set ? tls->tls_min : NET_TLS_1_2]);
     curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, tls->insecure_skip_verify ? 0L : 1L);
@@ -170,15 +171,16 @@ static err set_url(CURL *curl, const struct net_client_request *r, struct curl_s
     char line[1024];
     err e = OK;
     check(url != NULL);
-    if (strlen(r->url) > NET_CLIENT_URL_BYTES_MAX || curl_url_set(url, CURLUPART_URL, r->url, 0) != CURLUE_OK
-        || curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK
-        || (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
+    if (strlen(r->url) > NET_CLIENT_URL_BYTES_MAX ||
+        curl_url_set(url, CURLUPART_URL, r->url, 0) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
+        (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
         TRY_OUT(err_set(at, ERR_INPUT, "not a URL that can be fetched: %.200s", r->url));
     if (r->tls.server_name != NULL && strcmp(scheme, "https") == 0) {
-        if (curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK
-            || curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK
-            || curl_url_set(url, CURLUPART_HOST, r->tls.server_name, 0) != CURLUE_OK
-            || curl_url_get(url, CURLUPART_URL, &full, 0) != CURLUE_OK)
+        if (curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
+            curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK ||
+            curl_url_set(url, CURLUPART_HOST, r->tls.server_name, 0) != CURLUE_OK ||
+            curl_url_get(url, CURLUPART_URL, &full, 0) != CURLUE_OK)
             TRY_OUT(err_set(at, ERR_INPUT, "server name %.200s is not possible", r->tls.server_name));
         snprintf(line, sizeof line, "%s:%s:%s:%s", r->tls.server_name, port, host, port);
         *connect_to = curl_slist_append(NULL, line);
@@ -186,7 +188,7 @@ static err set_url(CURL *curl, const struct net_client_request *r, struct curl_s
         snprintf(line, sizeof line, "Host: %s:%s", host, port);
         *headers = curl_slist_append(*headers, line);
     }
-    curl_easy_setopt(curl, CURLOPT_URL, full != NULL ? full : r->url);   /* curl copies it */
+    curl_easy_setopt(curl, CURLOPT_URL, full != NULL ? full : r->url); /* curl copies it */
 out:
     curl_free(host);
     curl_free(port);
@@ -263,7 +265,8 @@ static void fill_response(struct transfer *t, struct net_client_response *out_re
     char *content_type = NULL;
     curl_easy_getinfo(t->curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(t->curl, CURLINFO_CONTENT_TYPE, &content_type);
-    *out_response = (struct net_client_response){ .status = (unsigned)status, .encoded_bytes = t->encoded_bytes };
+    *out_response =
+        (struct net_client_response){ .status = (unsigned)status, .encoded_bytes = t->encoded_bytes };
     snprintf(out_response->content_type, sizeof out_response->content_type, "%s",
              content_type != NULL ? content_type : "");
 }
@@ -272,12 +275,13 @@ err net_client_do(struct net_client *client, const struct net_client_request *re
                   struct net_client_response *out_response, struct err_at *at)
 {
     check(request->timeout_ms > 0 && request->header_count <= NET_CLIENT_HEADERS_MAX);
-    struct transfer t = { .request = request, .pool = client->pool, .curl = client->curl, .body = body,
-                          .body_start = body->len };
+    struct transfer t = {
+        .request = request, .pool = client->pool, .curl = client->curl, .body = body, .body_start = body->len
+    };
     char error_text[CURL_ERROR_SIZE] = "";
     struct curl_slist *headers = NULL, *connect_to = NULL;
     err e = OK;
-    curl_easy_reset(client->curl);   /* keeps connections, DNS and TLS sessions */
+    curl_easy_reset(client->curl); /* keeps connections, DNS and TLS sessions */
     for (size_t i = 0; i < request->header_count; i++)
         headers = curl_slist_append(headers, request->headers[i]);
     headers = curl_slist_append(headers, "Expect:");

@@ -18,40 +18,40 @@
 struct io;
 struct net_client;
 
-#define NET_CLIENT_HEADERS_MAX 32
-#define NET_CLIENT_CONNECTIONS_MAX 64     /* kept alive per client */
-#define NET_CLIENT_REDIRECTS_MAX 10
-#define NET_CLIENT_URL_BYTES_MAX 8192
+#define NET_CLIENT_HEADERS_MAX     32
+#define NET_CLIENT_CONNECTIONS_MAX 64 /* kept alive per client */
+#define NET_CLIENT_REDIRECTS_MAX   10
+#define NET_CLIENT_URL_BYTES_MAX   8192
 
 struct net_tls_options {
-    const char *ca_file;             /* NULL = the system's; absolute path */
+    const char *ca_file; /* NULL = the system's; absolute path */
     const char *cert_file, *key_file;
-    const char *server_name;         /* for the certificate and SNI; NULL = the URL's host */
+    const char *server_name; /* for the certificate and SNI; NULL = the URL's host */
     bool insecure_skip_verify;
-    enum net_tls_version tls_min;    /* 0 = NET_TLS_1_2 when min_set is false */
+    enum net_tls_version tls_min; /* 0 = NET_TLS_1_2 when min_set is false */
     bool tls_min_set;
 };
 
 /* All strings are NUL-terminated and borrowed during the call. */
 struct net_client_request {
     const char *url;
-    const char *const *headers;           /* "Name: value" */
+    const char *const *headers; /* "Name: value" */
     size_t header_count;
-    const char *method;                   /* NULL = GET */
-    struct slice body;                    /* sent when not empty or the method is POST */
-    const char *user, *password;          /* basic auth; user NULL = none */
-    const char *authorization;            /* value of the header; NULL = none */
+    const char *method;          /* NULL = GET */
+    struct slice body;           /* sent when not empty or the method is POST */
+    const char *user, *password; /* basic auth; user NULL = none */
+    const char *authorization;   /* value of the header; NULL = none */
     struct net_tls_options tls;
-    bool follow_redirects;                /* http and https only; credentials stay with the first host */
-    bool accept_gzip;                     /* ask for gzip and undo it */
-    int64_t timeout_ms;                   /* whole exchange, > 0 */
-    size_t encoded_bytes_max;             /* as received; ERR_LIMIT */
-    const _Atomic bool *abort;            /* may be NULL; true ends the call within 1 s: ERR_CANCELED */
+    bool follow_redirects;     /* http and https only; credentials stay with the first host */
+    bool accept_gzip;          /* ask for gzip and undo it */
+    int64_t timeout_ms;        /* whole exchange, > 0 */
+    size_t encoded_bytes_max;  /* as received; ERR_LIMIT */
+    const _Atomic bool *abort; /* may be NULL; true ends the call within 1 s: ERR_CANCELED */
 };
 
 struct net_client_response {
     unsigned status;
-    char content_type[256];               /* cut when longer */
+    char content_type[256]; /* cut when longer */
     uint64_t encoded_bytes;
 };
 

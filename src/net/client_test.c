@@ -18,7 +18,7 @@ static struct io *io;
 static int listener;
 static unsigned port;
 static struct buf bomb;
-static char seen[4096];               /* the last request's head */
+static char seen[4096]; /* the last request's head */
 static _Atomic int accepted;
 
 static void answer(int fd, const char *head)
@@ -136,8 +136,10 @@ static void test_answers(void **state)
     struct net_client *client;
     assert_ok(net_client_open(io, root, &client));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct net_client_request request = { .accept_gzip = true, .follow_redirects = cases[i].follow,
-            .timeout_ms = 400, .encoded_bytes_max = cases[i].encoded_max };
+        struct net_client_request request = { .accept_gzip = true,
+                                              .follow_redirects = cases[i].follow,
+                                              .timeout_ms = 400,
+                                              .encoded_bytes_max = cases[i].encoded_max };
         struct buf body;
         struct net_client_response response;
         char text[ERR_TEXT_BYTES_MAX];
@@ -167,9 +169,13 @@ static void test_headers_and_reuse(void **state)
     assert_ok(net_client_open(io, root, &client));
     int before = atomic_load(&accepted);
     for (int i = 0; i < 3; i++) {
-        struct net_client_request request = { .headers = headers, .header_count = 2, .timeout_ms = 1000,
-            .encoded_bytes_max = 100, .user = i == 1 ? "alice" : NULL, .password = "secret",
-            .authorization = i == 2 ? "Bearer abc" : NULL };
+        struct net_client_request request = { .headers = headers,
+                                              .header_count = 2,
+                                              .timeout_ms = 1000,
+                                              .encoded_bytes_max = 100,
+                                              .user = i == 1 ? "alice" : NULL,
+                                              .password = "secret",
+                                              .authorization = i == 2 ? "Bearer abc" : NULL };
         assert_ok(get_with(client, &request, "/ok", 100, &body, &response, text));
         assert_string_equal(response.content_type, "text/plain");
         assert_non_null(strstr(seen, "Accept: text/plain\r\n"));
@@ -190,8 +196,9 @@ static void test_failures(void **state)
     struct buf body = buf_open(root, 100);
     _Atomic bool abort = false;
     assert_ok(net_client_open(io, root, &client));
-    struct net_client_request request = { .timeout_ms = 1000, .encoded_bytes_max = 100,
-        .url = "http://127.0.0.1:1/" };
+    struct net_client_request request = { .timeout_ms = 1000,
+                                          .encoded_bytes_max = 100,
+                                          .url = "http://127.0.0.1:1/" };
     assert_err(ERR_IO, net_client_do(client, &request, &body, &response, NULL));
     static const char *const bad[] = { "", "nonsense://x/", "ftp://127.0.0.1/", "http://", "http://[::1/" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -215,8 +222,8 @@ int main(void)
     socklen_t len = sizeof address;
     pthread_t thread;
     listener = socket(AF_INET, SOCK_STREAM, 0);
-    if (bind(listener, (struct sockaddr *)&address, len) != 0 || listen(listener, 10) != 0
-        || getsockname(listener, (struct sockaddr *)&address, &len) != 0 || io_open("/tmp", &io) != OK)
+    if (bind(listener, (struct sockaddr *)&address, len) != 0 || listen(listener, 10) != 0 ||
+        getsockname(listener, (struct sockaddr *)&address, &len) != 0 || io_open("/tmp", &io) != OK)
         return 1;
     port = ntohs(address.sin_port);
     struct buf zeros = buf_open(root, 16 << 20);
@@ -228,7 +235,7 @@ int main(void)
     buf_close(&zeros);
     pthread_create(&thread, NULL, serve, NULL);
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_headers_and_reuse),
+                                        cmocka_unit_test(test_headers_and_reuse),
                                         cmocka_unit_test(test_failures) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     shutdown(listener, SHUT_RDWR);

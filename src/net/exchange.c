@@ -24,13 +24,16 @@
 #include "net/form.h"
 #include "net/router.h"
 
-#define DISCARD_BYTES_MAX (1u << 20)      /* of a refused chunked body, so that the client can read why */
+#define DISCARD_BYTES_MAX  (1u << 20) /* of a refused chunked body, so that the client can read why */
 #define STREAM_BLOCK_BYTES (32u << 10)
-#define GZIP_LEVEL_WHOLE 1                /* libdeflate's 1: zlib's 6 within a tenth, five times faster */
-#define GZIP_LEVEL_STREAM 1
+#define GZIP_LEVEL_WHOLE   1 /* libdeflate's 1: zlib's 6 within a tenth, five times faster */
+#define GZIP_LEVEL_STREAM  1
 
-static const struct { const char *name; enum net_method method; } methods[] = {
-    { "GET", NET_GET }, { "HEAD", NET_HEAD }, { "POST", NET_POST }, { "PUT", NET_PUT },
+static const struct {
+    const char *name;
+    enum net_method method;
+} methods[] = {
+    { "GET", NET_GET },       { "HEAD", NET_HEAD },       { "POST", NET_POST },   { "PUT", NET_PUT },
     { "DELETE", NET_DELETE }, { "OPTIONS", NET_OPTIONS }, { "PATCH", NET_PATCH },
 };
 #define METHOD_COUNT (sizeof methods / sizeof methods[0])
@@ -50,8 +53,9 @@ struct exchange *exchange_open(struct connection *connection, const char *target
     x->connection = connection;
     x->request = (struct net_request){ .pool = pool, .target = copy };
     memcpy(x->request.peer, connection->peer, sizeof x->request.peer);
-    x->response = (struct net_response){ .pool = pool, .status = 200,
-        .body = buf_open(pool, server->config.response_bytes_max) };
+    x->response = (struct net_response){ .pool = pool,
+                                         .status = 200,
+                                         .body = buf_open(pool, server->config.response_bytes_max) };
     x->body = buf_open(pool, 0);
     io_mutex_lock(&server->lock);
     server->running_count++;
@@ -85,8 +89,10 @@ static void refuse(struct exchange *x, unsigned status, const char *text)
     x->refused_status = status;
     x->refused_text = text;
     stat_add(status == 401 || status == 403 ? STAT_NET_REFUSED_DENIED
-             : status == 413 ? STAT_NET_REFUSED_SIZE
-             : status == 503 ? STAT_NET_REFUSED_BUDGET : STAT_NET_REFUSED_MALFORMED, 1);
+             : status == 413                ? STAT_NET_REFUSED_SIZE
+             : status == 503                ? STAT_NET_REFUSED_BUDGET
+                                            : STAT_NET_REFUSED_MALFORMED,
+             1);
 }
 
 /* ---- what handlers ask ---- */
@@ -122,18 +128,18 @@ bool net_request_canceled(const struct net_request *request)
 err net_response_header(struct net_response *response, const char *name, const char *value)
 {
     struct exchange *x = (struct exchange *)((char *)response - offsetof(struct exchange, response));
-    bool is_ours = strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0
-        || strcasecmp(name, "Connection") == 0 || strcasecmp(name, "Date") == 0;
-    if (is_ours || name[0] == 0 || value[0] == 0 || strpbrk(name, "\t\r\n: ") != NULL
-        || strpbrk(value, "\t\r\n") != NULL)
+    bool is_ours = strcasecmp(name, "Content-Length") == 0 || strcasecmp(name, "Transfer-Encoding") == 0 ||
+                   strcasecmp(name, "Connection") == 0 || strcasecmp(name, "Date") == 0;
+    if (is_ours || name[0] == 0 || value[0] == 0 || strpbrk(name, "\t\r\n: ") != NULL ||
+        strpbrk(value, "\t\r\n") != NULL)
         return ERR_INPUT;
     if (x->header_count == NET_RESPONSE_HEADERS_MAX)
         return ERR_LIMIT;
     struct slice name_copy, value_copy;
     TRY(pool_copy(response->pool, slice_str(name), &name_copy));
     TRY(pool_copy(response->pool, slice_str(value), &value_copy));
-    x->headers[x->header_count++] = (struct extra_header){ (const char *)name_copy.at,
-                                                           (const char *)value_copy.at };
+    x->headers[x->header_count++] =
+        (struct extra_header){ (const char *)name_copy.at, (const char *)value_copy.at };
     return OK;
 }
 
@@ -182,14 +188,14 @@ static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, con
 /* Framing: is there a body, and how long may it be? */
 static void look_at_body(struct exchange *x)
 {
-    struct framing_count count = { 0 };   /* the library would take one of two lengths */
+    struct framing_count count = { 0 }; /* the library would take one of two lengths */
     MHD_get_connection_values(x->library, MHD_HEADER_KIND, count_framing, &count);
     struct slice length = net_request_header(&x->request, "Content-Length");
     struct slice coding = net_request_header(&x->request, "Transfer-Encoding");
     uint64_t bytes = 0;
     x->has_body = count.codings > 0;
     if (count.lengths > 1 || count.codings > 1 || count.hosts > 1) {
-        x->has_body = true;   /* whatever follows is not read as a request */
+        x->has_body = true; /* whatever follows is not read as a request */
         return refuse(x, 400, "Content-Length, Transfer-Encoding or Host is given twice");
     }
     if (count.codings > 0 && count.lengths > 0)
@@ -216,17 +222,17 @@ static void check_credentials(struct exchange *x)
 {
     struct net_server *server = x->connection->server;
     if (server->client_auth != NET_CLIENT_AUTH_NONE) {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(x->library,
-                                                                       MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(x->library, MHD_CONNECTION_INFO_GNUTLS_SESSION);
         if (info == NULL || tls_session_check(info->tls_session, server->client_auth) != OK)
             return refuse(x, 403, "no acceptable client certificate");
     }
     x->identity = identity_get(server);
-    if (!net_auth_needed(x->identity->auth) || (x->route != NULL && x->route->is_open)
-        || x->request.method == NET_OPTIONS)   /* a browser's preflight carries no credentials */
+    if (!net_auth_needed(x->identity->auth) || (x->route != NULL && x->route->is_open) ||
+        x->request.method == NET_OPTIONS) /* a browser's preflight carries no credentials */
         return;
-    if (net_auth_check(x->identity->auth, net_request_header(&x->request, "Authorization"), &x->request.user)
-        != OK)
+    if (net_auth_check(x->identity->auth, net_request_header(&x->request, "Authorization"),
+                       &x->request.user) != OK)
         refuse(x, 401, "credentials are needed");
 }
 
@@ -251,8 +257,8 @@ bool exchange_begin(struct exchange *x, struct MHD_Connection *library, const ch
     else
         x->route = router_find(config->routes, config->route_count, x->request.method, path,
                                &x->request.argument, &x->allowed);
-    x->body_bytes_max = x->route != NULL && x->route->body_bytes_max != 0 ? x->route->body_bytes_max
-                                                                        : config->body_bytes_max;
+    x->body_bytes_max =
+        x->route != NULL && x->route->body_bytes_max != 0 ? x->route->body_bytes_max : config->body_bytes_max;
     x->body.max = x->body_bytes_max;
     check_credentials(x);
     if (x->route == NULL && x->request.method != NET_OPTIONS)
@@ -260,7 +266,7 @@ bool exchange_begin(struct exchange *x, struct MHD_Connection *library, const ch
     look_at_body(x);
     watchdog_phase(server->watchdog, &x->connection->watch, x->has_body ? WATCH_BODY : WATCH_WORK);
     if (x->refused_status != 0 && x->has_body)
-        return exchange_end(x);   /* the library discards the body and closes */
+        return exchange_end(x); /* the library discards the body and closes */
     return true;
 }
 
@@ -281,7 +287,7 @@ bool exchange_body(struct exchange *x, struct slice part)
             refuse(x, 503, "no memory for this body, try later");
     }
     if (x->refused_status != 0)
-        x->discarded_bytes += part.len;   /* no answer is possible before the body's end */
+        x->discarded_bytes += part.len; /* no answer is possible before the body's end */
     return x->discarded_bytes <= DISCARD_BYTES_MAX;
 }
 
@@ -309,8 +315,13 @@ static bool accepts_gzip(struct exchange *x)
 
 static bool is_compressible(const char *content_type)
 {
-    static const char *const prefixes[] = { "text/", "application/json", "application/openmetrics-text",
-        "application/javascript", "application/x-ndjson", "application/yaml", "image/svg+xml" };
+    static const char *const prefixes[] = { "text/",
+                                            "application/json",
+                                            "application/openmetrics-text",
+                                            "application/javascript",
+                                            "application/x-ndjson",
+                                            "application/yaml",
+                                            "image/svg+xml" };
     for (size_t i = 0; content_type != NULL && i < sizeof prefixes / sizeof prefixes[0]; i++) {
         if (strncmp(content_type, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
@@ -360,7 +371,7 @@ static struct MHD_Response *make_response(struct exchange *x, bool *out_gzip)
         return MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read_stream, x, NULL);
     }
     if (pack && r->body.len >= config->gzip_bytes_min) {
-        struct buf packed = buf_open(r->pool, r->body.len);   /* larger would be no gain */
+        struct buf packed = buf_open(r->pool, r->body.len); /* larger would be no gain */
         if (gzip_compress(buf_slice(&r->body), GZIP_LEVEL_WHOLE, &packed) == OK) {
             buf_close(&r->body);
             r->body = packed;
@@ -377,7 +388,7 @@ static struct MHD_Response *make_response(struct exchange *x, bool *out_gzip)
 static void add_header(struct MHD_Response *response, const char *name, const char *value)
 {
     enum MHD_Result result = MHD_add_response_header(response, name, value);
-    check(result == MHD_YES);   /* names and values were checked for line breaks; memory aborts */
+    check(result == MHD_YES); /* names and values were checked for line breaks; memory aborts */
 }
 
 static void add_headers(struct exchange *x, struct MHD_Response *response, bool is_gzip)
@@ -425,8 +436,8 @@ static void answer_refusal(struct exchange *x)
     buf_put_str(&r->body, x->refused_text);
     buf_put_str(&r->body, "\n");
     if (r->status == 401)
-        ERR_IGNORE(net_response_header(r, "WWW-Authenticate",
-                                       "Basic realm=\"kelpie\", Bearer realm=\"kelpie\""));
+        ERR_IGNORE(
+            net_response_header(r, "WWW-Authenticate", "Basic realm=\"kelpie\", Bearer realm=\"kelpie\""));
     if (r->status == 405)
         put_allow(x);
     if (r->status == 503)
@@ -441,16 +452,17 @@ static void decode_request(struct exchange *x)
     struct form form = { .count_max = config->params_max };
     size_t path_len = q->path.len;
     struct slice query = q->target.len > path_len
-        ? slice_part(q->target, path_len + 1, q->target.len - path_len - 1) : slice_of("", 0);
+                             ? slice_part(q->target, path_len + 1, q->target.len - path_len - 1)
+                             : slice_of("", 0);
     q->body = buf_slice(&x->body);
     err e = percent_decode(q->pool, q->path, &q->path);
     if (e == OK)
         e = percent_decode(q->pool, q->argument, &q->argument);
     static const char type[] = "application/x-www-form-urlencoded";
     struct slice content_type = net_request_header(q, "Content-Type");
-    bool is_form = (q->method & (NET_POST | NET_PUT | NET_PATCH)) != 0
-        && content_type.len >= sizeof type - 1
-        && strncasecmp((const char *)content_type.at, type, sizeof type - 1) == 0;
+    bool is_form = (q->method & (NET_POST | NET_PUT | NET_PATCH)) != 0 &&
+                   content_type.len >= sizeof type - 1 &&
+                   strncasecmp((const char *)content_type.at, type, sizeof type - 1) == 0;
     if (is_form && q->body.len > config->params_bytes_max)
         return refuse(x, 413, "the form is too large");
     if (e == OK && is_form)
@@ -474,7 +486,7 @@ bool exchange_end(struct exchange *x)
         decode_request(x);
     if (x->refused_status != 0) {
         answer_refusal(x);
-    } else if (x->route == NULL) {   /* OPTIONS */
+    } else if (x->route == NULL) { /* OPTIONS */
         r->status = x->allowed != 0 ? 204 : 404;
         put_allow(x);
     } else {

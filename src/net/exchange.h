@@ -15,7 +15,7 @@ struct identity {
     _Atomic int use_count;
     struct pool *pool;
     struct net_auth *auth;
-    struct tls_cert *cert;            /* NULL without TLS */
+    struct tls_cert *cert; /* NULL without TLS */
 };
 
 struct net_server {
@@ -27,12 +27,12 @@ struct net_server {
     struct slice client_ca_file;
     struct MHD_Daemon *daemon;
     struct watchdog *watchdog;
-    struct io_mutex lock;             /* of identity and running_count; a leaf */
-    struct io_cond idle;              /* running_count became 0 */
+    struct io_mutex lock; /* of identity and running_count; a leaf */
+    struct io_cond idle;  /* running_count became 0 */
     struct identity *identity;
     size_t running_count;
     bool is_quiesced;
-    _Atomic int64_t bodies_bytes;     /* charged to the common budget */
+    _Atomic int64_t bodies_bytes; /* charged to the common budget */
     _Atomic bool is_stopping;
     _Atomic bool is_closing;
 };
@@ -42,11 +42,11 @@ struct exchange;
 /* Owner: the connection's thread; watch belongs to the watchdog. */
 struct connection {
     struct net_server *server;
-    struct pool *pool;                /* of this record */
+    struct pool *pool; /* of this record */
     struct watch watch;
     int fd;
-    struct identity *identity;        /* of the handshake */
-    struct exchange *exchange;        /* the request in work */
+    struct identity *identity; /* of the handshake */
+    struct exchange *exchange; /* the request in work */
     char peer[NET_PEER_BYTES_MAX];
 };
 
@@ -62,23 +62,23 @@ struct exchange {
     struct connection *connection;
     struct MHD_Connection *library;
     const struct net_route *route;
-    struct identity *identity;        /* keeps request.user alive */
+    struct identity *identity; /* keeps request.user alive */
     struct buf body;
     size_t body_bytes_max;
     size_t charged_bytes;
     size_t discarded_bytes;
     bool has_begun;
     bool has_body;
-    unsigned refused_status;          /* 0 = not refused */
+    unsigned refused_status; /* 0 = not refused */
     const char *refused_text;
-    unsigned allowed;                 /* methods of the path */
+    unsigned allowed; /* methods of the path */
     struct extra_header headers[NET_RESPONSE_HEADERS_MAX];
     size_t header_count;
     /* streaming */
     struct buf chunk;
     struct buf packed;
     struct gzip_writer *gzip;
-    struct slice ready;               /* what of chunk or packed was not yet taken */
+    struct slice ready; /* what of chunk or packed was not yet taken */
     bool is_over;
 };
 

@@ -9,14 +9,16 @@
 
 static int hex_value(uint8_t c)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10
-         : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
 }
 
 static err decode(struct pool *pool, struct slice text, bool plus_is_space, struct slice *out_text)
 {
-    if (text.len == 0 || (memchr(text.at, '%', text.len) == NULL
-                          && (!plus_is_space || memchr(text.at, '+', text.len) == NULL))) {
+    if (text.len == 0 || (memchr(text.at, '%', text.len) == NULL &&
+                          (!plus_is_space || memchr(text.at, '+', text.len) == NULL))) {
         *out_text = text;
         return OK;
     }
@@ -57,12 +59,13 @@ err form_parse(struct pool *pool, struct slice text, struct form *form)
         if (len == 0)
             continue;
         if (memchr(from, ';', len) != NULL)
-            return ERR_INPUT;   /* Go refuses it too: separators disagreed in the past */
+            return ERR_INPUT; /* Go refuses it too: separators disagreed in the past */
         if (form->count == form->count_max)
             return ERR_LIMIT;
         const uint8_t *equal = memchr(from, '=', len);
         size_t name_len = equal != NULL ? (size_t)(equal - from) : len;
-        struct slice value = equal != NULL ? slice_of(equal + 1, len - name_len - 1) : slice_of(from + len, 0);
+        struct slice value =
+            equal != NULL ? slice_of(equal + 1, len - name_len - 1) : slice_of(from + len, 0);
         struct net_param param;
         TRY(decode(pool, slice_of(from, name_len), true, &param.name));
         TRY(decode(pool, value, true, &param.value));

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 struct form {
-    struct net_param *params;     /* a block of pool */
+    struct net_param *params; /* a block of pool */
     size_t count;
     size_t capacity;
     size_t count_max;

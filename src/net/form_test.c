@@ -21,10 +21,19 @@ static err parse(const char *text, size_t count_max, struct buf *out)
 
 static void test_forms(void **state)
 {
-    static const struct { const char *text, *pairs; } good[] = {
-        { "", "" }, { "a=1", "a=1" }, { "a=1&a=2&b=", "a=1|a=2|b=" }, { "a", "a=" }, { "&&a=1&", "a=1" },
-        { "q=a%2Bb+c%26", "q=a+b c&" }, { "match%5B%5D=%7Bx%3D%22y%22%7D", "match[]={x=\"y\"}" },
-        { "a=b=c", "a=b=c" }, { "=x", "=x" }, { "%c3%a4=%F0%9F%98%80", "ä=😀" },
+    static const struct {
+        const char *text, *pairs;
+    } good[] = {
+        { "", "" },
+        { "a=1", "a=1" },
+        { "a=1&a=2&b=", "a=1|a=2|b=" },
+        { "a", "a=" },
+        { "&&a=1&", "a=1" },
+        { "q=a%2Bb+c%26", "q=a+b c&" },
+        { "match%5B%5D=%7Bx%3D%22y%22%7D", "match[]={x=\"y\"}" },
+        { "a=b=c", "a=b=c" },
+        { "=x", "=x" },
+        { "%c3%a4=%F0%9F%98%80", "ä=😀" },
     };
     static const char *const bad[] = { "a=%", "a=%1", "a=%zz", "%=1", "a=1;b=2", "a=%2" };
     struct buf out = buf_open(root, 1000);
@@ -97,7 +106,7 @@ static void test_routes(void **state)
         assert_err(ERR_INPUT, router_check(&route, 1, NULL));
     }
     struct net_route twice[] = { { NET_GET, "/a", handler, 0, false },
-        { NET_GET | NET_PUT, "/a", handler, 0, false } };
+                                 { NET_GET | NET_PUT, "/a", handler, 0, false } };
     assert_err(ERR_INPUT, router_check(twice, 2, NULL));
     assert_err(ERR_LIMIT, router_check(routes, NET_ROUTES_MAX + 1, NULL));
 }

@@ -67,10 +67,10 @@ err router_check(const struct net_route *routes, size_t count, struct err_at *at
     for (size_t i = 0; i < count; i++) {
         const char *path = routes[i].path, *open = strchr(path, '{'), *star = strchr(path, '*');
         const char *close = open == NULL ? NULL : strchr(open, '}');
-        bool is_good = path[0] == '/' && routes[i].handle != NULL && routes[i].methods != 0
-            && (star == NULL || (star[1] == 0 && star[-1] == '/'))
-            && (open == NULL || (close != NULL && star == NULL && open[-1] == '/'
-                                 && (close[1] == 0 || close[1] == '/') && strchr(close, '{') == NULL));
+        bool is_good = path[0] == '/' && routes[i].handle != NULL && routes[i].methods != 0 &&
+                       (star == NULL || (star[1] == 0 && star[-1] == '/')) &&
+                       (open == NULL || (close != NULL && star == NULL && open[-1] == '/' &&
+                                         (close[1] == 0 || close[1] == '/') && strchr(close, '{') == NULL));
         if (!is_good)
             return err_set(at, ERR_INPUT, "malformed route %s", path);
         for (size_t other = 0; other < i; other++) {

@@ -27,19 +27,30 @@
 #include "io/io.h"
 #include "net/router.h"
 
-#define CONNECTION_MEMORY_BYTES (128u << 10)   /* head and read buffer; large posts want the large one */
-#define REQUEST_BYTES_MIN (1u << 20)
-#define CANCEL_GRACE_NS (2 * NS_PER_SECOND)     /* for handlers to notice a cancel before sockets are cut */
+#define CONNECTION_MEMORY_BYTES (128u << 10) /* head and read buffer; large posts want the large one */
+#define REQUEST_BYTES_MIN       (1u << 20)
+#define CANCEL_GRACE_NS         (2 * NS_PER_SECOND) /* for handlers to notice a cancel before sockets are cut */
 
 struct net_server_config net_server_config_default(void)
 {
     return (struct net_server_config){
-        .listen = ":9090", .cors = true, .connections_max = 1024, .connections_per_ip_max = 512,
-        .body_bytes_max = (size_t)64 << 20, .bodies_in_flight_bytes_max = (size_t)512 << 20,
-        .request_bytes_max = (size_t)1 << 30, .response_bytes_max = (size_t)256 << 20,
-        .params_max = 10000, .params_bytes_max = (size_t)10 << 20,
-        .idle_ms_max = 60000, .head_ms_max = 10000, .body_ms_max = 120000, .send_ms_max = 300000,
-        .body_bytes_per_s_min = 1024, .body_grace_ms = 5000, .gzip_bytes_min = 1024,
+        .listen = ":9090",
+        .cors = true,
+        .connections_max = 1024,
+        .connections_per_ip_max = 512,
+        .body_bytes_max = (size_t)64 << 20,
+        .bodies_in_flight_bytes_max = (size_t)512 << 20,
+        .request_bytes_max = (size_t)1 << 30,
+        .response_bytes_max = (size_t)256 << 20,
+        .params_max = 10000,
+        .params_bytes_max = (size_t)10 << 20,
+        .idle_ms_max = 60000,
+        .head_ms_max = 10000,
+        .body_ms_max = 120000,
+        .send_ms_max = 300000,
+        .body_bytes_per_s_min = 1024,
+        .body_grace_ms = 5000,
+        .gzip_bytes_min = 1024,
     };
 }
 
@@ -128,11 +139,11 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
     }
     struct pool *pool = pool_open(server->pool, "http_connection", POOL_BYTES_UNLIMITED);
     struct connection *connection;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(library,
-        MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(library, MHD_CONNECTION_INFO_CONNECTION_FD);
     if (info == NULL || pool_alloc(pool, sizeof *connection, (void **)&connection) != OK) {
         pool_close(pool);
-        shutdown(info == NULL ? -1 : info->connect_fd, SHUT_RDWR);   /* nobody could watch it */
+        shutdown(info == NULL ? -1 : info->connect_fd, SHUT_RDWR); /* nobody could watch it */
         return;
     }
     *connection = (struct connection){ .server = server, .pool = pool, .fd = info->connect_fd };
@@ -146,8 +157,8 @@ static void on_connection(void *context, struct MHD_Connection *library, void **
 
 static struct connection *connection_of(struct MHD_Connection *library)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(library,
-        MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(library, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info == NULL ? NULL : info->socket_context;
 }
 
@@ -196,10 +207,7 @@ static void on_completed(void *context, struct MHD_Connection *library, void **r
 }
 
 /* The library decodes targets in place; ours are decoded per part, so it must not. */
-static size_t on_unescape(void *context, struct MHD_Connection *library, char *text)
-{
-    return strlen(text);
-}
+static size_t on_unescape(void *context, struct MHD_Connection *library, char *text) { return strlen(text); }
 
 /* GnuTLS asks for a certificate; the library made its connection the session's pointer. */
 static int on_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
@@ -223,8 +231,8 @@ static err parse_address(const char *text, struct sockaddr_storage *out_address,
     const char *colon = strrchr(text, ':');
     size_t len = colon == NULL ? 0 : (size_t)(colon - text);
     unsigned port = 0;
-    bool is_good = colon != NULL && len < sizeof host && colon[1] != 0 && strspn(colon + 1, "0123456789")
-        == strlen(colon + 1) && strlen(colon + 1) <= 5;
+    bool is_good = colon != NULL && len < sizeof host && colon[1] != 0 &&
+                   strspn(colon + 1, "0123456789") == strlen(colon + 1) && strlen(colon + 1) <= 5;
     for (const char *p = is_good ? colon + 1 : ""; *p != 0; p++)
         port = port * 10 + (unsigned)(*p - '0');
     if (!is_good || port > 65535)
@@ -239,7 +247,7 @@ static err parse_address(const char *text, struct sockaddr_storage *out_address,
     if (len == 0 || host[0] == '[') {
         *in6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
         if (len == 0)
-            return OK;   /* in6addr_any */
+            return OK; /* in6addr_any */
         is_good = host[len - 1] == ']';
         host[len - 1] = 0;
         if (is_good && inet_pton(AF_INET6, host + 1, &in6->sin6_addr) == 1)
@@ -259,8 +267,8 @@ static err check_config(const struct net_server_config *c, struct err_at *at)
         return err_set(at, ERR_INPUT, "connection limits must be above 0");
     if (c->request_bytes_max < REQUEST_BYTES_MIN || c->body_bytes_max > c->request_bytes_max)
         return err_set(at, ERR_INPUT, "the memory of a request is below 1 MB or below the body limit");
-    if (c->idle_ms_max <= 0 || c->head_ms_max <= 0 || c->body_ms_max <= 0 || c->send_ms_max <= 0
-        || c->body_grace_ms < 0)
+    if (c->idle_ms_max <= 0 || c->head_ms_max <= 0 || c->body_ms_max <= 0 || c->send_ms_max <= 0 ||
+        c->body_grace_ms < 0)
         return err_set(at, ERR_INPUT, "HTTP time limits must be above 0");
     return OK;
 }
@@ -269,35 +277,34 @@ static err start_daemon(struct net_server *server, const struct sockaddr_storage
                         struct slice client_ca, struct err_at *at)
 {
     const struct net_server_config *c = &server->config;
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC;
+    unsigned flags =
+        MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC;
     struct MHD_OptionItem options[8];
     size_t count = 0;
     if (address->ss_family == AF_INET6)
         flags |= MHD_USE_IPv6 | (c->listen[0] == ':' ? MHD_USE_DUAL_STACK : 0);
     if (server->identity->cert != NULL) {
         flags |= MHD_USE_TLS;
-        options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0,
-            (void *)on_certificate };
-        options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
-            (void *)(uintptr_t)tls_priorities(server->tls_min, server->tls_max) };
+        options[count++] =
+            (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)on_certificate };
+        options[count++] =
+            (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
+                                     (void *)(uintptr_t)tls_priorities(server->tls_min, server->tls_max) };
         if (client_ca.len > 0)
-            options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0,
-                (void *)(uintptr_t)client_ca.at };
+            options[count++] =
+                (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)(uintptr_t)client_ca.at };
     }
     options[count] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
     errno = 0;
-    server->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_access, server,
-        MHD_OPTION_SOCK_ADDR, (const struct sockaddr *)address,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, server,
-        MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, server,
-        MHD_OPTION_CONNECTION_LIMIT, c->connections_max,
-        MHD_OPTION_PER_IP_CONNECTION_LIMIT, c->connections_per_ip_max,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_ARRAY, options,
-        MHD_OPTION_END);
+    server->daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, on_access, server, MHD_OPTION_SOCK_ADDR,
+                         (const struct sockaddr *)address, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+                         server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
+                         MHD_OPTION_URI_LOG_CALLBACK, on_target, server, MHD_OPTION_UNESCAPE_CALLBACK,
+                         on_unescape, server, MHD_OPTION_CONNECTION_LIMIT, c->connections_max,
+                         MHD_OPTION_PER_IP_CONNECTION_LIMIT, c->connections_per_ip_max,
+                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
+                         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (server->daemon != NULL)
         return OK;
     if (errno == EADDRINUSE)
@@ -327,9 +334,12 @@ static err open_parts(struct net_server *server, const struct net_web_config *we
         if (e != OK)
             TRY_OUT(err_set(at, e, "%.*s: %s", SLICE_ARG(web->client_ca_file), err_text(e)));
     }
-    struct watchdog_config limits = { .idle_ms_max = c->idle_ms_max, .head_ms_max = c->head_ms_max,
-        .body_ms_max = c->body_ms_max, .send_ms_max = c->send_ms_max, .body_grace_ms = c->body_grace_ms,
-        .body_bytes_per_s_min = c->body_bytes_per_s_min };
+    struct watchdog_config limits = { .idle_ms_max = c->idle_ms_max,
+                                      .head_ms_max = c->head_ms_max,
+                                      .body_ms_max = c->body_ms_max,
+                                      .send_ms_max = c->send_ms_max,
+                                      .body_grace_ms = c->body_grace_ms,
+                                      .body_bytes_per_s_min = c->body_bytes_per_s_min };
     TRY_OUT(watchdog_open(server->io, server->pool, &limits, &server->watchdog));
     TRY_OUT(start_daemon(server, &address, client_ca, at));
 out:
@@ -372,12 +382,12 @@ uint16_t net_server_port(const struct net_server *server)
 err net_server_reload(struct net_server *server, const struct net_web_config *web, struct err_at *at)
 {
     TRY(net_web_config_check(web, at));
-    bool is_tls = web->cert_file.len > 0;   /* without TLS the rest has no meaning */
+    bool is_tls = web->cert_file.len > 0; /* without TLS the rest has no meaning */
     if (is_tls != (server->identity->cert != NULL))
         return err_set(at, ERR_UNSUPPORTED, "TLS cannot be switched on or off without a restart");
-    if (is_tls && (web->client_auth != server->client_auth || web->tls_min != server->tls_min
-                   || web->tls_max != server->tls_max
-                   || !slice_equal(web->client_ca_file, server->client_ca_file)))
+    if (is_tls &&
+        (web->client_auth != server->client_auth || web->tls_min != server->tls_min ||
+         web->tls_max != server->tls_max || !slice_equal(web->client_ca_file, server->client_ca_file)))
         return err_set(at, ERR_UNSUPPORTED,
                        "TLS versions and client certificates cannot change without a restart");
     struct identity *fresh, *old;
@@ -396,7 +406,7 @@ void net_server_stop(struct net_server *server)
         return;
     MHD_socket fd = MHD_quiesce_daemon(server->daemon);
     if (fd != MHD_INVALID_SOCKET)
-        close(fd);   /* quiescing hands the socket over */
+        close(fd); /* quiescing hands the socket over */
     watchdog_stop_idle(server->watchdog);
 }
 
@@ -423,7 +433,7 @@ void net_server_close(struct net_server *server, int64_t timeout_ms)
         atomic_store(&server->is_closing, true);
         wait_idle(server, io_monotonic_ns(server->io) + CANCEL_GRACE_NS);
         watchdog_cut_all(server->watchdog);
-        MHD_stop_daemon(server->daemon);   /* joins every connection's thread */
+        MHD_stop_daemon(server->daemon); /* joins every connection's thread */
         check(server->running_count == 0);
     }
     watchdog_close(server->watchdog);

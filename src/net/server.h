@@ -22,12 +22,18 @@
 struct io;
 struct net_server;
 
-#define NET_ROUTES_MAX 256
+#define NET_ROUTES_MAX           256
 #define NET_RESPONSE_HEADERS_MAX 16
-#define NET_PEER_BYTES_MAX 64
+#define NET_PEER_BYTES_MAX       64
 
-enum net_method {   /* bits, so that a route can take several */
-    NET_GET = 1, NET_HEAD = 2, NET_POST = 4, NET_PUT = 8, NET_DELETE = 16, NET_OPTIONS = 32, NET_PATCH = 64,
+enum net_method { /* bits, so that a route can take several */
+                  NET_GET = 1,
+                  NET_HEAD = 2,
+                  NET_POST = 4,
+                  NET_PUT = 8,
+                  NET_DELETE = 16,
+                  NET_OPTIONS = 32,
+                  NET_PATCH = 64,
 };
 
 struct net_param {
@@ -36,24 +42,24 @@ struct net_param {
 };
 
 struct net_request {
-    struct pool *pool;                /* of this request; its budget is config.request_bytes_max */
-    enum net_method method;           /* HEAD arrives at GET handlers as NET_HEAD */
-    struct slice path;                /* percent-decoded, without query */
-    struct slice target;              /* as sent, with query */
-    struct slice argument;            /* what {name} of the route matched, decoded; else empty */
-    const struct net_param *params;   /* decoded; of a form body first, then of the query; in order */
+    struct pool *pool;              /* of this request; its budget is config.request_bytes_max */
+    enum net_method method;         /* HEAD arrives at GET handlers as NET_HEAD */
+    struct slice path;              /* percent-decoded, without query */
+    struct slice target;            /* as sent, with query */
+    struct slice argument;          /* what {name} of the route matched, decoded; else empty */
+    const struct net_param *params; /* decoded; of a form body first, then of the query; in order */
     size_t param_count;
-    struct slice body;                /* as sent (Content-Encoding not undone); the form's text for forms */
-    struct slice user;                /* who was authenticated; empty when nobody had to be */
-    char peer[NET_PEER_BYTES_MAX];    /* "10.0.0.1:4711" */
-    int64_t start_ns;                 /* io_monotonic_ns when the head had arrived */
+    struct slice body;             /* as sent (Content-Encoding not undone); the form's text for forms */
+    struct slice user;             /* who was authenticated; empty when nobody had to be */
+    char peer[NET_PEER_BYTES_MAX]; /* "10.0.0.1:4711" */
+    int64_t start_ns;              /* io_monotonic_ns when the head had arrived */
 };
 
 struct net_response {
-    struct pool *pool;                /* = request->pool */
-    unsigned status;                  /* starts as 200 */
-    const char *content_type;         /* static or in the pool; NULL = none */
-    struct buf body;                  /* opened by the server with config.response_bytes_max */
+    struct pool *pool;        /* = request->pool */
+    unsigned status;          /* starts as 200 */
+    const char *content_type; /* static or in the pool; NULL = none */
+    struct buf body;          /* opened by the server with config.response_bytes_max */
 
     /* Streaming, instead of body: called on the connection's thread after the handler returned, again and
      * again, with an empty chunk to put some 64 KB into (no more than NET_CHUNK_BYTES_MAX). OK: go on (an
@@ -61,7 +67,7 @@ struct net_response {
      * so that the client sees that the answer is not whole. */
     err (*next)(void *context, struct buf *chunk);
     void *next_context;
-    void (*done)(void *context);      /* may be NULL; called once with next_context when the answer is over */
+    void (*done)(void *context); /* may be NULL; called once with next_context when the answer is over */
 };
 
 #define NET_CHUNK_BYTES_MAX (1u << 20)
@@ -70,37 +76,37 @@ struct net_response {
 typedef void (*net_handler)(void *context, struct net_request *request, struct net_response *response);
 
 struct net_route {
-    unsigned methods;         /* NET_GET | NET_POST …; GET serves HEAD too, OPTIONS is answered always */
-    const char *path;         /* "/api/v1/label/{name}/values": at most one {name}, one whole segment; a
+    unsigned methods; /* NET_GET | NET_POST …; GET serves HEAD too, OPTIONS is answered always */
+    const char *path; /* "/api/v1/label/{name}/values": at most one {name}, one whole segment; a
                                * last segment "*" takes any rest, as argument */
     net_handler handle;
-    size_t body_bytes_max;    /* 0 = config.body_bytes_max */
-    bool is_open;             /* needs no credentials (health checks) */
+    size_t body_bytes_max; /* 0 = config.body_bytes_max */
+    bool is_open;          /* needs no credentials (health checks) */
 };
 
 struct net_server_config {
-    const char *listen;                  /* "127.0.0.1:9090", ":9090" (all, IPv6 too), "[::1]:0" */
-    void *context;                       /* for handlers */
-    const struct net_route *routes;      /* borrowed until close */
+    const char *listen;             /* "127.0.0.1:9090", ":9090" (all, IPv6 too), "[::1]:0" */
+    void *context;                  /* for handlers */
+    const struct net_route *routes; /* borrowed until close */
     size_t route_count;
-    const struct net_web_config *web;    /* NULL = no TLS, no credentials; borrowed during open */
-    bool cors;                           /* answer Origin headers with "*", as Prometheus does */
+    const struct net_web_config *web; /* NULL = no TLS, no credentials; borrowed during open */
+    bool cors;                        /* answer Origin headers with "*", as Prometheus does */
 
-    unsigned connections_max;            /* 1,024; the next connection waits in the system's queue */
-    unsigned connections_per_ip_max;     /* 512; more are closed at once */
-    size_t body_bytes_max;               /* 64 MB → 413 */
-    size_t bodies_in_flight_bytes_max;   /* 512 MB over all requests → 503 */
-    size_t request_bytes_max;            /* 1 GB: budget of request->pool */
-    size_t response_bytes_max;           /* 256 MB: maximum of response->body */
-    size_t params_max;                   /* 10,000 → 400 */
-    size_t params_bytes_max;             /* 10 MB of a form body → 413 */
-    int64_t idle_ms_max;                 /* 60,000: keep-alive connection without a request */
-    int64_t head_ms_max;                 /* 10,000: from the first byte of the head to its end */
-    int64_t body_ms_max;                 /* 120,000: whole body */
-    int64_t send_ms_max;                 /* 300,000: whole answer */
-    size_t body_bytes_per_s_min;         /* 1,024, after body_grace_ms */
-    int64_t body_grace_ms;               /* 5,000 */
-    size_t gzip_bytes_min;               /* 1,024: smaller bodies are sent as they are */
+    unsigned connections_max;          /* 1,024; the next connection waits in the system's queue */
+    unsigned connections_per_ip_max;   /* 512; more are closed at once */
+    size_t body_bytes_max;             /* 64 MB → 413 */
+    size_t bodies_in_flight_bytes_max; /* 512 MB over all requests → 503 */
+    size_t request_bytes_max;          /* 1 GB: budget of request->pool */
+    size_t response_bytes_max;         /* 256 MB: maximum of response->body */
+    size_t params_max;                 /* 10,000 → 400 */
+    size_t params_bytes_max;           /* 10 MB of a form body → 413 */
+    int64_t idle_ms_max;               /* 60,000: keep-alive connection without a request */
+    int64_t head_ms_max;               /* 10,000: from the first byte of the head to its end */
+    int64_t body_ms_max;               /* 120,000: whole body */
+    int64_t send_ms_max;               /* 300,000: whole answer */
+    size_t body_bytes_per_s_min;       /* 1,024, after body_grace_ms */
+    int64_t body_grace_ms;             /* 5,000 */
+    size_t gzip_bytes_min;             /* 1,024: smaller bodies are sent as they are */
 };
 
 struct net_server_config net_server_config_default(void);

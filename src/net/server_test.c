@@ -134,16 +134,14 @@ static struct net_server *start(const struct net_server_config *config)
 static int dial(const struct net_server *server)
 {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(net_server_port(server)),
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons(net_server_port(server)),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     return fd;
 }
 
-static void put(int fd, const char *text)
-{
-    send(fd, text, strlen(text), MSG_NOSIGNAL);
-}
+static void put(int fd, const char *text) { send(fd, text, strlen(text), MSG_NOSIGNAL); }
 
 static int64_t now_ms(void) { return io_monotonic_ns(io) / 1000000; }
 
@@ -177,10 +175,10 @@ static char *talk(const struct net_server *server, const char *text)
     return answer;
 }
 
-#define assert_has(text, part)                                            \
-    do {                                                                  \
-        if (strstr(text, part) == NULL)                                   \
-            fail_msg("no \"%s\" in:\n%.600s", part, text);                \
+#define assert_has(text, part)                             \
+    do {                                                   \
+        if (strstr(text, part) == NULL)                    \
+            fail_msg("no \"%s\" in:\n%.600s", part, text); \
     } while (0)
 
 #define END " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -191,9 +189,8 @@ static void test_requests(void **state)
 {
     struct net_server_config config = test_config();
     struct net_server *server = start(&config);
-    char *a = talk(server,
-                   "GET /echo?a=1&a=%32&b=x%20y+z HTTP/1.1\r\nHost: x\r\nX-Test: hello\r\n"
-                   "Connection: close\r\n\r\n");
+    char *a = talk(server, "GET /echo?a=1&a=%32&b=x%20y+z HTTP/1.1\r\nHost: x\r\nX-Test: hello\r\n"
+                           "Connection: close\r\n\r\n");
     assert_has(a, "HTTP/1.1 200 OK\r\n");
     assert_has(a, "Content-Type: text/plain\r\n");
     assert_has(a, "X-Reply: yes\r\n");
@@ -202,7 +199,7 @@ static void test_requests(void **state)
     assert_has(a, "path=/label/a/b=/values argument=a/b= ");
     a = talk(server,
              "POST /echo?q=query" END "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n"
-                     "Content-Length: 16\r\n\r\nq=form&x=%2B+%20");
+             "Content-Length: 16\r\n\r\nq=form&x=%2B+%20");
     assert_has(a, "body=16\nq=form\nx=+ ");
     a = talk(server,
              "POST /echo" END "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n");
@@ -246,7 +243,7 @@ static void test_keep_alive_and_pipelining(void **state)
     assert_has(a, "n=2");
     assert_has(a, "n=3");
     close(fd);
-    fd = dial(server);   /* an idle connection is closed after idle_ms_max */
+    fd = dial(server); /* an idle connection is closed after idle_ms_max */
     put(fd, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
     int64_t begin = now_ms();
     bool closed;
@@ -263,7 +260,7 @@ static void test_framing_attacks(void **state)
     struct net_server *server = start(&config);
     char *a = talk(server,
                    "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
-                           "0\r\n\r\nGET /echo?smuggled=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+                   "0\r\n\r\nGET /echo?smuggled=1 HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_has(a, "HTTP/1.1 400 ");
     assert_null(strstr(a, "smuggled"));
     a = talk(server, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd");
@@ -277,7 +274,7 @@ static void test_framing_attacks(void **state)
     a = talk(server,
              "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n");
     assert_null(strstr(a, " 200 "));
-    a = talk(server, "GET /echo HTTP/1.1\r\n\r\n");   /* no Host */
+    a = talk(server, "GET /echo HTTP/1.1\r\n\r\n"); /* no Host */
     assert_null(strstr(a, " 200 "));
     a = talk(server, "nonsense\r\n\r\n");
     assert_null(strstr(a, " 200 "));
@@ -318,8 +315,8 @@ static void test_limits(void **state)
     assert_has(a, "HTTP/1.1 413 ");
     a = talk(server,
              "POST /echo" END "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10001\r\n"
-                              "\r\n");
-    assert_null(strstr(a, " 200 "));   /* the body never comes */
+             "\r\n");
+    assert_null(strstr(a, " 200 ")); /* the body never comes */
     /* many headers: the library answers 431 or closes */
     static char headers[200000];
     strcpy(headers, "GET /echo HTTP/1.1\r\nHost: x\r\n");
@@ -345,11 +342,11 @@ static void test_body_budget(void **state)
     assert_has(a, "HTTP/1.1 503 ");
     assert_has(a, "Retry-After: 1\r\n");
     close(fd);
-    bool freed = false;   /* the budget comes back when the first client is gone */
+    bool freed = false; /* the budget comes back when the first client is gone */
     for (int i = 0; i < 100 && !freed; i++) {
         io_sleep_ns(io, 20000000);
-        freed = strstr(talk(server, "POST /echo" END "Content-Length: 3\r\n\r\nabc"), "200 OK") != NULL
-            && strstr(talk(server, "POST /echo" END "Content-Length: 200\r\n\r\n"), "503") == NULL;
+        freed = strstr(talk(server, "POST /echo" END "Content-Length: 3\r\n\r\nabc"), "200 OK") != NULL &&
+                strstr(talk(server, "POST /echo" END "Content-Length: 200\r\n\r\n"), "503") == NULL;
     }
     assert_true(freed);
     net_server_close(server, 1000);
@@ -374,15 +371,15 @@ static void test_drips_are_cut(void **state)
 {
     struct net_server_config config = test_config();
     struct net_server *server = start(&config);
-    assert_true(drip(server, "", 50, 5000) < 1500);                                        /* request line */
-    assert_true(drip(server, "GET /echo HTTP/1.1\r\nHost: x\r\nX: ", 50, 5000) < 1500);      /* head */
+    assert_true(drip(server, "", 50, 5000) < 1500);                                     /* request line */
+    assert_true(drip(server, "GET /echo HTTP/1.1\r\nHost: x\r\nX: ", 50, 5000) < 1500); /* head */
     int64_t ms = drip(server, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", 50, 5000);
-    assert_true(ms >= 150 && ms < 1500);   /* below the minimum rate after the grace */
+    assert_true(ms >= 150 && ms < 1500); /* below the minimum rate after the grace */
     config.body_bytes_per_s_min = 1;
     net_server_close(server, 1000);
     server = start(&config);
     ms = drip(server, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", 50, 5000);
-    assert_true(ms >= 800 && ms < 2500);   /* fast enough, but past the total deadline */
+    assert_true(ms >= 800 && ms < 2500); /* fast enough, but past the total deadline */
     net_server_close(server, 1000);
 }
 
@@ -397,7 +394,7 @@ static void test_unread_answer_is_cut(void **state)
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     atomic_store(&streams_done, 0);
     for (int i = 0; i < 40; i++)
-        put(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n");   /* and never read */
+        put(fd, "GET /stream HTTP/1.1\r\nHost: x\r\n\r\n"); /* and never read */
     int64_t begin = now_ms();
     while (now_ms() - begin < 1500)
         io_sleep_ns(io, 50000000);
@@ -414,14 +411,17 @@ static void test_gzip_and_streams(void **state)
     char url[100];
     struct net_client *client;
     assert_ok(net_client_open(io, root, &client));
-    static const struct { const char *path; size_t bytes; } pages[] = { { "large", 200000 },
-        { "stream", 500000 } };
+    static const struct {
+        const char *path;
+        size_t bytes;
+    } pages[] = { { "large", 200000 }, { "stream", 500000 } };
     for (int i = 0; i < 4; i++) {
         struct buf body = buf_open(root, 1 << 20);
         struct net_client_response response;
         snprintf(url, sizeof url, "http://127.0.0.1:%u/%s", net_server_port(server), pages[i / 2].path);
-        struct net_client_request request = { .url = url, .accept_gzip = i % 2 == 0, .timeout_ms = 5000,
-                                              .encoded_bytes_max = 1 << 20 };
+        struct net_client_request request = {
+            .url = url, .accept_gzip = i % 2 == 0, .timeout_ms = 5000, .encoded_bytes_max = 1 << 20
+        };
         assert_ok(net_client_do(client, &request, &body, &response, NULL));
         assert_int_equal(response.status, 200);
         assert_int_equal(body.len, pages[i / 2].bytes);
@@ -433,9 +433,9 @@ static void test_gzip_and_streams(void **state)
     assert_null(strstr(a, "Content-Encoding"));
     a = talk(server, "GET /large" END "Accept-Encoding: br, gzip;q=0.5\r\n\r\n");
     assert_has(a, "Content-Encoding: gzip");
-    a = talk(server, "GET /echo" END "Accept-Encoding: gzip\r\n\r\n");   /* small */
+    a = talk(server, "GET /echo" END "Accept-Encoding: gzip\r\n\r\n"); /* small */
     assert_null(strstr(a, "Content-Encoding"));
-    a = talk(server, "GET /stream?fail=1" END "\r\n");   /* cut: no final chunk */
+    a = talk(server, "GET /stream?fail=1" END "\r\n"); /* cut: no final chunk */
     assert_has(a, "abcdefghij");
     assert_null(strstr(a, "\r\n0\r\n\r\n"));
     net_client_close(client);
@@ -473,11 +473,12 @@ static void test_graceful_stop(void **state)
     take(idle, 400, &closed);
     assert_true(closed);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port),
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons(port),
                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     assert_int_not_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     close(fd);
-    net_server_close(server, 5000);   /* the slow request (2 s) gets its answer */
+    net_server_close(server, 5000); /* the slow request (2 s) gets its answer */
     char *a = take(busy, 500, NULL);
     assert_has(a, "200 OK");
     assert_has(a, "slept");
@@ -485,7 +486,7 @@ static void test_graceful_stop(void **state)
     close(busy);
     close(idle);
 
-    server = start(&config);   /* and with no patience it is canceled */
+    server = start(&config); /* and with no patience it is canceled */
     atomic_store(&saw_cancel, 0);
     busy = dial(server);
     put(busy, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -513,9 +514,9 @@ static void test_credentials(void **state)
     char *a = talk(server, "GET /echo" END "\r\n");
     assert_has(a, "HTTP/1.1 401 ");
     assert_has(a, "WWW-Authenticate: Basic realm=\"kelpie\"");
-    a = talk(server, "POST /echo" END "Content-Length: 100000\r\n\r\n");   /* before the body is read */
+    a = talk(server, "POST /echo" END "Content-Length: 100000\r\n\r\n"); /* before the body is read */
     assert_has(a, "HTTP/1.1 401 ");
-    assert_has(talk(server, "GET /nowhere" END "\r\n"), "HTTP/1.1 401 ");   /* pages are not told apart */
+    assert_has(talk(server, "GET /nowhere" END "\r\n"), "HTTP/1.1 401 "); /* pages are not told apart */
     assert_has(talk(server, "GET /healthy" END "\r\n"), "HTTP/1.1 200 ");
     assert_has(talk(server, "OPTIONS /echo" END "Origin: x\r\n\r\n"), "HTTP/1.1 204 ");
     assert_has(talk(server, "GET /echo" END "Authorization: Basic YWxpY2U6c2VjcmV0\r\n\r\n"), "user=alice");
@@ -584,9 +585,13 @@ static err get_tls(const struct net_server *server, const char *server_name, con
     snprintf(ca_path, sizeof ca_path, "%s/%s.crt", directory, ca);
     snprintf(cert_path, sizeof cert_path, "%s/%s.crt", directory, cert != NULL ? cert : "");
     snprintf(key_path, sizeof key_path, "%s/%s.key", directory, cert != NULL ? cert : "");
-    struct net_client_request request = { .url = url, .timeout_ms = 5000, .encoded_bytes_max = 1 << 20,
-        .tls = { .ca_file = ca_path, .server_name = server_name, .cert_file = cert != NULL ? cert_path : NULL,
-                 .key_file = cert != NULL ? key_path : NULL } };
+    struct net_client_request request = { .url = url,
+                                          .timeout_ms = 5000,
+                                          .encoded_bytes_max = 1 << 20,
+                                          .tls = { .ca_file = ca_path,
+                                                   .server_name = server_name,
+                                                   .cert_file = cert != NULL ? cert_path : NULL,
+                                                   .key_file = cert != NULL ? key_path : NULL } };
     struct net_client *client;
     struct buf body = buf_open(root, 1 << 20);
     struct net_client_response response = { 0 };
@@ -650,7 +655,7 @@ static void test_client_certificates(void **state)
     assert_int_equal(status, 200);
     err e = get_tls(server, "kelpie.test", "one", NULL, &status);
     assert_true(e != OK || status == 403);
-    e = get_tls(server, "kelpie.test", "one", "two", &status);   /* not of this authority */
+    e = get_tls(server, "kelpie.test", "one", "two", &status); /* not of this authority */
     assert_true(e != OK || status == 403);
     net_server_close(server, 1000);
 }
@@ -659,9 +664,15 @@ static void test_bad_configurations(void **state)
 {
     struct net_server *server;
     struct err_at at;
-    static const char *const bad[] = { "", "9090", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999",
-        "example.com:80",
-                                       "127.0.0.1:8x", "[::1:80", "999.0.0.1:80" };
+    static const char *const bad[] = { "",
+                                       "9090",
+                                       "127.0.0.1",
+                                       "127.0.0.1:",
+                                       "127.0.0.1:99999",
+                                       "example.com:80",
+                                       "127.0.0.1:8x",
+                                       "[::1:80",
+                                       "999.0.0.1:80" };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct net_server_config config = test_config();
         config.listen = bad[i];
@@ -701,19 +712,26 @@ int main(void)
         return 1;
     root = pool_open(NULL, "server_test", POOL_BYTES_UNLIMITED);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests), cmocka_unit_test(test_keep_alive_and_pipelining),
-        cmocka_unit_test(test_framing_attacks), cmocka_unit_test(test_limits),
-            cmocka_unit_test(test_body_budget),
-        cmocka_unit_test(test_drips_are_cut), cmocka_unit_test(test_unread_answer_is_cut),
-        cmocka_unit_test(test_gzip_and_streams), cmocka_unit_test(test_cancel_when_client_leaves),
-        cmocka_unit_test(test_graceful_stop), cmocka_unit_test(test_credentials), cmocka_unit_test(test_tls),
-        cmocka_unit_test(test_client_certificates), cmocka_unit_test(test_bad_configurations),
+        cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_keep_alive_and_pipelining),
+        cmocka_unit_test(test_framing_attacks),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_body_budget),
+        cmocka_unit_test(test_drips_are_cut),
+        cmocka_unit_test(test_unread_answer_is_cut),
+        cmocka_unit_test(test_gzip_and_streams),
+        cmocka_unit_test(test_cancel_when_client_leaves),
+        cmocka_unit_test(test_graceful_stop),
+        cmocka_unit_test(test_credentials),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_client_certificates),
+        cmocka_unit_test(test_bad_configurations),
         cmocka_unit_test(test_all_addresses),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (int i = 0; i < 6; i++) {
-        static const char *const names[] = { "one.crt", "one.key", "two.crt", "two.key", "client.crt",
-            "client.key" };
+        static const char *const names[] = { "one.crt", "one.key",    "two.crt",
+                                             "two.key", "client.crt", "client.key" };
         ERR_IGNORE(io_unlink(io, names[i]));
     }
     io_close(io);

@@ -21,7 +21,8 @@ struct tls_cert {
     gnutls_privkey_t key;
 };
 
-static err read_pem(struct io *io, struct pool *pool, struct slice file, gnutls_datum_t *out, struct err_at *at)
+static err read_pem(struct io *io, struct pool *pool, struct slice file, gnutls_datum_t *out,
+                    struct err_at *at)
 {
     struct slice path, bytes;
     TRY(pool_copy(pool, file, &path));
@@ -39,10 +40,10 @@ static bool belong_together(struct tls_cert *cert)
     gnutls_pubkey_t from_key;
     if (gnutls_pubkey_init(&from_key) != 0)
         return false;
-    bool same = gnutls_pubkey_import_privkey(from_key, cert->key, 0, 0) == 0
-        && gnutls_pubkey_get_key_id(from_key, GNUTLS_KEYID_USE_SHA256, a, &a_len) == 0
-        && gnutls_pubkey_get_key_id(cert->chain[0].pubkey, GNUTLS_KEYID_USE_SHA256, b, &b_len) == 0
-        && a_len == b_len && memcmp(a, b, a_len) == 0;
+    bool same = gnutls_pubkey_import_privkey(from_key, cert->key, 0, 0) == 0 &&
+                gnutls_pubkey_get_key_id(from_key, GNUTLS_KEYID_USE_SHA256, a, &a_len) == 0 &&
+                gnutls_pubkey_get_key_id(cert->chain[0].pubkey, GNUTLS_KEYID_USE_SHA256, b, &b_len) == 0 &&
+                a_len == b_len && memcmp(a, b, a_len) == 0;
     gnutls_pubkey_deinit(from_key);
     return same;
 }
@@ -70,7 +71,8 @@ err tls_cert_open(struct io *io, struct pool *pool, struct slice cert_file, stru
     if (result != 0)
         TRY_OUT(err_set(at, ERR_INPUT, "%.*s: %s", SLICE_ARG(key_file), gnutls_strerror(result)));
     if (!belong_together(cert))
-        TRY_OUT(err_set(at, ERR_INPUT, "%.*s is not the key of %.*s", SLICE_ARG(key_file), SLICE_ARG(cert_file)));
+        TRY_OUT(
+            err_set(at, ERR_INPUT, "%.*s is not the key of %.*s", SLICE_ARG(key_file), SLICE_ARG(cert_file)));
     *out_cert = cert;
 out:
     if (e != OK)
@@ -103,9 +105,10 @@ void tls_cert_get(struct tls_cert *cert, gnutls_pcert_st **out_chain, unsigned *
 void tls_session_ask(gnutls_session_t session, enum net_client_auth mode)
 {
     gnutls_certificate_server_set_request(session,
-        mode == NET_CLIENT_AUTH_NONE ? GNUTLS_CERT_IGNORE
-        : mode == NET_CLIENT_AUTH_REQUIRE || mode == NET_CLIENT_AUTH_VERIFY ? GNUTLS_CERT_REQUIRE
-        : GNUTLS_CERT_REQUEST);
+                                          mode == NET_CLIENT_AUTH_NONE ? GNUTLS_CERT_IGNORE
+                                          : mode == NET_CLIENT_AUTH_REQUIRE || mode == NET_CLIENT_AUTH_VERIFY
+                                              ? GNUTLS_CERT_REQUIRE
+                                              : GNUTLS_CERT_REQUEST);
 }
 
 err tls_session_check(gnutls_session_t session, enum net_client_auth mode)
@@ -123,7 +126,8 @@ err tls_session_check(gnutls_session_t session, enum net_client_auth mode)
 
 const char *tls_priorities(enum net_tls_version min, enum net_tls_version max)
 {
-    static const char *const table[4][4] = {   /* [min][max] */
+    static const char *const table[4][4] = {
+        /* [min][max] */
         { "NORMAL:-VERS-ALL:+VERS-TLS1.0", "NORMAL:-VERS-ALL:+VERS-TLS1.1:+VERS-TLS1.0",
           "NORMAL:-VERS-ALL:+VERS-TLS1.2:+VERS-TLS1.1:+VERS-TLS1.0",
           "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:+VERS-TLS1.1:+VERS-TLS1.0" },

@@ -12,14 +12,14 @@
 struct io;
 struct tls_cert;
 
-#define TLS_FILE_BYTES_MAX (1u << 20)     /* of a PEM file */
-#define TLS_CHAIN_COUNT_MAX 16            /* certificates in a chain */
+#define TLS_FILE_BYTES_MAX  (1u << 20) /* of a PEM file */
+#define TLS_CHAIN_COUNT_MAX 16         /* certificates in a chain */
 
 /* Read a chain and its key. ERR_INPUT malformed or not belonging together, ERR_NOT_FOUND, ERR_LIMIT, ERR_IO;
  * text in at. Lives in pool until close. */
 err tls_cert_open(struct io *io, struct pool *pool, struct slice cert_file, struct slice key_file,
                   struct tls_cert **out_cert, struct err_at *at);
-void tls_cert_close(struct tls_cert *cert);    /* NULL is allowed */
+void tls_cert_close(struct tls_cert *cert); /* NULL is allowed */
 
 /* What a retrieve function gives to GnuTLS; borrowed. */
 void tls_cert_get(struct tls_cert *cert, gnutls_pcert_st **out_chain, unsigned *out_count,

@@ -37,7 +37,7 @@ static void cut(struct watch *watch)
     if (!watch->is_cut)
         stat_add(STAT_NET_CONNECTIONS_CUT, 1);
     watch->is_cut = true;
-    shutdown(watch->fd, SHUT_RDWR);   /* may fail when the peer was faster: then it is over anyway */
+    shutdown(watch->fd, SHUT_RDWR); /* may fail when the peer was faster: then it is over anyway */
 }
 
 static bool is_too_slow(const struct watchdog *w, const struct watch *watch, int64_t now_ns)
@@ -49,8 +49,8 @@ static bool is_too_slow(const struct watchdog *w, const struct watch *watch, int
     if (watch->phase != WATCH_BODY || w->config.body_bytes_per_s_min == 0)
         return false;
     int64_t spent_ms = (now_ns - watch->phase_start_ns) / NS_PER_MS - w->config.body_grace_ms;
-    return spent_ms > 0
-        && watch->body_bytes < w->config.body_bytes_per_s_min * (uint64_t)spent_ms / (uint64_t)MS_PER_SECOND;
+    return spent_ms > 0 &&
+           watch->body_bytes < w->config.body_bytes_per_s_min * (uint64_t)spent_ms / (uint64_t)MS_PER_SECOND;
 }
 
 static void run(void *context)
@@ -104,10 +104,11 @@ void watchdog_close(struct watchdog *w)
 
 static void set_phase(struct watchdog *w, struct watch *watch, enum watch_phase phase)
 {
-    int64_t limit_ms = phase == WATCH_HEAD ? w->config.head_ms_max
-        : phase == WATCH_BODY ? w->config.body_ms_max
-        : phase == WATCH_SEND ? w->config.send_ms_max
-        : phase == WATCH_IDLE && watch->is_fresh ? w->config.head_ms_max : w->config.idle_ms_max;
+    int64_t limit_ms = phase == WATCH_HEAD                      ? w->config.head_ms_max
+                       : phase == WATCH_BODY                    ? w->config.body_ms_max
+                       : phase == WATCH_SEND                    ? w->config.send_ms_max
+                       : phase == WATCH_IDLE && watch->is_fresh ? w->config.head_ms_max
+                                                                : w->config.idle_ms_max;
     watch->phase = phase;
     watch->phase_start_ns = io_monotonic_ns(w->io);
     watch->deadline_ns = phase == WATCH_WORK ? INT64_MAX : watch->phase_start_ns + limit_ms * NS_PER_MS;

@@ -12,11 +12,11 @@ struct io;
 struct watchdog;
 
 enum watch_phase {
-    WATCH_IDLE,      /* between requests */
-    WATCH_HEAD,      /* first byte … end of head */
-    WATCH_BODY,      /* body is arriving; a minimum rate holds too */
-    WATCH_WORK,      /* the handler runs: no deadline here */
-    WATCH_SEND,      /* the answer is leaving */
+    WATCH_IDLE, /* between requests */
+    WATCH_HEAD, /* first byte … end of head */
+    WATCH_BODY, /* body is arriving; a minimum rate holds too */
+    WATCH_WORK, /* the handler runs: no deadline here */
+    WATCH_SEND, /* the answer is leaving */
 };
 
 /* One per connection, embedded in the server's record; only watchdog.c touches it, under its lock. */
@@ -25,9 +25,9 @@ struct watch {
     int fd;
     enum watch_phase phase;
     int64_t phase_start_ns;
-    int64_t deadline_ns;             /* of the phase */
+    int64_t deadline_ns; /* of the phase */
     uint64_t body_bytes;
-    bool is_fresh;                   /* no request yet */
+    bool is_fresh; /* no request yet */
     bool is_cut;
 };
 
@@ -44,7 +44,7 @@ err watchdog_open(struct io *io, struct pool *pool, const struct watchdog_config
 void watchdog_close(struct watchdog *watchdog);
 
 void watchdog_add(struct watchdog *watchdog, struct watch *watch, int fd);
-void watchdog_remove(struct watchdog *watchdog, struct watch *watch);   /* before fd is closed */
+void watchdog_remove(struct watchdog *watchdog, struct watch *watch); /* before fd is closed */
 void watchdog_phase(struct watchdog *watchdog, struct watch *watch, enum watch_phase phase);
 void watchdog_body(struct watchdog *watchdog, struct watch *watch, size_t bytes);
 bool watchdog_was_cut(struct watchdog *watchdog, struct watch *watch);

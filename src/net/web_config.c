@@ -21,9 +21,9 @@
 #include "io/io.h"
 #include "io/thread.h"
 
-#define KEY_BYTES 32
-#define PASSWORD_BYTES_MAX 1024        /* bcrypt itself looks at 72 */
-#define BCRYPT_TEXT_BYTES 60
+#define KEY_BYTES          32
+#define PASSWORD_BYTES_MAX 1024 /* bcrypt itself looks at 72 */
+#define BCRYPT_TEXT_BYTES  60
 
 struct verdict {
     uint8_t digest[SHA256_BYTES];
@@ -44,8 +44,8 @@ struct net_auth {
     size_t user_count;
     uint8_t (*token_digests)[SHA256_BYTES];
     size_t token_count;
-    struct io_mutex bcrypt_lock;       /* taken before verdict_lock, never the other way round */
-    struct io_mutex verdict_lock;      /* of the three below */
+    struct io_mutex bcrypt_lock;  /* taken before verdict_lock, never the other way round */
+    struct io_mutex verdict_lock; /* of the three below */
     struct verdict verdicts[NET_CACHED_VERDICTS_MAX];
     size_t next_verdict;
 };
@@ -58,15 +58,15 @@ struct net_web_config net_web_config_default(void)
 /* "$2y$10$" and 53 characters of salt and hash. */
 static bool is_bcrypt(struct slice s)
 {
-    if (s.len != BCRYPT_TEXT_BYTES || memcmp(s.at, "$2", 2) != 0 || memchr("aby", s.at[2], 3) == NULL
-        || s.at[3] != '$' || s.at[6] != '$')
+    if (s.len != BCRYPT_TEXT_BYTES || memcmp(s.at, "$2", 2) != 0 || memchr("aby", s.at[2], 3) == NULL ||
+        s.at[3] != '$' || s.at[6] != '$')
         return false;
     for (size_t i = 0; i < s.len; i++) {
         if (s.at[i] <= ' ' || s.at[i] > '~' || s.at[i] == ':')
             return false;
     }
     int cost = (s.at[4] - '0') * 10 + (s.at[5] - '0');
-    return cost >= 4 && cost <= 18;   /* beyond 18 a single check takes minutes */
+    return cost >= 4 && cost <= 18; /* beyond 18 a single check takes minutes */
 }
 
 static err check_credentials(const struct net_web_config *config, struct err_at *at)
@@ -80,12 +80,14 @@ static err check_credentials(const struct net_web_config *config, struct err_at 
         if (user->name.len == 0 || memchr(user->name.at, ':', user->name.len) != NULL)
             return err_set(at, ERR_INPUT, "a user name is empty or has a colon");
         if (!is_bcrypt(user->bcrypt))
-            return err_set(at, ERR_INPUT, "the password of user \"%.*s\" is not a bcrypt hash of cost 4 to 18",
+            return err_set(at, ERR_INPUT,
+                           "the password of user \"%.*s\" is not a bcrypt hash of cost 4 to 18",
                            SLICE_ARG(user->name));
     }
     for (size_t i = 0; i < config->token_count; i++) {
         if (config->tokens[i].len == 0 || config->tokens[i].len > NET_TOKEN_BYTES_MAX)
-            return err_set(at, ERR_INPUT, "a bearer token is empty or longer than %d bytes", NET_TOKEN_BYTES_MAX);
+            return err_set(at, ERR_INPUT, "a bearer token is empty or longer than %d bytes",
+                           NET_TOKEN_BYTES_MAX);
     }
     return OK;
 }
@@ -97,8 +99,8 @@ err net_web_config_check(const struct net_web_config *config, struct err_at *at)
         return err_set(at, ERR_INPUT, "cert_file and key_file are needed together");
     if (!is_tls && (config->client_auth != NET_CLIENT_AUTH_NONE || config->client_ca_file.len > 0))
         return err_set(at, ERR_INPUT, "client certificates need cert_file and key_file");
-    bool verifies = config->client_auth == NET_CLIENT_AUTH_VERIFY
-        || config->client_auth == NET_CLIENT_AUTH_VERIFY_GIVEN;
+    bool verifies =
+        config->client_auth == NET_CLIENT_AUTH_VERIFY || config->client_auth == NET_CLIENT_AUTH_VERIFY_GIVEN;
     if (verifies && config->client_ca_file.len == 0)
         return err_set(at, ERR_INPUT, "verifying client certificates needs client_ca_file");
     if (!verifies && config->client_ca_file.len > 0)
@@ -143,7 +145,7 @@ err net_auth_open(struct io *io, struct pool *pool, const struct net_web_config 
     auth->pool = own;
     io_random(io, auth->key, KEY_BYTES);
     for (size_t i = 0; i < config->user_count; i++) {
-        check(config->users[i].bcrypt.len == BCRYPT_TEXT_BYTES);   /* net_web_config_check was asked */
+        check(config->users[i].bcrypt.len == BCRYPT_TEXT_BYTES); /* net_web_config_check was asked */
         TRY_OUT(pool_copy(own, config->users[i].name, &auth->users[i].name));
         memcpy(auth->users[i].bcrypt, config->users[i].bcrypt.at, BCRYPT_TEXT_BYTES);
     }
@@ -169,10 +171,7 @@ void net_auth_close(struct net_auth *auth)
     pool_close(auth->pool);
 }
 
-bool net_auth_needed(const struct net_auth *auth)
-{
-    return auth->user_count > 0 || auth->token_count > 0;
-}
+bool net_auth_needed(const struct net_auth *auth) { return auth->user_count > 0 || auth->token_count > 0; }
 
 /* Decode base64 (RFC 4648 §4, padded or not). Returns the length, or -1. */
 static ptrdiff_t base64_decode(struct slice text, uint8_t *out, size_t out_max)
@@ -184,8 +183,12 @@ static ptrdiff_t base64_decode(struct slice text, uint8_t *out, size_t out_max)
         text.len--;
     for (size_t i = 0; i < text.len; i++) {
         uint8_t c = text.at[i];
-        int v = c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26
-              : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+        int v = c >= 'A' && c <= 'Z'   ? c - 'A'
+                : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                : c >= '0' && c <= '9' ? c - '0' + 52
+                : c == '+'             ? 62
+                : c == '/'             ? 63
+                                       : -1;
         if (v < 0)
             return -1;
         bits = bits << 6 | (uint32_t)v;
@@ -200,7 +203,8 @@ static ptrdiff_t base64_decode(struct slice text, uint8_t *out, size_t out_max)
     return (ptrdiff_t)len;
 }
 
-static bool find_verdict(struct net_auth *auth, const uint8_t digest[SHA256_BYTES], struct verdict *out_verdict)
+static bool find_verdict(struct net_auth *auth, const uint8_t digest[SHA256_BYTES],
+                         struct verdict *out_verdict)
 {
     bool found = false;
     io_mutex_lock(&auth->verdict_lock);

@@ -18,36 +18,36 @@
 
 struct io;
 
-#define NET_USERS_MAX 1024             /* basic_auth_users */
-#define NET_TOKENS_MAX 1024            /* bearer_tokens */
-#define NET_TOKEN_BYTES_MAX 4096
-#define NET_CACHED_VERDICTS_MAX 256    /* bcrypt results remembered; the oldest is replaced */
+#define NET_USERS_MAX           1024 /* basic_auth_users */
+#define NET_TOKENS_MAX          1024 /* bearer_tokens */
+#define NET_TOKEN_BYTES_MAX     4096
+#define NET_CACHED_VERDICTS_MAX 256 /* bcrypt results remembered; the oldest is replaced */
 
-enum net_client_auth {                 /* Go's tls.ClientAuthType names */
-    NET_CLIENT_AUTH_NONE,              /* NoClientCert */
-    NET_CLIENT_AUTH_REQUEST,           /* RequestClientCert: asked for, not looked at */
-    NET_CLIENT_AUTH_REQUIRE,           /* RequireAnyClientCert: any certificate */
-    NET_CLIENT_AUTH_VERIFY_GIVEN,      /* VerifyClientCertIfGiven */
-    NET_CLIENT_AUTH_VERIFY,            /* RequireAndVerifyClientCert */
+enum net_client_auth {                               /* Go's tls.ClientAuthType names */
+                       NET_CLIENT_AUTH_NONE,         /* NoClientCert */
+                       NET_CLIENT_AUTH_REQUEST,      /* RequestClientCert: asked for, not looked at */
+                       NET_CLIENT_AUTH_REQUIRE,      /* RequireAnyClientCert: any certificate */
+                       NET_CLIENT_AUTH_VERIFY_GIVEN, /* VerifyClientCertIfGiven */
+                       NET_CLIENT_AUTH_VERIFY,       /* RequireAndVerifyClientCert */
 };
 
 enum net_tls_version { NET_TLS_1_0, NET_TLS_1_1, NET_TLS_1_2, NET_TLS_1_3 };
 
 struct net_user {
     struct slice name;
-    struct slice bcrypt;               /* "$2y$10$…" */
+    struct slice bcrypt; /* "$2y$10$…" */
 };
 
 /* Paths are as io/ takes them. Everything is borrowed during net_server_open / net_server_reload only. */
 struct net_web_config {
-    struct slice cert_file;            /* PEM, chain; empty = no TLS */
-    struct slice key_file;             /* PEM */
-    struct slice client_ca_file;       /* PEM; needed by the two VERIFY modes */
+    struct slice cert_file;      /* PEM, chain; empty = no TLS */
+    struct slice key_file;       /* PEM */
+    struct slice client_ca_file; /* PEM; needed by the two VERIFY modes */
     enum net_client_auth client_auth;
-    enum net_tls_version tls_min, tls_max;   /* default 1.2 … 1.3 */
+    enum net_tls_version tls_min, tls_max; /* default 1.2 … 1.3 */
     const struct net_user *users;
     size_t user_count;
-    const struct slice *tokens;        /* bearer_tokens, in clear */
+    const struct slice *tokens; /* bearer_tokens, in clear */
     size_t token_count;
 };
 

@@ -35,18 +35,27 @@ static void test_check(void **state)
     assert_ok(net_web_config_check(&config, NULL));
     assert_ok(net_auth_open(io, root, &config, &auth));
     assert_true(net_auth_needed(auth));
-    for (int round = 0; round < 3; round++) {   /* the later rounds come from the cache */
-        assert_ok(net_auth_check(auth, slice_str("Basic YWxpY2U6c2VjcmV0"), &user));   /* alice:secret */
+    for (int round = 0; round < 3; round++) { /* the later rounds come from the cache */
+        assert_ok(net_auth_check(auth, slice_str("Basic YWxpY2U6c2VjcmV0"), &user)); /* alice:secret */
         assert_true(slice_equal_str(user, "alice"));
-        assert_ok(net_auth_check(auth, slice_str("basic  Ym9iOm90aGVy"), &user));      /* bob:other */
+        assert_ok(net_auth_check(auth, slice_str("basic  Ym9iOm90aGVy"), &user)); /* bob:other */
         assert_true(slice_equal_str(user, "bob"));
         assert_ok(net_auth_check(auth, slice_str("Bearer t0ken-two"), &user));
         assert_true(slice_equal_str(user, "token"));
         static const char *const bad[] = {
-            "", "Basic", "Basic ", "Basic YWxpY2U6d3Jvbmc=" /* alice:wrong */, "Basic YWxpY2U=" /* alice */,
-            "Basic Ym9iOnNlY3JldA==" /* bob:secret */, "Basic Y2Fyb2w6c2VjcmV0" /* carol:secret */,
-            "Basic !!!!", "Basic YWxpY2U6AHNlY3JldA==" /* zero byte */,
-            "Bearer", "Bearer t0ken", "Bearer t0ken-one1", "Digest x",
+            "",
+            "Basic",
+            "Basic ",
+            "Basic YWxpY2U6d3Jvbmc=" /* alice:wrong */,
+            "Basic YWxpY2U=" /* alice */,
+            "Basic Ym9iOnNlY3JldA==" /* bob:secret */,
+            "Basic Y2Fyb2w6c2VjcmV0" /* carol:secret */,
+            "Basic !!!!",
+            "Basic YWxpY2U6AHNlY3JldA==" /* zero byte */,
+            "Bearer",
+            "Bearer t0ken",
+            "Bearer t0ken-one1",
+            "Digest x",
         };
         for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
             assert_err(ERR_DENIED, net_auth_check(auth, slice_str(bad[i]), &user));
@@ -65,8 +74,12 @@ static void test_impossible_settings(void **state)
     struct net_web_config config;
     struct net_user user = { slice_str("a"), slice_str("secret") };
     struct slice empty = slice_of("", 0);
-#define REFUSE(expected, ...) do { config = net_web_config_default(); __VA_ARGS__; \
-        assert_err(expected, net_web_config_check(&config, NULL)); } while (0)
+#define REFUSE(expected, ...)                                      \
+    do {                                                           \
+        config = net_web_config_default();                         \
+        __VA_ARGS__;                                               \
+        assert_err(expected, net_web_config_check(&config, NULL)); \
+    } while (0)
     REFUSE(ERR_INPUT, config.cert_file = slice_str("c"));
     REFUSE(ERR_INPUT, config.key_file = slice_str("k"));
     REFUSE(ERR_INPUT, config.client_auth = NET_CLIENT_AUTH_VERIFY);
@@ -89,7 +102,7 @@ int main(void)
     if (io_open("/tmp", &io) != OK)
         return 1;
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_check),
-        cmocka_unit_test(test_impossible_settings) };
+                                        cmocka_unit_test(test_impossible_settings) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     io_close(io);
     pool_close(root);

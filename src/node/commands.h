@@ -3,13 +3,13 @@
 #ifndef NODE_COMMANDS_H
 #define NODE_COMMANDS_H
 
-int command_serve(int argc, char **argv);       /* serve.c */
-int command_config(int argc, char **argv);      /* config_command.c */
-int command_query(int argc, char **argv);       /* query_command.c */
-int command_verify(int argc, char **argv);      /* offline.c */
+int command_serve(int argc, char **argv);  /* serve.c */
+int command_config(int argc, char **argv); /* config_command.c */
+int command_query(int argc, char **argv);  /* query_command.c */
+int command_verify(int argc, char **argv); /* offline.c */
 int command_fsck(int argc, char **argv);
 int command_export(int argc, char **argv);
-int command_snapshot(int argc, char **argv);    /* snapshot.c */
+int command_snapshot(int argc, char **argv); /* snapshot.c */
 int command_restore(int argc, char **argv);
 
 #endif

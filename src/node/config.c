@@ -24,8 +24,8 @@ struct setting {
     size_t offset;
     enum type type;
     bool is_live;
-    int64_t min, max;               /* ms, bytes, count */
-    const char *const *names;       /* T_ENUM; max + 1 of them */
+    int64_t min, max;         /* ms, bytes, count */
+    const char *const *names; /* T_ENUM; max + 1 of them */
 };
 
 static const char *const ack_names[] = { "fsync", "os" };
@@ -33,10 +33,10 @@ static const char *const level_names[] = { "debug", "info", "warn", "error" };
 static const char *const format_names[] = { "logfmt", "json" };
 
 #define AT(field) offsetof(struct config, field)
-#define LIVE true
-#define RESTART false
-#define GIB (INT64_C(1) << 30)
-#define ANY INT64_MAX
+#define LIVE      true
+#define RESTART   false
+#define GIB       (INT64_C(1) << 30)
+#define ANY       INT64_MAX
 
 /* Sections lie together, in the order of docs/configuration.md. */
 static const struct setting settings[] = {
@@ -109,7 +109,9 @@ struct config config_default(void)
         .http_cors = true,
         .log_level = CONFIG_INFO,
         .log_format = CONFIG_LOGFMT,
-        .limits = { .labels_per_series_max = 60, .name_bytes_max = 1024, .value_bytes_max = 4096,
+        .limits = { .labels_per_series_max = 60,
+                    .name_bytes_max = 1024,
+                    .value_bytes_max = 4096,
                     .samples_per_request_max = 1000000 },
     };
 }
@@ -125,9 +127,10 @@ static err read_setting(const struct setting *s, struct yaml_node *section, stru
         return OK;
     int64_t number = 0;
     switch (s->type) {
-    case T_BOOL: return yaml_bool(node, field, at);
+    case T_BOOL:
+        return yaml_bool(node, field, at);
     case T_ENUM: {
-        size_t index = (size_t)*(uint64_t *)field;
+        size_t index = (size_t) * (uint64_t *)field;
         TRY(yaml_get_enum(section, s->key, s->names, (size_t)s->max + 1, &index, at));
         *(uint64_t *)field = index;
         return OK;
@@ -181,7 +184,8 @@ static err read_overrides(struct yaml_node *overrides, struct pool *pool, struct
         struct config_tenant *tenant = &config->tenants[i];
         pair->is_used = true;
         if (pair->key->text.len == 0 || pair->key->text.len > TENANT_BYTES_MAX)
-            return yaml_error(pair->key, ERR_INPUT, at, "a tenant's name has 1 to %d bytes", TENANT_BYTES_MAX);
+            return yaml_error(pair->key, ERR_INPUT, at, "a tenant's name has 1 to %d bytes",
+                              TENANT_BYTES_MAX);
         *tenant = (struct config_tenant){ .name = pair->key->text, .limits = config->limits };
         TRY(yaml_map_begin(pair->value, at));
         TRY(read_limits(pair->value, &tenant->limits, at));
@@ -223,7 +227,7 @@ err config_parse(struct slice text, struct pool *pool, struct config *out_config
             TRY(yaml_map_end(section, at));
     }
     TRY(read_limits_section(root, pool, &config, at));
-    (void)yaml_get(root, "global");           /* marks them used: ingest reads them */
+    (void)yaml_get(root, "global"); /* marks them used: ingest reads them */
     (void)yaml_get(root, "scrape_configs");
     TRY(yaml_map_end(root, at));
     *out_config = config;
@@ -234,8 +238,12 @@ err config_parse(struct slice text, struct pool *pool, struct config *out_config
 
 static void print_duration(struct buf *out, int64_t ms)
 {
-    static const struct { int64_t ms; const char *unit; } units[] = {
-        { MS_PER_DAY, "d" }, { MS_PER_HOUR, "h" }, { MS_PER_MINUTE, "m" }, { MS_PER_SECOND, "s" }, { 1, "ms" },
+    static const struct {
+        int64_t ms;
+        const char *unit;
+    } units[] = {
+        { MS_PER_DAY, "d" },    { MS_PER_HOUR, "h" }, { MS_PER_MINUTE, "m" },
+        { MS_PER_SECOND, "s" }, { 1, "ms" },
     };
     if (ms == 0) {
         buf_put_str(out, "0s");
@@ -264,11 +272,21 @@ static void print_setting(const struct setting *s, const struct config *config, 
     const void *field = (const char *)config + s->offset;
     buf_printf(out, "  %s: ", s->key);
     switch (s->type) {
-    case T_BOOL: buf_put_str(out, *(const bool *)field ? "true" : "false"); break;
-    case T_ENUM: buf_put_str(out, s->names[*(const uint64_t *)field]); break;
-    case T_COUNT: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field); break;
-    case T_DURATION: print_duration(out, *(const int64_t *)field); break;
-    case T_BYTES: print_bytes(out, *(const uint64_t *)field); break;
+    case T_BOOL:
+        buf_put_str(out, *(const bool *)field ? "true" : "false");
+        break;
+    case T_ENUM:
+        buf_put_str(out, s->names[*(const uint64_t *)field]);
+        break;
+    case T_COUNT:
+        buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field);
+        break;
+    case T_DURATION:
+        print_duration(out, *(const int64_t *)field);
+        break;
+    case T_BYTES:
+        print_bytes(out, *(const uint64_t *)field);
+        break;
     }
     buf_printf(out, "   # %s\n", s->is_live ? "live" : "restart");
 }
@@ -280,7 +298,8 @@ static void print_limits(const struct config_limits *limits, const struct config
         size_t offset = limit_settings[i].offset;
         uint64_t value = *(const uint64_t *)((const char *)limits + offset);
         if (unless == NULL || value != *(const uint64_t *)((const char *)unless + offset))
-            buf_printf(out, "%s%s: %llu   # live\n", indent, limit_settings[i].key, (unsigned long long)value);
+            buf_printf(out, "%s%s: %llu   # live\n", indent, limit_settings[i].key,
+                       (unsigned long long)value);
     }
 }
 

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CONFIG_BYTES_MAX (16u << 20)
+#define CONFIG_BYTES_MAX   (16u << 20)
 #define CONFIG_TENANTS_MAX 100000
 
 struct yaml_node;
@@ -32,7 +32,7 @@ struct config_limits {
 
 struct config_tenant {
     struct slice name;
-    struct config_limits limits;     /* defaults of `limits` where the override says nothing */
+    struct config_limits limits; /* defaults of `limits` where the override says nothing */
 };
 
 enum config_ack { CONFIG_ACK_FSYNC, CONFIG_ACK_OS };
@@ -41,18 +41,18 @@ enum config_format { CONFIG_LOGFMT, CONFIG_JSON };
 
 struct config {
     /* storage */
-    uint64_t ack;                    /* enum config_ack */
-    int64_t retention_ms;            /* 0 = for ever */
+    uint64_t ack;         /* enum config_ack */
+    int64_t retention_ms; /* 0 = for ever */
     uint64_t log_file_bytes;
-    uint64_t free_space_floor;       /* bytes; 0 = max(5 %, min(1 GiB, 20 %)) of the disk */
+    uint64_t free_space_floor; /* bytes; 0 = max(5 %, min(1 GiB, 20 %)) of the disk */
     bool compaction;
     int64_t cut_age_ms;
     int64_t idle_cut_ms;
-    uint64_t head_rows_max;          /* of one partition before a spill; 0 = by memory */
-    uint64_t background_threads;     /* 0 = cores */
+    uint64_t head_rows_max;      /* of one partition before a spill; 0 = by memory */
+    uint64_t background_threads; /* 0 = cores */
 
     /* memory */
-    uint64_t memory_budget;          /* 0 = 60 % of the machine or cgroup */
+    uint64_t memory_budget; /* 0 = 60 % of the machine or cgroup */
 
     /* query */
     uint64_t query_concurrency;
@@ -64,7 +64,7 @@ struct config {
     uint64_t query_bytes_max;
     uint64_t query_series_max;
     int64_t query_slow_ms;
-    uint64_t query_workers;          /* 0 = cores */
+    uint64_t query_workers; /* 0 = cores */
 
     /* http */
     uint64_t http_connections_max;
@@ -73,8 +73,8 @@ struct config {
     bool http_cors;
 
     /* log (diagnostics) */
-    uint64_t log_level;              /* enum config_level */
-    uint64_t log_format;             /* enum config_format */
+    uint64_t log_level;  /* enum config_level */
+    uint64_t log_format; /* enum config_format */
 
     /* limits */
     struct config_limits limits;

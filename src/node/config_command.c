@@ -16,9 +16,12 @@ int command_config(int argc, char **argv)
           "with all defaults, each with whether a reload applies it (this is the default)", NULL,
           &is_effective },
     };
-    const struct command self = { .name = "config", .operands = "show", .options = list,
+    const struct command self = { .name = "config",
+                                  .operands = "show",
+                                  .options = list,
                                   .summary = "Print every setting with its value in force.",
-                                  .option_count = sizeof list / sizeof list[0], .operands_min = 1,
+                                  .option_count = sizeof list / sizeof list[0],
+                                  .operands_min = 1,
                                   .operands_max = 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;

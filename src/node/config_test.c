@@ -50,7 +50,9 @@ static void good(void **state)
 
 static void bad(void **state)
 {
-    static const struct { const char *text, *part; } cases[] = {
+    static const struct {
+        const char *text, *part;
+    } cases[] = {
         { "nonsense: 1\n", "nonsense" },
         { "query:\n  time_out: 5s\n", "line 2 column 3" },
         { "query:\n  timeout: soon\n", "line 2 column 12" },
@@ -97,7 +99,8 @@ static void printing_reads_back(void **state)
 
 static void restart_settings_are_kept(void **state)
 {
-    struct config running = parse(""), next = parse("storage: {ack: os, retention: 1d}\nhttp: {cors: false}\n");
+    struct config running = parse(""),
+                  next = parse("storage: {ack: os, retention: 1d}\nhttp: {cors: false}\n");
     struct buf names = buf_open(pool, 1 << 12);
     config_keep_restart(&running, &next, &names);
     buf_put_u8(&names, 0);
@@ -114,10 +117,15 @@ static void options(void **state)
     size_t count = 9;
     const struct option list[] = { { "--config", "FILE", "x", &file, NULL },
                                    { "--insecure", NULL, "y", NULL, &flag } };
-    const struct command command = { .name = "test", .operands = "A", .summary = "s", .options = list,
-                                     .option_count = 2, .operands_min = 1, .operands_max = 2 };
-    char *good_argv[] = { (char[]){ "--config" }, (char[]){ "f" }, (char[]){ "--insecure" }, (char[]){ "one" },
-                          (char[]){ "--" }, (char[]){ "--two" } };
+    const struct command command = { .name = "test",
+                                     .operands = "A",
+                                     .summary = "s",
+                                     .options = list,
+                                     .option_count = 2,
+                                     .operands_min = 1,
+                                     .operands_max = 2 };
+    char *good_argv[] = { (char[]){ "--config" }, (char[]){ "f" },  (char[]){ "--insecure" },
+                          (char[]){ "one" },      (char[]){ "--" }, (char[]){ "--two" } };
     assert_int_equal(options_parse(&command, 6, good_argv, operands, &count), 0);
     assert_true(count == 2 && flag);
     assert_string_equal(file, "f");
@@ -126,8 +134,10 @@ static void options(void **state)
     assert_int_equal(options_parse(&command, 2, with_equals, operands, &count), 0);
     assert_string_equal(file, "g");
     char *wrong[][2] = {
-        { (char[]){ "--confg" }, (char[]){ "f" } }, { (char[]){ "--insecure=1" }, (char[]){ "a" } },
-        { (char[]){ "a" }, (char[]){ "--config" } }, { (char[]){ "--insecure" }, (char[]){ "--insecure" } },
+        { (char[]){ "--confg" }, (char[]){ "f" } },
+        { (char[]){ "--insecure=1" }, (char[]){ "a" } },
+        { (char[]){ "a" }, (char[]){ "--config" } },
+        { (char[]){ "--insecure" }, (char[]){ "--insecure" } },
     };
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(options_parse(&command, 2, wrong[i], operands, &count), 2);
@@ -139,8 +149,11 @@ static void options(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good), cmocka_unit_test(bad), cmocka_unit_test(printing_reads_back),
-        cmocka_unit_test(restart_settings_are_kept), cmocka_unit_test(options),
+        cmocka_unit_test(good),
+        cmocka_unit_test(bad),
+        cmocka_unit_test(printing_reads_back),
+        cmocka_unit_test(restart_settings_are_kept),
+        cmocka_unit_test(options),
     };
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,7 +14,7 @@
 
 #include <stdio.h>
 
-#define MAGIC "KELPNODE"
+#define MAGIC               "KELPNODE"
 #define PARTITION_COUNT_MAX 1024
 
 _Static_assert(64 + IDENTITY_PROGRAM_BYTES + 28 + 4 == IDENTITY_BYTES, "docs/format/node.md");
@@ -56,9 +56,10 @@ err identity_decode(const uint8_t bytes[IDENTITY_BYTES], struct identity *out_id
     memcpy(identity.hash_key, bytes + 32, 16);
     identity.range_bytes_max = get_le64(bytes + 48);
     identity.created_ms = (int64_t)get_le64(bytes + 56);
-    if (identity.partition_count < 1 || identity.partition_count > PARTITION_COUNT_MAX
-        || identity.range_bytes_max == 0)
-        return err_set(at, ERR_CORRUPT, "NODE holds impossible values: %u partitions", identity.partition_count);
+    if (identity.partition_count < 1 || identity.partition_count > PARTITION_COUNT_MAX ||
+        identity.range_bytes_max == 0)
+        return err_set(at, ERR_CORRUPT, "NODE holds impossible values: %u partitions",
+                       identity.partition_count);
     *out_identity = identity;
     return OK;
 }
@@ -80,7 +81,8 @@ static bool has_data(struct io *io)
 static err initialise(struct io *io, struct io_file *file, uint32_t partition_count, uint64_t range_bytes_max,
                       struct identity *out_identity)
 {
-    struct identity identity = { .partition_count = partition_count, .range_bytes_max = range_bytes_max,
+    struct identity identity = { .partition_count = partition_count,
+                                 .range_bytes_max = range_bytes_max,
                                  .created_ms = io_now_ms(io) };
     uint8_t bytes[IDENTITY_BYTES];
     check(partition_count <= PARTITION_COUNT_MAX && range_bytes_max > 0);
@@ -96,8 +98,8 @@ static err initialise(struct io *io, struct io_file *file, uint32_t partition_co
 }
 
 /* The file is locked. */
-static err read_or_init(struct io *io, struct io_file *file, uint32_t partition_count, uint64_t range_bytes_max,
-                        struct identity *out_identity, struct err_at *at)
+static err read_or_init(struct io *io, struct io_file *file, uint32_t partition_count,
+                        uint64_t range_bytes_max, struct identity *out_identity, struct err_at *at)
 {
     uint8_t bytes[IDENTITY_BYTES] = { 0 };
     size_t len = 0;
@@ -109,7 +111,8 @@ static err read_or_init(struct io *io, struct io_file *file, uint32_t partition_
     if (len > 0 && !is_zero(bytes, len) && has_data(io))
         return err_set(at, ERR_CORRUPT, "NODE is cut short");
     if (has_data(io))
-        return err_set(at, ERR_CONFLICT, "the directory holds data but its NODE file is empty or missing;"
+        return err_set(at, ERR_CONFLICT,
+                       "the directory holds data but its NODE file is empty or missing;"
                        " put the NODE of a snapshot back");
     if (partition_count == 0)
         return err_set(at, ERR_NOT_FOUND, "there is no node's data in this directory");

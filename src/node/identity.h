@@ -7,18 +7,18 @@
 
 #include <stdint.h>
 
-#define IDENTITY_FILE "NODE"
-#define IDENTITY_FORMAT 1            /* of the whole data directory */
-#define IDENTITY_BYTES 128
+#define IDENTITY_FILE          "NODE"
+#define IDENTITY_FORMAT        1 /* of the whole data directory */
+#define IDENTITY_BYTES         128
 #define IDENTITY_PROGRAM_BYTES 32
 
 struct identity {
-    uint8_t cluster_id[16];          /* random, drawn at init */
-    uint8_t hash_key[16];            /* routing of series; random, never changed */
-    uint32_t partition_count;        /* fixed for life */
-    uint64_t range_bytes_max;        /* fixed for life */
+    uint8_t cluster_id[16];   /* random, drawn at init */
+    uint8_t hash_key[16];     /* routing of series; random, never changed */
+    uint32_t partition_count; /* fixed for life */
+    uint64_t range_bytes_max; /* fixed for life */
     int64_t created_ms;
-    char program[IDENTITY_PROGRAM_BYTES];   /* version that wrote the file, NUL-terminated */
+    char program[IDENTITY_PROGRAM_BYTES]; /* version that wrote the file, NUL-terminated */
 };
 
 struct identity_lock;

@@ -37,7 +37,7 @@ static void first_start_and_second(void **state)
     assert_err(ERR_BUSY, identity_open(io, pool, 16, 1 << 30, &second, &other, &at));
     assert_non_null(strstr(at.text, "in use"));
     identity_close(lock);
-    assert_ok(open_node(8, &second, &at));   /* what NODE says holds, not what this machine would choose */
+    assert_ok(open_node(8, &second, &at)); /* what NODE says holds, not what this machine would choose */
     assert_int_equal(second.partition_count, 16);
     assert_memory_equal(first.cluster_id, second.cluster_id, 16);
     assert_memory_equal(first.hash_key, second.hash_key, 16);
@@ -51,7 +51,7 @@ static void damage_and_versions(void **state)
     struct err_at at = { 0 };
     identity_encode(&identity, bytes);
     assert_ok(identity_decode(bytes, &out, &at));
-    for (size_t i = 0; i < sizeof bytes; i++) {   /* every byte counts */
+    for (size_t i = 0; i < sizeof bytes; i++) { /* every byte counts */
         memcpy(changed, bytes, sizeof bytes);
         changed[i] ^= 0x10;
         assert_err(ERR_CORRUPT, identity_decode(changed, &out, &at));
@@ -76,7 +76,7 @@ static void interrupted_first_start(void **state)
     write_node(zeros, sizeof zeros);
     assert_ok(open_node(8, &identity, &at));
     write_node("KELPNODE", 8);
-    assert_ok(open_node(8, &identity, &at));   /* no data beside it: begun, not finished */
+    assert_ok(open_node(8, &identity, &at)); /* no data beside it: begun, not finished */
 
     assert_ok(io_dir_create(io, "log"));
     write_node("KELPNODE", 8);
@@ -101,7 +101,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    ERR_IGNORE(io_unlink(io, IDENTITY_FILE));   /* a test may have left none */
+    ERR_IGNORE(io_unlink(io, IDENTITY_FILE)); /* a test may have left none */
     assert_ok(io_dir_remove(io, directory));
     io_close(io);
     return 0;
@@ -110,7 +110,8 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_start_and_second), cmocka_unit_test(damage_and_versions),
+        cmocka_unit_test(first_start_and_second),
+        cmocka_unit_test(damage_and_versions),
         cmocka_unit_test(interrupted_first_start),
     };
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);

@@ -98,7 +98,7 @@ void loaded_free(struct loaded *loaded)
 {
     if (loaded == NULL)
         return;
-    scrape_config_release(loaded->scrape);   /* scraping may hold it longer */
+    scrape_config_release(loaded->scrape); /* scraping may hold it longer */
     pool_close(loaded->pool);
 }
 

@@ -9,18 +9,18 @@
 #include "query/query.h"
 
 struct loaded {
-    struct pool *pool;                     /* holds this struct and all below */
+    struct pool *pool; /* holds this struct and all below */
     struct config config;
     struct net_web_config web;
     bool has_web;
-    struct scrape_config *scrape;          /* held once */
+    struct scrape_config *scrape; /* held once */
 };
 
 /* Read both files (relative to the working directory, which `io` is rooted at) and check everything that can
  * be checked without starting. ERR_INPUT with file, line and column in at. */
 err loaded_read(const struct node_options *options, struct io *io, struct pool *parent,
                 struct loaded **out_loaded, struct err_at *at);
-void loaded_free(struct loaded *loaded);   /* NULL is allowed */
+void loaded_free(struct loaded *loaded); /* NULL is allowed */
 
 /* What the rooms take, from the configuration. */
 struct query_config loaded_query(const struct loaded *loaded);

@@ -39,8 +39,9 @@ static const struct entry entries[] = {
 
 static void print_usage(FILE *to)
 {
-    fprintf(to, "usage: kelpie COMMAND [OPTION …]\n\nKelpie stores telemetry and answers questions about it.\n\n"
-                "commands:\n");
+    fprintf(to,
+            "usage: kelpie COMMAND [OPTION …]\n\nKelpie stores telemetry and answers questions about it.\n\n"
+            "commands:\n");
     for (size_t i = 0; i < ENTRY_COUNT; i++)
         fprintf(to, "  %-10s %s\n", entries[i].name, entries[i].summary);
     fprintf(to, "\nkelpie COMMAND --help tells more.\n");

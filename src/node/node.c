@@ -33,16 +33,16 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GIB (UINT64_C(1) << 30)
+#define GIB              (UINT64_C(1) << 30)
 #define MEMORY_BYTES_MIN (256u << 20)
-#define SNAPSHOT_MS_MAX (10 * MS_PER_MINUTE)
+#define SNAPSHOT_MS_MAX  (10 * MS_PER_MINUTE)
 
 struct node {
-    struct pool *pool;               /* root of all memory; its budget is the memory budget */
+    struct pool *pool; /* root of all memory; its budget is the memory budget */
     struct pool *query_pool;
     struct node_options options;
-    struct io *cwd;                  /* rooted at the working directory: configuration, certificates */
-    struct io *io;                   /* rooted at the data directory */
+    struct io *cwd; /* rooted at the working directory: configuration, certificates */
+    struct io *io;  /* rooted at the data directory */
     struct sink *sink;
     struct identity identity;
     struct identity_lock *lock;
@@ -59,7 +59,7 @@ struct node {
 
     struct io_mutex reload_mutex;
     struct loaded *loaded;
-    _Atomic bool intake_floor;       /* free space is below the floor */
+    _Atomic bool intake_floor; /* free space is below the floor */
     _Atomic uint64_t free_bytes;
     bool was_ready;
 };
@@ -136,7 +136,8 @@ static err node_intake(void *context, char *reason)
 {
     struct node *node = context;
     if (atomic_load_explicit(&node->intake_floor, memory_order_relaxed)) {
-        snprintf(reason, API_REASON_BYTES_MAX, "free space on the data disk is below storage.free_space_floor"
+        snprintf(reason, API_REASON_BYTES_MAX,
+                 "free space on the data disk is below storage.free_space_floor"
                  " (%llu bytes free); writes resume by themselves",
                  (unsigned long long)atomic_load_explicit(&node->free_bytes, memory_order_relaxed));
         return ERR_SPACE;
@@ -214,7 +215,7 @@ static void node_targets(void *context, struct pool *pool, api_target_add add, v
     struct scrape_target_status *targets;
     size_t count;
     if (scrape_status(node->scrape, pool, &targets, &count) != OK)
-        return;   /* no memory for the list: it is empty */
+        return; /* no memory for the list: it is empty */
     for (size_t i = 0; i < count; i++) {
         const struct scrape_target_status *t = &targets[i];
         struct api_target target = {
@@ -290,7 +291,8 @@ static void watch_space(struct node *node)
     atomic_store(&node->intake_floor, is_below);
     if (is_below && !was_below)
         diag(DIAG_ERROR, "free space is below the floor, writes are refused until there is more",
-             "free_bytes=%llu floor_bytes=%llu", (unsigned long long)space.free_bytes, (unsigned long long)floor);
+             "free_bytes=%llu floor_bytes=%llu", (unsigned long long)space.free_bytes,
+             (unsigned long long)floor);
     if (!is_below && was_below)
         diag(DIAG_INFO, "free space is above the floor again, writes are taken", "free_bytes=%llu",
              (unsigned long long)space.free_bytes);
@@ -315,8 +317,10 @@ static err check_exposure(const struct node *node, struct err_at *at)
                                                 web->client_auth >= NET_CLIENT_AUTH_VERIFY);
     if (is_loopback(node->options.listen) || is_closed || node->options.is_insecure)
         return OK;
-    return err_set(at, ERR_INPUT, "%s is open to others: give --web.config.file with TLS and credentials, or"
-                   " --insecure if that is meant", node->options.listen);
+    return err_set(at, ERR_INPUT,
+                   "%s is open to others: give --web.config.file with TLS and credentials, or"
+                   " --insecure if that is meant",
+                   node->options.listen);
 }
 
 static err open_data_directory(struct node *node, struct err_at *at)
@@ -366,8 +370,8 @@ static err open_log(struct node *node, struct err_at *at)
     for (size_t i = 0; i < damage_count; i++)
         diag(DIAG_ERROR, "the log is damaged, these records are lost and answers say so",
              "partition=%u from_offset=%llu to_offset=%llu file=%s file_offset=%llu", damages[i].partition,
-             (unsigned long long)damages[i].from_offset, (unsigned long long)damages[i].to_offset, damages[i].file,
-             (unsigned long long)damages[i].file_offset);
+             (unsigned long long)damages[i].from_offset, (unsigned long long)damages[i].to_offset,
+             damages[i].file, (unsigned long long)damages[i].file_offset);
     return OK;
 }
 
@@ -405,7 +409,8 @@ static err open_queries(struct node *node)
 {
     struct query_config config = loaded_query(node->loaded);
     node->query_pool = pool_open(node->pool, "queries", node->memory_bytes / 4);
-    return query_service_open(&config, node->io, shards_source(node->shards), node->query_pool, &node->queries);
+    return query_service_open(&config, node->io, shards_source(node->shards), node->query_pool,
+                              &node->queries);
 }
 
 static err open_scraping(struct node *node, struct err_at *at)
@@ -564,7 +569,7 @@ err node_reload(struct node *node, struct err_at *at)
         struct buf waiting = buf_open(next->pool, 4096);
         config_keep_restart(&node->loaded->config, &next->config, &waiting);
         e = apply(node, next, at);
-        if (e != OK)   /* what one room took, it gives back: the old values were accepted once and are again */
+        if (e != OK) /* what one room took, it gives back: the old values were accepted once and are again */
             ERR_IGNORE(apply(node, node->loaded, NULL));
         if (e == OK && waiting.len > 0)
             diag(DIAG_WARN, "some changed settings wait for a restart", "settings=\"%.*s\"",
@@ -590,7 +595,8 @@ void node_close(struct node *node)
     if (node == NULL)
         return;
     if (node->server != NULL) {
-        diag(DIAG_INFO, "stopping: no more connections, running requests end", "drain_ms_max=%d", NODE_DRAIN_MS);
+        diag(DIAG_INFO, "stopping: no more connections, running requests end", "drain_ms_max=%d",
+             NODE_DRAIN_MS);
         net_server_close(node->server, NODE_DRAIN_MS);
     }
     if (node->scrape != NULL)

@@ -9,19 +9,19 @@
 #include <stdint.h>
 
 #define NODE_LISTEN_DEFAULT "127.0.0.1:9428"
-#define NODE_DATA_DEFAULT "data"
-#define NODE_DRAIN_MS 10000          /* running requests get this long at a stop, then are canceled */
+#define NODE_DATA_DEFAULT   "data"
+#define NODE_DRAIN_MS       10000 /* running requests get this long at a stop, then are canceled */
 #define NODE_PARTITIONS_MIN 8
 #define NODE_PARTITIONS_MAX 256
 
 struct node_options {
-    const char *config_file;         /* NULL = defaults */
-    const char *web_config_file;     /* NULL = neither TLS nor credentials */
-    const char *data_directory;      /* created if missing */
-    const char *listen;              /* "HOST:PORT" */
-    const char *log_level;           /* NULL = the configuration's */
-    const char *log_format;          /* NULL = the configuration's */
-    bool is_insecure;                /* an open port without TLS and credentials is wanted */
+    const char *config_file;     /* NULL = defaults */
+    const char *web_config_file; /* NULL = neither TLS nor credentials */
+    const char *data_directory;  /* created if missing */
+    const char *listen;          /* "HOST:PORT" */
+    const char *log_level;       /* NULL = the configuration's */
+    const char *log_format;      /* NULL = the configuration's */
+    bool is_insecure;            /* an open port without TLS and credentials is wanted */
 };
 
 struct node;

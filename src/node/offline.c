@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SERIES_TEXT_BYTES_MAX (4 * LABELS_BYTES_MAX)   /* every byte escaped, and the quotes */
+#define SERIES_TEXT_BYTES_MAX (4 * LABELS_BYTES_MAX) /* every byte escaped, and the quotes */
 
 err offline_open(const char *data_directory, bool read_only, struct offline *out, struct err_at *at)
 {
@@ -82,12 +82,13 @@ static int run_check(const char *name, const char *data_directory, check_functio
     if (e != OK)
         fprintf(stderr, "kelpie %s: %s\n", name, at.text[0] != 0 ? at.text : err_text(e));
     else
-        printf("%llu files, %llu bytes, %llu rows, %llu segments, %llu row groups, %llu log records: %llu damaged,"
-               " %llu bytes that nothing names\n", (unsigned long long)check.file_count,
-               (unsigned long long)check.byte_count, (unsigned long long)check.row_count,
-               (unsigned long long)check.segment_count, (unsigned long long)check.group_count,
-               (unsigned long long)check.record_count, (unsigned long long)check.damage_count,
-               (unsigned long long)check.unaccounted_bytes);
+        printf("%llu files, %llu bytes, %llu rows, %llu segments, %llu row groups, %llu log records: %llu "
+               "damaged,"
+               " %llu bytes that nothing names\n",
+               (unsigned long long)check.file_count, (unsigned long long)check.byte_count,
+               (unsigned long long)check.row_count, (unsigned long long)check.segment_count,
+               (unsigned long long)check.group_count, (unsigned long long)check.record_count,
+               (unsigned long long)check.damage_count, (unsigned long long)check.unaccounted_bytes);
     offline_close(&offline);
     return e == OK && check.damage_count == 0 ? 0 : 1;
 }
@@ -98,8 +99,9 @@ static int check_command(const char *name, const char *summary, check_function r
     const struct option list[] = {
         { "--data", "DIR", "data directory (default: data)", &data_directory, NULL },
     };
-    const struct command self = { .name = name, .operands = "", .summary = summary, .options = list,
-                                  .option_count = 1 };
+    const struct command self = {
+        .name = name, .operands = "", .summary = summary, .options = list, .option_count = 1
+    };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;
     int failed = options_parse(&self, argc, argv, operands, &count);
@@ -118,16 +120,19 @@ int command_verify(int argc, char **argv)
 
 int command_fsck(int argc, char **argv)
 {
-    return check_command("fsck", "Verify, then move what is damaged or unnamed to quarantine/, so that a node can"
-                         " start and answers name what is missing.", shard_fsck, argc, argv);
+    return check_command("fsck",
+                         "Verify, then move what is damaged or unnamed to quarantine/, so that a node can"
+                         " start and answers name what is missing.",
+                         shard_fsck, argc, argv);
 }
 
 /* ---- export ---- */
 
-struct export {
+struct export
+{
     struct offline offline;
     struct shards *shards;
-    struct pool *pool;            /* reset between series */
+    struct pool *pool; /* reset between series */
     const char *tenant;
 };
 
@@ -165,10 +170,12 @@ static err print_histogram(struct export *export, struct slice series, struct sl
     char count[NUMBER_TEXT_BYTES_MAX], sum[NUMBER_TEXT_BYTES_MAX];
     struct histogram h;
     TRY(histogram_decode(bytes, export->pool, &h));
-    size_t count_len = h.is_float ? number_print_json(h.count_float, count)
-        : (size_t)snprintf(count, sizeof count, "%llu", (unsigned long long)h.count_int);
+    size_t count_len = h.is_float
+                           ? number_print_json(h.count_float, count)
+                           : (size_t)snprintf(count, sizeof count, "%llu", (unsigned long long)h.count_int);
     size_t sum_len = number_print_json(h.sum, sum);
-    printf("# histogram %.*scount=%.*s sum=%.*s bytes=", SLICE_ARG(series), (int)count_len, count, (int)sum_len, sum);
+    printf("# histogram %.*scount=%.*s sum=%.*s bytes=", SLICE_ARG(series), (int)count_len, count,
+           (int)sum_len, sum);
     for (size_t i = 0; i < bytes.len; i++)
         printf("%02x", bytes.at[i]);
     printf(" %lld\n", (long long)t_ms);
@@ -267,11 +274,14 @@ static err export_stored(struct export *export, struct err_at *at)
     struct offline *offline = &export->offline;
     struct shard_rows_door door = { print_stored, export };
     struct shard_exported exported;
-    TRY(shard_export(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &door, &exported,
-                     at));
-    fprintf(stderr, "%llu rows, %llu more of series without labels; %llu log records were seen before, %llu are"
-            " damaged\n", (unsigned long long)exported.row_count, (unsigned long long)exported.unresolved_count,
-            (unsigned long long)exported.duplicate_record_count, (unsigned long long)exported.lost_record_count);
+    TRY(shard_export(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &door,
+                     &exported, at));
+    fprintf(stderr,
+            "%llu rows, %llu more of series without labels; %llu log records were seen before, %llu are"
+            " damaged\n",
+            (unsigned long long)exported.row_count, (unsigned long long)exported.unresolved_count,
+            (unsigned long long)exported.duplicate_record_count,
+            (unsigned long long)exported.lost_record_count);
     return OK;
 }
 
@@ -303,11 +313,15 @@ int command_export(int argc, char **argv)
     const struct option list[] = {
         { "--data", "DIR", "data directory (default: data)", &data_directory, NULL },
         { "--tenant", "NAME", "whose rows (default: default)", &export.tenant, NULL },
-        { "--rows", NULL, "every row as it is stored, duplicates too, not what a query would get", NULL, &is_rows },
+        { "--rows", NULL, "every row as it is stored, duplicates too, not what a query would get", NULL,
+          &is_rows },
     };
-    const struct command self = { .name = "export", .operands = "", .options = list,
-                                  .summary = "Print the rows of a tenant as exposition text with timestamps (ms)."
-                                             " Changes nothing.",
+    const struct command self = { .name = "export",
+                                  .operands = "",
+                                  .options = list,
+                                  .summary =
+                                      "Print the rows of a tenant as exposition text with timestamps (ms)."
+                                      " Changes nothing.",
                                   .option_count = sizeof list / sizeof list[0] };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;

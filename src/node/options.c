@@ -8,7 +8,7 @@
 
 #define NAME_BYTES_MAX 64
 #define NEAR_EDITS_MAX 3
-#define OPTIONS_MAX 64
+#define OPTIONS_MAX    64
 
 /* Levenshtein distance; names of at most NAME_BYTES_MAX bytes, longer ones are far from everything. */
 static size_t distance(const char *a, const char *b)
@@ -83,8 +83,8 @@ static int unknown(const struct command *command, const char *name, size_t len)
     names[command->option_count] = "--help";
     snprintf(text, sizeof text, "%.*s", (int)len, name);
     const char *near = options_nearest(text, names, command->option_count + 1);
-    fprintf(stderr, "kelpie %s: unknown option %.*s%s%s%s; see kelpie %s --help\n", command->name, (int)len, name,
-            near != NULL ? ", did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "",
+    fprintf(stderr, "kelpie %s: unknown option %.*s%s%s%s; see kelpie %s --help\n", command->name, (int)len,
+            name, near != NULL ? ", did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "",
             command->name);
     return 2;
 }
@@ -110,7 +110,8 @@ static int take(const struct command *command, int argc, char **argv, int *at)
     } else if (*at + 1 < argc) {
         *option->text = argv[++*at];
     } else {
-        fprintf(stderr, "kelpie %s: %s needs a value (%s)\n", command->name, option->name, option->value_name);
+        fprintf(stderr, "kelpie %s: %s needs a value (%s)\n", command->name, option->name,
+                option->value_name);
         return 2;
     }
     return 0;
@@ -124,8 +125,8 @@ int options_parse(const struct command *command, int argc, char **argv,
     for (int i = 0; i < argc; i++) {
         if (only_operands || argv[i][0] != '-' || argv[i][1] == 0) {
             if (count == command->operands_max || count == OPTIONS_OPERANDS_MAX) {
-                fprintf(stderr, "kelpie %s: unexpected \"%s\"; see kelpie %s --help\n", command->name, argv[i],
-                        command->name);
+                fprintf(stderr, "kelpie %s: unexpected \"%s\"; see kelpie %s --help\n", command->name,
+                        argv[i], command->name);
                 return 2;
             }
             operands[count++] = argv[i];

@@ -8,17 +8,17 @@
 #define OPTIONS_OPERANDS_MAX 16
 
 struct option {
-    const char *name;        /* "--config" */
-    const char *value_name;  /* "FILE"; NULL = a flag */
+    const char *name;       /* "--config" */
+    const char *value_name; /* "FILE"; NULL = a flag */
     const char *help;
-    const char **text;       /* set for options with a value */
-    bool *flag;              /* set for flags */
+    const char **text; /* set for options with a value */
+    bool *flag;        /* set for flags */
 };
 
 struct command {
-    const char *name;                    /* "config show" */
-    const char *operands;                /* "EXPR [TIME]" for the usage line; "" = none */
-    const char *summary;                 /* one sentence */
+    const char *name;     /* "config show" */
+    const char *operands; /* "EXPR [TIME]" for the usage line; "" = none */
+    const char *summary;  /* one sentence */
     const struct option *options;
     size_t option_count;
     size_t operands_min, operands_max;

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PROC_BYTES_MAX 8192
-#define TICKS_PER_SECOND 100   /* USER_HZ, which proc(5) counts in, is 100 on every Linux we build for */
+#define PROC_BYTES_MAX   8192
+#define TICKS_PER_SECOND 100 /* USER_HZ, which proc(5) counts in, is 100 on every Linux we build for */
 
 /* A file of /proc as text; empty when it cannot be read. /proc files have no size, so read until the end. */
 static void read_proc(struct io *io, const char *path, char out[PROC_BYTES_MAX])
@@ -16,7 +16,7 @@ static void read_proc(struct io *io, const char *path, char out[PROC_BYTES_MAX])
     out[0] = 0;
     if (io_file_open(io, path, IO_READ, &file) != OK)
         return;
-    ERR_IGNORE(io_file_read(file, 0, out, PROC_BYTES_MAX - 1, &len));   /* ERR_END is what we expect */
+    ERR_IGNORE(io_file_read(file, 0, out, PROC_BYTES_MAX - 1, &len)); /* ERR_END is what we expect */
     out[len] = 0;
     io_file_close(file);
 }
@@ -40,10 +40,11 @@ static void put_cpu(struct io *io, char *text, struct buf *out)
 {
     unsigned long long user = 0, system = 0;
     read_proc(io, "/proc/self/stat", text);
-    const char *behind = strrchr(text, ')');   /* the name may hold anything, parentheses too */
-    if (behind != NULL
-        && sscanf(behind + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
-        put_metric(out, "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
+    const char *behind = strrchr(text, ')'); /* the name may hold anything, parentheses too */
+    if (behind != NULL &&
+        sscanf(behind + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
+        put_metric(out, "process_cpu_seconds_total", "counter",
+                   "Total user and system CPU time spent in seconds.",
                    (double)(user + system) / TICKS_PER_SECOND);
 }
 
@@ -68,9 +69,11 @@ void process_metrics(struct io *io, int64_t start_ms, struct buf *out)
     put_cpu(io, text, out);
     read_proc(io, "/proc/self/status", text);
     if (find_number(text, "VmRSS:", &value))
-        put_metric(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", value * 1024);
+        put_metric(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
+                   value * 1024);
     if (find_number(text, "VmSize:", &value))
-        put_metric(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", value * 1024);
+        put_metric(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
+                   value * 1024);
     if (find_number(text, "Threads:", &value))
         put_metric(out, "process_threads", "gauge", "Number of threads.", value);
     put_files(io, text, out);

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define ANSWER_BYTES_MAX (256u << 20)
-#define TIMEOUT_MS (5 * 60 * 1000)
+#define TIMEOUT_MS       (5 * 60 * 1000)
 
 struct question {
     const char *url;
@@ -33,8 +33,8 @@ static void put_param(struct buf *out, const char *name, const char *value)
         return;
     buf_printf(out, "%s%s=", out->len > 0 ? "&" : "", name);
     for (const char *c = value; *c != 0; c++) {
-        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9')
-                     || strchr("-._~", *c) != NULL;
+        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
+                     strchr("-._~", *c) != NULL;
         if (plain)
             buf_put_u8(out, (uint8_t)*c);
         else
@@ -187,7 +187,8 @@ static bool ask(const struct question *question, struct io *io, struct pool *poo
         fprintf(stderr, "kelpie query: %s: %s\n", question->url, at.text[0] != 0 ? at.text : err_text(e));
         return false;
     }
-    bool is_envelope = body->len > 0 && body->at[0] == '{';   /* errors of the API are: print_answer shows them */
+    bool is_envelope =
+        body->len > 0 && body->at[0] == '{'; /* errors of the API are: print_answer shows them */
     if (response.status >= 400 && !is_envelope)
         fprintf(stderr, "kelpie query: %s: status %u: %.*s\n", question->url, response.status,
                 SLICE_ARG(buf_slice(body)));
@@ -224,7 +225,8 @@ int command_query(int argc, char **argv)
     struct question question = { .url = "http://127.0.0.1:9428" };
     const struct option list[] = {
         { "--url", "URL", "of the node (default: http://127.0.0.1:9428)", &question.url, NULL },
-        { "--time", "TIME", "evaluate at this time: seconds or RFC 3339 (default: now)", &question.time, NULL },
+        { "--time", "TIME", "evaluate at this time: seconds or RFC 3339 (default: now)", &question.time,
+          NULL },
         { "--start", "TIME", "with --end and --step: evaluate over a range", &question.start, NULL },
         { "--end", "TIME", "end of the range", &question.end, NULL },
         { "--step", "DURATION", "step of the range", &question.step, NULL },
@@ -232,12 +234,16 @@ int command_query(int argc, char **argv)
         { "--user", "NAME", "for basic authentication", &question.user, NULL },
         { "--password", "TEXT", "for basic authentication", &question.password, NULL },
         { "--ca-file", "FILE", "certificate authority of the node; absolute path", &question.ca_file, NULL },
-        { "--partial", "allow|deny", "take an incomplete answer (default) or refuse it", &question.partial, NULL },
+        { "--partial", "allow|deny", "take an incomplete answer (default) or refuse it", &question.partial,
+          NULL },
         { "--json", NULL, "print the answer as it came", NULL, &question.is_json },
     };
-    const struct command self = { .name = "query", .operands = "EXPRESSION", .options = list,
+    const struct command self = { .name = "query",
+                                  .operands = "EXPRESSION",
+                                  .options = list,
                                   .summary = "Evaluate a PromQL expression on a running node.",
-                                  .option_count = sizeof list / sizeof list[0], .operands_min = 1,
+                                  .option_count = sizeof list / sizeof list[0],
+                                  .operands_min = 1,
                                   .operands_max = 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;

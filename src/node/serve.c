@@ -19,8 +19,8 @@ static void block_signals(sigset_t *out_set)
     sigaddset(out_set, SIGTERM);
     sigaddset(out_set, SIGINT);
     sigaddset(out_set, SIGHUP);
-    sigprocmask(SIG_BLOCK, out_set, NULL);   /* threads started later inherit it */
-    signal(SIGPIPE, SIG_IGN);                /* a client that left is an error of its connection */
+    sigprocmask(SIG_BLOCK, out_set, NULL); /* threads started later inherit it */
+    signal(SIGPIPE, SIG_IGN);              /* a client that left is an error of its connection */
 }
 
 /* Until a signal that ends the node. */
@@ -33,7 +33,7 @@ static void run(struct node *node, const sigset_t *signals)
         if (got == SIGTERM || got == SIGINT)
             return;
         if (got == SIGHUP)
-            ERR_IGNORE(node_reload(node, NULL));   /* it reports itself; the old configuration goes on */
+            ERR_IGNORE(node_reload(node, NULL)); /* it reports itself; the old configuration goes on */
     }
 }
 
@@ -53,7 +53,7 @@ static int serve(const struct node_options *options)
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
-    sigprocmask(SIG_UNBLOCK, &ending, NULL);   /* the second one has its default effect */
+    sigprocmask(SIG_UNBLOCK, &ending, NULL); /* the second one has its default effect */
     node_close(node);
     return 0;
 }

@@ -18,12 +18,12 @@
 #include <string.h>
 
 #define MESSAGE_COUNT_MAX 256
-#define LINES_MAX 20
-#define WINDOW_NS (10 * NS_PER_SECOND)
-#define LINE_BYTES_MAX 4096
+#define LINES_MAX         20
+#define WINDOW_NS         (10 * NS_PER_SECOND)
+#define LINE_BYTES_MAX    4096
 
 struct window {
-    uint64_t message_hash;   /* 0 = free */
+    uint64_t message_hash; /* 0 = free */
     int64_t begin_ns;
     uint32_t lines;
     uint32_t dropped;
@@ -39,10 +39,14 @@ struct sink {
 static const char *level_text(enum diag_level level)
 {
     switch (level) {
-    case DIAG_DEBUG: return "debug";
-    case DIAG_INFO: return "info";
-    case DIAG_WARN: return "warn";
-    default: return "error";
+    case DIAG_DEBUG:
+        return "debug";
+    case DIAG_INFO:
+        return "info";
+    case DIAG_WARN:
+        return "warn";
+    default:
+        return "error";
     }
 }
 
@@ -137,8 +141,8 @@ static void put_json_fields(struct line *line, const char *at)
             at += len;
             continue;
         }
-        const char *end = at + 1;   /* quoted already, with the escapes that JSON has, too */
-        while (*end != 0 && *end != '"' && !(*end == '\\' && end[1] == 0))   /* a cut escape is left out */
+        const char *end = at + 1; /* quoted already, with the escapes that JSON has, too */
+        while (*end != 0 && *end != '"' && !(*end == '\\' && end[1] == 0)) /* a cut escape is left out */
             end += *end == '\\' ? 2 : 1;
         put(line, at, (size_t)(end - at));
         put(line, "\"", 1);
@@ -146,8 +150,8 @@ static void put_json_fields(struct line *line, const char *at)
     }
 }
 
-static void compose(struct line *line, bool is_json, const char *time, enum diag_level level, const char *message,
-                    const char *fields, uint32_t dropped)
+static void compose(struct line *line, bool is_json, const char *time, enum diag_level level,
+                    const char *message, const char *fields, uint32_t dropped)
 {
     char count[32];
     snprintf(count, sizeof count, "%u", dropped);
@@ -161,7 +165,7 @@ static void compose(struct line *line, bool is_json, const char *time, enum diag
         put_json_fields(line, fields);
     } else if (fields[0] != 0) {
         put(line, " ", 1);
-        for (const char *c = fields; *c != 0; c++)   /* a line is a line, whatever a name contains */
+        for (const char *c = fields; *c != 0; c++) /* a line is a line, whatever a name contains */
             put(line, (unsigned char)*c < 0x20 ? " " : c, 1);
     }
     if (dropped > 0) {
@@ -192,7 +196,8 @@ static void sink_line(void *context, enum diag_level level, const char *message,
     io_mutex_unlock(&sink->mutex);
 }
 
-err sink_open(struct io *io, struct pool *pool, bool is_json, enum diag_level min_level, struct sink **out_sink)
+err sink_open(struct io *io, struct pool *pool, bool is_json, enum diag_level min_level,
+              struct sink **out_sink)
 {
     void *room;
     TRY(pool_zalloc(pool, sizeof(struct sink), &room));

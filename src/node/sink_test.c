@@ -55,8 +55,9 @@ static void json(void **state)
 {
     capture(true, two_lines);
     assert_memory_equal(text, "{\"ts\":\"20", 9);
-    assert_non_null(strstr(text, "\",\"level\":\"warn\",\"msg\":\"slow query\",\"tenant\":\"a\",\"samples\":\"7\","
-                                 "\"query\":\"up{a=\\\"b\\\"} > 1\"}\n"));
+    assert_non_null(strstr(text,
+                           "\",\"level\":\"warn\",\"msg\":\"slow query\",\"tenant\":\"a\",\"samples\":\"7\","
+                           "\"query\":\"up{a=\\\"b\\\"} > 1\"}\n"));
     assert_non_null(strstr(text, "\",\"level\":\"info\",\"msg\":\"stopped\"}\n"));
 }
 
@@ -96,7 +97,9 @@ static void long_lines_are_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logfmt), cmocka_unit_test(json), cmocka_unit_test(one_message_is_limited),
+        cmocka_unit_test(logfmt),
+        cmocka_unit_test(json),
+        cmocka_unit_test(one_message_is_limited),
         cmocka_unit_test(long_lines_are_cut),
     };
     if (io_open(".", &io) != OK)

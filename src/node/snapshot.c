@@ -7,8 +7,8 @@
  *
  * Invariant: a restore never touches an existing directory, and a restore that fails leaves no NODE behind, so
  * that no node starts on half of it. */
-#include "blob/blob.h"
 #include "base/time.h"
+#include "blob/blob.h"
 #include "net/client.h"
 #include "node/commands.h"
 #include "node/identity.h"
@@ -19,9 +19,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COPY_BYTES (1u << 20)
+#define COPY_BYTES       (1u << 20)
 #define ANSWER_BYTES_MAX (1u << 20)
-#define TIMEOUT_MS (10 * MS_PER_MINUTE)
+#define TIMEOUT_MS       (10 * MS_PER_MINUTE)
 
 /* ---- snapshot ---- */
 
@@ -38,7 +38,11 @@ static int ask_node(const char *url, const char *user, const char *password)
     struct pool *pool = pool_open(NULL, "snapshot", POOL_BYTES_UNLIMITED);
     struct buf body = buf_open(pool, ANSWER_BYTES_MAX);
     struct net_client_request request = {
-        .url = target, .method = "POST", .user = user, .password = password, .timeout_ms = TIMEOUT_MS,
+        .url = target,
+        .method = "POST",
+        .user = user,
+        .password = password,
+        .timeout_ms = TIMEOUT_MS,
         .encoded_bytes_max = ANSWER_BYTES_MAX,
     };
     err e = net_client_open(io, pool, &client);
@@ -48,7 +52,8 @@ static int ask_node(const char *url, const char *user, const char *password)
     if (is_done)
         printf("%.*s\n", SLICE_ARG(buf_slice(&body)));
     else
-        fprintf(stderr, "kelpie snapshot: %s: %s%.*s\n", url, e != OK ? at.text : "", SLICE_ARG(buf_slice(&body)));
+        fprintf(stderr, "kelpie snapshot: %s: %s%.*s\n", url, e != OK ? at.text : "",
+                SLICE_ARG(buf_slice(&body)));
     if (client != NULL)
         net_client_close(client);
     buf_close(&body);
@@ -134,7 +139,7 @@ static err copy_tree(struct io *io, const char *from, const char *to, unsigned d
         TRY(join(to_path, to, entries[i].name));
         if (entries[i].is_dir)
             TRY(copy_tree(io, from_path, to_path, depth - 1, pool));
-        else if (io_link(io, from_path, to_path) != OK)   /* another file system: copy */
+        else if (io_link(io, from_path, to_path) != OK) /* another file system: copy */
             TRY(copy_file(io, from_path, to_path, pool));
     }
     return io_dir_sync(io, to);
@@ -157,7 +162,7 @@ static err restore_chains(const char *data, const uint8_t node_bytes[IDENTITY_BY
         e = shard_restore(&config, io, blob, pool, out_through_ms);
         blob_close(blob);
     }
-    if (e == OK)   /* last: only now may a node start here */
+    if (e == OK) /* last: only now may a node start here */
         e = io_replace_file(io, IDENTITY_FILE, slice_of(node_bytes, IDENTITY_BYTES));
     io_close(io);
     return e;
@@ -189,9 +194,14 @@ int command_restore(int argc, char **argv)
     const struct option list[] = {
         { "--data", "DIR", "data directory to make; it must not exist", &data, NULL },
     };
-    const struct command self = { .name = "restore", .operands = "SNAPSHOT_DIRECTORY", .options = list,
-                                  .summary = "Make a data directory from a snapshot; links files where it can.",
-                                  .option_count = 1, .operands_min = 1, .operands_max = 1 };
+    const struct command self = { .name = "restore",
+                                  .operands = "SNAPSHOT_DIRECTORY",
+                                  .options = list,
+                                  .summary =
+                                      "Make a data directory from a snapshot; links files where it can.",
+                                  .option_count = 1,
+                                  .operands_min = 1,
+                                  .operands_max = 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;
     int failed = options_parse(&self, argc, argv, operands, &count);

@@ -33,8 +33,8 @@ static err group_new(struct group_set *set, uint32_t number)
     struct group *g = &set->groups[number];
     *g = (struct group){ 0 };
     TRY(values_new(set->pool, set->grid.count, &g->a));
-    bool two = set->type == AGGREGATE_SUM || set->type == AGGREGATE_AVG || set->type == AGGREGATE_STDDEV
-               || set->type == AGGREGATE_STDVAR;
+    bool two = set->type == AGGREGATE_SUM || set->type == AGGREGATE_AVG || set->type == AGGREGATE_STDDEV ||
+               set->type == AGGREGATE_STDVAR;
     void *memory;
     if (two) {
         TRY(pool_zalloc(set->pool, set->grid.count * sizeof(double), &memory));
@@ -168,8 +168,8 @@ static void average_merge(struct group *into, const struct group *from, size_t i
 {
     double sum = from->a[i], c = from->b[i], count = fabs(from->c[i]);
     double into_sum = into->a[i], into_c = into->b[i], into_count = fabs(into->c[i]);
-    bool scale = from->c[i] < 0 || into->c[i] < 0
-                 || (isinf(sum + into_sum) && isfinite(sum) && isfinite(into_sum));
+    bool scale =
+        from->c[i] < 0 || into->c[i] < 0 || (isinf(sum + into_sum) && isfinite(sum) && isfinite(into_sum));
     if (scale && into->c[i] >= 0) {
         into_sum *= AVERAGE_SCALE;
         into_c *= AVERAGE_SCALE;
@@ -205,7 +205,7 @@ static void step_merge(enum aggregate_type type, struct group *into, const struc
         return;
     case AGGREGATE_GROUP:
         return;
-    default:   /* Chan, Golub, LeVeque (1979) */
+    default: /* Chan, Golub, LeVeque (1979) */
         n = into->c[i] + from->c[i];
         delta = from->a[i] - into->a[i];
         into->a[i] += delta * (from->c[i] / n);
@@ -259,9 +259,14 @@ static void group_finish(enum aggregate_type type, struct group *g, size_t count
             if (g->c[i] < 0)
                 g->a[i] /= AVERAGE_SCALE;
             break;
-        case AGGREGATE_STDVAR: g->a[i] = g->b[i] / g->c[i]; break;
-        case AGGREGATE_STDDEV: g->a[i] = sqrt(g->b[i] / g->c[i]); break;
-        default: break;
+        case AGGREGATE_STDVAR:
+            g->a[i] = g->b[i] / g->c[i];
+            break;
+        case AGGREGATE_STDDEV:
+            g->a[i] = sqrt(g->b[i] / g->c[i]);
+            break;
+        default:
+            break;
         }
     }
 }
@@ -269,8 +274,13 @@ static void group_finish(enum aggregate_type type, struct group *g, size_t count
 static struct group_set group_set_of(const struct node *n, const struct grid *grid, struct pool *pool)
 {
     return (struct group_set){
-        .type = n->aggregate.type, .names = n->aggregate.names, .name_count = n->aggregate.name_count,
-        .keep = !n->aggregate.without, .grid = *grid, .pool = pool, .index = label_index_open(pool),
+        .type = n->aggregate.type,
+        .names = n->aggregate.names,
+        .name_count = n->aggregate.name_count,
+        .keep = !n->aggregate.without,
+        .grid = *grid,
+        .pool = pool,
+        .index = label_index_open(pool),
     };
 }
 
@@ -285,7 +295,8 @@ static err aggregate_folded(struct eval *eval, const struct node *n, const struc
     TRY(pipeline_to_groups(eval, &p, grid, &set));
     for (size_t i = 0; i < set.index.count; i++) {
         group_finish(set.type, &set.groups[i], grid->count);
-        TRY(frame_add(frame, (struct row){ .labels = set.index.keys[i], .values = set.groups[i].a,
+        TRY(frame_add(frame, (struct row){ .labels = set.index.keys[i],
+                                           .values = set.groups[i].a,
                                            .drop_name = set.groups[i].drop_name }));
     }
     *out_frame = frame;

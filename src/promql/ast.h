@@ -8,16 +8,34 @@
 #include "promql/promql.h"
 
 enum node_type {
-    NODE_NUMBER, NODE_STRING, NODE_SELECTOR, NODE_SUBQUERY, NODE_PAREN, NODE_UNARY, NODE_BINARY, NODE_CALL,
+    NODE_NUMBER,
+    NODE_STRING,
+    NODE_SELECTOR,
+    NODE_SUBQUERY,
+    NODE_PAREN,
+    NODE_UNARY,
+    NODE_BINARY,
+    NODE_CALL,
     NODE_AGGREGATE,
 };
 
 enum operator_type {
-    OPERATOR_ADD, OPERATOR_SUBTRACT, OPERATOR_MULTIPLY, OPERATOR_DIVIDE, OPERATOR_MODULO, OPERATOR_POWER,
+    OPERATOR_ADD,
+    OPERATOR_SUBTRACT,
+    OPERATOR_MULTIPLY,
+    OPERATOR_DIVIDE,
+    OPERATOR_MODULO,
+    OPERATOR_POWER,
     OPERATOR_ATAN2,
-    OPERATOR_EQUAL, OPERATOR_NOT_EQUAL, OPERATOR_LESS, OPERATOR_LESS_EQUAL, OPERATOR_GREATER,
+    OPERATOR_EQUAL,
+    OPERATOR_NOT_EQUAL,
+    OPERATOR_LESS,
+    OPERATOR_LESS_EQUAL,
+    OPERATOR_GREATER,
     OPERATOR_GREATER_EQUAL,
-    OPERATOR_AND, OPERATOR_OR, OPERATOR_UNLESS,
+    OPERATOR_AND,
+    OPERATOR_OR,
+    OPERATOR_UNLESS,
 };
 
 static inline bool operator_is_comparison(enum operator_type op)
@@ -30,9 +48,19 @@ static inline bool operator_is_set(enum operator_type op) { return op >= OPERATO
 const char *operator_name(enum operator_type op);
 
 enum aggregate_type {
-    AGGREGATE_SUM, AGGREGATE_AVG, AGGREGATE_MIN, AGGREGATE_MAX, AGGREGATE_COUNT, AGGREGATE_GROUP,
-    AGGREGATE_STDDEV, AGGREGATE_STDVAR, AGGREGATE_TOPK, AGGREGATE_BOTTOMK, AGGREGATE_QUANTILE,
-    AGGREGATE_COUNT_VALUES, AGGREGATE_COUNT_OF_TYPES,
+    AGGREGATE_SUM,
+    AGGREGATE_AVG,
+    AGGREGATE_MIN,
+    AGGREGATE_MAX,
+    AGGREGATE_COUNT,
+    AGGREGATE_GROUP,
+    AGGREGATE_STDDEV,
+    AGGREGATE_STDVAR,
+    AGGREGATE_TOPK,
+    AGGREGATE_BOTTOMK,
+    AGGREGATE_QUANTILE,
+    AGGREGATE_COUNT_VALUES,
+    AGGREGATE_COUNT_OF_TYPES,
 };
 
 const char *aggregate_name(enum aggregate_type type);
@@ -51,8 +79,8 @@ enum duration_type {
 struct duration {
     enum duration_type type;
     enum operator_type op;
-    double seconds;                 /* DURATION_NUMBER */
-    struct duration *left, *right;  /* right alone for DURATION_NEGATE */
+    double seconds;                /* DURATION_NUMBER */
+    struct duration *left, *right; /* right alone for DURATION_NEGATE */
     uint32_t begin;
 };
 
@@ -62,18 +90,18 @@ enum at_type { AT_NONE, AT_TIME, AT_START, AT_END };
 struct modifiers {
     enum at_type at;
     int64_t at_ms;
-    struct duration *offset;   /* NULL = none */
+    struct duration *offset; /* NULL = none */
 };
 
 enum match_card { MATCH_ONE_TO_ONE, MATCH_MANY_TO_ONE, MATCH_ONE_TO_MANY, MATCH_MANY_TO_MANY };
 
 struct matching {
     enum match_card card;
-    bool on;                     /* else ignoring */
-    bool written;                /* on or ignoring was there */
-    struct slice *names;         /* sorted, unique */
+    bool on;             /* else ignoring */
+    bool written;        /* on or ignoring was there */
+    struct slice *names; /* sorted, unique */
     size_t name_count;
-    struct slice *include;       /* labels of group_left (…) */
+    struct slice *include; /* labels of group_left (…) */
     size_t include_count;
 };
 
@@ -82,24 +110,24 @@ struct function;
 struct node {
     enum node_type type;
     enum promql_type value_type;
-    uint32_t begin, end;         /* bytes of the source */
+    uint32_t begin, end; /* bytes of the source */
     union {
         double number;
         struct slice string;
         struct {
             struct matcher *matchers;
             size_t count;
-            struct slice name;            /* the metric name when written, for messages */
-            struct duration *range;       /* NULL = instant selector */
+            struct slice name;      /* the metric name when written, for messages */
+            struct duration *range; /* NULL = instant selector */
             struct modifiers modifiers;
         } selector;
         struct {
             struct node *inner;
             struct duration *range;
-            struct duration *step;        /* NULL = default */
+            struct duration *step; /* NULL = default */
             struct modifiers modifiers;
         } subquery;
-        struct node *inner;               /* NODE_PAREN */
+        struct node *inner; /* NODE_PAREN */
         struct {
             bool negate;
             struct node *inner;
@@ -118,10 +146,10 @@ struct node {
         struct {
             enum aggregate_type type;
             bool without;
-            bool grouped;                 /* by or without was there */
-            struct slice *names;          /* sorted, unique */
+            bool grouped;        /* by or without was there */
+            struct slice *names; /* sorted, unique */
             size_t name_count;
-            struct node *param;           /* NULL = none */
+            struct node *param; /* NULL = none */
             struct node *inner;
         } aggregate;
     };
@@ -130,7 +158,7 @@ struct node {
 struct promql_expr {
     struct slice source;
     struct node *root;
-    struct matcher_list *matchers;   /* every selector's, for promql_expr_done */
+    struct matcher_list *matchers; /* every selector's, for promql_expr_done */
 };
 
 struct matcher_list {
@@ -147,10 +175,7 @@ static inline struct node *node_unwrap(struct node *n)
 
 /* Functions: one row each in function.c. */
 #define FUNCTION_ENUM(id, name, args, variadic, returns) FUNCTION_##id,
-enum function_id {
-    FUNCTION_LIST(FUNCTION_ENUM)
-    FUNCTION_COUNT
-};
+enum function_id { FUNCTION_LIST(FUNCTION_ENUM) FUNCTION_COUNT };
 #undef FUNCTION_ENUM
 
 #define FUNCTION_ARG_COUNT_MAX 5

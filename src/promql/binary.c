@@ -18,17 +18,17 @@
 
 struct side {
     struct frame *frame;
-    uint32_t *groups;    /* of each row */
-    uint32_t *first;     /* of each group: a row, or NONE */
-    uint32_t *next;      /* of each row: the next of its group, or NONE */
+    uint32_t *groups; /* of each row */
+    uint32_t *first;  /* of each group: a row, or NONE */
+    uint32_t *next;   /* of each row: the next of its group, or NONE */
 };
 
 struct match {
     struct eval *eval;
     const struct node *n;
     const struct grid *grid;
-    struct pool *pool;           /* tables; closed at the end */
-    struct label_index index;    /* match groups */
+    struct pool *pool;        /* tables; closed at the end */
+    struct label_index index; /* match groups */
     struct side left, right;
 };
 
@@ -231,7 +231,7 @@ struct pair {
 struct pairs {
     struct pair *pairs;
     size_t count, capacity;
-    uint32_t *last;              /* of each result row */
+    uint32_t *last; /* of each result row */
     size_t last_capacity;
 };
 
@@ -256,8 +256,8 @@ static err pairs_check(struct match *m, const struct pairs *p, uint32_t number, 
         const double *old_many = many->frame->rows[p->pairs[i].many].values;
         const double *old_one = one->frame->rows[p->pairs[i].one].values;
         for (size_t step = 0; step < m->grid->count; step++) {
-            if (is_absent(fresh_many[step]) || is_absent(fresh_one[step]) || is_absent(old_many[step])
-                || is_absent(old_one[step]))
+            if (is_absent(fresh_many[step]) || is_absent(fresh_one[step]) || is_absent(old_many[step]) ||
+                is_absent(old_one[step]))
                 continue;
             if (many->groups[fresh->many] == many->groups[p->pairs[i].many])
                 return err_set(m->eval->at, ERR_EXECUTION,

@@ -83,7 +83,7 @@ double bucket_quantile(double q, struct bucket *buckets, size_t count, bool *out
         return NAN;
     double rank = q * observations;
     size_t b = 0, end = count - 1;
-    while (b < end) {   /* the first with count ≥ rank, else the last */
+    while (b < end) { /* the first with count ≥ rank, else the last */
         size_t middle = b + (end - b) / 2;
         if (buckets[middle].count >= rank)
             end = middle;
@@ -191,7 +191,7 @@ static err bucket_rows(struct eval *eval, const struct node *n, const struct fra
 }
 
 struct bucket_args {
-    const double *first, *second;   /* φ, or lower and upper */
+    const double *first, *second; /* φ, or lower and upper */
     bool fraction;
     bool forced;
 };

@@ -98,7 +98,10 @@ static err call_absent(struct eval *eval, const struct node *n, const struct gri
     struct frame *frame;
     struct pipeline p;
     TRY(frame_open(eval, &frame));
-    struct group_set set = { .type = AGGREGATE_GROUP, .keep = true, .grid = *grid, .pool = frame->pool,
+    struct group_set set = { .type = AGGREGATE_GROUP,
+                             .keep = true,
+                             .grid = *grid,
+                             .pool = frame->pool,
                              .index = label_index_open(frame->pool) };
     if (n->call.function->id == FUNCTION_ABSENT)
         TRY(pipeline_build(eval, n->call.args[0], grid, &p));
@@ -349,28 +352,38 @@ err call_eval(struct eval *eval, const struct node *n, const struct grid *grid, 
 {
     *out = (struct value){ .type = PROMQL_VECTOR };
     switch (n->call.function->id) {
-    case FUNCTION_TIME: return call_time(eval, grid, out);
+    case FUNCTION_TIME:
+        return call_time(eval, grid, out);
     case FUNCTION_PI:
         TRY(scalars_new(eval, grid, out));
         for (size_t i = 0; i < grid->count; i++)
             out->scalars[i] = M_PI;
         return OK;
-    case FUNCTION_SCALAR: return call_scalar(eval, n, grid, out);
-    case FUNCTION_VECTOR: return call_vector(eval, n, grid, &out->frame);
+    case FUNCTION_SCALAR:
+        return call_scalar(eval, n, grid, out);
+    case FUNCTION_VECTOR:
+        return call_vector(eval, n, grid, &out->frame);
     case FUNCTION_ABSENT:
-    case FUNCTION_ABSENT_OVER_TIME: return call_absent(eval, n, grid, &out->frame);
+    case FUNCTION_ABSENT_OVER_TIME:
+        return call_absent(eval, n, grid, &out->frame);
     case FUNCTION_SORT:
-    case FUNCTION_SORT_DESC: return call_sort(eval, n, grid, &out->frame);
-    case FUNCTION_LABEL_REPLACE: return call_label_replace(eval, n, grid, &out->frame);
-    case FUNCTION_LABEL_JOIN: return call_label_join(eval, n, grid, &out->frame);
+    case FUNCTION_SORT_DESC:
+        return call_sort(eval, n, grid, &out->frame);
+    case FUNCTION_LABEL_REPLACE:
+        return call_label_replace(eval, n, grid, &out->frame);
+    case FUNCTION_LABEL_JOIN:
+        return call_label_join(eval, n, grid, &out->frame);
     case FUNCTION_HISTOGRAM_QUANTILE:
-    case FUNCTION_HISTOGRAM_FRACTION: return bucket_call(eval, n, grid, &out->frame);
+    case FUNCTION_HISTOGRAM_FRACTION:
+        return bucket_call(eval, n, grid, &out->frame);
     case FUNCTION_HISTOGRAM_AVG:
     case FUNCTION_HISTOGRAM_COUNT:
     case FUNCTION_HISTOGRAM_STDDEV:
     case FUNCTION_HISTOGRAM_STDVAR:
-    case FUNCTION_HISTOGRAM_SUM: return call_histogram_only(eval, n, grid, &out->frame);
-    default: break;
+    case FUNCTION_HISTOGRAM_SUM:
+        return call_histogram_only(eval, n, grid, &out->frame);
+    default:
+        break;
     }
     struct pipeline p;
     TRY(pipeline_build(eval, n, grid, &p));

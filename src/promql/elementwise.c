@@ -62,14 +62,22 @@ static double date_part(enum function_id id, double v)
         return NAN;
     civil_of_days(days, &year, &month, &day);
     switch (id) {
-    case FUNCTION_MINUTE: return (double)(second / 60 % 60);
-    case FUNCTION_HOUR: return (double)(second / 3600);
-    case FUNCTION_DAY_OF_WEEK: return (double)(((days + 4) % 7 + 7) % 7);
-    case FUNCTION_DAY_OF_MONTH: return day;
-    case FUNCTION_DAYS_IN_MONTH: return month_days(year, month);
-    case FUNCTION_MONTH: return month;
-    case FUNCTION_YEAR: return (double)year;
-    default: break;
+    case FUNCTION_MINUTE:
+        return (double)(second / 60 % 60);
+    case FUNCTION_HOUR:
+        return (double)(second / 3600);
+    case FUNCTION_DAY_OF_WEEK:
+        return (double)(((days + 4) % 7 + 7) % 7);
+    case FUNCTION_DAY_OF_MONTH:
+        return day;
+    case FUNCTION_DAYS_IN_MONTH:
+        return month_days(year, month);
+    case FUNCTION_MONTH:
+        return month;
+    case FUNCTION_YEAR:
+        return (double)year;
+    default:
+        break;
     }
     double day_of_year = day;
     for (int m = 1; m < month; m++)
@@ -89,38 +97,70 @@ static double math_year(double v) { return date_part(FUNCTION_YEAR, v); }
 static double (*math_of(enum function_id id))(double)
 {
     switch (id) {
-    case FUNCTION_ABS: return fabs;
-    case FUNCTION_ACOS: return acos;
-    case FUNCTION_ACOSH: return acosh;
-    case FUNCTION_ASIN: return asin;
-    case FUNCTION_ASINH: return asinh;
-    case FUNCTION_ATAN: return atan;
-    case FUNCTION_ATANH: return atanh;
-    case FUNCTION_CEIL: return ceil;
-    case FUNCTION_COS: return cos;
-    case FUNCTION_COSH: return cosh;
-    case FUNCTION_DAYS_IN_MONTH: return math_days_in_month;
-    case FUNCTION_DAY_OF_MONTH: return math_day_of_month;
-    case FUNCTION_DAY_OF_WEEK: return math_day_of_week;
-    case FUNCTION_DAY_OF_YEAR: return math_day_of_year;
-    case FUNCTION_DEG: return math_deg;
-    case FUNCTION_EXP: return exp;
-    case FUNCTION_FLOOR: return floor;
-    case FUNCTION_HOUR: return math_hour;
-    case FUNCTION_LN: return log;
-    case FUNCTION_LOG10: return log10;
-    case FUNCTION_LOG2: return log2;
-    case FUNCTION_MINUTE: return math_minute;
-    case FUNCTION_MONTH: return math_month;
-    case FUNCTION_RAD: return math_rad;
-    case FUNCTION_SGN: return math_sgn;
-    case FUNCTION_SIN: return sin;
-    case FUNCTION_SINH: return sinh;
-    case FUNCTION_SQRT: return sqrt;
-    case FUNCTION_TAN: return tan;
-    case FUNCTION_TANH: return tanh;
-    case FUNCTION_YEAR: return math_year;
-    default: return NULL;
+    case FUNCTION_ABS:
+        return fabs;
+    case FUNCTION_ACOS:
+        return acos;
+    case FUNCTION_ACOSH:
+        return acosh;
+    case FUNCTION_ASIN:
+        return asin;
+    case FUNCTION_ASINH:
+        return asinh;
+    case FUNCTION_ATAN:
+        return atan;
+    case FUNCTION_ATANH:
+        return atanh;
+    case FUNCTION_CEIL:
+        return ceil;
+    case FUNCTION_COS:
+        return cos;
+    case FUNCTION_COSH:
+        return cosh;
+    case FUNCTION_DAYS_IN_MONTH:
+        return math_days_in_month;
+    case FUNCTION_DAY_OF_MONTH:
+        return math_day_of_month;
+    case FUNCTION_DAY_OF_WEEK:
+        return math_day_of_week;
+    case FUNCTION_DAY_OF_YEAR:
+        return math_day_of_year;
+    case FUNCTION_DEG:
+        return math_deg;
+    case FUNCTION_EXP:
+        return exp;
+    case FUNCTION_FLOOR:
+        return floor;
+    case FUNCTION_HOUR:
+        return math_hour;
+    case FUNCTION_LN:
+        return log;
+    case FUNCTION_LOG10:
+        return log10;
+    case FUNCTION_LOG2:
+        return log2;
+    case FUNCTION_MINUTE:
+        return math_minute;
+    case FUNCTION_MONTH:
+        return math_month;
+    case FUNCTION_RAD:
+        return math_rad;
+    case FUNCTION_SGN:
+        return math_sgn;
+    case FUNCTION_SIN:
+        return sin;
+    case FUNCTION_SINH:
+        return sinh;
+    case FUNCTION_SQRT:
+        return sqrt;
+    case FUNCTION_TAN:
+        return tan;
+    case FUNCTION_TANH:
+        return tanh;
+    case FUNCTION_YEAR:
+        return math_year;
+    default:
+        return NULL;
     }
 }
 
@@ -176,20 +216,35 @@ static void apply_timestamp(const struct stage *stage, double *values, size_t co
 double scalar_operate(enum operator_type op, double left, double right)
 {
     switch (op) {
-    case OPERATOR_ADD: return left + right;
-    case OPERATOR_SUBTRACT: return left - right;
-    case OPERATOR_MULTIPLY: return left * right;
-    case OPERATOR_DIVIDE: return left / right;
-    case OPERATOR_MODULO: return fmod(left, right);
-    case OPERATOR_POWER: return pow(left, right);
-    case OPERATOR_ATAN2: return atan2(left, right);
-    case OPERATOR_EQUAL: return left == right;
-    case OPERATOR_NOT_EQUAL: return left != right;
-    case OPERATOR_LESS: return left < right;
-    case OPERATOR_LESS_EQUAL: return left <= right;
-    case OPERATOR_GREATER: return left > right;
-    case OPERATOR_GREATER_EQUAL: return left >= right;
-    default: check(false); return 0;
+    case OPERATOR_ADD:
+        return left + right;
+    case OPERATOR_SUBTRACT:
+        return left - right;
+    case OPERATOR_MULTIPLY:
+        return left * right;
+    case OPERATOR_DIVIDE:
+        return left / right;
+    case OPERATOR_MODULO:
+        return fmod(left, right);
+    case OPERATOR_POWER:
+        return pow(left, right);
+    case OPERATOR_ATAN2:
+        return atan2(left, right);
+    case OPERATOR_EQUAL:
+        return left == right;
+    case OPERATOR_NOT_EQUAL:
+        return left != right;
+    case OPERATOR_LESS:
+        return left < right;
+    case OPERATOR_LESS_EQUAL:
+        return left <= right;
+    case OPERATOR_GREATER:
+        return left > right;
+    case OPERATOR_GREATER_EQUAL:
+        return left >= right;
+    default:
+        check(false);
+        return 0;
     }
 }
 
@@ -211,7 +266,7 @@ static void apply_compare(const struct stage *stage, double *values, size_t coun
 static void apply_arithmetic(const struct stage *stage, double *values, size_t count)
 {
     const double *scalar = stage->scalars[0];
-    if (stage->op == OPERATOR_MULTIPLY) {   /* by far the most frequent: unit conversions */
+    if (stage->op == OPERATOR_MULTIPLY) { /* by far the most frequent: unit conversions */
         for (size_t i = 0; i < count; i++)
             values[i] = is_absent(values[i]) ? values[i] : values[i] * scalar[i];
         return;
@@ -224,8 +279,8 @@ static void apply_arithmetic(const struct stage *stage, double *values, size_t c
 
 bool function_is_elementwise(enum function_id id)
 {
-    return math_of(id) != NULL || id == FUNCTION_CLAMP || id == FUNCTION_CLAMP_MAX || id == FUNCTION_CLAMP_MIN
-           || id == FUNCTION_ROUND || id == FUNCTION_TIMESTAMP;
+    return math_of(id) != NULL || id == FUNCTION_CLAMP || id == FUNCTION_CLAMP_MAX ||
+           id == FUNCTION_CLAMP_MIN || id == FUNCTION_ROUND || id == FUNCTION_TIMESTAMP;
 }
 
 void stage_of_function(enum function_id id, struct stage *stage)
@@ -233,15 +288,23 @@ void stage_of_function(enum function_id id, struct stage *stage)
     stage->drops_name = true;
     stage->math = math_of(id);
     switch (id) {
-    case FUNCTION_CLAMP: stage->apply = apply_clamp; break;
-    case FUNCTION_CLAMP_MIN: stage->apply = apply_clamp; break;
+    case FUNCTION_CLAMP:
+        stage->apply = apply_clamp;
+        break;
+    case FUNCTION_CLAMP_MIN:
+        stage->apply = apply_clamp;
+        break;
     case FUNCTION_CLAMP_MAX:
         stage->apply = apply_clamp;
         stage->scalars[1] = stage->scalars[0];
         stage->scalars[0] = NULL;
         break;
-    case FUNCTION_ROUND: stage->apply = apply_round; break;
-    case FUNCTION_TIMESTAMP: stage->apply = apply_timestamp; break;
+    case FUNCTION_ROUND:
+        stage->apply = apply_round;
+        break;
+    case FUNCTION_TIMESTAMP:
+        stage->apply = apply_timestamp;
+        break;
     default:
         check(stage->math != NULL);
         stage->apply = apply_math;

@@ -78,7 +78,7 @@ err eval_node(struct eval *eval, const struct node *n, const struct grid *grid, 
     case NODE_SELECTOR:
         break;
     default:
-        check(false);   /* a range vector is only ever an argument */
+        check(false); /* a range vector is only ever an argument */
     }
     TRY(pipeline_build(eval, n, grid, &p));
     return pipeline_to_frame(eval, &p, grid, &out->frame);
@@ -196,7 +196,7 @@ err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid
         TRY(rows_join(eval, frame, grid));
     }
     if (keep_order) {
-        check(frame->count == count);   /* an instant result joins nothing: it fails instead */
+        check(frame->count == count); /* an instant result joins nothing: it fails instead */
         if (count > 0)
             memcpy(frame->rows, ordered, count * sizeof *ordered);
     }
@@ -327,9 +327,9 @@ static err result_make(struct eval *eval, const struct grid *grid, bool instant,
 
 static err grid_of(const struct promql_request *request, struct grid *out, struct err_at *at)
 {
-    if (request->start_ms > TIME_MS_MAX || request->start_ms < TIME_MS_MIN || request->end_ms > TIME_MS_MAX
-        || request->end_ms < request->start_ms || request->step_ms < 0
-        || (request->step_ms == 0 && request->end_ms != request->start_ms))
+    if (request->start_ms > TIME_MS_MAX || request->start_ms < TIME_MS_MIN || request->end_ms > TIME_MS_MAX ||
+        request->end_ms < request->start_ms || request->step_ms < 0 ||
+        (request->step_ms == 0 && request->end_ms != request->start_ms))
         return err_set(at, ERR_INPUT, "bad time range or step");
     *out = (struct grid){ .start_ms = request->start_ms, .step_ms = request->step_ms, .count = 1 };
     if (request->step_ms == 0)

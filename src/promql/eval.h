@@ -8,8 +8,8 @@
 #ifndef PROMQL_EVAL_H
 #define PROMQL_EVAL_H
 
-#include "base/bytes.h"
 #include "base/buf.h"
+#include "base/bytes.h"
 #include "model/labels.h"
 #include "promql/ast.h"
 
@@ -17,7 +17,7 @@
     64 /* of one pipeline; the split depends on the series count alone, so that sums
                                    * do not depend on the number of workers */
 #define CHUNK_SERIES_MIN 64
-#define STAGE_COUNT_MAX PROMQL_DEPTH_MAX
+#define STAGE_COUNT_MAX  PROMQL_DEPTH_MAX
 
 /* Evaluation times: start + i × step for i in [0, count). */
 struct grid {
@@ -37,10 +37,10 @@ static inline bool is_absent(double v) { return double_bits(v) == SAMPLE_STALE_B
 /* One series over a grid. */
 struct row {
     struct slice labels;
-    double *values;                          /* grid.count */
-    struct sample_histogram *histograms;     /* row = step, where values[step] is ABSENT */
+    double *values;                      /* grid.count */
+    struct sample_histogram *histograms; /* row = step, where values[step] is ABSENT */
     size_t histogram_count;
-    bool drop_name;                          /* __name__ goes when the result is made */
+    bool drop_name; /* __name__ goes when the result is made */
 };
 
 /* An instant vector over a grid. Rows live in pool or in the chunks' pools. */
@@ -52,13 +52,13 @@ struct frame {
     struct row *rows;
     size_t count;
     size_t capacity;
-    bool ordered;        /* sort(), topk(): keep the order in an instant result */
+    bool ordered; /* sort(), topk(): keep the order in an instant result */
 };
 
 struct value {
     enum promql_type type;
-    struct frame *frame;      /* PROMQL_VECTOR */
-    double *scalars;          /* PROMQL_SCALAR: grid.count */
+    struct frame *frame; /* PROMQL_VECTOR */
+    double *scalars;     /* PROMQL_SCALAR: grid.count */
     struct slice string;
 };
 
@@ -70,20 +70,20 @@ struct annotations {
 
 struct eval {
     const struct promql_request *request;
-    struct pool *pool;            /* of this evaluation; frames' pools are below it */
-    struct frame *frames;         /* open ones */
+    struct pool *pool;    /* of this evaluation; frames' pools are below it */
+    struct frame *frames; /* open ones */
     int64_t lookback_ms;
     struct annotations warnings, infos;
     struct proof proof;
     size_t partition_capacity, missing_capacity;
     struct promql_stats stats;
-    struct pool *result_pool;     /* annotations and proof are made here */
+    struct pool *result_pool; /* annotations and proof are made here */
     struct err_at *at;
 };
 
 /* ---- frame.c ---- */
 err frame_open(struct eval *eval, struct frame **out_frame);
-void frame_close(struct eval *eval, struct frame *frame);   /* NULL allowed */
+void frame_close(struct eval *eval, struct frame *frame); /* NULL allowed */
 /* A pool below the frame's for one chunk; from the evaluation's thread only. */
 struct pool *frame_chunk_pool(struct frame *frame);
 err frame_add(struct frame *frame, struct row row);
@@ -107,8 +107,8 @@ void labels_project(struct slice labels, const struct slice *names, size_t count
                     struct buf *out);
 /* Append labels with one label set to value (removed when value is empty). */
 void labels_set(struct slice labels, struct slice name, struct slice value, struct buf *out);
-struct slice labels_without_name(struct slice labels, struct buf *scratch);   /* borrowed from either */
-extern const struct slice label_name;   /* "__name__" */
+struct slice labels_without_name(struct slice labels, struct buf *scratch); /* borrowed from either */
+extern const struct slice label_name;                                       /* "__name__" */
 
 /* A hash table from label sets to the numbers 0, 1, … in order of first appearance. */
 struct label_index {
@@ -117,8 +117,8 @@ struct label_index {
     uint64_t *hashes;
     size_t count;
     size_t key_capacity, hash_capacity;
-    uint32_t *slots;       /* number + 1, 0 = free */
-    size_t slot_count;     /* power of two */
+    uint32_t *slots;   /* number + 1, 0 = free */
+    size_t slot_count; /* power of two */
 };
 /* The number of key; copies it when new. ERR_LIMIT. */
 err label_index_get(struct label_index *index, struct slice key, uint32_t *out_number, bool *out_new);
@@ -130,14 +130,14 @@ static inline struct label_index label_index_open(struct pool *pool)
 
 /* ---- window.c ---- */
 struct window_input {
-    const int64_t *t_ms;      /* without stale markers */
+    const int64_t *t_ms; /* without stale markers */
     const double *values;
     size_t count;
-    struct grid ends;         /* window i is (end - range, end]; step 0 = all the same */
+    struct grid ends; /* window i is (end - range, end]; step 0 = all the same */
     int64_t range_ms;
-    int64_t eval_start_ms;    /* evaluation time of step i, for predict_linear */
+    int64_t eval_start_ms; /* evaluation time of step i, for predict_linear */
     int64_t eval_step_ms;
-    const double *arg;        /* scalar argument per step, or NULL */
+    const double *arg; /* scalar argument per step, or NULL */
 };
 struct window_scratch {
     struct pool *pool;
@@ -148,19 +148,19 @@ struct window_scratch {
 err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
                  double *out);
 bool function_is_window(enum function_id id);
-double quantile_of(double q, double *values, size_t count);   /* sorts values */
+double quantile_of(double q, double *values, size_t count); /* sorts values */
 
 /* ---- elementwise.c ---- */
 struct stage {
     void (*apply)(const struct stage *stage, double *values, size_t count);
     double (*math)(double v);
     enum operator_type op;
-    const double *scalars[2];   /* per step */
+    const double *scalars[2]; /* per step */
     bool scalar_left;
     bool return_bool;
     bool drops_name;
     struct grid grid;
-    const char *name;           /* for errors */
+    const char *name; /* for errors */
 };
 /* Is the call one of those that map a value to a value? */
 bool function_is_elementwise(enum function_id id);
@@ -168,22 +168,22 @@ bool function_is_elementwise(enum function_id id);
 void stage_of_function(enum function_id id, struct stage *stage);
 void stage_of_operator(enum operator_type op, struct stage *stage);
 void stage_of_negation(struct stage *stage);
-double scalar_operate(enum operator_type op, double left, double right);   /* comparisons give 1 or 0 */
+double scalar_operate(enum operator_type op, double left, double right); /* comparisons give 1 or 0 */
 
 /* ---- pipeline.c ---- */
 enum leaf_type { LEAF_FRAME, LEAF_SELECT, LEAF_TIMESTAMP, LEAF_WINDOW, LEAF_WINDOW_FRAME };
 
 struct pipeline {
     enum leaf_type leaf;
-    struct frame *frame; /* LEAF_FRAME: values are overwritten; LEAF_WINDOW_FRAME: the subquery's rows */
-    struct grid frame_grid;         /* of a subquery's frame */
-    const struct node *selector;    /* LEAF_SELECT, LEAF_WINDOW */
-    const struct node *position;    /* of the window function's argument, for annotations */
+    struct frame *frame;    /* LEAF_FRAME: values are overwritten; LEAF_WINDOW_FRAME: the subquery's rows */
+    struct grid frame_grid; /* of a subquery's frame */
+    const struct node *selector; /* LEAF_SELECT, LEAF_WINDOW */
+    const struct node *position; /* of the window function's argument, for annotations */
     enum function_id window;
     const char *window_name;
     int64_t range_ms;
     int64_t offset_ms;
-    bool fixed;                     /* @ */
+    bool fixed; /* @ */
     int64_t fixed_ms;
     const double *window_arg;
     bool drops_name;
@@ -211,13 +211,13 @@ err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out
 /* ---- aggregate.c ---- */
 struct group {
     bool drop_name;
-    double *a, *b, *c;     /* accumulators per step; which are used depends on the type */
+    double *a, *b, *c; /* accumulators per step; which are used depends on the type */
 };
 struct group_set {
     enum aggregate_type type;
     const struct slice *names;
     size_t name_count;
-    bool keep;             /* by: names are kept; else they go */
+    bool keep; /* by: names are kept; else they go */
     struct grid grid;
     struct pool *pool;
     struct label_index index;

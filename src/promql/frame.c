@@ -88,7 +88,7 @@ void annotate(struct eval *eval, struct annotations *list, const char *format, .
     if (list->texts == NULL) {
         void *memory;
         if (pool_alloc(eval->result_pool, (PROMQL_ANNOTATION_COUNT_MAX + 1) * sizeof s, &memory) != OK)
-            return;   /* an annotation is a courtesy: without memory the answer goes without it */
+            return; /* an annotation is a courtesy: without memory the answer goes without it */
         list->texts = memory;
     }
     if (pool_copy(eval->result_pool, s, &list->texts[list->count]) == OK)

@@ -18,9 +18,23 @@ static const struct function functions[] = { FUNCTION_LIST(FUNCTION_ROW) };
 #undef FUNCTION_ROW
 
 static const char *const experimental[] = {
-    "double_exponential_smoothing", "end", "histogram_quantiles", "info", "mad_over_time", "max_of", "min_of",
-    "range", "sort_by_label", "sort_by_label_desc", "start", "start_timestamp", "step",
-    "ts_of_first_over_time", "ts_of_last_over_time", "ts_of_max_over_time", "ts_of_min_over_time",
+    "double_exponential_smoothing",
+    "end",
+    "histogram_quantiles",
+    "info",
+    "mad_over_time",
+    "max_of",
+    "min_of",
+    "range",
+    "sort_by_label",
+    "sort_by_label_desc",
+    "start",
+    "start_timestamp",
+    "step",
+    "ts_of_first_over_time",
+    "ts_of_last_over_time",
+    "ts_of_max_over_time",
+    "ts_of_min_over_time",
 };
 
 const struct function *function_find(struct slice name)
@@ -50,8 +64,8 @@ const char *operator_name(enum operator_type op)
 const char *aggregate_name(enum aggregate_type type)
 {
     static const char *const names[AGGREGATE_COUNT_OF_TYPES] = {
-        "sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "topk", "bottomk", "quantile",
-        "count_values",
+        "sum",    "avg",    "min",  "max",     "count",    "group",
+        "stddev", "stdvar", "topk", "bottomk", "quantile", "count_values",
     };
     return names[type];
 }
@@ -82,10 +96,14 @@ static err expect_type(struct slice source, const struct node *n, enum promql_ty
 static enum promql_type letter_type(char letter)
 {
     switch (letter) {
-    case 's': return PROMQL_SCALAR;
-    case 'v': return PROMQL_VECTOR;
-    case 'm': return PROMQL_MATRIX;
-    default: return PROMQL_STRING;
+    case 's':
+        return PROMQL_SCALAR;
+    case 'v':
+        return PROMQL_VECTOR;
+    case 'm':
+        return PROMQL_MATRIX;
+    default:
+        return PROMQL_STRING;
     }
 }
 
@@ -161,9 +179,8 @@ static err check_binary(struct slice source, struct node *n, struct err_at *at)
         if (n->binary.matching.card == MATCH_MANY_TO_ONE || n->binary.matching.card == MATCH_ONE_TO_MANY)
             return lex_error(source, n->begin, at, ERR_INPUT, "no grouping allowed for \"%s\" operation",
                              operator_name(op));
-    } else if (!both_vector
-               && (n->binary.matching.name_count > 0 || n->binary.matching.card != MATCH_ONE_TO_ONE
-                   || n->binary.matching.written)) {
+    } else if (!both_vector && (n->binary.matching.name_count > 0 ||
+                                n->binary.matching.card != MATCH_ONE_TO_ONE || n->binary.matching.written)) {
         return lex_error(source, n->begin, at, ERR_INPUT,
                          "vector matching only allowed between instant vectors");
     }
@@ -214,18 +231,37 @@ static err duration_seconds(const struct duration *d, double step, double range,
     if (d->right != NULL)
         TRY(duration_seconds(d->right, step, range, &right, at));
     switch (d->type) {
-    case DURATION_NUMBER: *out = d->seconds; return OK;
-    case DURATION_STEP: *out = step; return OK;
-    case DURATION_RANGE: *out = range; return OK;
-    case DURATION_NEGATE: *out = -right; return OK;
-    case DURATION_MIN: *out = fmin(left, right); return OK;
-    case DURATION_MAX: *out = fmax(left, right); return OK;
-    case DURATION_BINARY: break;
+    case DURATION_NUMBER:
+        *out = d->seconds;
+        return OK;
+    case DURATION_STEP:
+        *out = step;
+        return OK;
+    case DURATION_RANGE:
+        *out = range;
+        return OK;
+    case DURATION_NEGATE:
+        *out = -right;
+        return OK;
+    case DURATION_MIN:
+        *out = fmin(left, right);
+        return OK;
+    case DURATION_MAX:
+        *out = fmax(left, right);
+        return OK;
+    case DURATION_BINARY:
+        break;
     }
     switch (d->op) {
-    case OPERATOR_ADD: *out = left + right; return OK;
-    case OPERATOR_SUBTRACT: *out = left - right; return OK;
-    case OPERATOR_MULTIPLY: *out = left * right; return OK;
+    case OPERATOR_ADD:
+        *out = left + right;
+        return OK;
+    case OPERATOR_SUBTRACT:
+        *out = left - right;
+        return OK;
+    case OPERATOR_MULTIPLY:
+        *out = left * right;
+        return OK;
     case OPERATOR_DIVIDE:
         if (right == 0)
             return err_set(at, ERR_EXECUTION, "division by zero");
@@ -236,8 +272,12 @@ static err duration_seconds(const struct duration *d, double step, double range,
             return err_set(at, ERR_EXECUTION, "modulo by zero");
         *out = fmod(left, right);
         return OK;
-    case OPERATOR_POWER: *out = pow(left, right); return OK;
-    default: check(false); return OK;
+    case OPERATOR_POWER:
+        *out = pow(left, right);
+        return OK;
+    default:
+        check(false);
+        return OK;
     }
 }
 

@@ -42,10 +42,7 @@ err lex_error(struct slice source, uint32_t offset, struct err_at *at, err e, co
 static bool is_digit(uint8_t c) { return c >= '0' && c <= '9'; }
 static bool is_alpha(uint8_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
-static bool is_hex(uint8_t c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
+static bool is_hex(uint8_t c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
 
 static unsigned hex_value(uint8_t c)
 {
@@ -80,7 +77,7 @@ size_t lex_duration(struct slice s, int64_t *out_ms)
         int64_t ms;
     } units[] = {
         { "y", 365 * MS_PER_DAY }, { "w", 7 * MS_PER_DAY }, { "d", MS_PER_DAY }, { "h", MS_PER_HOUR },
-        { "m", MS_PER_MINUTE }, { "s", MS_PER_SECOND }, { "ms", 1 },
+        { "m", MS_PER_MINUTE },    { "s", MS_PER_SECOND },  { "ms", 1 },
     };
     int64_t total = 0;
     size_t at = 0, unit = 0;
@@ -96,8 +93,8 @@ size_t lex_duration(struct slice s, int64_t *out_ms)
         while (unit < 7 && !(is_ms ? unit == 6 : unit != 6 && units[unit].name[0] == s.at[i]))
             unit++;
         int64_t part;
-        if (unit == 7 || __builtin_mul_overflow(n, units[unit].ms, &part)
-            || __builtin_add_overflow(total, part, &total))
+        if (unit == 7 || __builtin_mul_overflow(n, units[unit].ms, &part) ||
+            __builtin_add_overflow(total, part, &total))
             return 0;
         at = i + (is_ms ? 2 : 1);
         unit++;
@@ -128,7 +125,7 @@ static bool number_value(struct slice text, double *out_v)
             double d = 0;
             for (i = 2; i < text.len; i++)
                 if (text.at[i] != '_')
-                    d = d * 16 + hex_value(text.at[i]);   /* exact up to 2^53, as rounded as a float beyond */
+                    d = d * 16 + hex_value(text.at[i]); /* exact up to 2^53, as rounded as a float beyond */
             *out_v = d;
             return true;
         }
@@ -140,7 +137,7 @@ static bool number_value(struct slice text, double *out_v)
             whole = whole * 10 + (text.at[digits] - '0');
         digits++;
     }
-    if (digits == text.len && memchr(text.at, '_', text.len) != NULL) {   /* 1_000: only integers may */
+    if (digits == text.len && memchr(text.at, '_', text.len) != NULL) { /* 1_000: only integers may */
         *out_v = whole;
         return true;
     }
@@ -257,8 +254,8 @@ static err lex_string(struct lexer *lexer, struct token *token, struct err_at *a
     while (scan < lexer->source.len && lexer->source.at[scan] != quote)
         scan += lexer->source.at[scan] == '\\' && quote != '`' ? 2 : 1;
     if (scan >= lexer->source.len)
-        return lex_error(lexer->source, begin, at, ERR_INPUT, quote == '`' ? "unterminated raw string"
-                         : "unterminated quoted string");
+        return lex_error(lexer->source, begin, at, ERR_INPUT,
+                         quote == '`' ? "unterminated raw string" : "unterminated quoted string");
     token->type = TOKEN_STRING;
     void *memory;
     TRY(pool_alloc(lexer->pool, scan - begin + 4, &memory));
@@ -290,15 +287,21 @@ static err lex_symbol(struct lexer *lexer, struct token *token, struct err_at *a
     static const struct {
         char text[3];
         enum token_type type;
-    } symbols[] = {   /* longer ones first */
-        { "==", TOKEN_EQUAL }, { "=~", TOKEN_REGEX }, { "!=", TOKEN_NOT_EQUAL }, { "!~", TOKEN_NOT_REGEX },
-        { "<=", TOKEN_LESS_EQUAL }, { ">=", TOKEN_GREATER_EQUAL }, { "</", TOKEN_TRIM_UPPER },
-        { ">/", TOKEN_TRIM_LOWER }, { "=", TOKEN_ASSIGN }, { "<", TOKEN_LESS }, { ">", TOKEN_GREATER },
-        { "(", TOKEN_LEFT_PAREN }, { ")", TOKEN_RIGHT_PAREN }, { "{", TOKEN_LEFT_BRACE },
-        { "}", TOKEN_RIGHT_BRACE }, { "[", TOKEN_LEFT_BRACKET }, { "]", TOKEN_RIGHT_BRACKET },
-        { ",", TOKEN_COMMA }, { ":", TOKEN_COLON }, { "@", TOKEN_AT }, { "+", TOKEN_ADD },
-        { "-", TOKEN_SUBTRACT }, { "*", TOKEN_MULTIPLY }, { "/", TOKEN_DIVIDE }, { "%", TOKEN_MODULO },
-        { "^", TOKEN_POWER },
+    } symbols[] = {
+        /* longer ones first */
+        { "==", TOKEN_EQUAL },        { "=~", TOKEN_REGEX },
+        { "!=", TOKEN_NOT_EQUAL },    { "!~", TOKEN_NOT_REGEX },
+        { "<=", TOKEN_LESS_EQUAL },   { ">=", TOKEN_GREATER_EQUAL },
+        { "</", TOKEN_TRIM_UPPER },   { ">/", TOKEN_TRIM_LOWER },
+        { "=", TOKEN_ASSIGN },        { "<", TOKEN_LESS },
+        { ">", TOKEN_GREATER },       { "(", TOKEN_LEFT_PAREN },
+        { ")", TOKEN_RIGHT_PAREN },   { "{", TOKEN_LEFT_BRACE },
+        { "}", TOKEN_RIGHT_BRACE },   { "[", TOKEN_LEFT_BRACKET },
+        { "]", TOKEN_RIGHT_BRACKET }, { ",", TOKEN_COMMA },
+        { ":", TOKEN_COLON },         { "@", TOKEN_AT },
+        { "+", TOKEN_ADD },           { "-", TOKEN_SUBTRACT },
+        { "*", TOKEN_MULTIPLY },      { "/", TOKEN_DIVIDE },
+        { "%", TOKEN_MODULO },        { "^", TOKEN_POWER },
     };
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
         const char *text = symbols[i].text;
@@ -307,11 +310,20 @@ static err lex_symbol(struct lexer *lexer, struct token *token, struct err_at *a
         token->type = symbols[i].type;
         lexer->at += text[1] != 0 ? 2 : 1;
         switch (token->type) {
-        case TOKEN_LEFT_BRACE: lexer->in_braces = true; break;
-        case TOKEN_RIGHT_BRACE: lexer->in_braces = false; break;
-        case TOKEN_LEFT_BRACKET: lexer->brackets++; break;
-        case TOKEN_RIGHT_BRACKET: lexer->brackets -= lexer->brackets > 0; break;
-        default: break;
+        case TOKEN_LEFT_BRACE:
+            lexer->in_braces = true;
+            break;
+        case TOKEN_RIGHT_BRACE:
+            lexer->in_braces = false;
+            break;
+        case TOKEN_LEFT_BRACKET:
+            lexer->brackets++;
+            break;
+        case TOKEN_RIGHT_BRACKET:
+            lexer->brackets -= lexer->brackets > 0;
+            break;
+        default:
+            break;
         }
         return OK;
     }

@@ -11,34 +11,52 @@
 
 enum token_type {
     TOKEN_END,
-    TOKEN_NAME,          /* identifier, keyword or function name; may hold ':' outside braces and brackets */
-    TOKEN_NUMBER,        /* number or duration, in seconds */
-    TOKEN_STRING,        /* text is the unquoted content */
-    TOKEN_LEFT_PAREN, TOKEN_RIGHT_PAREN, TOKEN_LEFT_BRACE, TOKEN_RIGHT_BRACE,
-    TOKEN_LEFT_BRACKET, TOKEN_RIGHT_BRACKET,
-    TOKEN_COMMA, TOKEN_COLON, TOKEN_AT,
-    TOKEN_ASSIGN,        /* = */
-    TOKEN_EQUAL, TOKEN_NOT_EQUAL, TOKEN_LESS, TOKEN_LESS_EQUAL, TOKEN_GREATER, TOKEN_GREATER_EQUAL,
-    TOKEN_REGEX, TOKEN_NOT_REGEX,
-    TOKEN_ADD, TOKEN_SUBTRACT, TOKEN_MULTIPLY, TOKEN_DIVIDE, TOKEN_MODULO, TOKEN_POWER,
-    TOKEN_TRIM_UPPER, TOKEN_TRIM_LOWER,   /* </ and >/ of native histograms */
+    TOKEN_NAME,   /* identifier, keyword or function name; may hold ':' outside braces and brackets */
+    TOKEN_NUMBER, /* number or duration, in seconds */
+    TOKEN_STRING, /* text is the unquoted content */
+    TOKEN_LEFT_PAREN,
+    TOKEN_RIGHT_PAREN,
+    TOKEN_LEFT_BRACE,
+    TOKEN_RIGHT_BRACE,
+    TOKEN_LEFT_BRACKET,
+    TOKEN_RIGHT_BRACKET,
+    TOKEN_COMMA,
+    TOKEN_COLON,
+    TOKEN_AT,
+    TOKEN_ASSIGN, /* = */
+    TOKEN_EQUAL,
+    TOKEN_NOT_EQUAL,
+    TOKEN_LESS,
+    TOKEN_LESS_EQUAL,
+    TOKEN_GREATER,
+    TOKEN_GREATER_EQUAL,
+    TOKEN_REGEX,
+    TOKEN_NOT_REGEX,
+    TOKEN_ADD,
+    TOKEN_SUBTRACT,
+    TOKEN_MULTIPLY,
+    TOKEN_DIVIDE,
+    TOKEN_MODULO,
+    TOKEN_POWER,
+    TOKEN_TRIM_UPPER,
+    TOKEN_TRIM_LOWER, /* </ and >/ of native histograms */
 };
 
 struct token {
     enum token_type type;
-    struct slice text;   /* source text; for strings the content */
-    uint32_t begin;      /* byte offsets in the source */
+    struct slice text; /* source text; for strings the content */
+    uint32_t begin;    /* byte offsets in the source */
     uint32_t end;
     double number;
-    bool is_duration;    /* TOKEN_NUMBER written with units */
+    bool is_duration; /* TOKEN_NUMBER written with units */
 };
 
 struct lexer {
     struct slice source;
-    struct pool *pool;       /* unquoted strings */
+    struct pool *pool; /* unquoted strings */
     uint32_t at;
     bool in_braces;
-    unsigned brackets;       /* open '[' */
+    unsigned brackets; /* open '[' */
 };
 
 /* The next token. ERR_INPUT with position and text; ERR_LIMIT from the pool. */

@@ -33,8 +33,8 @@ err parser_take(struct parser *p)
 bool parser_sees(const struct parser *p, const char *keyword)
 {
     size_t len = strlen(keyword);
-    return p->token.type == TOKEN_NAME && p->token.text.len == len
-           && strncasecmp((const char *)p->token.text.at, keyword, len) == 0;
+    return p->token.type == TOKEN_NAME && p->token.text.len == len &&
+           strncasecmp((const char *)p->token.text.at, keyword, len) == 0;
 }
 
 err parser_unexpected(struct parser *p, const char *context, const char *expected)
@@ -86,7 +86,7 @@ err parser_count_node(struct parser *p)
 }
 
 err parser_node(struct parser *p, enum node_type type, enum promql_type value_type, uint32_t begin,
-                    struct node **out)
+                struct node **out)
 {
     TRY(parser_count_node(p));
     void *memory;
@@ -167,8 +167,10 @@ static err parse_aggregate(struct parser *p, const struct token *name, enum aggr
     if (!n->aggregate.grouped)
         TRY(parse_grouping(p, n));
     n->end = p->last_end;
-    size_t wanted = type == AGGREGATE_TOPK || type == AGGREGATE_BOTTOMK || type == AGGREGATE_QUANTILE
-                            || type == AGGREGATE_COUNT_VALUES ? 2 : 1;
+    size_t wanted = type == AGGREGATE_TOPK || type == AGGREGATE_BOTTOMK || type == AGGREGATE_QUANTILE ||
+                            type == AGGREGATE_COUNT_VALUES
+                        ? 2
+                        : 1;
     if (arg_count == 0)
         return FAIL(p, n->begin, "no arguments for aggregate expression provided");
     if (arg_count != wanted)
@@ -364,7 +366,7 @@ static err parse_at(struct parser *p, struct node *n)
                         negative ? -seconds : seconds);
         parsed.at_ms = (int64_t)round((negative ? -seconds : seconds) * 1000);
         if (parsed.at_ms > TIME_MS_MAX || parsed.at_ms < TIME_MS_MIN)
-            parsed.at_ms = parsed.at_ms > 0 ? TIME_MS_MAX : TIME_MS_MIN;   /* nothing is stored out there */
+            parsed.at_ms = parsed.at_ms > 0 ? TIME_MS_MAX : TIME_MS_MIN; /* nothing is stored out there */
         TRY(parser_take(p));
     }
     struct modifiers *modifiers = node_modifiers(n);
@@ -387,7 +389,7 @@ static err parse_postfix(struct parser *p, struct node **out)
     TRY(parse_primary(p, &n));
     for (;;) {
         if (p->token.type == TOKEN_LEFT_BRACKET) {
-            TRY(parser_deeper(p));   /* foo[5m:][5m:]… nests too */
+            TRY(parser_deeper(p)); /* foo[5m:][5m:]… nests too */
             TRY(parse_brackets(p, n, &n));
         } else if (parser_sees(p, "offset")) {
             TRY(parse_offset(p, n));
@@ -411,7 +413,8 @@ int parser_operator(const struct parser *p, enum operator_type *out_op)
         enum operator_type op;
         int precedence;
     } symbols[] = {
-        { TOKEN_ADD, OPERATOR_ADD, PRECEDENCE_ADD }, { TOKEN_SUBTRACT, OPERATOR_SUBTRACT, PRECEDENCE_ADD },
+        { TOKEN_ADD, OPERATOR_ADD, PRECEDENCE_ADD },
+        { TOKEN_SUBTRACT, OPERATOR_SUBTRACT, PRECEDENCE_ADD },
         { TOKEN_MULTIPLY, OPERATOR_MULTIPLY, PRECEDENCE_MULTIPLY },
         { TOKEN_DIVIDE, OPERATOR_DIVIDE, PRECEDENCE_MULTIPLY },
         { TOKEN_MODULO, OPERATOR_MODULO, PRECEDENCE_MULTIPLY },
@@ -428,8 +431,10 @@ int parser_operator(const struct parser *p, enum operator_type *out_op)
         enum operator_type op;
         int precedence;
     } words[] = {
-        { "and", OPERATOR_AND, PRECEDENCE_AND }, { "unless", OPERATOR_UNLESS, PRECEDENCE_AND },
-        { "or", OPERATOR_OR, PRECEDENCE_OR }, { "atan2", OPERATOR_ATAN2, PRECEDENCE_MULTIPLY },
+        { "and", OPERATOR_AND, PRECEDENCE_AND },
+        { "unless", OPERATOR_UNLESS, PRECEDENCE_AND },
+        { "or", OPERATOR_OR, PRECEDENCE_OR },
+        { "atan2", OPERATOR_ATAN2, PRECEDENCE_MULTIPLY },
     };
     for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
         if (p->token.type == symbols[i].token) {
@@ -498,7 +503,7 @@ static err parse_expr(struct parser *p, int precedence_min, struct node **out)
             return FAIL(p, p->token.begin, "histogram trim operators are not supported");
         if (precedence == 0 || precedence < precedence_min)
             break;
-        TRY(parser_deeper(p));   /* a chain a+b+c+… leans left: its walk is as deep as it is long */
+        TRY(parser_deeper(p)); /* a chain a+b+c+… leans left: its walk is as deep as it is long */
         struct node *n;
         TRY(parser_node(p, NODE_BINARY, PROMQL_VECTOR, left->begin, &n));
         n->binary.op = op;
@@ -578,10 +583,7 @@ void promql_expr_done(struct promql_expr *expr)
     expr->matchers = NULL;
 }
 
-enum promql_type promql_expr_type(const struct promql_expr *expr)
-{
-    return expr->root->value_type;
-}
+enum promql_type promql_expr_type(const struct promql_expr *expr) { return expr->root->value_type; }
 
 err promql_selectors(const struct promql_expr *expr, struct pool *pool,
                      struct promql_selector **out_selectors, size_t *out_count)

@@ -12,11 +12,11 @@ struct parser {
     struct lexer lexer;
     struct pool *pool;
     struct promql_expr *expr;
-    struct token token;      /* the one not yet taken */
+    struct token token; /* the one not yet taken */
     struct matcher_list **matchers_end;
     unsigned depth;
     unsigned node_count;
-    uint32_t last_end;       /* end of the token taken last */
+    uint32_t last_end; /* end of the token taken last */
     struct err_at *at;
 };
 
@@ -33,12 +33,12 @@ enum precedence {
 #define FAIL(p, position, ...) lex_error((p)->lexer.source, position, (p)->at, ERR_INPUT, __VA_ARGS__)
 
 /* ---- parse.c ---- */
-err parser_take(struct parser *p);                               /* on to the next token */
-bool parser_sees(const struct parser *p, const char *keyword);   /* is the token this word, in any case? */
+err parser_take(struct parser *p);                             /* on to the next token */
+bool parser_sees(const struct parser *p, const char *keyword); /* is the token this word, in any case? */
 err parser_expect(struct parser *p, enum token_type type, const char *context, const char *expected);
-err parser_unexpected(struct parser *p, const char *context, const char *expected);   /* ERR_INPUT */
-err parser_deeper(struct parser *p); /* one level of nesting more; the caller takes it back. ERR_LIMIT */
-err parser_count_node(struct parser *p);   /* ERR_LIMIT */
+err parser_unexpected(struct parser *p, const char *context, const char *expected); /* ERR_INPUT */
+err parser_deeper(struct parser *p);     /* one level of nesting more; the caller takes it back. ERR_LIMIT */
+err parser_count_node(struct parser *p); /* ERR_LIMIT */
 err parser_node(struct parser *p, enum node_type type, enum promql_type value_type, uint32_t begin,
                 struct node **out);
 /* The token's precedence as a binary operator; 0: it is none. */

@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#define MATCHER_COUNT_MAX 1024
+#define MATCHER_COUNT_MAX    1024
 #define LABEL_LIST_COUNT_MAX 1024
 
 static int slice_order(const void *a, const void *b)
@@ -102,10 +102,18 @@ static err parse_matchers(struct parser *p, struct node *n, size_t *capacity)
         TRY(parser_take(p));
         enum match_type type = MATCH_EQUAL;
         switch (p->token.type) {
-        case TOKEN_ASSIGN: type = MATCH_EQUAL; break;
-        case TOKEN_NOT_EQUAL: type = MATCH_NOT_EQUAL; break;
-        case TOKEN_REGEX: type = MATCH_REGEX; break;
-        case TOKEN_NOT_REGEX: type = MATCH_NOT_REGEX; break;
+        case TOKEN_ASSIGN:
+            type = MATCH_EQUAL;
+            break;
+        case TOKEN_NOT_EQUAL:
+            type = MATCH_NOT_EQUAL;
+            break;
+        case TOKEN_REGEX:
+            type = MATCH_REGEX;
+            break;
+        case TOKEN_NOT_REGEX:
+            type = MATCH_NOT_REGEX;
+            break;
         case TOKEN_COMMA:
         case TOKEN_RIGHT_BRACE:
             if (label.type == TOKEN_STRING) {

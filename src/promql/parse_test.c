@@ -95,7 +95,7 @@ static void test_bad(void **state)
 {
     static const struct {
         const char *text;
-        const char *message;   /* a part of it */
+        const char *message; /* a part of it */
         uint32_t line, column;
     } cases[] = {
         { "", "no expression found in input", 1, 1 },
@@ -166,8 +166,8 @@ static void test_bad(void **state)
         struct promql_expr *expr;
         struct err_at at;
         err e = parse(cases[i].text, pool, &expr, &at);
-        if (e != ERR_INPUT || strstr(at.text, cases[i].message) == NULL || at.line != cases[i].line
-            || at.column != cases[i].column)
+        if (e != ERR_INPUT || strstr(at.text, cases[i].message) == NULL || at.line != cases[i].line ||
+            at.column != cases[i].column)
             fail_msg("%s: %s, %u:%u \"%s\"", cases[i].text, err_text(e), at.line, at.column, at.text);
         pool_close(pool);
     }
@@ -211,7 +211,7 @@ static void test_monsters(void **state)
     }
     assert_err(ERR_LIMIT, parse(text, pool, &expr, &at));
     pool_close(pool);
-    pool = pool_open(NULL, "test", 20000);   /* the pool's budget */
+    pool = pool_open(NULL, "test", 20000); /* the pool's budget */
     repeat(text, 200, "foo+");
     strcat(text, "foo");
     assert_err(ERR_LIMIT, parse(text, pool, &expr, &at));
@@ -303,7 +303,7 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_monsters),
+        cmocka_unit_test(test_good),      cmocka_unit_test(test_bad),      cmocka_unit_test(test_monsters),
         cmocka_unit_test(test_selectors), cmocka_unit_test(test_duration), cmocka_unit_test(test_random),
         cmocka_unit_test(test_faults),
     };

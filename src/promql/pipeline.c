@@ -26,11 +26,11 @@
 
 struct chunk {
     size_t from, to;
-    struct pool *keep;         /* rows of the frame, or the partial groups */
+    struct pool *keep; /* rows of the frame, or the partial groups */
     struct row *rows;
     size_t row_count, row_capacity;
     struct group_set *groups;
-    struct group_set partial;  /* what groups points at, except for the first chunk */
+    struct group_set partial; /* what groups points at, except for the first chunk */
     struct slice non_counters[NON_COUNTER_COUNT_MAX];
     size_t non_counter_count;
     uint64_t samples;
@@ -42,7 +42,7 @@ struct run {
     struct eval *eval;
     const struct pipeline *p;
     const struct grid *grid;
-    struct grid ends;                  /* of windows, or the instants of selection */
+    struct grid ends; /* of windows, or the instants of selection */
     const struct source_table *table;
     struct source_set *set;
     struct chunk *chunks;
@@ -53,12 +53,12 @@ struct run {
 struct worker {
     const struct run *run;
     struct chunk *chunk;
-    struct pool *pool;                 /* scratch: gone when the chunk is done */
+    struct pool *pool; /* scratch: gone when the chunk is done */
     struct sample_columns columns;
     struct window_scratch window;
-    struct buf labels;                 /* scratch for keys */
-    double *values;                    /* the row under way */
-    bool values_kept;                  /* they went into the frame: the next row needs new ones */
+    struct buf labels; /* scratch for keys */
+    double *values;    /* the row under way */
+    bool values_kept;  /* they went into the frame: the next row needs new ones */
     struct sample_histogram *histograms;
     size_t histogram_capacity;
 };
@@ -76,8 +76,9 @@ err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out
     if (m->offset != NULL)
         TRY(duration_of(eval, m->offset, true, out_offset_ms));
     *out_fixed = m->at != AT_NONE;
-    *out_fixed_ms = m->at == AT_TIME ? m->at_ms
-                    : m->at == AT_START ? eval->request->start_ms : eval->request->end_ms;
+    *out_fixed_ms = m->at == AT_TIME    ? m->at_ms
+                    : m->at == AT_START ? eval->request->start_ms
+                                        : eval->request->end_ms;
     return OK;
 }
 
@@ -118,7 +119,7 @@ static err select_row(struct worker *w, double *out, size_t *out_histogram_count
     int64_t lookback_ms = w->run->eval->lookback_ms;
     bool timestamp = w->run->p->leaf == LEAF_TIMESTAMP;
     size_t high = 0, histogram = 0, histogram_count = 0;
-    const uint8_t *seen = NULL;   /* the histogram looked at last: one stays the newest for several steps */
+    const uint8_t *seen = NULL; /* the histogram looked at last: one stays the newest for several steps */
     bool stale = false;
     for (size_t step = 0; step < ends->count; step++) {
         int64_t end_ms = grid_t(ends, step);
@@ -224,8 +225,8 @@ static void note_non_counter(struct worker *w, struct slice labels)
 {
     struct chunk *chunk = w->chunk;
     struct slice name = labels_get(labels, label_name);
-    if (name.len == 0 || ends_with(name, "_total") || ends_with(name, "_sum") || ends_with(name, "_count")
-        || ends_with(name, "_bucket") || chunk->non_counter_count == NON_COUNTER_COUNT_MAX)
+    if (name.len == 0 || ends_with(name, "_total") || ends_with(name, "_sum") || ends_with(name, "_count") ||
+        ends_with(name, "_bucket") || chunk->non_counter_count == NON_COUNTER_COUNT_MAX)
         return;
     for (size_t i = 0; i < chunk->non_counter_count; i++)
         if (slice_equal(chunk->non_counters[i], name))
@@ -245,8 +246,13 @@ static err window_row(struct worker *w, struct slice labels, double *out)
     if (p->window == FUNCTION_RATE || p->window == FUNCTION_INCREASE)
         note_non_counter(w, labels);
     struct window_input in = {
-        .t_ms = w->columns.t_ms, .values = w->columns.values, .count = w->columns.count, .ends = run->ends,
-        .range_ms = p->range_ms, .eval_start_ms = run->grid->start_ms, .eval_step_ms = run->grid->step_ms,
+        .t_ms = w->columns.t_ms,
+        .values = w->columns.values,
+        .count = w->columns.count,
+        .ends = run->ends,
+        .range_ms = p->range_ms,
+        .eval_start_ms = run->grid->start_ms,
+        .eval_step_ms = run->grid->step_ms,
         .arg = p->window_arg,
     };
     return window_apply(p->window, &in, &w->window, out);
@@ -392,7 +398,8 @@ static err run_select(struct run *run, struct source_request *request, size_t *o
     int64_t back_ms = run->p->leaf == LEAF_WINDOW ? run->p->range_ms : eval->lookback_ms;
     run->table = eval->request->source->table;
     *request = (struct source_request){
-        .tenant = eval->request->tenant, .matchers = selector->selector.matchers,
+        .tenant = eval->request->tenant,
+        .matchers = selector->selector.matchers,
         .matcher_count = selector->selector.count,
         .range = clamp_range(run->ends.start_ms - back_ms + 1, grid_end(&run->ends)),
         .series_max = eval->request->series_max != 0 ? eval->request->series_max : SIZE_MAX,
@@ -566,7 +573,7 @@ err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid 
 
 static err stage_add(struct eval *eval, struct pipeline *p, struct stage stage)
 {
-    if ((p->stage_count & (p->stage_count - 1)) == 0) {   /* 0, 1, 2, 4, …: double */
+    if ((p->stage_count & (p->stage_count - 1)) == 0) { /* 0, 1, 2, 4, …: double */
         void *memory;
         size_t capacity = p->stage_count == 0 ? 1 : p->stage_count * 2;
         TRY(pool_alloc(eval->pool, capacity * sizeof stage, &memory));
@@ -644,7 +651,7 @@ static err build_elementwise(struct eval *eval, const struct node *n, const stru
 {
     const struct function *f = n->call.function;
     struct stage stage = { .grid = *grid, .name = f->name };
-    if (n->call.arg_count == 0) {   /* hour() and its like: of the evaluation time */
+    if (n->call.arg_count == 0) { /* hour() and its like: of the evaluation time */
         struct frame *frame;
         struct row row = { .labels = slice_of("", 0) };
         TRY(frame_open(eval, &frame));
@@ -679,13 +686,13 @@ err pipeline_build(struct eval *eval, const struct node *n, const struct grid *g
         stage_of_negation(&stage);
         return n->unary.negate ? stage_add(eval, out, stage) : OK;
     }
-    if (n->type == NODE_BINARY
-        && (n->binary.left->value_type == PROMQL_SCALAR || n->binary.right->value_type == PROMQL_SCALAR))
+    if (n->type == NODE_BINARY &&
+        (n->binary.left->value_type == PROMQL_SCALAR || n->binary.right->value_type == PROMQL_SCALAR))
         return build_operator(eval, n, grid, out);
     if (n->type == NODE_CALL && function_is_elementwise(n->call.function->id))
         return build_elementwise(eval, n, grid, out);
-    if (n->type == NODE_CALL && n->call.function->id != FUNCTION_ABSENT_OVER_TIME
-        && function_is_window(n->call.function->id))
+    if (n->type == NODE_CALL && n->call.function->id != FUNCTION_ABSENT_OVER_TIME &&
+        function_is_window(n->call.function->id))
         return pipeline_build_window(eval, n, grid, out);
     struct value value;
     TRY(eval_node(eval, n, grid, &value));

@@ -20,13 +20,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROMQL_TEXT_BYTES_MAX (64u << 10)   /* of one expression */
-#define PROMQL_DEPTH_MAX 256                /* of nesting */
-#define PROMQL_NODE_COUNT_MAX 16384
-#define PROMQL_STEP_COUNT_MAX 1000000       /* of one grid, subqueries' own grids included */
-#define PROMQL_LOOKBACK_MS_DEFAULT (5 * MS_PER_MINUTE)
+#define PROMQL_TEXT_BYTES_MAX           (64u << 10) /* of one expression */
+#define PROMQL_DEPTH_MAX                256         /* of nesting */
+#define PROMQL_NODE_COUNT_MAX           16384
+#define PROMQL_STEP_COUNT_MAX           1000000 /* of one grid, subqueries' own grids included */
+#define PROMQL_LOOKBACK_MS_DEFAULT      (5 * MS_PER_MINUTE)
 #define PROMQL_SUBQUERY_STEP_MS_DEFAULT MS_PER_MINUTE
-#define PROMQL_ANNOTATION_COUNT_MAX 10      /* of each kind; more are counted, as Prometheus does */
+#define PROMQL_ANNOTATION_COUNT_MAX     10 /* of each kind; more are counted, as Prometheus does */
 
 enum promql_type { PROMQL_SCALAR, PROMQL_VECTOR, PROMQL_MATRIX, PROMQL_STRING };
 
@@ -47,7 +47,7 @@ const char *promql_type_name(enum promql_type type); /* "scalar", "vector", "mat
 
 /* One vector selector of an expression; matchers borrowed until promql_expr_done. */
 struct promql_selector {
-    const struct matcher *matchers;   /* includes the one for __name__ */
+    const struct matcher *matchers; /* includes the one for __name__ */
     size_t matcher_count;
 };
 
@@ -67,7 +67,7 @@ err promql_parse_duration(struct slice text, int64_t *out_ms, struct err_at *at)
  * possibly at once, and returns after the last one ended. NULL run = the caller's thread, in order. */
 struct promql_runner {
     void *context;
-    unsigned width;   /* jobs that may run at once; 0 and 1 mean no parallelism */
+    unsigned width; /* jobs that may run at once; 0 and 1 mean no parallelism */
     void (*run)(void *context, size_t job_count, void (*job)(void *job_context, size_t index),
                 void *job_context);
 };
@@ -77,26 +77,26 @@ struct promql_request {
     struct source *source;
     struct slice tenant;
     int64_t start_ms;
-    int64_t end_ms;              /* ≥ start_ms; an instant query has end_ms == start_ms and step_ms == 0 */
-    int64_t step_ms;             /* > 0 for a range query, 0 for an instant query */
-    int64_t lookback_ms;         /* 0 = PROMQL_LOOKBACK_MS_DEFAULT */
-    int64_t subquery_step_ms;    /* of `[r:]`; 0 = PROMQL_SUBQUERY_STEP_MS_DEFAULT */
-    size_t series_max;           /* of one selector; 0 = no bound */
-    struct guard *guard;         /* NULL = none */
+    int64_t end_ms;           /* ≥ start_ms; an instant query has end_ms == start_ms and step_ms == 0 */
+    int64_t step_ms;          /* > 0 for a range query, 0 for an instant query */
+    int64_t lookback_ms;      /* 0 = PROMQL_LOOKBACK_MS_DEFAULT */
+    int64_t subquery_step_ms; /* of `[r:]`; 0 = PROMQL_SUBQUERY_STEP_MS_DEFAULT */
+    size_t series_max;        /* of one selector; 0 = no bound */
+    struct guard *guard;      /* NULL = none */
     struct promql_runner runner;
 };
 
 struct promql_series {
-    struct slice labels;         /* canonical, model/labels.h */
-    size_t count;                /* points, ascending by time; exactly one for an instant vector */
+    struct slice labels; /* canonical, model/labels.h */
+    size_t count;        /* points, ascending by time; exactly one for an instant vector */
     const int64_t *t_ms;
-    const double *values;        /* NaN where the point is a histogram */
-    const struct sample_histogram *histograms;   /* row = index of the point; ascending */
+    const double *values;                      /* NaN where the point is a histogram */
+    const struct sample_histogram *histograms; /* row = index of the point; ascending */
     size_t histogram_count;
 };
 
 struct promql_stats {
-    uint64_t samples_loaded;     /* rows read from the source */
+    uint64_t samples_loaded; /* rows read from the source */
     uint64_t series_loaded;
     uint64_t step_count;
 };
@@ -105,15 +105,15 @@ struct promql_stats {
 struct promql_result {
     /* Instant query: the expression's type. Range query: PROMQL_MATRIX. */
     enum promql_type type;
-    double scalar;                      /* PROMQL_SCALAR */
-    struct slice string;                /* PROMQL_STRING */
-    struct promql_series *series;       /* PROMQL_VECTOR, PROMQL_MATRIX (sorted by labels_compare) */
+    double scalar;                /* PROMQL_SCALAR */
+    struct slice string;          /* PROMQL_STRING */
+    struct promql_series *series; /* PROMQL_VECTOR, PROMQL_MATRIX (sorted by labels_compare) */
     size_t series_count;
-    struct slice *warnings;             /* texts as Prometheus writes them, position included */
+    struct slice *warnings; /* texts as Prometheus writes them, position included */
     size_t warning_count;
     struct slice *infos;
     size_t info_count;
-    struct proof proof;                 /* union over all selectors; complete when there is none */
+    struct proof proof; /* union over all selectors; complete when there is none */
     struct promql_stats stats;
 };
 

@@ -23,7 +23,7 @@
 #include <stdlib.h>
 
 struct cursor {
-    size_t low, high;   /* the window holds samples [low, high) */
+    size_t low, high; /* the window holds samples [low, high) */
 };
 
 static inline void cursor_move(struct cursor *c, const struct window_input *in, int64_t end_ms)
@@ -143,7 +143,7 @@ static void window_pick(enum function_id id, const struct window_input *in, doub
         else if (id == FUNCTION_FIRST_OVER_TIME)
             out[step] = in->values[c.low];
         else
-            out[step] = 1;   /* present_over_time, absent_over_time */
+            out[step] = 1; /* present_over_time, absent_over_time */
     }
 }
 
@@ -153,7 +153,7 @@ static err window_events(enum function_id id, const struct window_input *in, str
                          double *out)
 {
     TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
-    uint32_t *before = scratch->at;   /* before[i]: events at samples ≤ i */
+    uint32_t *before = scratch->at; /* before[i]: events at samples ≤ i */
     before[0] = 0;
     for (size_t i = 1; i < in->count; i++) {
         double previous = in->values[i - 1], current = in->values[i];
@@ -176,7 +176,7 @@ static err window_extreme(enum function_id id, const struct window_input *in, st
 {
     bool max = id == FUNCTION_MAX_OVER_TIME;
     TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
-    uint32_t *queue = scratch->at;   /* sample indexes, values best first; NaN never enters */
+    uint32_t *queue = scratch->at; /* sample indexes, values best first; NaN never enters */
     size_t front = 0, back = 0, entered = 0;
     struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
@@ -262,7 +262,7 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
         stack = scratch->at;
     }
     struct cursor c = { 0 };
-    size_t middle = 0, entered = 0;   /* stack: [low, middle), back: [middle, entered) */
+    size_t middle = 0, entered = 0; /* stack: [low, middle), back: [middle, entered) */
     for (size_t step = 0; step < in->ends.count; step++) {
         cursor_move(&c, in, grid_t(&in->ends, step));
         size_t count = c.high - c.low;
@@ -345,7 +345,7 @@ static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     if (isnan(x) || isnan(y))
-        return isnan(y) - isnan(x);   /* NaN first, as Go sorts */
+        return isnan(y) - isnan(x); /* NaN first, as Go sorts */
     return (x > y) - (x < y);
 }
 
@@ -355,7 +355,7 @@ static int compare_doubles(const void *a, const void *b)
 struct sorted_window {
     double *values;
     size_t count;
-    size_t nan_count;   /* of them */
+    size_t nan_count; /* of them */
 };
 
 /* Where v is, or would be inserted: the first value not below it. */
@@ -460,8 +460,12 @@ static void window_scan(enum function_id id, const struct window_input *in, doub
         if (count == 0)
             continue;
         switch (id) {
-        case FUNCTION_STDVAR_OVER_TIME: out[step] = scan_variance(v, count); break;
-        case FUNCTION_STDDEV_OVER_TIME: out[step] = sqrt(scan_variance(v, count)); break;
+        case FUNCTION_STDVAR_OVER_TIME:
+            out[step] = scan_variance(v, count);
+            break;
+        case FUNCTION_STDDEV_OVER_TIME:
+            out[step] = sqrt(scan_variance(v, count));
+            break;
         case FUNCTION_DERIV:
             if (count < 2)
                 break;
@@ -475,7 +479,8 @@ static void window_scan(enum function_id id, const struct window_input *in, doub
                               &intercept);
             out[step] = slope * in->arg[step] + intercept;
             break;
-        default: check(false);
+        default:
+            check(false);
         }
     }
 }
@@ -483,15 +488,27 @@ static void window_scan(enum function_id id, const struct window_input *in, doub
 bool function_is_window(enum function_id id)
 {
     switch (id) {
-    case FUNCTION_ABSENT_OVER_TIME: case FUNCTION_AVG_OVER_TIME: case FUNCTION_CHANGES:
-    case FUNCTION_COUNT_OVER_TIME: case FUNCTION_DELTA: case FUNCTION_DERIV: case FUNCTION_FIRST_OVER_TIME:
-    case FUNCTION_IDELTA: case FUNCTION_INCREASE: case FUNCTION_IRATE: case FUNCTION_LAST_OVER_TIME:
-    case FUNCTION_MAX_OVER_TIME: case FUNCTION_MIN_OVER_TIME: case FUNCTION_PREDICT_LINEAR:
+    case FUNCTION_ABSENT_OVER_TIME:
+    case FUNCTION_AVG_OVER_TIME:
+    case FUNCTION_CHANGES:
+    case FUNCTION_COUNT_OVER_TIME:
+    case FUNCTION_DELTA:
+    case FUNCTION_DERIV:
+    case FUNCTION_FIRST_OVER_TIME:
+    case FUNCTION_IDELTA:
+    case FUNCTION_INCREASE:
+    case FUNCTION_IRATE:
+    case FUNCTION_LAST_OVER_TIME:
+    case FUNCTION_MAX_OVER_TIME:
+    case FUNCTION_MIN_OVER_TIME:
+    case FUNCTION_PREDICT_LINEAR:
     case FUNCTION_PRESENT_OVER_TIME:
     case FUNCTION_QUANTILE_OVER_TIME:
     case FUNCTION_RATE:
     case FUNCTION_RESETS:
-    case FUNCTION_STDDEV_OVER_TIME: case FUNCTION_STDVAR_OVER_TIME: case FUNCTION_SUM_OVER_TIME:
+    case FUNCTION_STDDEV_OVER_TIME:
+    case FUNCTION_STDVAR_OVER_TIME:
+    case FUNCTION_SUM_OVER_TIME:
         return true;
     default:
         return false;
@@ -502,20 +519,29 @@ static err window_steps(enum function_id id, const struct window_input *in, stru
                         double *out)
 {
     switch (id) {
-    case FUNCTION_RATE: case FUNCTION_INCREASE: case FUNCTION_DELTA:
+    case FUNCTION_RATE:
+    case FUNCTION_INCREASE:
+    case FUNCTION_DELTA:
         return window_rate(id, in, scratch, out);
-    case FUNCTION_IRATE: case FUNCTION_IDELTA:
+    case FUNCTION_IRATE:
+    case FUNCTION_IDELTA:
         window_instant_rate(id, in, out);
         return OK;
-    case FUNCTION_COUNT_OVER_TIME: case FUNCTION_PRESENT_OVER_TIME: case FUNCTION_ABSENT_OVER_TIME:
-    case FUNCTION_LAST_OVER_TIME: case FUNCTION_FIRST_OVER_TIME:
+    case FUNCTION_COUNT_OVER_TIME:
+    case FUNCTION_PRESENT_OVER_TIME:
+    case FUNCTION_ABSENT_OVER_TIME:
+    case FUNCTION_LAST_OVER_TIME:
+    case FUNCTION_FIRST_OVER_TIME:
         window_pick(id, in, out);
         return OK;
-    case FUNCTION_CHANGES: case FUNCTION_RESETS:
+    case FUNCTION_CHANGES:
+    case FUNCTION_RESETS:
         return window_events(id, in, scratch, out);
-    case FUNCTION_MIN_OVER_TIME: case FUNCTION_MAX_OVER_TIME:
+    case FUNCTION_MIN_OVER_TIME:
+    case FUNCTION_MAX_OVER_TIME:
         return window_extreme(id, in, scratch, out);
-    case FUNCTION_SUM_OVER_TIME: case FUNCTION_AVG_OVER_TIME:
+    case FUNCTION_SUM_OVER_TIME:
+    case FUNCTION_AVG_OVER_TIME:
         return window_sum(id, in, scratch, out);
     case FUNCTION_QUANTILE_OVER_TIME:
         return window_quantile(in, scratch, out);

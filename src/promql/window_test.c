@@ -11,7 +11,7 @@
 
 static double reference_sum(const double *v, size_t n)
 {
-    long double sum = 0;   /* 64 bits of mantissa and more exponent: nothing to compensate */
+    long double sum = 0; /* 64 bits of mantissa and more exponent: nothing to compensate */
     for (size_t i = 0; i < n; i++)
         sum += (long double)v[i];
     return (double)sum;
@@ -88,7 +88,7 @@ static double reference_quantile(const double *v, size_t n, double q)
 {
     double sorted[SAMPLE_COUNT_MAX];
     size_t count = 0;
-    for (size_t i = 0; i < n; i++) {   /* insertion, NaN first */
+    for (size_t i = 0; i < n; i++) { /* insertion, NaN first */
         size_t at = count++;
         for (; at > 0 && (isnan(v[i]) ? !isnan(sorted[at - 1]) : sorted[at - 1] > v[i]); at--)
             sorted[at] = sorted[at - 1];
@@ -112,23 +112,40 @@ static double reference(enum function_id id, const struct window_input *in, size
     if (n == 0)
         return ABSENT;
     switch (id) {
-    case FUNCTION_SUM_OVER_TIME: return reference_sum(v, n);
-    case FUNCTION_AVG_OVER_TIME: return reference_average(v, n);
-    case FUNCTION_STDVAR_OVER_TIME: return reference_variance(v, n);
-    case FUNCTION_MIN_OVER_TIME: return reference_extreme(v, n, false);
-    case FUNCTION_MAX_OVER_TIME: return reference_extreme(v, n, true);
-    case FUNCTION_QUANTILE_OVER_TIME: return reference_quantile(v, n, in->arg[step]);
-    case FUNCTION_COUNT_OVER_TIME: return (double)n;
-    case FUNCTION_LAST_OVER_TIME: return v[n - 1];
-    case FUNCTION_FIRST_OVER_TIME: return v[0];
-    case FUNCTION_PRESENT_OVER_TIME: return 1;
-    case FUNCTION_CHANGES: return reference_events(v, n, false);
-    case FUNCTION_RESETS: return reference_events(v, n, true);
-    case FUNCTION_RATE: return reference_rate(t, v, n, begin, end, true, true);
-    case FUNCTION_INCREASE: return reference_rate(t, v, n, begin, end, true, false);
-    case FUNCTION_DELTA: return reference_rate(t, v, n, begin, end, false, false);
-    case FUNCTION_IRATE: return reference_instant(t, v, n, true);
-    default: return reference_instant(t, v, n, false);
+    case FUNCTION_SUM_OVER_TIME:
+        return reference_sum(v, n);
+    case FUNCTION_AVG_OVER_TIME:
+        return reference_average(v, n);
+    case FUNCTION_STDVAR_OVER_TIME:
+        return reference_variance(v, n);
+    case FUNCTION_MIN_OVER_TIME:
+        return reference_extreme(v, n, false);
+    case FUNCTION_MAX_OVER_TIME:
+        return reference_extreme(v, n, true);
+    case FUNCTION_QUANTILE_OVER_TIME:
+        return reference_quantile(v, n, in->arg[step]);
+    case FUNCTION_COUNT_OVER_TIME:
+        return (double)n;
+    case FUNCTION_LAST_OVER_TIME:
+        return v[n - 1];
+    case FUNCTION_FIRST_OVER_TIME:
+        return v[0];
+    case FUNCTION_PRESENT_OVER_TIME:
+        return 1;
+    case FUNCTION_CHANGES:
+        return reference_events(v, n, false);
+    case FUNCTION_RESETS:
+        return reference_events(v, n, true);
+    case FUNCTION_RATE:
+        return reference_rate(t, v, n, begin, end, true, true);
+    case FUNCTION_INCREASE:
+        return reference_rate(t, v, n, begin, end, true, false);
+    case FUNCTION_DELTA:
+        return reference_rate(t, v, n, begin, end, false, false);
+    case FUNCTION_IRATE:
+        return reference_instant(t, v, n, true);
+    default:
+        return reference_instant(t, v, n, false);
     }
 }
 
@@ -149,16 +166,24 @@ static double random_value(struct test_random *r, enum flavour flavour, double p
     case FLAVOUR_COUNTER:
         return test_random_below(r, 20) == 0 ? (double)test_random_below(r, 5)
                                              : previous + (double)test_random_below(r, 100);
-    case FLAVOUR_GAUGE: return (double)(int64_t)test_random_below(r, 2000000) / 1000 - 1000;
-    case FLAVOUR_SMALL: return (double)test_random_below(r, 3);
-    default: break;
+    case FLAVOUR_GAUGE:
+        return (double)(int64_t)test_random_below(r, 2000000) / 1000 - 1000;
+    case FLAVOUR_SMALL:
+        return (double)test_random_below(r, 3);
+    default:
+        break;
     }
     switch (test_random_below(r, 12)) {
-    case 0: return NAN;
-    case 1: return INFINITY;
-    case 2: return -INFINITY;
-    case 3: return -0.0;
-    default: return (double)test_random_below(r, 1000) / 7;
+    case 0:
+        return NAN;
+    case 1:
+        return INFINITY;
+    case 2:
+        return -INFINITY;
+    case 3:
+        return -0.0;
+    default:
+        return (double)test_random_below(r, 1000) / 7;
     }
 }
 
@@ -228,7 +253,10 @@ static void test_precision(void **state)
         t_ms[i] = i * 1000;
         values[i] = i % 4 == 0 ? 1e100 : i % 4 == 1 ? 1 : i % 4 == 2 ? -1e100 : 1;
     }
-    struct window_input in = { .t_ms = t_ms, .values = values, .count = 64, .range_ms = 8000,
+    struct window_input in = { .t_ms = t_ms,
+                               .values = values,
+                               .count = 64,
+                               .range_ms = 8000,
                                .ends = { .start_ms = 7000, .step_ms = 1000, .count = 57 } };
     assert_ok(window_apply(FUNCTION_SUM_OVER_TIME, &in, &scratch, out));
     for (int i = 0; i < 57; i++)

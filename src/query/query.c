@@ -18,23 +18,23 @@
 #include "io/thread.h"
 #include "query/workers.h"
 
-#define WATCH_NS (50 * NS_PER_MS)
-#define SLOW_TEXT_BYTES_MAX 700   /* of a query in its slow-query line */
+#define WATCH_NS            (50 * NS_PER_MS)
+#define SLOW_TEXT_BYTES_MAX 700 /* of a query in its slow-query line */
 
 struct query_service {
     struct io *io;
-    struct pool *pool;             /* of all queries */
+    struct pool *pool; /* of all queries */
     struct source *source;
     struct query_workers *workers;
     struct io_thread *watcher;
 
     struct io_mutex mutex;
-    struct io_cond changed;        /* a slot became free, a query ended, stop */
+    struct io_cond changed; /* a slot became free, a query ended, stop */
     struct query_config config;
     struct query *running;
     uint32_t running_count;
     uint32_t waiting_count;
-    struct waiter *waiters;        /* oldest first */
+    struct waiter *waiters; /* oldest first */
     uint32_t open_count;
     bool is_stopping;
     bool is_closing;
@@ -47,7 +47,7 @@ struct waiter {
 struct query {
     struct query_service *service;
     struct pool *pool;
-    struct query *next;            /* in the running list */
+    struct query *next; /* in the running list */
     struct guard guard;
     struct slice tenant;
     struct slice text;
@@ -130,7 +130,7 @@ err query_service_open(const struct query_config *config, struct io *io, struct 
     io_mutex_init(&service->mutex);
     io_cond_init(&service->changed);
     if (io_thread_start(io, "query-watch", watcher_run, service, &service->watcher) != OK)
-        service->watcher = NULL;   /* deadlines still hold; only clients that left are noticed late */
+        service->watcher = NULL; /* deadlines still hold; only clients that left are noticed late */
     *out_service = service;
     return OK;
 }
@@ -169,7 +169,7 @@ err query_service_configure(struct query_service *service, const struct query_co
     TRY(query_config_check(config, at));
     io_mutex_lock(&service->mutex);
     service->config = *config;
-    io_cond_broadcast(&service->changed);   /* more slots may have become free */
+    io_cond_broadcast(&service->changed); /* more slots may have become free */
     io_mutex_unlock(&service->mutex);
     return OK;
 }
@@ -202,7 +202,7 @@ static void waiters_remove(struct query_service *service, struct waiter *waiter)
         at = &(*at)->next;
     *at = waiter->next;
     service->waiting_count--;
-    io_cond_broadcast(&service->changed);   /* the next in line may be the first now */
+    io_cond_broadcast(&service->changed); /* the next in line may be the first now */
 }
 
 /* Wait for a slot, the mutex held. The waiter is the first in line and a slot is free when this is OK. */
@@ -251,7 +251,7 @@ static err take_slot(struct query_service *service, const struct query_options *
     service->running = query;
     service->running_count++;
     query->is_running = true;
-    io_cond_broadcast(&service->changed);   /* the watcher sleeps while nothing runs */
+    io_cond_broadcast(&service->changed); /* the watcher sleeps while nothing runs */
     return OK;
 }
 
@@ -345,7 +345,8 @@ static void count_end(const struct query *query, err result, int64_t took_ns)
     stat_add(STAT_QUERIES_SLOW, 1);
     char text[SLOW_TEXT_BYTES_MAX + 8];
     quote(query->text, text);
-    diag(DIAG_WARN, "slow query", "tenant=%.*s duration_ms=%lld queue_ms=%lld samples=%llu result=\"%s\" query=%s",
+    diag(DIAG_WARN, "slow query",
+         "tenant=%.*s duration_ms=%lld queue_ms=%lld samples=%llu result=\"%s\" query=%s",
          SLICE_ARG(query->tenant), (long long)(took_ns / NS_PER_MS), (long long)(query->queue_ns / NS_PER_MS),
          (unsigned long long)atomic_load(&query->guard.samples_used), err_text(result), text);
 }
@@ -418,7 +419,8 @@ err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int
         .lookback_ms = query->lookback_ms,
         .series_max = query->series_max,
         .guard = &query->guard,
-        .runner = { .context = service->workers, .width = query_workers_width(service->workers),
+        .runner = { .context = service->workers,
+                    .width = query_workers_width(service->workers),
                     .run = query_workers_run },
     };
     err e = promql_eval(&request, query->pool, out_result, at);

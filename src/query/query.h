@@ -21,20 +21,20 @@
 #include <stdint.h>
 
 #define QUERY_CONCURRENT_MAX 1024
-#define QUERY_QUEUE_MAX 65536
-#define QUERY_WORKERS_MAX 256
+#define QUERY_QUEUE_MAX      65536
+#define QUERY_WORKERS_MAX    256
 
 struct query_config {
-    uint32_t concurrent_max;       /* 20: running at once; more wait */
-    uint32_t queue_max;            /* 256: waiting; more are refused at once: ERR_BUSY */
-    int64_t queue_wait_ms_max;     /* 30 s: in the queue; then ERR_BUSY */
-    int64_t timeout_ms;            /* 2 min: from begin to the end of evaluation */
-    int64_t lookback_ms;           /* 5 min */
-    int64_t slow_ms;               /* 10 s: longer ones are reported with their text; 0 = none */
-    uint64_t samples_max;          /* 50,000,000: read by one query: ERR_LIMIT */
-    uint64_t query_bytes_max;      /* 1 GiB: memory of one query: ERR_LIMIT */
-    uint64_t series_max;           /* 0: of one selector; 0 = no bound but the memory's */
-    uint32_t worker_count;         /* 0 = cores; threads besides the callers'. Fixed at open */
+    uint32_t concurrent_max;   /* 20: running at once; more wait */
+    uint32_t queue_max;        /* 256: waiting; more are refused at once: ERR_BUSY */
+    int64_t queue_wait_ms_max; /* 30 s: in the queue; then ERR_BUSY */
+    int64_t timeout_ms;        /* 2 min: from begin to the end of evaluation */
+    int64_t lookback_ms;       /* 5 min */
+    int64_t slow_ms;           /* 10 s: longer ones are reported with their text; 0 = none */
+    uint64_t samples_max;      /* 50,000,000: read by one query: ERR_LIMIT */
+    uint64_t query_bytes_max;  /* 1 GiB: memory of one query: ERR_LIMIT */
+    uint64_t series_max;       /* 0: of one selector; 0 = no bound but the memory's */
+    uint32_t worker_count;     /* 0 = cores; threads besides the callers'. Fixed at open */
 };
 
 /* The figures above. */
@@ -93,14 +93,14 @@ void query_release(struct query *query, err result);
 /* query_release(query, OK) if that is still to come, then free all memory of the query. NULL is allowed. */
 void query_end(struct query *query);
 
-struct pool *query_pool(struct query *query);       /* lives until query_end */
+struct pool *query_pool(struct query *query); /* lives until query_end */
 struct guard *query_guard(struct query *query);
 struct source *query_source(struct query *query);
 struct slice query_tenant(const struct query *query);
-uint64_t query_series_max(const struct query *query);   /* SIZE_MAX when unbounded */
+uint64_t query_series_max(const struct query *query); /* SIZE_MAX when unbounded */
 
 struct query_times {
-    int64_t queue_ns;     /* waited for a slot */
+    int64_t queue_ns; /* waited for a slot */
     int64_t parse_ns;
     int64_t eval_ns;
 };

@@ -42,7 +42,7 @@ static void slots_and_queue(void **state)
     assert_err(ERR_BUSY, query_begin(service, &options, &c, &at));
     assert_string_equal(at.text, "too many queries: 2 run, 0 wait");
     query_release(a, OK);
-    c = begin(service);   /* a's slot is free although a is still sending */
+    c = begin(service); /* a's slot is free although a is still sending */
     assert_int_equal(query_service_usage(service).running, 2);
     query_end(a);
     query_end(b);
@@ -73,7 +73,9 @@ static void clients_that_left(void **state)
 {
     struct query_service *service = open_service(1, 5, 60000);
     _Atomic bool has_left = false;
-    struct query_options options = { .tenant = slice_str("t"), .is_canceled = flag_is_set, .context = &has_left };
+    struct query_options options = { .tenant = slice_str("t"),
+                                     .is_canceled = flag_is_set,
+                                     .context = &has_left };
     struct query *a, *b;
     assert_ok(query_begin(service, &options, &a, NULL));
     options.is_canceled = always;
@@ -85,7 +87,7 @@ static void clients_that_left(void **state)
     assert_err(ERR_CANCELED, guard_check(query_guard(a)));
     int64_t before = stat_get(STAT_QUERIES_CANCELED);
     query_release(a, ERR_CANCELED);
-    query_release(a, OK);   /* the second one counts nothing */
+    query_release(a, OK); /* the second one counts nothing */
     assert_int_equal(stat_get(STAT_QUERIES_CANCELED), before + 1);
     query_end(a);
     query_service_close(service);
@@ -144,10 +146,11 @@ static void evaluation_and_budgets(void **state)
     assert_ok(query_evaluate(query, slice_str("1 + 2"), 0, 0, 0, &result, &times, &parse_failed, &at));
     assert_int_equal(result.type, PROMQL_SCALAR);
     assert_true(result.scalar == 3 && result.proof.complete && !parse_failed);
-    assert_err(ERR_INPUT, query_evaluate(query, slice_str("1 +"), 0, 0, 0, &result, &times, &parse_failed, &at));
+    assert_err(ERR_INPUT,
+               query_evaluate(query, slice_str("1 +"), 0, 0, 0, &result, &times, &parse_failed, &at));
     assert_true(parse_failed && at.line == 1);
     void *room;
-    assert_err(ERR_LIMIT, pool_alloc(query_pool(query), (size_t)2 << 30, &room));   /* over query_bytes_max */
+    assert_err(ERR_LIMIT, pool_alloc(query_pool(query), (size_t)2 << 30, &room)); /* over query_bytes_max */
     assert_true(query_series_max(query) == SIZE_MAX);
     query_end(query);
 
@@ -172,12 +175,24 @@ static void bad_configurations(void **state)
     for (int i = 0; i < 6; i++) {
         struct query_config config = good;
         switch (i) {
-        case 0: config.concurrent_max = 0; break;
-        case 1: config.queue_max = QUERY_QUEUE_MAX + 1; break;
-        case 2: config.timeout_ms = 0; break;
-        case 3: config.lookback_ms = 0; break;
-        case 4: config.query_bytes_max = 1000; break;
-        case 5: config.worker_count = QUERY_WORKERS_MAX + 1; break;
+        case 0:
+            config.concurrent_max = 0;
+            break;
+        case 1:
+            config.queue_max = QUERY_QUEUE_MAX + 1;
+            break;
+        case 2:
+            config.timeout_ms = 0;
+            break;
+        case 3:
+            config.lookback_ms = 0;
+            break;
+        case 4:
+            config.query_bytes_max = 1000;
+            break;
+        case 5:
+            config.worker_count = QUERY_WORKERS_MAX + 1;
+            break;
         }
         assert_err(ERR_INPUT, query_config_check(&config, &at));
     }
@@ -237,9 +252,10 @@ static void workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slots_and_queue), cmocka_unit_test(waiting_ends), cmocka_unit_test(clients_that_left),
-        cmocka_unit_test(waiters_get_their_turn), cmocka_unit_test(stopping),
-        cmocka_unit_test(evaluation_and_budgets), cmocka_unit_test(bad_configurations), cmocka_unit_test(workers),
+        cmocka_unit_test(slots_and_queue),    cmocka_unit_test(waiting_ends),
+        cmocka_unit_test(clients_that_left),  cmocka_unit_test(waiters_get_their_turn),
+        cmocka_unit_test(stopping),           cmocka_unit_test(evaluation_and_budgets),
+        cmocka_unit_test(bad_configurations), cmocka_unit_test(workers),
     };
     if (io_open(".", &io) != OK)
         return 1;

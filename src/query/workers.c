@@ -28,8 +28,8 @@ struct task {
 struct query_workers {
     struct pool *pool;
     struct io_mutex mutex;
-    struct io_cond work;       /* a task was listed, or closing */
-    struct io_cond idle;       /* a helper left a task */
+    struct io_cond work; /* a task was listed, or closing */
+    struct io_cond idle; /* a helper left a task */
     struct task *tasks;
     bool is_closing;
     unsigned thread_count;
@@ -91,7 +91,7 @@ err query_workers_open(struct io *io, struct pool *parent, unsigned count, struc
     io_cond_init(&workers->idle);
     for (unsigned i = 0; i < count; i++) {
         if (io_thread_start(io, "query", worker_run, workers, &workers->threads[i]) != OK)
-            break;   /* fewer helpers are slower, not wrong */
+            break; /* fewer helpers are slower, not wrong */
         workers->thread_count++;
     }
     *out_workers = workers;
@@ -117,13 +117,14 @@ void query_workers_close(struct query_workers *workers)
 
 unsigned query_workers_width(const struct query_workers *workers) { return workers->thread_count + 1; }
 
-void query_workers_run(void *context, size_t count, void (*job)(void *context, size_t index), void *job_context)
+void query_workers_run(void *context, size_t count, void (*job)(void *context, size_t index),
+                       void *job_context)
 {
     struct query_workers *workers = context;
     struct task task = { .job = job, .context = job_context, .count = count };
     if (count > 1 && workers->thread_count > 0) {
         io_mutex_lock(&workers->mutex);
-        struct task **end = &workers->tasks;   /* at the end: older queries are helped first */
+        struct task **end = &workers->tasks; /* at the end: older queries are helped first */
         while (*end != NULL)
             end = &(*end)->next;
         *end = &task;

@@ -14,7 +14,7 @@
 #include "base/stat.h"
 
 #define BUCKET_COUNT_MIN 64
-#define SHARD_COUNT_MAX 64
+#define SHARD_COUNT_MAX  64
 
 static size_t entry_bytes(size_t content_bytes)
 {
@@ -93,7 +93,8 @@ uint64_t cache_segment_id(struct segment_cache *cache)
     return atomic_fetch_add_explicit(&cache->next_id, 1, memory_order_relaxed);
 }
 
-static struct cache_entry **find(struct cache_shard *shard, uint64_t hash, uint64_t segment_id, uint32_t block)
+static struct cache_entry **find(struct cache_shard *shard, uint64_t hash, uint64_t segment_id,
+                                 uint32_t block)
 {
     struct cache_entry **at = &shard->buckets[hash & shard->bucket_mask];
     while (*at != NULL && ((*at)->segment_id != segment_id || (*at)->block != block))
@@ -151,8 +152,9 @@ err cache_take(struct segment_cache *cache, uint64_t segment_id, uint32_t block,
     }
     io_mutex_unlock(&shard->lock);
     if (e == OK && !*out_hit) {
-        *entry = (struct cache_entry){ .segment_id = segment_id, .block = block, .hash = hash, .users = 1,
-                                       .len = (uint32_t)content_bytes };
+        *entry = (struct cache_entry){
+            .segment_id = segment_id, .block = block, .hash = hash, .users = 1, .len = (uint32_t)content_bytes
+        };
         memset(entry->content + content_bytes, 0, SEGMENT_PAD_BYTES);
     }
     *out_entry = entry;
@@ -165,7 +167,7 @@ struct cache_entry *cache_publish(struct segment_cache *cache, struct cache_entr
     struct cache_shard *shard = shard_of(cache, entry->segment_id, entry->block, &hash);
     io_mutex_lock(&shard->lock);
     struct cache_entry **at = find(shard, hash, entry->segment_id, entry->block);
-    if (*at != NULL) {             /* another thread was faster */
+    if (*at != NULL) { /* another thread was faster */
         pool_block_free(shard->pool, entry);
         entry = *at;
         use(shard, entry);

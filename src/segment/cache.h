@@ -11,17 +11,17 @@
 
 struct cache_entry {
     struct cache_entry *next_in_bucket;
-    struct cache_entry *newer, *older;   /* of the idle list */
+    struct cache_entry *newer, *older; /* of the idle list */
     uint64_t segment_id;
     uint64_t hash;
     uint32_t block;
     uint32_t len;
     uint32_t users;
-    uint8_t content[];                   /* len bytes and SEGMENT_PAD_BYTES */
+    uint8_t content[]; /* len bytes and SEGMENT_PAD_BYTES */
 };
 
 struct cache_shard {
-    struct io_mutex lock;                /* of everything below */
+    struct io_mutex lock; /* of everything below */
     struct pool *pool;
     struct cache_entry **buckets;
     size_t bucket_mask;

@@ -5,14 +5,14 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 
-#define SEGMENT_VERSION 1
-#define SEGMENT_HEAD_MAGIC "kelpseg\n"
-#define SEGMENT_TAIL_MAGIC "\ngespleK"
-#define SEGMENT_MAGIC_BYTES 8
-#define SEGMENT_HEAD_BYTES 16
-#define SEGMENT_TAIL_BYTES 32
-#define SEGMENT_PAD_BYTES 64            /* readable behind every content handed out */
-#define SEGMENT_FOOTER_FIXED_BYTES 160  /* before the tenants */
+#define SEGMENT_VERSION            1
+#define SEGMENT_HEAD_MAGIC         "kelpseg\n"
+#define SEGMENT_TAIL_MAGIC         "\ngespleK"
+#define SEGMENT_MAGIC_BYTES        8
+#define SEGMENT_HEAD_BYTES         16
+#define SEGMENT_TAIL_BYTES         32
+#define SEGMENT_PAD_BYTES          64  /* readable behind every content handed out */
+#define SEGMENT_FOOTER_FIXED_BYTES 160 /* before the tenants */
 
 enum segment_stage { STAGE_NONE = 0, STAGE_LZ4 = 1, STAGE_ZSTD = 2 };
 
@@ -21,7 +21,7 @@ struct segment_entry {
     uint64_t offset;
     uint32_t stored_bytes;
     uint32_t content_bytes;
-    uint32_t crc;                       /* of the stored bytes */
+    uint32_t crc; /* of the stored bytes */
     uint8_t section;
     uint8_t stage;
 };
@@ -36,8 +36,8 @@ static inline void segment_put_head(uint8_t head[SEGMENT_HEAD_BYTES], uint16_t k
 }
 
 /* footer offset, footer bytes, CRC of the footer, version, kind, CRC of the 20 bytes before, magic */
-static inline void segment_put_tail(uint8_t tail[SEGMENT_TAIL_BYTES], uint64_t footer_offset, struct slice footer,
-                                    uint16_t kind)
+static inline void segment_put_tail(uint8_t tail[SEGMENT_TAIL_BYTES], uint64_t footer_offset,
+                                    struct slice footer, uint16_t kind)
 {
     put_le64(tail, footer_offset);
     put_le32(tail + 8, (uint32_t)footer.len);

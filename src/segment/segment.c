@@ -19,23 +19,24 @@ struct segment {
     struct pool *pool;
     struct segment_source source;
     struct segment_cache *cache;
-    struct segment_cache *own_cache;      /* without a shared one: keeps nothing idle */
+    struct segment_cache *own_cache; /* without a shared one: keeps nothing idle */
     uint64_t id;
     struct segment_info info;
-    struct segment_entry *entries;        /* in file order */
-    uint32_t *by_section;                 /* numbers of entries, section by section */
+    struct segment_entry *entries; /* in file order */
+    uint32_t *by_section;          /* numbers of entries, section by section */
     uint32_t entry_count;
     uint32_t section_start[SEGMENT_SECTION_COUNT_MAX + 1];
     uint64_t footer_offset;
     uint8_t tail[SEGMENT_TAIL_BYTES];
-    struct slice footer;                  /* until open returns */
+    struct slice footer; /* until open returns */
 };
 
 static err read_at(struct segment_source source, uint64_t offset, void *at, size_t len, struct err_at *where)
 {
     err e = source.read(source.context, offset, at, len);
     if (e == ERR_END)
-        return err_set(where, ERR_CORRUPT, "file ends before offset %llu", (unsigned long long)(offset + len));
+        return err_set(where, ERR_CORRUPT, "file ends before offset %llu",
+                       (unsigned long long)(offset + len));
     return e;
 }
 
@@ -113,8 +114,8 @@ static bool take_column(struct segment_entry *entries, const uint32_t *column, s
             entries[i].content_bytes = v;
             break;
         default:
-            if (v == 0 || v > entries[i].content_bytes
-                || (entries[i].stage == STAGE_NONE) != (v == entries[i].content_bytes))
+            if (v == 0 || v > entries[i].content_bytes ||
+                (entries[i].stage == STAGE_NONE) != (v == entries[i].content_bytes))
                 return false;
             entries[i].stored_bytes = v;
             break;
@@ -179,16 +180,16 @@ static err read_tail(struct segment *s, uint32_t *out_footer_bytes, struct err_a
         return err_set(at, ERR_CORRUPT, "%llu bytes are too few for a segment", (unsigned long long)size);
     TRY(read_at(s->source, size - SEGMENT_TAIL_BYTES, tail, SEGMENT_TAIL_BYTES, at));
     memcpy(expected + 24, SEGMENT_TAIL_MAGIC, SEGMENT_MAGIC_BYTES);
-    if (memcmp(tail + 24, expected + 24, SEGMENT_MAGIC_BYTES) != 0
-        || get_le32(tail + 20) != crc32c(slice_of(tail, 20), 0))
+    if (memcmp(tail + 24, expected + 24, SEGMENT_MAGIC_BYTES) != 0 ||
+        get_le32(tail + 20) != crc32c(slice_of(tail, 20), 0))
         return err_set(at, ERR_CORRUPT, "the tail is damaged");
     if (get_le16(tail + 16) != SEGMENT_VERSION)
         return err_set(at, ERR_VERSION, "segment format %u", get_le16(tail + 16));
     s->info.kind = get_le16(tail + 18);
     s->footer_offset = get_le64(tail);
     *out_footer_bytes = get_le32(tail + 8);
-    if (*out_footer_bytes > SEGMENT_FOOTER_BYTES_MAX || s->footer_offset < SEGMENT_HEAD_BYTES
-        || s->footer_offset > size || size - s->footer_offset != *out_footer_bytes + SEGMENT_TAIL_BYTES)
+    if (*out_footer_bytes > SEGMENT_FOOTER_BYTES_MAX || s->footer_offset < SEGMENT_HEAD_BYTES ||
+        s->footer_offset > size || size - s->footer_offset != *out_footer_bytes + SEGMENT_TAIL_BYTES)
         return err_set(at, ERR_CORRUPT, "the footer is not where the tail says");
     return OK;
 }
@@ -297,8 +298,8 @@ static err decode_block(const struct segment_entry *entry, const uint8_t *stored
 }
 
 /* Read a block into content; a compressed one by way of memory that is given back. */
-static err load_block(struct segment *s, const struct segment_entry *entry, struct pool *scratch, uint8_t *content,
-                      struct err_at *at)
+static err load_block(struct segment *s, const struct segment_entry *entry, struct pool *scratch,
+                      uint8_t *content, struct err_at *at)
 {
     if (entry->stage == STAGE_NONE) {
         TRY(read_at(s->source, entry->offset, content, entry->stored_bytes, at));

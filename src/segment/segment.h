@@ -19,29 +19,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SEGMENT_BLOCK_BYTES_MAX (128u << 10)   /* content of one block */
-#define SEGMENT_BLOCK_BYTES (64u << 10)        /* content at which writers close a block */
-#define SEGMENT_BLOCK_COUNT_MAX (1u << 24)
-#define SEGMENT_SECTION_COUNT_MAX 64           /* section numbers are below this */
-#define SEGMENT_FOOTER_BYTES_MAX (1u << 30)
-#define SEGMENT_TENANT_COUNT_MAX (1u << 20)
+#define SEGMENT_BLOCK_BYTES_MAX   (128u << 10) /* content of one block */
+#define SEGMENT_BLOCK_BYTES       (64u << 10)  /* content at which writers close a block */
+#define SEGMENT_BLOCK_COUNT_MAX   (1u << 24)
+#define SEGMENT_SECTION_COUNT_MAX 64 /* section numbers are below this */
+#define SEGMENT_FOOTER_BYTES_MAX  (1u << 30)
+#define SEGMENT_TENANT_COUNT_MAX  (1u << 20)
 
 enum segment_kind { SEGMENT_METRIC = 1, SEGMENT_EVENT = 2 };
 
 /* What a segment says of itself. Positions [from, to) of one generation; a merge spans its inputs. */
 struct segment_info {
-    uint16_t kind;                 /* enum segment_kind */
-    uint16_t kind_version;         /* format of the sections, the kind's own */
+    uint16_t kind;         /* enum segment_kind */
+    uint16_t kind_version; /* format of the sections, the kind's own */
     uint32_t partition;
     uint64_t from_generation, from_offset;
     uint64_t to_generation, to_offset;
-    struct time_range time;        /* of the rows; min > max when there are none */
+    struct time_range time; /* of the rows; min > max when there are none */
     uint64_t series_count;
-    struct sum sum;                /* every row in the file */
-    struct sum distinct;           /* the rows that win among those with equal (tenant, labels, t) */
-    struct sum dropped;            /* rows that the merge writing this file dropped as duplicates */
-    struct sum expired;            /* … and because they were older than its cut-off */
-    struct slice *tenants;         /* sorted; in the reader's pool */
+    struct sum sum;        /* every row in the file */
+    struct sum distinct;   /* the rows that win among those with equal (tenant, labels, t) */
+    struct sum dropped;    /* rows that the merge writing this file dropped as duplicates */
+    struct sum expired;    /* … and because they were older than its cut-off */
+    struct slice *tenants; /* sorted; in the reader's pool */
     size_t tenant_count;
 };
 
@@ -63,7 +63,7 @@ err segment_writer_block(struct segment_writer *writer, unsigned section, struct
 err segment_writer_bytes(struct segment_writer *writer, unsigned section, struct slice bytes, bool compress);
 
 struct segment_written {
-    uint8_t digest[SHA256_BYTES];  /* of the whole file */
+    uint8_t digest[SHA256_BYTES]; /* of the whole file */
     uint64_t size;
 };
 
@@ -108,29 +108,29 @@ struct segment;
  * Errors ERR_CORRUPT (with the place in at), ERR_VERSION, ERR_IO, ERR_LIMIT. */
 err segment_open(struct segment_source source, struct segment_cache *cache, struct pool *pool,
                  struct segment **out_segment, struct err_at *at);
-void segment_close(struct segment *segment);   /* NULL is allowed; no block is held */
+void segment_close(struct segment *segment); /* NULL is allowed; no block is held */
 
 const struct segment_info *segment_info(const struct segment *segment);
 uint32_t segment_block_count(const struct segment *segment, unsigned section);
-uint64_t segment_section_bytes(const struct segment *segment, unsigned section);   /* of content */
-uint64_t segment_stored_bytes(const struct segment *segment, unsigned section);    /* in the file */
+uint64_t segment_section_bytes(const struct segment *segment, unsigned section); /* of content */
+uint64_t segment_stored_bytes(const struct segment *segment, unsigned section);  /* in the file */
 
 /* A block's content, immutable, followed by at least 64 readable bytes. */
 struct segment_block {
     struct slice content;
-    void *entry;                   /* the cache's own */
+    void *entry; /* the cache's own */
 };
 
 /* Get block `index` of a section; release it when done. Any thread. Errors ERR_CORRUPT (index out of range or
  * bytes damaged; at names the block), ERR_IO, ERR_LIMIT. */
-err segment_block_get(struct segment *segment, unsigned section, uint32_t index, struct segment_block *out_block,
-                      struct err_at *at);
+err segment_block_get(struct segment *segment, unsigned section, uint32_t index,
+                      struct segment_block *out_block, struct err_at *at);
 void segment_block_release(struct segment *segment, struct segment_block *block);
 
 /* The content of a whole section in arena memory of pool, followed by 64 readable bytes. Bypasses the cache.
  * Errors as segment_block_get. */
-err segment_section_read(struct segment *segment, unsigned section, struct pool *pool, struct slice *out_bytes,
-                         struct err_at *at);
+err segment_section_read(struct segment *segment, unsigned section, struct pool *pool,
+                         struct slice *out_bytes, struct err_at *at);
 
 /* Read the file from front to end: head, every block's checksum and content, footer, tail, every byte accounted
  * for. digest (may be NULL): the SHA-256 the whole file must have. Cost one read of the file.

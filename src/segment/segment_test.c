@@ -35,7 +35,7 @@ static void close_fixture(struct fixture *f)
 struct memory {
     uint8_t *at;
     size_t len;
-    unsigned fail;     /* this many reads from now fail with ERR_IO; 0 = none */
+    unsigned fail; /* this many reads from now fail with ERR_IO; 0 = none */
 };
 
 static err memory_read(void *context, uint64_t offset, void *at, size_t len)
@@ -78,9 +78,20 @@ static struct memory write_file(struct fixture *f, unsigned blocks, size_t bytes
         assert_int_equal(number, counts[i % 3]++);
     }
     struct segment_info info = {
-        .kind = SEGMENT_METRIC, .kind_version = 3, .partition = 7, .from_generation = 1, .from_offset = 2,
-        .to_generation = 1, .to_offset = 99, .time = { -5, 1000 }, .series_count = 12, .sum = { 1, 2, 3 },
-        .distinct = { 4, 5, 6 }, .dropped = { 7, 8, 9 }, .expired = { 10, 11, 12 }, .tenants = TENANTS,
+        .kind = SEGMENT_METRIC,
+        .kind_version = 3,
+        .partition = 7,
+        .from_generation = 1,
+        .from_offset = 2,
+        .to_generation = 1,
+        .to_offset = 99,
+        .time = { -5, 1000 },
+        .series_count = 12,
+        .sum = { 1, 2, 3 },
+        .distinct = { 4, 5, 6 },
+        .dropped = { 7, 8, 9 },
+        .expired = { 10, 11, 12 },
+        .tenants = TENANTS,
         .tenant_count = 2,
     };
     struct segment_written written;
@@ -139,7 +150,7 @@ static void test_round_trip(void **state)
             assert_true(slice_equal(b.content, slice_of(content, len)));
             segment_block_release(s, &b);
             segment_block_release(s, &twin);
-            segment_block_release(s, &twin);   /* an empty one is nothing */
+            segment_block_release(s, &twin); /* an empty one is nothing */
         }
     struct segment_cache_usage u = segment_cache_usage(cache);
     assert_true(u.bytes <= u.bytes_max);
@@ -184,10 +195,10 @@ static void test_every_bit(void **state)
     m.len = len + 1;
     assert_err(ERR_CORRUPT, segment_verify(memory_source(&m), NULL, f.pool, &at));
     struct segment_source source = memory_source(&m);
-    source.size = len - 1;         /* says less than there is */
+    source.size = len - 1; /* says less than there is */
     assert_err(ERR_CORRUPT, segment_verify(source, NULL, f.pool, &at));
     m.len = len;
-    m.at[len - 32 + 16] = 9;       /* another version, checksum repaired */
+    m.at[len - 32 + 16] = 9; /* another version, checksum repaired */
     put_le32(m.at + len - 32 + 20, crc32c(slice_of(m.at + len - 32, 20), 0));
     assert_err(ERR_VERSION, segment_verify(memory_source(&m), NULL, f.pool, &at));
     test_free(m.at);

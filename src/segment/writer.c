@@ -15,19 +15,19 @@
 #include "segment/layout.h"
 #include "segment/segment.h"
 
-#define BUFFER_BYTES (1u << 20)
-#define STAGE_BYTES_MIN 128        /* shorter content is not worth a try */
-#define ZSTD_LEVEL 1
+#define BUFFER_BYTES    (1u << 20)
+#define STAGE_BYTES_MIN 128 /* shorter content is not worth a try */
+#define ZSTD_LEVEL      1
 
 struct segment_writer {
-    struct pool *pool;             /* of everything below and the writer itself */
+    struct pool *pool; /* of everything below and the writer itself */
     struct io_file *file;
     struct sha256 *sha;
     uint16_t kind;
     err failed;
-    uint64_t offset;               /* of the next byte, buffered ones included */
+    uint64_t offset; /* of the next byte, buffered ones included */
     struct buf buffer;
-    struct buf lz4, zstd;          /* scratch */
+    struct buf lz4, zstd; /* scratch */
     struct segment_entry *entries;
     size_t entry_count, entry_capacity;
     uint32_t section_counts[SEGMENT_SECTION_COUNT_MAX];
@@ -55,7 +55,7 @@ static err put(struct segment_writer *w, struct slice bytes)
         w->offset += part;
         bytes = slice_part(bytes, part, bytes.len - part);
         if (w->buffer.len == BUFFER_BYTES)
-            ERR_IGNORE(flush(w));   /* kept in w->failed */
+            ERR_IGNORE(flush(w)); /* kept in w->failed */
     }
     return w->failed;
 }
@@ -118,7 +118,8 @@ err segment_writer_block(struct segment_writer *w, unsigned section, struct slic
     TRY(w->failed);
     if (w->entry_count == SEGMENT_BLOCK_COUNT_MAX)
         return w->failed = ERR_LIMIT;
-    struct segment_entry entry = { .offset = w->offset, .section = (uint8_t)section,
+    struct segment_entry entry = { .offset = w->offset,
+                                   .section = (uint8_t)section,
                                    .content_bytes = (uint32_t)content.len };
     struct slice stored = content;
     if (compress && content.len >= STAGE_BYTES_MIN)
@@ -161,10 +162,12 @@ static err put_directory(struct segment_writer *w, struct buf *out)
     for (int which = 0; which < 4; which++) {
         for (size_t i = 0; i < n; i++) {
             const struct segment_entry *entry = &w->entries[i];
-            column[i] = which == 0 ? entry->section : which == 1 ? entry->stage
-                      : which == 2 ? entry->content_bytes : entry->stored_bytes;
+            column[i] = which == 0   ? entry->section
+                        : which == 1 ? entry->stage
+                        : which == 2 ? entry->content_bytes
+                                     : entry->stored_bytes;
         }
-        ERR_IGNORE(int_column_encode_u32(column, n, CODEC_FULL, out));   /* sticks in out */
+        ERR_IGNORE(int_column_encode_u32(column, n, CODEC_FULL, out)); /* sticks in out */
     }
     for (size_t i = 0; i < n; i++)
         buf_put_le32(out, w->entries[i].crc);
@@ -217,7 +220,7 @@ err segment_writer_finish(struct segment_writer *w, const struct segment_info *i
     sha256_finish(w->sha, out_written->digest);
     w->sha = NULL;
     out_written->size = w->offset;
-    w->failed = ERR_CLOSED;        /* nothing may follow */
+    w->failed = ERR_CLOSED; /* nothing may follow */
 out:
     if (e != OK)
         w->failed = e;

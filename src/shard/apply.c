@@ -106,12 +106,14 @@ static err reserve(struct partition *p, const struct batch *b)
 /* ---- unresolved rows ---- */
 
 static err unresolved_add(struct partition *p, struct range *range, size_t producer, uint32_t number,
-                          int64_t t_ms,
-                          int64_t start_ms, uint64_t bits, struct slice histogram)
+                          int64_t t_ms, int64_t start_ms, uint64_t bits, struct slice histogram)
 {
     if (p->unresolved_count >= STATE_UNRESOLVED_COUNT_MAX) {
-        struct chain_loss loss = { .kind = LOSS_UNRESOLVED, .from = p->applied,
-            .to = { p->applied.generation, p->applied.offset + 1 }, .range = { t_ms, t_ms }, .row_count = 1 };
+        struct chain_loss loss = { .kind = LOSS_UNRESOLVED,
+                                   .from = p->applied,
+                                   .to = { p->applied.generation, p->applied.offset + 1 },
+                                   .range = { t_ms, t_ms },
+                                   .row_count = 1 };
         return range_loss_add(range, &loss);
     }
     void *block = p->unresolved, *bytes = NULL;
@@ -122,9 +124,13 @@ static err unresolved_add(struct partition *p, struct range *range, size_t produ
         TRY(pool_block_resize(p->pool, &bytes, histogram.len));
         memcpy(bytes, histogram.at, histogram.len);
     }
-    p->unresolved[p->unresolved_count++] = (struct state_unresolved){ .incarnation = (uint32_t)producer,
-        .number = number, .t_ms = t_ms, .start_ms = start_ms, .bits = bits,
-        .histogram = slice_of(bytes, histogram.len) };
+    p->unresolved[p->unresolved_count++] =
+        (struct state_unresolved){ .incarnation = (uint32_t)producer,
+                                   .number = number,
+                                   .t_ms = t_ms,
+                                   .start_ms = start_ms,
+                                   .bits = bits,
+                                   .histogram = slice_of(bytes, histogram.len) };
     return OK;
 }
 
@@ -148,8 +154,8 @@ static err resolve(struct partition *p, struct range *range, size_t producer, ui
         else
             TRY(metric_head_append(p->head, &local, &u->t_ms, &u->bits, 1, &start, u->start_ms != 0));
         uint64_t type = is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT;
-        struct hash128 removed = sum_row_hash(state_unresolved_hash(p->producers[producer].id, number), u->t_ms,
-                                              u->bits, u->start_ms, type);
+        struct hash128 removed = sum_row_hash(state_unresolved_hash(p->producers[producer].id, number),
+                                              u->t_ms, u->bits, u->start_ms, type);
         struct hash128 added = sum_row_hash(p->fingerprints[local], u->t_ms, u->bits, u->start_ms, type);
         sum_add_hash(&range->resolved_removed, removed);
         sum_add_hash(&range->resolved_added, added);
@@ -211,8 +217,7 @@ static void sum_floats(struct partition *p, struct range *range, const struct ba
         range->far_future_rows += b->t_ms[i] > far_ms;
         if (locals[i] != STATE_UNBOUND)
             sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[locals[i]], b->t_ms[i], b->value_bits[i],
-                                                   start_ms,
-                                                   SAMPLE_FLOAT));
+                                                   start_ms, SAMPLE_FLOAT));
     }
 }
 
@@ -255,8 +260,8 @@ static err apply_floats(struct partition *p, struct range *range, size_t index, 
     if (unknown > 0)
         TRY_OUT(take_unknown(p, range, index, b));
     if (b->row_count > 0)
-        TRY_OUT(metric_head_append(p->head, p->shards->locals, b->t_ms, b->value_bits, b->row_count, b->starts,
-                                   b->start_count));
+        TRY_OUT(metric_head_append(p->head, p->shards->locals, b->t_ms, b->value_bits, b->row_count,
+                                   b->starts, b->start_count));
     range->row_count += b->row_count;
     p->head_rows += b->row_count;
     p->progress.floats_done = true;
@@ -264,7 +269,7 @@ static err apply_floats(struct partition *p, struct range *range, size_t index, 
 out:
     range->sum = sum;
     range->far_future_rows = far;
-    p->unresolved_count = before;   /* float rows own nothing */
+    p->unresolved_count = before; /* float rows own nothing */
     return e;
 }
 
@@ -279,8 +284,8 @@ static err apply_histograms(struct partition *p, struct range *range, size_t ind
             TRY(unresolved_add(p, range, index, h->number, h->t_ms, h->start_ms, bits, h->bytes));
         } else {
             TRY(metric_head_append_histogram(p->head, local, h->t_ms, h->start_ms, h->bytes));
-            sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[local], h->t_ms, bits, h->start_ms,
-                                                   SAMPLE_HISTOGRAM));
+            sum_add_hash(&range->sum,
+                         sum_row_hash(p->fingerprints[local], h->t_ms, bits, h->start_ms, SAMPLE_HISTOGRAM));
             range->row_count++;
             p->head_rows++;
         }
@@ -296,14 +301,15 @@ static err apply_extras(struct partition *p, size_t index, const struct batch *b
         const struct batch_exemplar *x = &b->exemplars[i];
         const struct producer *producer = &p->producers[index];
         uint32_t local = x->number < producer->capacity ? producer->locals[x->number] : STATE_UNBOUND;
-        if (local != STATE_UNBOUND)   /* an exemplar without its series is of no use */
+        if (local != STATE_UNBOUND) /* an exemplar without its series is of no use */
             TRY(metric_head_append_exemplar(p->head, local, x->t_ms, x->value, x->labels));
         p->progress.exemplars_done = i + 1;
     }
     for (size_t i = 0; i < b->metadata_count; i++) {
         const struct batch_metadata *m = &b->metadata[i];
-        struct state_metadata copy = { .tenant = b->tenant, .family = m->family, .help = m->help, .unit = m->unit,
-                                       .type = m->type };
+        struct state_metadata copy = {
+            .tenant = b->tenant, .family = m->family, .help = m->help, .unit = m->unit, .type = m->type
+        };
         TRY(partition_metadata_add(p, &copy));
     }
     return OK;
@@ -312,11 +318,14 @@ static err apply_extras(struct partition *p, size_t index, const struct batch *b
 /* A record whose bytes are lost or make no sense: named, and gone over. */
 static err apply_loss(struct partition *p)
 {
-    struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied,
+    struct chain_loss loss = {
+        .kind = LOSS_LOG,
+        .from = p->applied,
         .to = { p->applied.generation, p->applied.offset + 1 },
-        .range = { TIME_MS_MIN, TIME_MS_MAX } };   /* whoever wrote it may have sent rows of any age */
+        .range = { TIME_MS_MIN, TIME_MS_MAX }
+    }; /* whoever wrote it may have sent rows of any age */
     TRY(range_loss_add(p->open_range, &loss));
-    p->loss_open = true;   /* the next record's append time ends it */
+    p->loss_open = true; /* the next record's append time ends it */
     atomic_fetch_add_explicit(&p->shards->lost_records, 1, memory_order_relaxed);
     stat_add(STAT_SHARD_LOST_RECORDS, 1);
     return OK;
@@ -326,8 +335,8 @@ static void loss_end(struct partition *p, int64_t append_ms)
 {
     struct range *range = p->open_range;
     p->loss_open = false;
-    if (range->loss_count > 0 && range->losses[range->loss_count - 1].kind == LOSS_LOG
-        && append_ms < TIME_MS_MAX - SHARD_LOSS_BEHIND_MS)
+    if (range->loss_count > 0 && range->losses[range->loss_count - 1].kind == LOSS_LOG &&
+        append_ms < TIME_MS_MAX - SHARD_LOSS_BEHIND_MS)
         range->losses[range->loss_count - 1].range.max_ms = append_ms + SHARD_LOSS_BEHIND_MS;
 }
 
@@ -337,7 +346,8 @@ static err apply_metric(struct partition *p, struct batch *b)
     size_t index;
     TRY(producer_find(p, b->incarnation, &index));
     struct producer *producer = &p->producers[index];
-    if (dedupe_has(&producer->seen, b->sequence) && (p->shards->config.canary & SHARD_CANARY_NO_DEDUPE) == 0) {
+    if (dedupe_has(&producer->seen, b->sequence) &&
+        (p->shards->config.canary & SHARD_CANARY_NO_DEDUPE) == 0) {
         atomic_fetch_add_explicit(&p->shards->duplicate_records, 1, memory_order_relaxed);
         stat_add(STAT_SHARD_DUPLICATE_RECORDS, 1);
         return OK;
@@ -376,10 +386,10 @@ static void apply_forget(struct partition *p, const struct control *control)
         if (memcmp(producer->id, control->incarnation, INCARNATION_BYTES) != 0)
             continue;
         if (position_compare(producer->last, control->position) != 0)
-            return;   /* it was heard since */
+            return; /* it was heard since */
         for (size_t k = 0; k < p->unresolved_count; k++)
             if (p->unresolved[k].incarnation == i)
-                return;   /* what it sent is still waiting for labels: it stays, and answers name it */
+                return; /* what it sent is still waiting for labels: it stays, and answers name it */
         for (size_t k = 0; k < p->unresolved_count; k++)
             p->unresolved[k].incarnation -= p->unresolved[k].incarnation > i;
         producer_done(p, producer);
@@ -403,7 +413,7 @@ static err apply_control(struct partition *p, struct slice bytes, struct range_e
     struct control control;
     err e = control_decode(bytes, &control);
     if (e == ERR_VERSION)
-        return OK;   /* a newer node's: what it asks for is not for us */
+        return OK; /* a newer node's: what it asks for is not for us */
     if (e != OK)
         return apply_loss(p);
     if (control.kind == CONTROL_FORGET)
@@ -420,7 +430,7 @@ err apply_record(struct partition *p, const struct log_record *record)
     err e = OK;
     if (p->applied.offset != record->position.offset) {
         check(p->applied.offset < record->position.offset);
-        p->applied.offset = record->position.offset;   /* the log says these offsets never were */
+        p->applied.offset = record->position.offset; /* the log says these offsets never were */
     }
     if (record->damaged) {
         TRY(apply_loss(p));
@@ -433,7 +443,7 @@ err apply_record(struct partition *p, const struct log_record *record)
         if (e == OK)
             e = apply_metric(p, &b);
         if (e == ERR_CORRUPT || e == ERR_INPUT || e == ERR_CONFLICT)
-            e = apply_loss(p);   /* two meanings of one number, or bytes that are no batch */
+            e = apply_loss(p); /* two meanings of one number, or bytes that are no batch */
         TRY(e);
     }
     p->applied.offset++;
@@ -443,7 +453,7 @@ err apply_record(struct partition *p, const struct log_record *record)
         end = (struct range_end){ true, CUT_BYTES_MAX, METRIC_COMPACT_VERSION };
     if (end.is_end)
         e = partition_close_range(p, end.reason, end.format_version);
-    if (e != OK) {   /* tried again as a whole: the record itself is a no-op then */
+    if (e != OK) { /* tried again as a whole: the record itself is a no-op then */
         p->applied.offset--;
         range->record_count--;
         range->log_bytes -= record->bytes.len;
@@ -469,12 +479,11 @@ bool apply_partition(struct partition *p, size_t record_max)
             err e = log_reader_next(p->reader, &p->pending);
             if (e == ERR_END || e == ERR_LIMIT)
                 break;
-            if (e != OK) {   /* after ERR_IO the reader may try again; intake is closed meanwhile */
+            if (e != OK) { /* after ERR_IO the reader may try again; intake is closed meanwhile */
                 if (p->apply_failed != e)
                     diag(DIAG_ERROR, "Cannot read the log; answers lack what is behind.",
                          "partition=%u offset=%llu error=\"%s\"", p->number,
-                             (unsigned long long)p->applied.offset,
-                         err_text(e));
+                         (unsigned long long)p->applied.offset, err_text(e));
                 set_failed(p, e);
                 break;
             }
@@ -485,7 +494,7 @@ bool apply_partition(struct partition *p, size_t record_max)
         io_mutex_lock(&p->lock);
         err e = apply_record(p, &p->pending);
         io_mutex_unlock(&p->lock);
-        if (e == ERR_LIMIT || e == ERR_BUSY) {   /* spill makes room; the record is tried again */
+        if (e == ERR_LIMIT || e == ERR_BUSY) { /* spill makes room; the record is tried again */
             shards_wake_work(p->shards);
             break;
         }

@@ -15,12 +15,12 @@
 
 #include <stdlib.h>
 
-#define SLICE_ROWS_MAX (4u << 20)
+#define SLICE_ROWS_MAX   (4u << 20)
 #define WINDOW_COUNT_MAX 256
-#define WINDOW_WIDE INT64_MAX
+#define WINDOW_WIDE      INT64_MAX
 
 struct window {
-    int64_t index;            /* floor(t / window_ms); WINDOW_WIDE */
+    int64_t index; /* floor(t / window_ms); WINDOW_WIDE */
     uint64_t row_count;
     struct metric_compact_writer *writer;
     struct build_output output;
@@ -32,20 +32,23 @@ struct series {
     uint64_t row_count;
 };
 
-struct exemplar { uint32_t number; struct source_exemplar exemplar; };
+struct exemplar {
+    uint32_t number;
+    struct source_exemplar exemplar;
+};
 
 struct build {
     struct shards *shards;
     struct partition *p;
     struct range *range;
-    struct pool *pool;        /* of the whole build */
+    struct pool *pool; /* of the whole build */
     int64_t window_ms;
-    struct window *windows;   /* ascending once counted */
+    struct window *windows; /* ascending once counted */
     size_t window_count, window_capacity;
     size_t window_last;
-    struct series *series;    /* sorted */
+    struct series *series; /* sorted */
     size_t series_count;
-    uint64_t *place;          /* by number: where its next row goes in the slice; UINT64_MAX = not in it */
+    uint64_t *place; /* by number: where its next row goes in the slice; UINT64_MAX = not in it */
     struct exemplar *exemplars;
     size_t exemplar_count;
 
@@ -54,7 +57,7 @@ struct build {
     uint64_t slice_rows;
     int64_t *t_ms, *start_ms;
     uint64_t *value_bits;
-    uint32_t *histogram_of;   /* by row: 1 + index, 0 = a float; NULL: no histograms */
+    uint32_t *histogram_of; /* by row: 1 + index, 0 = a float; NULL: no histograms */
     struct slice *histograms;
     size_t histogram_count, histogram_capacity;
 };
@@ -85,7 +88,8 @@ static err count_row(struct build *b, int64_t t_ms, uint64_t rows)
     b->window_last = low;
     if (low == b->window_count || b->windows[low].index != index) {
         void *block = b->windows;
-        TRY(pool_block_reserve(b->pool, &block, sizeof *b->windows, b->window_count + 1, &b->window_capacity));
+        TRY(pool_block_reserve(b->pool, &block, sizeof *b->windows, b->window_count + 1,
+                               &b->window_capacity));
         b->windows = block;
         memmove(b->windows + low + 1, b->windows + low, (b->window_count - low) * sizeof *b->windows);
         b->windows[low] = (struct window){ .index = index };
@@ -119,7 +123,7 @@ static err walk(struct build *b, err (*visit)(struct build *, const struct metri
 static err visit_count(struct build *b, const struct metric_group_series *s)
 {
     b->place[s->number] += s->row_count + s->histogram_count;
-    for (size_t i = 0; i < s->row_count;) {   /* times of a series are mostly of one window: count runs */
+    for (size_t i = 0; i < s->row_count;) { /* times of a series are mostly of one window: count runs */
         int64_t low = window_of(b, s->t_ms[i]) * b->window_ms, high = low + b->window_ms;
         size_t run = 1;
         while (i + run < s->row_count && s->t_ms[i + run] >= low && s->t_ms[i + run] < high)
@@ -234,8 +238,9 @@ static err gather_exemplars(struct build *b)
         TRY(metric_group_exemplars(g->group, b->pool, &found, &found_count));
         check(b->exemplar_count + found_count <= count);
         for (size_t i = 0; i < found_count; i++)
-            b->exemplars[b->exemplar_count++] = (struct exemplar){ found[i].series,
-                { .labels = found[i].labels, .t_ms = found[i].t_ms, .value = found[i].value } };
+            b->exemplars[b->exemplar_count++] = (struct exemplar){
+                found[i].series, { .labels = found[i].labels, .t_ms = found[i].t_ms, .value = found[i].value }
+            };
     }
     if (b->exemplar_count > 0)
         qsort(b->exemplars, b->exemplar_count, sizeof *b->exemplars, exemplar_order);
@@ -325,7 +330,10 @@ static err visit_place(struct build *b, const struct metric_group_series *s)
     return OK;
 }
 
-struct order { int64_t t_ms; uint64_t row; };
+struct order {
+    int64_t t_ms;
+    uint64_t row;
+};
 
 static int row_order(const void *a, const void *b)
 {
@@ -373,19 +381,25 @@ static err sort_rows(struct build *b, uint64_t first, uint64_t count, struct poo
 static err open_writer(struct build *b, struct window *w)
 {
     shards_temp_path(b->shards, w->output.path);
-    struct metric_compact_config config = { .path = w->output.path, .partition = b->p->number,
-        .from_generation = b->range->start.generation, .from_offset = b->range->start.offset,
-        .to_generation = b->range->end.generation, .to_offset = b->range->end.offset,
-        .fast = b->range->reason == CUT_SIZE || b->range->reason == CUT_BYTES_MAX };
+    struct metric_compact_config config = { .path = w->output.path,
+                                            .partition = b->p->number,
+                                            .from_generation = b->range->start.generation,
+                                            .from_offset = b->range->start.offset,
+                                            .to_generation = b->range->end.generation,
+                                            .to_offset = b->range->end.offset,
+                                            .fast = b->range->reason == CUT_SIZE ||
+                                                    b->range->reason == CUT_BYTES_MAX };
     return metric_compact_writer_open(b->shards->io, &config, b->pool, &w->writer);
 }
 
 /* Give rows [first, first + count) of a series to a window's writer. */
-static err write_rows(struct build *b, const struct series *s, struct window *w, uint64_t first, uint64_t count,
-                      struct pool *scratch)
+static err write_rows(struct build *b, const struct series *s, struct window *w, uint64_t first,
+                      uint64_t count, struct pool *scratch)
 {
-    struct metric_rows rows = { .t_ms = b->t_ms + first, .value_bits = b->value_bits + first,
-        .start_ms = b->start_ms != NULL ? b->start_ms + first : NULL, .count = (size_t)count };
+    struct metric_rows rows = { .t_ms = b->t_ms + first,
+                                .value_bits = b->value_bits + first,
+                                .start_ms = b->start_ms != NULL ? b->start_ms + first : NULL,
+                                .count = (size_t)count };
     if (b->histogram_of != NULL) {
         void *at;
         for (uint64_t i = 0; i < count; i++)
@@ -395,8 +409,8 @@ static err write_rows(struct build *b, const struct series *s, struct window *w,
         size_t n = 0;
         for (uint64_t i = 0; i < count; i++)
             if (b->histogram_of[first + i] != 0)
-                histograms[n++] = (struct sample_histogram){ (uint32_t)i,
-                                                             b->histograms[b->histogram_of[first + i] - 1] };
+                histograms[n++] =
+                    (struct sample_histogram){ (uint32_t)i, b->histograms[b->histogram_of[first + i] - 1] };
         rows.histograms = histograms;
     }
     if (w->writer == NULL)
@@ -416,7 +430,7 @@ static err write_series(struct build *b, const struct series *s, uint64_t first,
         uint64_t run = 1;
         while (i + run < end && find_window(b, window_of(b, b->t_ms[i + run])) == w)
             run++;
-        if (w->index == WINDOW_WIDE) {   /* keep them together at the front, in order: what was there is
+        if (w->index == WINDOW_WIDE) { /* keep them together at the front, in order: what was there is
                                             written */
             memmove(b->t_ms + first + wide, b->t_ms + i, run * sizeof *b->t_ms);
             memmove(b->value_bits + first + wide, b->value_bits + i, run * sizeof *b->value_bits);
@@ -463,7 +477,7 @@ static err write_slice(struct build *b, size_t from, size_t to)
     uint64_t first = 0;
     for (size_t i = from; i < to; i++) {
         if (b->place[b->series[i].number] != first + b->series[i].row_count) {
-            e = ERR_CORRUPT;   /* the second walk saw other rows than the first */
+            e = ERR_CORRUPT; /* the second walk saw other rows than the first */
             goto out;
         }
         pool_reset(scratch);
@@ -490,8 +504,11 @@ static err finish(struct build *b, struct build_output **out_outputs, size_t *ou
         check(w->writer != NULL);
         TRY(metric_compact_writer_finish(w->writer, NULL, NULL, &written));
         struct chain_segment *s = &w->output.segment;
-        *s = (struct chain_segment){ .bytes = written.file.size, .from = b->range->start, .to = b->range->end,
-                                     .range = written.info.time, .sum = written.info.sum,
+        *s = (struct chain_segment){ .bytes = written.file.size,
+                                     .from = b->range->start,
+                                     .to = b->range->end,
+                                     .range = written.info.time,
+                                     .sum = written.info.sum,
                                      .format_version = METRIC_COMPACT_VERSION };
         memcpy(s->digest, written.file.digest, SHA256_BYTES);
         if (w->index == WINDOW_WIDE)

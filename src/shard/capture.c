@@ -47,8 +47,8 @@ err partition_describe(void *partition, uint32_t local, struct buf *labels, stru
 
 err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size_t *out_index)
 {
-    if (p->producer_last < p->producer_count
-        && memcmp(p->producers[p->producer_last].id, id, INCARNATION_BYTES) == 0) {
+    if (p->producer_last < p->producer_count &&
+        memcmp(p->producers[p->producer_last].id, id, INCARNATION_BYTES) == 0) {
         *out_index = p->producer_last;
         return OK;
     }
@@ -60,7 +60,8 @@ err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size
     if (p->producer_count >= STATE_INCARNATION_COUNT_MAX)
         return ERR_LIMIT;
     void *block = p->producers;
-    TRY(pool_block_reserve(p->pool, &block, sizeof *p->producers, p->producer_count + 1, &p->producer_capacity));
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->producers, p->producer_count + 1,
+                           &p->producer_capacity));
     p->producers = block;
     struct producer *producer = &p->producers[p->producer_count];
     *producer = (struct producer){ .seen = dedupe_open(p->pool) };
@@ -102,16 +103,18 @@ void producer_done(struct partition *p, struct producer *producer)
 
 err partition_metadata_add(struct partition *p, const struct state_metadata *m)
 {
-    for (size_t i = p->metadata_count; i > 0; i--) {   /* newest first: senders repeat what they sent last */
+    for (size_t i = p->metadata_count; i > 0; i--) { /* newest first: senders repeat what they sent last */
         const struct state_metadata *have = &p->metadata[i - 1];
-        if (have->type == m->type && slice_equal(have->family, m->family) && slice_equal(have->tenant, m->tenant)
-            && slice_equal(have->help, m->help) && slice_equal(have->unit, m->unit))
+        if (have->type == m->type && slice_equal(have->family, m->family) &&
+            slice_equal(have->tenant, m->tenant) && slice_equal(have->help, m->help) &&
+            slice_equal(have->unit, m->unit))
             return OK;
     }
     if (p->metadata_count >= STATE_METADATA_COUNT_MAX)
-        return OK;   /* metadata is advice; the oldest stays */
+        return OK; /* metadata is advice; the oldest stays */
     void *block = p->metadata;
-    TRY(pool_block_reserve(p->pool, &block, sizeof *p->metadata, p->metadata_count + 1, &p->metadata_capacity));
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->metadata, p->metadata_count + 1,
+                           &p->metadata_capacity));
     p->metadata = block;
     struct state_metadata copy = { .type = m->type };
     TRY(pool_copy(p->metadata_pool, m->tenant, &copy.tenant));
@@ -179,11 +182,19 @@ static err capture_unresolved(struct partition *p, struct pool *pool, struct sta
 err partition_capture(struct partition *p, struct range *range, bool is_delta, struct pool *pool,
                       struct state *out_state)
 {
-    struct state state = { .at = p->applied, .data_through_ms = p->data_through_ms, .start = range->start,
-        .record_count = range->record_count, .log_bytes = range->log_bytes, .sum = range->sum,
-        .resolved_removed = range->resolved_removed, .resolved_added = range->resolved_added,
-        .far_future_rows = range->far_future_rows, .closed = range->closed, .reason = range->reason,
-        .format_version = range->format_version, .incarnation_count = p->producer_count };
+    struct state state = { .at = p->applied,
+                           .data_through_ms = p->data_through_ms,
+                           .start = range->start,
+                           .record_count = range->record_count,
+                           .log_bytes = range->log_bytes,
+                           .sum = range->sum,
+                           .resolved_removed = range->resolved_removed,
+                           .resolved_added = range->resolved_added,
+                           .far_future_rows = range->far_future_rows,
+                           .closed = range->closed,
+                           .reason = range->reason,
+                           .format_version = range->format_version,
+                           .incarnation_count = p->producer_count };
     void *at;
     TRY(pool_alloc(pool, range->loss_count * sizeof *range->losses + 1, &at));
     state.losses = at;
@@ -204,7 +215,7 @@ err partition_capture(struct partition *p, struct range *range, bool is_delta, s
     TRY(pool_alloc(pool, (p->metadata_count - from) * sizeof *p->metadata + 1, &at));
     state.metadata = at;
     state.metadata_count = p->metadata_count - from;
-    if (state.metadata_count > 0)   /* texts live in the partition's metadata pool, for ever */
+    if (state.metadata_count > 0) /* texts live in the partition's metadata pool, for ever */
         memcpy(state.metadata, p->metadata + from, state.metadata_count * sizeof *p->metadata);
     *out_state = state;
     return OK;
@@ -238,7 +249,7 @@ static err restore_producers(struct partition *p, const struct state *state)
         const struct state_incarnation *in = &state->incarnations[k];
         size_t index;
         TRY(producer_find(p, in->id, &index));
-        if (index != k)   /* unresolved rows name producers by this order */
+        if (index != k) /* unresolved rows name producers by this order */
             return ERR_CORRUPT;
         struct producer *producer = &p->producers[index];
         dedupe_close(&producer->seen);
@@ -281,6 +292,6 @@ err partition_restore(struct partition *p, const struct state *state)
     for (size_t i = 0; i < state->metadata_count; i++)
         TRY(partition_metadata_add(p, &state->metadata[i]));
     p->data_through_ms = state->data_through_ms;
-    partition_captured(p);   /* what came from a checkpoint need not be in the next one */
+    partition_captured(p); /* what came from a checkpoint need not be in the next one */
     return OK;
 }

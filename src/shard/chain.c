@@ -16,9 +16,9 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-#define ENTRY_MAGIC UINT32_C(0x4e48434b)   /* "KCHN" */
+#define ENTRY_MAGIC      UINT32_C(0x4e48434b) /* "KCHN" */
 #define ENTRY_HEAD_BYTES 40
-#define ENTRY_BYTES_MIN (ENTRY_HEAD_BYTES + 4)
+#define ENTRY_BYTES_MIN  (ENTRY_HEAD_BYTES + 4)
 
 /* ---- encoding ---- */
 
@@ -92,8 +92,8 @@ static void put_commit(struct buf *out, const struct chain_entry *entry)
 err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
 {
     check(entry->kind >= CHAIN_COMMIT && entry->kind < CHAIN_KIND_COUNT);
-    if (entry->segment_count > CHAIN_SEGMENT_COUNT_MAX || entry->input_count > CHAIN_SEGMENT_COUNT_MAX
-        || entry->loss_count > CHAIN_LOSS_COUNT_MAX)
+    if (entry->segment_count > CHAIN_SEGMENT_COUNT_MAX || entry->input_count > CHAIN_SEGMENT_COUNT_MAX ||
+        entry->loss_count > CHAIN_LOSS_COUNT_MAX)
         return ERR_LIMIT;
     size_t from = out->len;
     buf_put_le32(out, ENTRY_MAGIC);
@@ -104,7 +104,7 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
     buf_put_le32(out, entry->partition);
     buf_put_le32(out, (uint32_t)entry->leader_epoch);
     buf_put_le64(out, (uint64_t)entry->written_ms);
-    buf_put_le64(out, 0);   /* reserved */
+    buf_put_le64(out, 0); /* reserved */
     switch ((enum chain_kind)entry->kind) {
     case CHAIN_COMMIT:
         put_commit(out, entry);
@@ -171,7 +171,7 @@ static void get_digest(struct reader *r, uint8_t out_digest[SHA256_BYTES])
 }
 
 #define SEGMENT_BYTES (SHA256_BYTES + 8 + 32 + 16 + 24 + 3)
-#define LOSS_BYTES (1 + 32 + 16 + 8)
+#define LOSS_BYTES    (1 + 32 + 16 + 8)
 
 static err get_segments(struct reader *r, struct pool *pool, struct chain_entry *entry)
 {
@@ -307,8 +307,12 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
 
 struct chain chain_open(struct pool *pool, uint32_t partition, struct log_position start)
 {
-    return (struct chain){ .pool = pool, .partition = partition, .next_number = 1, .end = start,
-                           .cutoff_ms = TIME_MS_MIN, .data_through_ms = INT64_MIN };
+    return (struct chain){ .pool = pool,
+                           .partition = partition,
+                           .next_number = 1,
+                           .end = start,
+                           .cutoff_ms = TIME_MS_MIN,
+                           .data_through_ms = INT64_MIN };
 }
 
 void chain_close(struct chain *c)
@@ -335,7 +339,8 @@ static err reserve_segments(struct chain *c, size_t more)
     if (c->segment_count + more > CHAIN_LIVE_COUNT_MAX)
         return ERR_LIMIT;
     void *block = c->segments;
-    TRY(pool_block_reserve(c->pool, &block, sizeof *c->segments, c->segment_count + more, &c->segment_capacity));
+    TRY(pool_block_reserve(c->pool, &block, sizeof *c->segments, c->segment_count + more,
+                           &c->segment_capacity));
     c->segments = block;
     return OK;
 }
@@ -452,7 +457,7 @@ static const char *replace_invalid(const struct chain *c, const struct chain_ent
         size_t at = find_segment(c, entry->inputs[i]);
         if (at == c->segment_count)
             return "an input is not live";
-        size_t k = i;   /* insertion sort; equal indexes mean an input named twice */
+        size_t k = i; /* insertion sort; equal indexes mean an input named twice */
         while (k > 0 && indexes[k - 1] > at) {
             indexes[k] = indexes[k - 1];
             k--;

@@ -17,43 +17,52 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CHAIN_ENTRY_BYTES_MAX (16u << 20)
-#define CHAIN_SEGMENT_COUNT_MAX 16384       /* in one entry */
-#define CHAIN_LIVE_COUNT_MAX (1u << 20)     /* live segments of a partition */
-#define CHAIN_LOSS_COUNT_MAX 65536
-#define CHAIN_FORMAT_VERSION 1
+#define CHAIN_ENTRY_BYTES_MAX   (16u << 20)
+#define CHAIN_SEGMENT_COUNT_MAX 16384      /* in one entry */
+#define CHAIN_LIVE_COUNT_MAX    (1u << 20) /* live segments of a partition */
+#define CHAIN_LOSS_COUNT_MAX    65536
+#define CHAIN_FORMAT_VERSION    1
 
-enum chain_kind { CHAIN_COMMIT = 1, CHAIN_REPLACE = 2, CHAIN_RETAIN = 3, CHAIN_GENERATION = 4, CHAIN_KIND_COUNT };
+enum chain_kind {
+    CHAIN_COMMIT = 1,
+    CHAIN_REPLACE = 2,
+    CHAIN_RETAIN = 3,
+    CHAIN_GENERATION = 4,
+    CHAIN_KIND_COUNT
+};
 
 enum cut_reason {
-    CUT_SIZE = 1, CUT_AGE = 2, CUT_IDLE = 3, CUT_ASKED = 4,
-    CUT_BYTES_MAX = 5,   /* no CUT record: the range reached RANGE_BYTES_MAX */
+    CUT_SIZE = 1,
+    CUT_AGE = 2,
+    CUT_IDLE = 3,
+    CUT_ASKED = 4,
+    CUT_BYTES_MAX = 5, /* no CUT record: the range reached RANGE_BYTES_MAX */
     CUT_REASON_COUNT
 };
 
 enum chain_loss_kind {
-    LOSS_LOG = 1,          /* damaged records of the log */
-    LOSS_UNRESOLVED = 2,   /* rows whose labels never came */
+    LOSS_LOG = 1,        /* damaged records of the log */
+    LOSS_UNRESOLVED = 2, /* rows whose labels never came */
     LOSS_KIND_COUNT
 };
 
 /* Something that was acknowledged and is not there; answers that touch its times say so. */
 struct chain_loss {
     uint8_t kind;
-    struct log_position from, to;   /* offsets [from, to) */
-    struct time_range range;        /* of the sample times that may be missing */
-    uint64_t row_count;             /* 0 = unknown */
+    struct log_position from, to; /* offsets [from, to) */
+    struct time_range range;      /* of the sample times that may be missing */
+    uint64_t row_count;           /* 0 = unknown */
 };
 
-#define CHAIN_SEGMENT_FAR_FUTURE 1u   /* rows later than 10 min after their append */
-#define CHAIN_SEGMENT_WIDE 2u         /* rows of many windows: not merged by window */
+#define CHAIN_SEGMENT_FAR_FUTURE 1u /* rows later than 10 min after their append */
+#define CHAIN_SEGMENT_WIDE       2u /* rows of many windows: not merged by window */
 
 struct chain_segment {
     uint8_t digest[SHA256_BYTES];
     uint64_t bytes;
-    struct log_position from, to;   /* the records whose rows it holds came from [from, to) */
+    struct log_position from, to; /* the records whose rows it holds came from [from, to) */
     struct time_range range;
-    struct sum sum;                 /* of every row in it */
+    struct sum sum; /* of every row in it */
     uint16_t format_version;
     uint8_t flags;
 };
@@ -64,18 +73,18 @@ struct chain_entry {
     uint8_t kind;
     uint32_t partition;
     uint64_t number;
-    int32_t leader_epoch;           /* -1: a log without epochs */
-    int64_t written_ms;             /* wall clock, informative */
+    int32_t leader_epoch; /* -1: a log without epochs */
+    int64_t written_ms;   /* wall clock, informative */
 
     /* COMMIT: the range [start, end) became segments */
     struct log_position start, end;
-    uint8_t reason;                 /* enum cut_reason */
+    uint8_t reason; /* enum cut_reason */
     uint16_t format_version;
     uint64_t record_count, log_bytes;
-    struct sum sum;                 /* rolling SUM of the range = Σ segments */
-    struct sum resolved_removed;    /* unresolved rows that got their labels in this range: as they were … */
-    struct sum resolved_added;      /* … and as they are; counts equal */
-    struct sum unresolved;          /* what is unresolved at `end` */
+    struct sum sum;              /* rolling SUM of the range = Σ segments */
+    struct sum resolved_removed; /* unresolved rows that got their labels in this range: as they were … */
+    struct sum resolved_added;   /* … and as they are; counts equal */
+    struct sum unresolved;       /* what is unresolved at `end` */
     int64_t data_through_ms;
     uint8_t state_digest[SHA256_BYTES];
     uint64_t state_bytes;
@@ -85,16 +94,16 @@ struct chain_entry {
     /* REPLACE: inputs by digest; outputs in `segments` */
     uint8_t (*inputs)[SHA256_BYTES];
     size_t input_count;
-    struct sum dropped;             /* rows of the inputs not in the outputs: duplicates, and below the cut-off */
-    struct sum distinct;            /* Σ of key hashes over distinct (tenant, labels, t), equal before and
+    struct sum dropped;  /* rows of the inputs not in the outputs: duplicates, and below the cut-off */
+    struct sum distinct; /* Σ of key hashes over distinct (tenant, labels, t), equal before and
                                        after */
 
     struct chain_segment *segments;
     size_t segment_count;
 
     /* RETAIN */
-    int64_t cutoff_ms;              /* rows older than this are gone */
-    bool confirmed;                 /* by a person, or after the wait: the step may be large */
+    int64_t cutoff_ms; /* rows older than this are gone */
+    bool confirmed;    /* by a person, or after the wait: the step may be large */
 
     /* GENERATION: reading goes on at `end` */
 };
@@ -110,17 +119,17 @@ struct chain {
     struct pool *pool;
     uint32_t partition;
     uint64_t next_number;
-    struct log_position end;              /* where the next range starts */
+    struct log_position end; /* where the next range starts */
     struct chain_segment *segments;
     size_t segment_count, segment_capacity;
     struct chain_loss *losses;
     size_t loss_count, loss_capacity;
-    int64_t cutoff_ms;                    /* TIME_MS_MIN = everything is kept */
+    int64_t cutoff_ms; /* TIME_MS_MIN = everything is kept */
     int64_t data_through_ms;
-    uint8_t state_digests[2][SHA256_BYTES];   /* newest first; zero = none */
-    struct sum unresolved;                /* at `end` */
-    struct sum dropped;                   /* by compaction and retention so far */
-    uint64_t ignored_count;               /* entries that were not valid */
+    uint8_t state_digests[2][SHA256_BYTES]; /* newest first; zero = none */
+    struct sum unresolved;                  /* at `end` */
+    struct sum dropped;                     /* by compaction and retention so far */
+    uint64_t ignored_count;                 /* entries that were not valid */
     uint64_t commit_count;
 };
 

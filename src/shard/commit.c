@@ -76,8 +76,8 @@ static err fold_locked(struct partition *p, const struct chain_entry *entry, boo
     err e = chain_fold(&p->chain, entry, out_valid, &why);
     io_mutex_unlock(&p->lock);
     if (e == OK && !*out_valid)
-        diag(DIAG_WARN, "A manifest entry is not valid and ignored.", "partition=%u number=%llu reason=\"%s\"",
-             p->number, (unsigned long long)entry->number, why);
+        diag(DIAG_WARN, "A manifest entry is not valid and ignored.",
+             "partition=%u number=%llu reason=\"%s\"", p->number, (unsigned long long)entry->number, why);
     return e;
 }
 
@@ -116,11 +116,11 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
                 e = ERR_CORRUPT;
                 goto out;
             }
-            TRY_OUT(partition_chain_promise(p));   /* an attempt of ours whose end was not seen */
+            TRY_OUT(partition_chain_promise(p)); /* an attempt of ours whose end was not seen */
             TRY_OUT(fold_locked(p, &other, out_valid));
-            done = other.kind == entry->kind && position_compare(other.end, entry->end) == 0
-                && other.segment_count == entry->segment_count && other.cutoff_ms == entry->cutoff_ms
-                    && *out_valid;
+            done = other.kind == entry->kind && position_compare(other.end, entry->end) == 0 &&
+                   other.segment_count == entry->segment_count && other.cutoff_ms == entry->cutoff_ms &&
+                   *out_valid;
         } else {
             goto out;
         }
@@ -150,7 +150,7 @@ err partition_segments_sync(struct partition *p)
     }
     if (e != OK) {
         for (size_t i = 0; i + 1 < made; i++)
-            live_segment_unref(next[i]);   /* drops only references added above, or segments that nobody saw */
+            live_segment_unref(next[i]); /* drops only references added above, or segments that nobody saw */
         pool_block_free(p->shards->pool, next);
         return e;
     }
@@ -163,7 +163,7 @@ err partition_segments_sync(struct partition *p)
             atomic_store(&old->is_doomed, true);
         old->next_doomed = p->doomed;
         if (lives) {
-            live_segment_unref(old);   /* next holds its own */
+            live_segment_unref(old); /* next holds its own */
         } else {
             p->doomed = old;
         }
@@ -191,7 +191,8 @@ void partition_doomed_release(struct partition *p)
 
 static bool no_reference(void *context, uint32_t local, uint32_t *out_reference) { return false; }
 
-static err put_state(struct partition *p, struct range *range, struct pool *scratch, struct chain_entry *entry)
+static err put_state(struct partition *p, struct range *range, struct pool *scratch,
+                     struct chain_entry *entry)
 {
     struct state_names names = { no_reference, partition_describe, p };
     struct buf bytes = buf_open(scratch, STATE_BYTES_MAX);
@@ -238,8 +239,8 @@ static err build_verified(struct partition *p, struct range *range, struct pool 
     if (!sum_equal(sum, range->sum)) {
         diag(DIAG_ERROR, "A built range has another SUM than its records; stream file and log are kept.",
              "partition=%u offset=%llu rows=%llu expected=%llu", p->number,
-                 (unsigned long long)range->start.offset,
-             (unsigned long long)sum.count, (unsigned long long)range->sum.count);
+             (unsigned long long)range->start.offset, (unsigned long long)sum.count,
+             (unsigned long long)range->sum.count);
         stat_add(STAT_SHARD_QUARANTINED, 1);
         e = ERR_CORRUPT;
     }
@@ -281,12 +282,20 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     size_t count;
     err e = OK;
     void *at;
-    struct chain_entry entry = { .kind = CHAIN_COMMIT, .start = range->start, .end = range->end,
-        .reason = range->reason, .format_version = range->format_version, .record_count = range->record_count,
-        .log_bytes = range->log_bytes, .sum = range->sum, .resolved_removed = range->resolved_removed,
-        .resolved_added = range->resolved_added, .unresolved = range->unresolved,
-        .data_through_ms = range->state.data_through_ms, .losses = range->losses, .loss_count =
-            range->loss_count };
+    struct chain_entry entry = { .kind = CHAIN_COMMIT,
+                                 .start = range->start,
+                                 .end = range->end,
+                                 .reason = range->reason,
+                                 .format_version = range->format_version,
+                                 .record_count = range->record_count,
+                                 .log_bytes = range->log_bytes,
+                                 .sum = range->sum,
+                                 .resolved_removed = range->resolved_removed,
+                                 .resolved_added = range->resolved_added,
+                                 .unresolved = range->unresolved,
+                                 .data_through_ms = range->state.data_through_ms,
+                                 .losses = range->losses,
+                                 .loss_count = range->loss_count };
     TRY(build_verified(p, range, scratch, &outputs, &count));
     TRY_OUT(pool_zalloc(scratch, count * sizeof *entry.segments + 1, &at));
     entry.segments = at;
@@ -314,7 +323,7 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
         p->closed_count--;
     }
     io_mutex_unlock(&p->lock);
-    TRY_OUT(e);   /* the entry is durable; the next attempt finds it folded and only does this step */
+    TRY_OUT(e); /* the entry is durable; the next attempt finds it folded and only does this step */
     forget(p, range);
     ERR_IGNORE(delete_old_state(p, old_state));
     stat_add(STAT_SHARD_COMMITS, 1);
@@ -334,7 +343,7 @@ err partition_commit(struct partition *p)
     io_mutex_lock(&p->chain_lock);
     struct range *range = p->ranges;
     err e = OK;
-    if (position_compare(p->chain.end, range->start) > 0) {   /* its entry is there: memory failed behind it */
+    if (position_compare(p->chain.end, range->start) > 0) { /* its entry is there: memory failed behind it */
         io_mutex_lock(&p->lock);
         e = partition_segments_sync(p);
         if (e == OK) {
@@ -356,7 +365,7 @@ err partition_commit(struct partition *p)
         diag(DIAG_ERROR, "Cannot commit a range, retrying in 2 s; stream file and log keep it.",
              "partition=%u error=\"%s\"", p->number, err_text(e));
     io_mutex_lock(&p->lock);
-    p->commit_failed = e;   /* shards_intake_update looks at it */
+    p->commit_failed = e; /* shards_intake_update looks at it */
     io_mutex_unlock(&p->lock);
     return e;
 }
@@ -376,8 +385,9 @@ void control_send(struct partition *p, struct control_append *slot, const struct
         return;
     control_encode(control, slot->bytes);
     slot->part = slice_of(slot->bytes, CONTROL_BYTES);
-    slot->append = (struct log_append){ .partition = p->number, .parts = &slot->part, .part_count = 1,
-                                        .done = control_done, .context = slot };
+    slot->append = (struct log_append){
+        .partition = p->number, .parts = &slot->part, .part_count = 1, .done = control_done, .context = slot
+    };
     atomic_store(&slot->in_flight, true);
     log_append(p->shards->log, &slot->append);
 }
@@ -385,7 +395,7 @@ void control_send(struct partition *p, struct control_append *slot, const struct
 /* A range that got nothing for idle_ms settles if it is worth a segment; a smaller one waits IDLE_PATIENCE times
  * as long, or scrapes a minute apart would make a segment each. */
 #define IDLE_BYTES_MIN (1u << 20)
-#define IDLE_PATIENCE 15
+#define IDLE_PATIENCE  15
 
 static bool is_idle(const struct partition *p, int64_t now_ns)
 {
@@ -401,13 +411,13 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 {
     const struct range *range = p->open_range;
     if (p->cut_asked && (range->record_count == 0 || position_compare(range->start, p->cut_asked_start) != 0))
-        p->cut_asked = false;   /* done: records that came since are not waited for */
+        p->cut_asked = false; /* done: records that came since are not waited for */
     if (p->apply_failed != OK || range->record_count == 0 || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
         return 0;
     if (p->cut_asked)
         return CUT_ASKED;
-    if (range->stream_bytes >= p->shards->config.cut_bytes
-        || range->group_count >= p->shards->config.cut_group_count)
+    if (range->stream_bytes >= p->shards->config.cut_bytes ||
+        range->group_count >= p->shards->config.cut_group_count)
         return CUT_SIZE;
     if (!atomic_load(&p->shards->is_ready))
         return 0;
@@ -425,8 +435,7 @@ static bool find_forgettable(struct partition *p, int64_t now_ns, struct control
         return false;
     for (size_t i = 0; i < p->producer_count; i++) {
         struct producer *producer = &p->producers[i];
-        if (producer->forget_asked
-            || (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS))
+        if (producer->forget_asked || (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS))
             continue;
         bool is_waited_for = false;
         for (size_t k = 0; k < p->unresolved_count && !is_waited_for; k++)
@@ -448,13 +457,15 @@ static bool send_controls(struct partition *p, int64_t now_ns)
     io_mutex_lock(&p->lock);
     uint8_t reason = atomic_load(&p->cut.in_flight) ? 0 : cut_reason(p, now_ns);
     /* One CUT for a range start: another is sent only if the last one was refused. */
-    if (reason != 0 && p->cut_sent && position_compare(p->cut_position, p->open_range->start) == 0
-        && atomic_load(&p->cut.result) == OK)
+    if (reason != 0 && p->cut_sent && position_compare(p->cut_position, p->open_range->start) == 0 &&
+        atomic_load(&p->cut.result) == OK)
         reason = 0;
     if (reason != 0) {
         p->cut_sent = true;
         p->cut_position = p->open_range->start;
-        cut = (struct control){ .kind = CONTROL_CUT, .position = p->open_range->start, .reason = reason,
+        cut = (struct control){ .kind = CONTROL_CUT,
+                                .position = p->open_range->start,
+                                .reason = reason,
                                 .format_version = METRIC_COMPACT_VERSION };
     }
     bool forget_due = !atomic_load(&p->forget.in_flight) && find_forgettable(p, now_ns, &gone);

@@ -18,15 +18,16 @@
 #include <stdlib.h>
 
 #define TIER_FACTOR 4
-#define QUIET_FACTOR 4               /* a quiet merge may write the largest again if the rest is a quarter of
+#define QUIET_FACTOR \
+    4                               /* a quiet merge may write the largest again if the rest is a quarter of
                                         it, */
-#define QUIET_BYTES (16u << 20)      /* or all is this small, */
-#define QUIET_COUNT 8                /* or there are so many */
+#define QUIET_BYTES     (16u << 20) /* or all is this small, */
+#define QUIET_COUNT     8           /* or there are so many */
 #define MERGE_COUNT_MAX 64
 #define MERGE_BYTES_MAX (UINT64_C(16) << 30)
 
 struct candidate {
-    size_t index;                    /* in the chain */
+    size_t index; /* in the chain */
     int64_t window;
     uint64_t bytes;
 };
@@ -46,8 +47,8 @@ static int candidate_order(const void *a, const void *b)
 }
 
 /* The first run of neighbours [*out_from, + *out_count) of one window, c[0 … count), worth merging. */
-static bool pick_run(const struct shards_config *config, bool is_quiet, const struct candidate *c, size_t count,
-                     size_t *out_from, size_t *out_count)
+static bool pick_run(const struct shards_config *config, bool is_quiet, const struct candidate *c,
+                     size_t count, size_t *out_from, size_t *out_count)
 {
     for (size_t from = 0; from < count; from++) {
         uint64_t least = c[from].bytes, most = c[from].bytes, sum = c[from].bytes;
@@ -78,8 +79,8 @@ static bool pick_run(const struct shards_config *config, bool is_quiet, const st
     }
     *out_from = 0;
     *out_count = n;
-    return sum <= MERGE_BYTES_MAX && ((sum - most) * QUIET_FACTOR >= most || sum <= QUIET_BYTES
-                                      || n >= QUIET_COUNT);
+    return sum <= MERGE_BYTES_MAX &&
+           ((sum - most) * QUIET_FACTOR >= most || sum <= QUIET_BYTES || n >= QUIET_COUNT);
 }
 
 /* Whether p->segments is parallel to the chain's: between a fold and partition_segments_sync it is not. */
@@ -95,12 +96,12 @@ static bool segments_are_in_step(const struct partition *p)
 static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t *indexes, size_t *out_count)
 {
     const struct shards_config *config = &p->shards->config;
-    bool is_quiet = now_ns - p->heard_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS
-                 && p->open_range != NULL && p->open_range->row_count == 0 && p->closed_count == 0;
+    bool is_quiet = now_ns - p->heard_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS &&
+                    p->open_range != NULL && p->open_range->row_count == 0 && p->closed_count == 0;
     void *at;
     *out_count = 0;
     if (!segments_are_in_step(p))
-        return OK;   /* an entry was folded a moment ago */
+        return OK; /* an entry was folded a moment ago */
     TRY(pool_alloc(pool, p->chain.segment_count * sizeof(struct candidate) + 1, &at));
     struct candidate *c = at;
     size_t count = 0;
@@ -157,17 +158,22 @@ static err write_merged(struct merge *m, struct pool *pool)
         to = position_compare(facts->to, to) > 0 ? facts->to : to;
     }
     shards_temp_path(shards, m->path);
-    struct metric_compact_config config = { .path = m->path, .partition = m->p->number,
-        .from_generation = from.generation, .from_offset = from.offset, .to_generation = to.generation,
-        .to_offset = to.offset };
+    struct metric_compact_config config = { .path = m->path,
+                                            .partition = m->p->number,
+                                            .from_generation = from.generation,
+                                            .from_offset = from.offset,
+                                            .to_generation = to.generation,
+                                            .to_offset = to.offset };
     TRY(metric_compact_writer_open(shards->io, &config, pool, &writer));
-    struct metric_compact_merge merge = { .inputs = compacts, .input_count = m->count,
-        .window = { TIME_MS_MIN, TIME_MS_MAX }, .cutoff_ms = m->cutoff_ms == TIME_MS_MIN ? INT64_MIN
-            : m->cutoff_ms };
+    struct metric_compact_merge merge = { .inputs = compacts,
+                                          .input_count = m->count,
+                                          .window = { TIME_MS_MIN, TIME_MS_MAX },
+                                          .cutoff_ms =
+                                              m->cutoff_ms == TIME_MS_MIN ? INT64_MIN : m->cutoff_ms };
     e = metric_compact_merge(&merge, writer, pool, &written, &at);
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)
-        e = OK;   /* every row was below the cut-off */
+        e = OK; /* every row was below the cut-off */
     if (e == ERR_CORRUPT)
         diag(DIAG_ERROR, "A segment cannot be merged; it stays as it is.", "partition=%u detail=\"%s\"",
              m->p->number, at.text);
@@ -177,8 +183,12 @@ static err write_merged(struct merge *m, struct pool *pool)
     struct sum out = m->dropped;
     if (m->has_output) {
         m->distinct = written.info.distinct;
-        m->output = (struct chain_segment){ .bytes = written.file.size, .from = from, .to = to,
-            .range = written.info.time, .sum = written.info.sum, .format_version = METRIC_COMPACT_VERSION };
+        m->output = (struct chain_segment){ .bytes = written.file.size,
+                                            .from = from,
+                                            .to = to,
+                                            .range = written.info.time,
+                                            .sum = written.info.sum,
+                                            .format_version = METRIC_COMPACT_VERSION };
         memcpy(m->output.digest, written.file.digest, SHA256_BYTES);
         sum_add(&out, written.info.sum);
     }
@@ -202,7 +212,7 @@ static err verify_merged(struct merge *m, struct pool *pool)
     io_file_close(file);
     TRY(e);
     if (!sum_equal(info.sum, m->output.sum) || !sum_equal(info.distinct, m->output.sum))
-        return ERR_CORRUPT;   /* a merge keeps one row of each (series, t): all of them, and nothing else */
+        return ERR_CORRUPT; /* a merge keeps one row of each (series, t): all of them, and nothing else */
     return partition_segment_put(m->p, m->path, m->output.digest);
 }
 
@@ -212,8 +222,13 @@ static err append_replace(struct merge *m)
     uint8_t inputs[MERGE_COUNT_MAX][SHA256_BYTES];
     for (size_t i = 0; i < m->count; i++)
         memcpy(inputs[i], m->inputs[i]->facts.digest, SHA256_BYTES);
-    struct chain_entry entry = { .kind = CHAIN_REPLACE, .inputs = inputs, .input_count = m->count,
-        .dropped = m->dropped, .distinct = m->distinct, .segments = &m->output, .segment_count = m->has_output };
+    struct chain_entry entry = { .kind = CHAIN_REPLACE,
+                                 .inputs = inputs,
+                                 .input_count = m->count,
+                                 .dropped = m->dropped,
+                                 .distinct = m->distinct,
+                                 .segments = &m->output,
+                                 .segment_count = m->has_output };
     bool valid;
     io_mutex_lock(&p->chain_lock);
     err e = partition_entry_append(p, &entry, &valid);
@@ -223,7 +238,7 @@ static err append_replace(struct merge *m)
         io_mutex_unlock(&p->lock);
     }
     io_mutex_unlock(&p->chain_lock);
-    if (e == OK && !valid && m->has_output) {   /* something else happened to the inputs meanwhile */
+    if (e == OK && !valid && m->has_output) { /* something else happened to the inputs meanwhile */
         char key[SHARD_KEY_BYTES_MAX];
         segment_key(p->number, m->output.digest, key);
         ERR_IGNORE(blob_delete(p->shards->blob, key));

@@ -106,7 +106,7 @@ void dedupe_encode(const struct dedupe *d, struct buf *out)
     for (size_t i = 0; i < d->count; i++) {
         buf_put_varint(out, d->intervals[i].first - next);
         buf_put_varint(out, d->intervals[i].last - d->intervals[i].first);
-        next = d->intervals[i].last + 1;   /* may wrap only behind the last interval */
+        next = d->intervals[i].last + 1; /* may wrap only behind the last interval */
     }
 }
 
@@ -121,8 +121,8 @@ err dedupe_decode(struct reader *r, struct dedupe *d)
     uint64_t next = 0;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t gap = read_varint(r), len = read_varint(r), first, last;
-        if (!r->ok || (i > 0 && (gap == 0 || next == 0)) || __builtin_add_overflow(next, gap, &first)
-            || __builtin_add_overflow(first, len, &last))
+        if (!r->ok || (i > 0 && (gap == 0 || next == 0)) || __builtin_add_overflow(next, gap, &first) ||
+            __builtin_add_overflow(first, len, &last))
             return ERR_CORRUPT;
         TRY(insert(d, d->count, (struct dedupe_interval){ .first = first, .last = last }));
         next = last + 1;

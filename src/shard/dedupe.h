@@ -14,7 +14,7 @@
 
 struct dedupe_interval {
     uint64_t first;
-    uint64_t last;   /* inclusive */
+    uint64_t last; /* inclusive */
 };
 
 /* Intervals ascend, neither overlap nor touch. Blocks of `pool`; embedded in its owner. */
@@ -25,10 +25,7 @@ struct dedupe {
     size_t capacity;
 };
 
-static inline struct dedupe dedupe_open(struct pool *pool)
-{
-    return (struct dedupe){ .pool = pool };
-}
+static inline struct dedupe dedupe_open(struct pool *pool) { return (struct dedupe){ .pool = pool }; }
 void dedupe_close(struct dedupe *d);
 
 bool dedupe_has(const struct dedupe *d, uint64_t sequence);

@@ -1,10 +1,10 @@
 /* Export: every stored row, as it is stored, out of the files of a node that does not run. See shard.h.
  *
- * The shards are opened read-only, as a start would open them: chains, state, stream files. Then, per partition: the
- * rows of every live segment, the rows of every row group, and what the log holds behind those, applied by the same
- * code as always. Heads that fill up on the way are handed out and dropped instead of being spilled. Nothing is
- * resolved: rows with equal series and time come out as often as they are stored, and rows below a cut-off come
- * out while their segment is there.
+ * The shards are opened read-only, as a start would open them: chains, state, stream files. Then, per
+ * partition: the rows of every live segment, the rows of every row group, and what the log holds behind
+ * those, applied by the same code as always. Heads that fill up on the way are handed out and dropped
+ * instead of being spilled. Nothing is resolved: rows with equal series and time come out as often as they
+ * are stored, and rows below a cut-off come out while their segment is there.
  *
  * Invariants
  *  1. Nothing on disk changes (shards_config.read_only; no step that writes is run).
@@ -16,7 +16,7 @@
 
 struct exporter {
     struct shards *shards;
-    struct pool *pool;               /* reset between pieces */
+    struct pool *pool; /* reset between pieces */
     struct sample_columns columns;
     struct buf labels;
     const struct shard_rows_door *door;
@@ -67,7 +67,8 @@ static err export_segment(struct exporter *x, struct live_segment *segment)
     struct metric_compact_cursor *cursor;
     err e = live_segment_use(segment, &compact);
     if (e != OK)
-        return err_set(x->at, e, "a segment of partition %u cannot be read: %s", segment->partition, err_text(e));
+        return err_set(x->at, e, "a segment of partition %u cannot be read: %s", segment->partition,
+                       err_text(e));
     const struct segment_info *info = metric_compact_info(compact);
     pool_reset(x->pool);
     TRY(metric_compact_cursor_open(compact, x->pool, &cursor));
@@ -109,11 +110,12 @@ static err export_group(struct exporter *x, struct partition *p, const struct ra
             e = sample_columns_add(&x->columns, series.t_ms[i], bits_double(series.value_bits[i]),
                                    series.start_ms != NULL ? series.start_ms[i] : 0);
         for (size_t i = 0; i < series.histogram_count && e == OK; i++)
-            e = sample_columns_add_histogram(&x->columns, series.histograms[i].t_ms, series.histograms[i].bytes,
-                                             series.histograms[i].start_ms);
+            e = sample_columns_add_histogram(&x->columns, series.histograms[i].t_ms,
+                                             series.histograms[i].bytes, series.histograms[i].start_ms);
         if (e == OK)
             e = series.number < range->numbers.count
-                ? hand_out_local(x, p, range->local_of_number[series.number]) : ERR_CORRUPT;
+                    ? hand_out_local(x, p, range->local_of_number[series.number])
+                    : ERR_CORRUPT;
         if (e != OK)
             break;
     }
@@ -176,7 +178,8 @@ static err export_unresolved(struct exporter *x, struct partition *p)
 {
     for (size_t i = 0; i < p->unresolved_count; i++) {
         const struct state_unresolved *u = &p->unresolved[i];
-        struct shard_rows rows = { .columns = &x->columns, .incarnation = p->producers[u->incarnation].id,
+        struct shard_rows rows = { .columns = &x->columns,
+                                   .incarnation = p->producers[u->incarnation].id,
                                    .number = u->number };
         sample_columns_clear(&x->columns);
         if (u->histogram.len > 0)
@@ -197,7 +200,8 @@ static err export_partition(struct exporter *x, struct partition *p)
         for (const struct range_group *g = range->groups; g != NULL; g = g->next) {
             err e = export_group(x, p, range, g);
             if (e != OK)
-                return err_set(x->at, e, "a row group of partition %u cannot be read: %s", p->number, err_text(e));
+                return err_set(x->at, e, "a row group of partition %u cannot be read: %s", p->number,
+                               err_text(e));
         }
     TRY(export_tail(x, p));
     x->exported->lost_record_count = atomic_load(&x->shards->lost_records);

@@ -86,10 +86,11 @@ static err see(void *context, const struct shard_rows *rows)
     size_t histogram = 0;
     for (size_t i = 0; i < c->count; i++) {
         bool is_histogram = histogram < c->histogram_count && c->histograms[histogram].row == i;
-        uint64_t bits = is_histogram ? sum_histogram_bits(c->histograms[histogram++].bytes)
-            : double_bits(c->values[i]);
-        sum_add_hash(&seen->sum, sum_row_hash(hash, c->t_ms[i], bits, c->start_ms != NULL ? c->start_ms[i] : 0,
-                                              is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT));
+        uint64_t bits =
+            is_histogram ? sum_histogram_bits(c->histograms[histogram++].bytes) : double_bits(c->values[i]);
+        sum_add_hash(&seen->sum,
+                     sum_row_hash(hash, c->t_ms[i], bits, c->start_ms != NULL ? c->start_ms[i] : 0,
+                                  is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT));
     }
     return OK;
 }
@@ -98,9 +99,14 @@ static err see(void *context, const struct shard_rows *rows)
 static struct seen export_all(struct fixture *f)
 {
     struct world *w = &f->world;
-    struct log_config config = { .directory = "log", .cluster_id = { 7 }, .partition_count = WORLD_PARTITIONS,
-        .ack = LOG_ACK_FSYNC, .file_bytes = 16u << 10, .queue_bytes_max = 32u << 20, .tail_bytes_max = 1u << 20,
-        .read_only = true };
+    struct log_config config = { .directory = "log",
+                                 .cluster_id = { 7 },
+                                 .partition_count = WORLD_PARTITIONS,
+                                 .ack = LOG_ACK_FSYNC,
+                                 .file_bytes = 16u << 10,
+                                 .queue_bytes_max = 32u << 20,
+                                 .tail_bytes_max = 1u << 20,
+                                 .read_only = true };
     struct log *log;
     struct blob *blob;
     struct err_at at = { 0 };
@@ -153,18 +159,18 @@ static void rows_come_out_wherever_they_lie(void **state)
     write_rows(w, 40);
     assert_ok(world_settle(w, 1000));
     world_close_quick(w);
-    expect_model(f);                     /* row groups, and segments of what was cut */
+    expect_model(f); /* row groups, and segments of what was cut */
     assert_ok(world_open(w));
     write_rows(w, 60);
     assert_ok(shards_cut_all(w->shards, io_monotonic_ns(w->io) + 20 * NS_PER_SECOND));
     world_close_quick(w);
-    expect_model(f);                     /* segments only */
+    expect_model(f); /* segments only */
     assert_ok(world_open(w));
     write_rows(w, 60);
     world_close_quick(w);
-    expect_model(f);                     /* both */
+    expect_model(f); /* both */
     walk(f, "stream", true);
-    expect_model(f);                     /* the log in place of stream files, in more heads than may wait */
+    expect_model(f); /* the log in place of stream files, in more heads than may wait */
 }
 
 static void a_record_sent_twice_is_stored_once(void **state)
@@ -226,9 +232,11 @@ static void errors_come_through(void **state)
     write_rows(w, 5);
     shards_close(w->shards);
     w->shards = NULL;
-    assert_err(ERR_CANCELED, shard_export(&w->config, w->io, w->log, w->blob, w->node_pool, &door, &exported, &at));
+    assert_err(ERR_CANCELED,
+               shard_export(&w->config, w->io, w->log, w->blob, w->node_pool, &door, &exported, &at));
     w->config.partition_count = 0;
-    assert_err(ERR_INPUT, shard_export(&w->config, w->io, w->log, w->blob, w->node_pool, &door, &exported, &at));
+    assert_err(ERR_INPUT,
+               shard_export(&w->config, w->io, w->log, w->blob, w->node_pool, &door, &exported, &at));
     w->config.partition_count = WORLD_PARTITIONS;
     world_close_quick(w);
 }

@@ -14,8 +14,16 @@
 
 static struct pool *root;
 
-static int setup(void **unused) { root = pool_open(NULL, "test", POOL_BYTES_UNLIMITED); return 0; }
-static int teardown(void **unused) { pool_close(root); return 0; }
+static int setup(void **unused)
+{
+    root = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    return 0;
+}
+static int teardown(void **unused)
+{
+    pool_close(root);
+    return 0;
+}
 
 /* ---- dedupe ---- */
 
@@ -64,16 +72,26 @@ static void dedupe_agrees_with_bitmap(void **unused)
 static struct chain_segment segment_at(uint8_t id, uint64_t from, uint64_t to, int64_t min_ms, int64_t max_ms,
                                        uint64_t rows)
 {
-    struct chain_segment s = { .digest = { id }, .bytes = 100, .from = { 1, from }, .to = { 1, to },
-                               .range = { min_ms, max_ms }, .sum = { rows, rows * 7, 0 }, .format_version = 1 };
+    struct chain_segment s = { .digest = { id },
+                               .bytes = 100,
+                               .from = { 1, from },
+                               .to = { 1, to },
+                               .range = { min_ms, max_ms },
+                               .sum = { rows, rows * 7, 0 },
+                               .format_version = 1 };
     return s;
 }
 
-static struct chain_entry commit_of(struct chain *c, uint64_t end, struct chain_segment *segments, size_t count)
+static struct chain_entry commit_of(struct chain *c, uint64_t end, struct chain_segment *segments,
+                                    size_t count)
 {
-    struct chain_entry entry = { .kind = CHAIN_COMMIT, .number = c->next_number, .leader_epoch = -1, .start =
-        c->end,
-                                 .end = { 1, end }, .segments = segments, .segment_count = count };
+    struct chain_entry entry = { .kind = CHAIN_COMMIT,
+                                 .number = c->next_number,
+                                 .leader_epoch = -1,
+                                 .start = c->end,
+                                 .end = { 1, end },
+                                 .segments = segments,
+                                 .segment_count = count };
     for (size_t i = 0; i < count; i++)
         sum_add(&entry.sum, segments[i].sum);
     return entry;
@@ -109,11 +127,11 @@ static void chain_folds(void **unused)
     struct chain_entry entry = commit_of(&c, 10, &a, 1);
     fold_is(&c, &entry, true);
     entry.number = c.next_number;
-    fold_is(&c, &entry, false);                         /* not at the chain's end */
+    fold_is(&c, &entry, false); /* not at the chain's end */
     entry = commit_of(&c, 20, &b, 1);
     struct chain_entry wrong = entry;
     wrong.sum.low++;
-    fold_is(&c, &wrong, false);                         /* sums disagree */
+    fold_is(&c, &wrong, false); /* sums disagree */
     entry.number = c.next_number;
     fold_is(&c, &entry, true);
     struct chain_segment two[] = { d, other };
@@ -123,14 +141,18 @@ static void chain_folds(void **unused)
     assert_int_equal(chain_stored_sum(&c).count, 26);
 
     size_t ad[] = { 0, 2 }, ab[] = { 0, 1 }, a_other[] = { 0, 3 };
-    assert_false(chain_may_replace(&c, ad, 2));         /* b lies between and overlaps */
+    assert_false(chain_may_replace(&c, ad, 2)); /* b lies between and overlaps */
     assert_true(chain_may_replace(&c, ab, 2));
     assert_false(chain_may_replace(&c, a_other, 2));
     uint8_t inputs[2][SHA256_BYTES] = { { 2 }, { 1 } };
     struct chain_segment out = segment_at(9, 0, 20, 0, 99, 10);
-    struct chain_entry replace = { .kind = CHAIN_REPLACE, .number = c.next_number, .inputs = inputs,
-        .input_count = 2,
-                                   .dropped = { 1, 7, 0 }, .segments = &out, .segment_count = 1 };
+    struct chain_entry replace = { .kind = CHAIN_REPLACE,
+                                   .number = c.next_number,
+                                   .inputs = inputs,
+                                   .input_count = 2,
+                                   .dropped = { 1, 7, 0 },
+                                   .segments = &out,
+                                   .segment_count = 1 };
     struct chain_entry bad = replace;
     bad.dropped.count = 2;
     fold_is(&c, &bad, false);
@@ -139,13 +161,13 @@ static void chain_folds(void **unused)
     assert_int_equal(c.segment_count, 3);
     assert_int_equal(c.dropped.count, 1);
     replace.number = c.next_number;
-    fold_is(&c, &replace, false);                       /* inputs are gone */
+    fold_is(&c, &replace, false); /* inputs are gone */
 
     struct chain_entry retain = { .kind = CHAIN_RETAIN, .number = c.next_number, .cutoff_ms = 110 };
     fold_is(&c, &retain, true);
-    assert_int_equal(c.segment_count, 2);               /* 0–99 gone, 50–120 and 1000–1100 live */
+    assert_int_equal(c.segment_count, 2); /* 0–99 gone, 50–120 and 1000–1100 live */
     retain.number = c.next_number;
-    fold_is(&c, &retain, false);                        /* does not advance */
+    fold_is(&c, &retain, false); /* does not advance */
     struct chain_entry generation = { .kind = CHAIN_GENERATION, .number = c.next_number, .end = { 2, 5 } };
     fold_is(&c, &generation, true);
     assert_int_equal(c.end.generation, 2);
@@ -159,7 +181,9 @@ static void chain_folds(void **unused)
 
 /* ---- state ---- */
 
-struct names_model { struct slice labels[64]; };
+struct names_model {
+    struct slice labels[64];
+};
 
 static bool names_reference(void *context, uint32_t local, uint32_t *out_reference)
 {
@@ -206,22 +230,41 @@ static void state_comes_back(void **unused)
     }
     uint32_t numbers[] = { 0, 1, 2, 7, 9, 100 }, locals[] = { 5, 6, 7, 8, 63, 5 };
     struct state_incarnation incarnations[2] = {
-        { .id = { 1 }, .seen = dedupe_open(root), .last = { 1, 17 }, .numbers = numbers, .locals = locals,
+        { .id = { 1 },
+          .seen = dedupe_open(root),
+          .last = { 1, 17 },
+          .numbers = numbers,
+          .locals = locals,
           .binding_count = 6 },
-        { .id = { 2 }, .seen = dedupe_open(root), .last = { 1, 18 } } };
+        { .id = { 2 }, .seen = dedupe_open(root), .last = { 1, 18 } }
+    };
     bool is_new;
     for (uint64_t i = 0; i < 10; i++)
         assert_ok(dedupe_add(&incarnations[0].seen, i * i, &is_new));
-    struct state_unresolved unresolved[] = { { .incarnation = 1, .number = 3, .t_ms = -5, .bits = 77 },
-        { .incarnation = 1, .number = 4, .t_ms = 5, .start_ms = 4, .bits = 78, .histogram = slice_str("abc") } };
+    struct state_unresolved unresolved[] = {
+        { .incarnation = 1, .number = 3, .t_ms = -5, .bits = 77 },
+        { .incarnation = 1, .number = 4, .t_ms = 5, .start_ms = 4, .bits = 78, .histogram = slice_str("abc") }
+    };
     struct state_metadata metadata[] = { { slice_str("default"), slice_str("up"), slice_str("Is it up?"),
                                            slice_str(""), 2 } };
     struct chain_loss losses[] = { { LOSS_LOG, { 1, 3 }, { 1, 4 }, { -1, 9 }, 0 } };
-    struct state state = { .at = { 1, 20 }, .start = { 1, 10 }, .data_through_ms = 123, .record_count = 10,
-        .log_bytes = 999, .sum = { 3, 4, 5 }, .losses = losses, .loss_count = 1, .closed = true, .reason =
-            CUT_AGE,
-        .format_version = 1, .incarnations = incarnations, .incarnation_count = 2, .unresolved = unresolved,
-        .unresolved_count = 2, .metadata = metadata, .metadata_count = 1 };
+    struct state state = { .at = { 1, 20 },
+                           .start = { 1, 10 },
+                           .data_through_ms = 123,
+                           .record_count = 10,
+                           .log_bytes = 999,
+                           .sum = { 3, 4, 5 },
+                           .losses = losses,
+                           .loss_count = 1,
+                           .closed = true,
+                           .reason = CUT_AGE,
+                           .format_version = 1,
+                           .incarnations = incarnations,
+                           .incarnation_count = 2,
+                           .unresolved = unresolved,
+                           .unresolved_count = 2,
+                           .metadata = metadata,
+                           .metadata_count = 1 };
     struct state_names names = { names_reference, names_describe, &model };
     struct state_series series = { series_reference, series_labels, &model };
     struct buf bytes = buf_open(root, 1 << 20);
@@ -274,8 +317,11 @@ static void state_comes_back(void **unused)
 
 static void control_comes_back(void **unused)
 {
-    struct control c = { .kind = CONTROL_CUT, .position = { 3, 44 }, .format_version = 1, .reason =
-        CUT_IDLE }, back;
+    struct control c = { .kind = CONTROL_CUT,
+                         .position = { 3, 44 },
+                         .format_version = 1,
+                         .reason = CUT_IDLE },
+                   back;
     uint8_t bytes[CONTROL_BYTES];
     control_encode(&c, bytes);
     assert_int_equal(batch_signal(slice_of(bytes, sizeof bytes)), SIGNAL_CONTROL);
@@ -322,11 +368,11 @@ static void stream_frames(void **unused)
     assert_ok(stream_frame_read(w.file, second, w.end, root, &frame));
     assert_int_equal(frame.group_bytes, 0);
     assert_err(ERR_END, stream_frame_read(w.file, frame.next_offset, w.end, root, &frame));
-    for (uint64_t end = second + 1; end < w.end; end++)   /* torn */
+    for (uint64_t end = second + 1; end < w.end; end++) /* torn */
         assert_err(ERR_CORRUPT, stream_frame_read(w.file, second, end, root, &frame));
     uint8_t all[512];
     assert_ok(io_file_read(w.file, 0, all, (size_t)w.end, NULL));
-    for (uint64_t bit = 0; bit < w.end * 8; bit++) {      /* every bit is covered, but padding of headers */
+    for (uint64_t bit = 0; bit < w.end * 8; bit++) { /* every bit is covered, but padding of headers */
         uint8_t flipped = all[bit / 8] ^ (uint8_t)(1u << bit % 8);
         assert_ok(io_file_write(w.file, bit / 8, slice_of(&flipped, 1)));
         err e = stream_header_read(w.file, &header);

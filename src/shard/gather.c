@@ -15,14 +15,14 @@
 
 #include "base/check.h"
 
-#define GATHER_SERIES_MIN 4                       /* fewer series rarely share a block */
-#define GATHER_BYTES_MAX ((size_t)256 << 20)
-#define LOCK_COUNT 16
+#define GATHER_SERIES_MIN 4 /* fewer series rarely share a block */
+#define GATHER_BYTES_MAX  ((size_t)256 << 20)
+#define LOCK_COUNT        16
 
 struct gather {
-    struct pool *pool;                            /* the rows; under pool_lock */
+    struct pool *pool; /* the rows; under pool_lock */
     struct io_mutex pool_lock;
-    struct io_mutex locks[LOCK_COUNT];            /* of the blocks */
+    struct io_mutex locks[LOCK_COUNT]; /* of the blocks */
     _Atomic bool is_full;
 };
 
@@ -122,8 +122,8 @@ static err load(struct gather *g, const struct view *view, const struct view_pie
     return OK;
 }
 
-err gather_read(struct source_set *set, const struct view *view, const struct view_piece *piece, uint32_t number,
-                struct pool *scratch, struct sample_columns *columns, bool *out_alone)
+err gather_read(struct source_set *set, const struct view *view, const struct view_piece *piece,
+                uint32_t number, struct pool *scratch, struct sample_columns *columns, bool *out_alone)
 {
     struct gather *g = set->gather;
     *out_alone = true;
@@ -144,7 +144,7 @@ err gather_read(struct source_set *set, const struct view *view, const struct vi
         err e = rows != NULL ? OK : load(g, view, piece, block, scratch, &rows);
         io_mutex_unlock(lock);
         if (e == ERR_LIMIT)
-            return OK;             /* alone it may fit */
+            return OK; /* alone it may fit */
         TRY(e);
     }
     return metric_group_rows_add(rows, number, columns, out_alone);

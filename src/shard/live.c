@@ -62,11 +62,12 @@ static err open_locked(struct live_segment *segment, struct err_at *at)
     char key[SHARD_KEY_BYTES_MAX];
     segment_key(segment->partition, segment->facts.digest, key);
     TRY(blob_open(segment->shards->blob, key, &segment->handle));
-    struct segment_source source = { .read = handle_read, .context = segment->handle,
+    struct segment_source source = { .read = handle_read,
+                                     .context = segment->handle,
                                      .size = blob_handle_size(segment->handle) };
     err e = source.size == segment->facts.bytes
-        ? metric_compact_open(source, segment->shards->cache, segment->pool, &segment->compact, at)
-        : err_set(at, ERR_CORRUPT, "the object has another size than the chain says");
+                ? metric_compact_open(source, segment->shards->cache, segment->pool, &segment->compact, at)
+                : err_set(at, ERR_CORRUPT, "the object has another size than the chain says");
     if (e == OK && !sum_equal(metric_compact_info(segment->compact)->sum, segment->facts.sum)) {
         metric_compact_close(segment->compact);
         segment->compact = NULL;
@@ -87,8 +88,8 @@ static void damaged_locked(struct live_segment *segment, err e, const struct err
     stat_add(STAT_SHARD_QUARANTINED, 1);
     diag(DIAG_ERROR, "A segment cannot be read; answers that need it say so. Run kelpie fsck.",
          "partition=%u digest=%02x%02x%02x%02x error=\"%s\" detail=\"%s\"", segment->partition,
-         segment->facts.digest[0], segment->facts.digest[1], segment->facts.digest[2], segment->facts.digest[3],
-         err_text(e), at->text);
+         segment->facts.digest[0], segment->facts.digest[1], segment->facts.digest[2],
+         segment->facts.digest[3], err_text(e), at->text);
 }
 
 err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact)
@@ -98,7 +99,8 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
     struct err_at at = { 0 };
     if (e == OK && segment->compact == NULL) {
         e = open_locked(segment, &at);
-        if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END || e == ERR_UNSUPPORTED)
+        if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END ||
+            e == ERR_UNSUPPORTED)
             damaged_locked(segment, e, &at);
     }
     *out_compact = segment->compact;

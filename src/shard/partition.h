@@ -23,13 +23,14 @@
 #include "shard/state.h"
 #include "shard/stream.h"
 
-#define SHARD_FROZEN_COUNT_MAX 8          /* heads of a partition that wait for spill; then apply waits */
-#define SHARD_CLOSED_COUNT_MAX 4          /* closed ranges that wait for commit; then no CUT is appended */
-#define SHARD_RETRY_NS (2 * NS_PER_SECOND)
-#define SHARD_FAR_FUTURE_MS (10 * MS_PER_MINUTE)
-#define SHARD_LOSS_BEHIND_MS SHARD_FAR_FUTURE_MS   /* a lost record's rows may be this far behind the next one's
+#define SHARD_FROZEN_COUNT_MAX 8 /* heads of a partition that wait for spill; then apply waits */
+#define SHARD_CLOSED_COUNT_MAX 4 /* closed ranges that wait for commit; then no CUT is appended */
+#define SHARD_RETRY_NS         (2 * NS_PER_SECOND)
+#define SHARD_FAR_FUTURE_MS    (10 * MS_PER_MINUTE)
+#define SHARD_LOSS_BEHIND_MS \
+    SHARD_FAR_FUTURE_MS /* a lost record's rows may be this far behind the next one's
                                                       append time, and of any age */
-#define SHARD_KEY_BYTES_MAX 128
+#define SHARD_KEY_BYTES_MAX    128
 #define SHARD_THREAD_COUNT_MAX 64
 
 /* ---- the open file of a stream part; counted, closed and freed with the last reference ---- */
@@ -51,11 +52,11 @@ struct range_group {
 
 /* A full head that waits for spill, with the state at its end. */
 struct frozen {
-    struct metric_head *head;          /* NULL: only a checkpoint (an empty range end) */
+    struct metric_head *head; /* NULL: only a checkpoint (an empty range end) */
     struct metric_head_view view;
-    struct pool *pool;                 /* of the checkpoint */
+    struct pool *pool; /* of the checkpoint */
     struct state checkpoint;
-    struct log_position from;          /* rows of records in [from, checkpoint.at) */
+    struct log_position from; /* rows of records in [from, checkpoint.at) */
     struct frozen *next;
 };
 
@@ -63,38 +64,38 @@ struct frozen {
  * in its list, every query one. Memory is in the range's own pool. */
 struct range {
     _Atomic uint32_t references;
-    struct pool *pool;                 /* apply's */
-    struct pool *worker_pool;          /* the worker's: groups, numbers, parts */
+    struct pool *pool;        /* apply's */
+    struct pool *worker_pool; /* the worker's: groups, numbers, parts */
     struct range *next;
 
     struct log_position start;
-    struct log_position end;           /* when closed */
+    struct log_position end; /* when closed */
     bool closed;
     uint8_t reason;
     uint16_t format_version;
     uint64_t record_count, log_bytes, row_count;
     struct sum sum, resolved_removed, resolved_added;
-    struct chain_loss *losses;         /* block */
+    struct chain_loss *losses; /* block */
     size_t loss_count, loss_capacity;
     uint64_t far_future_rows;
-    int64_t opened_ns;                 /* monotonic */
+    int64_t opened_ns; /* monotonic */
 
     struct stream_part *parts, **parts_end;
-    uint32_t part_count;               /* names used so far */
-    struct stream_writer writer;       /* of the newest part; file NULL: the next spill opens one */
+    uint32_t part_count;         /* names used so far */
+    struct stream_writer writer; /* of the newest part; file NULL: the next spill opens one */
     struct metric_stream_numbers numbers;
-    uint32_t *local_of_number;         /* block: the inverse */
+    uint32_t *local_of_number; /* block: the inverse */
     size_t local_of_number_capacity;
     struct range_group *groups, **groups_end;
     uint32_t group_count;
     uint64_t stream_bytes, stream_rows;
 
-    struct frozen *frozen, **frozen_end;   /* of this range, oldest first */
+    struct frozen *frozen, **frozen_end; /* of this range, oldest first */
     uint32_t frozen_count;
 
-    struct pool *state_pool;           /* closed: the whole state at `end` */
+    struct pool *state_pool; /* closed: the whole state at `end` */
     struct state state;
-    struct sum unresolved;             /* closed: of state.unresolved */
+    struct sum unresolved; /* closed: of state.unresolved */
 };
 
 /* A live segment; counted as above. Opened at first use. */
@@ -104,12 +105,12 @@ struct live_segment {
     uint32_t partition;
     struct chain_segment facts;
     struct live_segment *next_doomed;
-    _Atomic bool is_doomed;            /* replaced or expired: its object goes with the last reference */
-    struct io_mutex lock;              /* of what follows */
+    _Atomic bool is_doomed; /* replaced or expired: its object goes with the last reference */
+    struct io_mutex lock;   /* of what follows */
     struct pool *pool;
     struct blob_handle *handle;
     struct metric_compact *compact;
-    err failed;                        /* OK, or why it cannot be read: named in answers */
+    err failed; /* OK, or why it cannot be read: named in answers */
 };
 
 /* One producer in this partition. Owned by apply, like all of struct producers. */
@@ -117,13 +118,13 @@ struct producer {
     uint8_t id[INCARNATION_BYTES];
     struct dedupe seen;
     struct log_position last;
-    uint32_t *locals;                  /* by number; STATE_UNBOUND */
+    uint32_t *locals; /* by number; STATE_UNBOUND */
     size_t capacity;
     uint32_t bound_count;
-    uint32_t *fresh;                   /* numbers bound since the last checkpoint */
+    uint32_t *fresh; /* numbers bound since the last checkpoint */
     size_t fresh_count, fresh_capacity;
-    int64_t heard_ns;                  /* monotonic, of its last record */
-    bool is_dead;                      /* of a process that ended: no record of it can come */
+    int64_t heard_ns; /* monotonic, of its last record */
+    bool is_dead;     /* of a process that ended: no record of it can come */
     bool forget_asked;
 };
 
@@ -151,57 +152,57 @@ struct partition {
 
     /* apply's own, read by others under the lock */
     struct log_reader *reader;
-    struct log_position applied;       /* next offset to apply */
-    struct log_record pending;         /* read, not applied yet (memory); bytes are the reader's */
+    struct log_position applied; /* next offset to apply */
+    struct log_record pending;   /* read, not applied yet (memory); bytes are the reader's */
     bool has_pending;
     struct progress progress;
     struct producer *producers;
     size_t producer_count, producer_capacity;
-    size_t producer_last;              /* index of the one found last */
-    struct hash128 *fingerprints;      /* by local number */
+    size_t producer_last;         /* index of the one found last */
+    struct hash128 *fingerprints; /* by local number */
     size_t fingerprint_capacity;
-    struct state_unresolved *unresolved;   /* block; histogram bytes are blocks too */
+    struct state_unresolved *unresolved; /* block; histogram bytes are blocks too */
     size_t unresolved_count, unresolved_capacity;
-    struct state_metadata *metadata;   /* block; texts in metadata_pool */
+    struct state_metadata *metadata; /* block; texts in metadata_pool */
     struct pool *metadata_pool;
     size_t metadata_count, metadata_capacity, metadata_checkpointed;
     int64_t data_through_ms;
-    int64_t lost_after_ms;             /* append time before a damaged record whose end is not known yet; */
-    bool loss_open;                    /* … the next record's append time ends its range */
-    uint64_t open_end;                 /* durable end when the shards were opened */
-    err apply_failed;                  /* OK, or corrupt: this partition applies no more */
+    int64_t lost_after_ms; /* append time before a damaged record whose end is not known yet; */
+    bool loss_open;        /* … the next record's append time ends its range */
+    uint64_t open_end;     /* durable end when the shards were opened */
+    err apply_failed;      /* OK, or corrupt: this partition applies no more */
 
     struct metric_head *head;
     struct log_position head_from;
     uint64_t head_rows;
-    int64_t head_since_ns;             /* monotonic time of its first row */
-    int64_t heard_ns;                  /* of the last record that was not a control record */
+    int64_t head_since_ns; /* monotonic time of its first row */
+    int64_t heard_ns;      /* of the last record that was not a control record */
 
-    struct range *ranges;              /* oldest first; the last one is open */
+    struct range *ranges; /* oldest first; the last one is open */
     struct range *open_range;
     uint32_t closed_count;
 
     struct chain chain;
-    struct live_segment **segments;    /* parallel to chain.segments */
+    struct live_segment **segments; /* parallel to chain.segments */
     size_t segment_count, segment_capacity;
 
     /* workers: one thread at a time for each kind of work */
     bool spilling, committing, compacting;
-    err spill_failed, commit_failed;   /* OK, or what stops intake */
-    int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns;   /* not before */
-    struct io_mutex chain_lock;        /* taken before `lock`: one entry is appended at a time */
-    struct live_segment *doomed;       /* not live any more; references to be dropped outside the lock */
-    bool cut_asked;                    /* the range that starts at cut_asked_start is to be cut */
+    err spill_failed, commit_failed;                           /* OK, or what stops intake */
+    int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns; /* not before */
+    struct io_mutex chain_lock;  /* taken before `lock`: one entry is appended at a time */
+    struct live_segment *doomed; /* not live any more; references to be dropped outside the lock */
+    bool cut_asked;              /* the range that starts at cut_asked_start is to be cut */
     struct log_position cut_asked_start;
     struct control_append cut, forget;
     bool cut_sent;
-    struct log_position cut_position;  /* what the last CUT closes */
+    struct log_position cut_position; /* what the last CUT closes */
     uint64_t quarantined_count;
-    int64_t retain_at_ns;              /* monotonic time of the last cut-off (or of the start) */
-    int64_t retain_wait_ns;            /* since when a large step waits; 0 = none */
+    int64_t retain_at_ns;   /* monotonic time of the last cut-off (or of the start) */
+    int64_t retain_wait_ns; /* since when a large step waits; 0 = none */
     int64_t retain_wait_cutoff_ms;
     bool retain_confirmed;
-    bool retain_is_first;              /* no cut-off since the start or since the setting changed */
+    bool retain_is_first; /* no cut-off since the start or since the setting changed */
 };
 
 struct shards {
@@ -216,11 +217,11 @@ struct shards {
     struct partition *partitions;
     struct source source;
 
-    struct pool *apply_pool;           /* scratch of the apply thread */
-    uint32_t *locals;                  /* block of it: numbers of a record as series */
+    struct pool *apply_pool; /* scratch of the apply thread */
+    uint32_t *locals;        /* block of it: numbers of a record as series */
     size_t locals_capacity;
-    uint32_t apply_next;               /* partition to begin with */
-    _Atomic bool retain_index;         /* apply looks for series that nobody needs */
+    uint32_t apply_next;       /* partition to begin with */
+    _Atomic bool retain_index; /* apply looks for series that nobody needs */
 
     _Atomic err intake;
     _Atomic bool is_ready;
@@ -228,11 +229,11 @@ struct shards {
     _Atomic int64_t retention_ms, idle_ms, cut_age_ms;
     _Atomic bool compact;
     _Atomic uint32_t work_next;
-    _Atomic uint64_t temp_number;      /* names of files being built */
+    _Atomic uint64_t temp_number; /* names of files being built */
     _Atomic uint64_t duplicate_records, lost_records, applied_records;
 
     bool has_threads;
-    struct io_mutex wake_lock;         /* of what follows */
+    struct io_mutex wake_lock; /* of what follows */
     struct io_cond wake_apply, wake_work, applied_cond;
     bool apply_is_woken;
     uint32_t waiting;
@@ -243,7 +244,7 @@ struct shards {
 /* ---- range.c: ranges, groups, references ---- */
 err range_open(struct shards *shards, struct log_position start, struct range **out_range);
 struct range *range_ref(struct range *range);
-void range_unref(struct range *range);   /* NULL is allowed */
+void range_unref(struct range *range); /* NULL is allowed */
 /* Attach a durable frame's group (bytes at offset of file); dictionary entries are bound in number order. */
 err range_group_attach(struct range *range, struct io_file *file, uint64_t offset, uint64_t bytes,
                        struct log_position from, struct log_position to, struct range_group **out_group);
@@ -321,7 +322,7 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
 void live_segment_damaged(struct live_segment *segment, const struct err_at *at);
 
 /* ---- compact.c, retain.c ---- */
-err shards_commit_step(struct shards *shards, bool *out_worked);    /* cut, build, commit, retain */
+err shards_commit_step(struct shards *shards, bool *out_worked); /* cut, build, commit, retain */
 err shards_compact_step(struct shards *shards, bool *out_worked);
 /* Under committing: advance the cut-off when it is time. */
 err partition_retain(struct partition *p, bool *out_worked);

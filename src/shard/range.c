@@ -44,7 +44,7 @@ struct range *range_ref(struct range *range)
 void frozen_free(struct frozen *frozen)
 {
     metric_head_unref(frozen->head);
-    pool_close(frozen->pool);   /* the struct is in it */
+    pool_close(frozen->pool); /* the struct is in it */
 }
 
 void range_unref(struct range *range)
@@ -112,15 +112,16 @@ void range_group_publish(struct range *range, struct range_group *group)
 
 err range_loss_add(struct range *range, const struct chain_loss *loss)
 {
-    if (range->loss_count > 0) {   /* neighbours join, so that a long damage is one loss */
+    if (range->loss_count > 0) { /* neighbours join, so that a long damage is one loss */
         struct chain_loss *last = &range->losses[range->loss_count - 1];
         if (last->kind == loss->kind && position_compare(last->to, loss->from) == 0) {
             last->to = loss->to;
-            last->row_count = last->row_count > 0 && loss->row_count > 0 ? last->row_count + loss->row_count : 0;
-            last->range.min_ms = loss->range.min_ms < last->range.min_ms ? loss->range.min_ms
-                : last->range.min_ms;
-            last->range.max_ms = loss->range.max_ms > last->range.max_ms ? loss->range.max_ms
-                : last->range.max_ms;
+            last->row_count =
+                last->row_count > 0 && loss->row_count > 0 ? last->row_count + loss->row_count : 0;
+            last->range.min_ms =
+                loss->range.min_ms < last->range.min_ms ? loss->range.min_ms : last->range.min_ms;
+            last->range.max_ms =
+                loss->range.max_ms > last->range.max_ms ? loss->range.max_ms : last->range.max_ms;
             return OK;
         }
     }

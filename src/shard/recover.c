@@ -38,8 +38,8 @@ static err read_chain(struct partition *p, struct err_at *at)
         if (e == OK)
             e = chain_fold(&p->chain, &entry, &valid, &why);
         if (e != OK) {
-            e = err_set(at, e == ERR_CONFLICT ? ERR_CORRUPT : e, "manifest entry %s: %s; run kelpie fsck", key,
-                        err_text(e));
+            e = err_set(at, e == ERR_CONFLICT ? ERR_CORRUPT : e, "manifest entry %s: %s; run kelpie fsck",
+                        key, err_text(e));
             goto out;
         }
         if (!valid)
@@ -100,7 +100,7 @@ out:
 /* Where a decoder finds series again. */
 struct finder {
     struct partition *p;
-    struct range *range;    /* NULL: no references */
+    struct range *range; /* NULL: no references */
 };
 
 static err find_reference(void *context, uint32_t reference, uint32_t *out_local)
@@ -161,19 +161,20 @@ struct found_part {
 
 static int part_order(const void *a, const void *b)
 {
-    const struct stream_name *x = &((const struct found_part *)a)->name, *y =
-        &((const struct found_part *)b)->name;
+    const struct stream_name *x = &((const struct found_part *)a)->name,
+                             *y = &((const struct found_part *)b)->name;
     int order = position_compare(x->start, y->start);
     return order != 0 ? order : x->part < y->part ? -1 : x->part > y->part;
 }
 
-static err find_parts(struct partition *p, struct pool *pool, struct found_part **out_parts, size_t *out_count)
+static err find_parts(struct partition *p, struct pool *pool, struct found_part **out_parts,
+                      size_t *out_count)
 {
     struct io_dir_entry *entries;
     size_t entry_count, count = 0;
     void *at;
     err e = io_dir_list(p->shards->io, p->shards->config.stream_directory, pool, &entries, &entry_count);
-    if (e == ERR_NOT_FOUND)   /* read only, and nothing was ever spilled */
+    if (e == ERR_NOT_FOUND) /* read only, and nothing was ever spilled */
         entry_count = 0;
     else
         TRY(e);
@@ -206,15 +207,16 @@ static err dictionary_entry(void *context, uint32_t number, struct slice tenant,
 
 /* Take one frame over: its group's series and rows, its checkpoint. */
 static err use_frame(struct partition *p, struct range *range, struct io_file *file,
-                     const struct stream_frame *frame,
-                     uint64_t log_end, struct pool *scratch)
+                     const struct stream_frame *frame, uint64_t log_end, struct pool *scratch)
 {
     struct range_group *group = NULL;
     err e = OK;
     if (frame->group_bytes > 0) {
         TRY(range_group_attach(range, file, frame->group_offset, frame->group_bytes, p->applied, p->applied,
                                &group));
-        struct dictionary d = { .p = p, .first = group->facts.first_new_number, .count = group->facts.new_count };
+        struct dictionary d = { .p = p,
+                                .first = group->facts.first_new_number,
+                                .count = group->facts.new_count };
         void *at;
         TRY_OUT(d.first == range->numbers.count ? OK : ERR_CORRUPT);
         TRY_OUT(pool_zalloc(scratch, (size_t)d.count * sizeof(uint32_t) + 1, &at));
@@ -226,8 +228,10 @@ static err use_frame(struct partition *p, struct range *range, struct io_file *f
     struct state_series series = { find_reference, find_labels, &finder };
     struct state state;
     TRY_OUT(state_decode(frame->checkpoint, &series, scratch, &state));
-    TRY_OUT(position_compare(state.start, range->start) == 0 && state.at.generation == range->start.generation
-            && state.at.offset >= p->applied.offset ? OK : ERR_CORRUPT);
+    TRY_OUT(position_compare(state.start, range->start) == 0 &&
+                    state.at.generation == range->start.generation && state.at.offset >= p->applied.offset
+                ? OK
+                : ERR_CORRUPT);
     if (state.at.offset > log_end)
         TRY_OUT(p->shards->config.read_only ? ERR_CORRUPT : ERR_ORDER);
     TRY_OUT(partition_restore(p, &state));
@@ -261,8 +265,8 @@ out:
 }
 
 /* Use the frames of a part up to valid_end. ERR_CORRUPT and the like: cut off there, which is fine. */
-static err use_part(struct partition *p, struct range *range, const struct found_part *found, uint64_t valid_end,
-                    uint64_t log_end, struct io_file *file)
+static err use_part(struct partition *p, struct range *range, const struct found_part *found,
+                    uint64_t valid_end, uint64_t log_end, struct io_file *file)
 {
     uint64_t offset = STREAM_FILE_HEADER_BYTES;
     err e = OK;
@@ -310,8 +314,8 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         if (e == ERR_VERSION || e == ERR_IO || e == ERR_LIMIT)
             return e;
         if (e != OK || header.before_bytes != range->writer.end)
-            continue;   /* never got a header, or followed bytes that are not used */
-        for (size_t k = i + 1; k < count; k++) {   /* the next part says how much of this one was promised */
+            continue;                            /* never got a header, or followed bytes that are not used */
+        for (size_t k = i + 1; k < count; k++) { /* the next part says how much of this one was promised */
             struct io_file *next;
             struct stream_part_header next_header;
             TRY(stream_path(shards->config.stream_directory, &parts[k].name, path));
@@ -392,7 +396,7 @@ static err read_streams(struct partition *p, uint64_t log_end)
         TRY_OUT(use_range(p, range, parts + first, own, log_end, &whole));
         range->part_count = own > 0 ? parts[first + own - 1].name.part + 1 : 0;
         for (size_t i = first; i < first + own; i++)
-            parts[i].is_used = true;   /* unlinked with the range, after its commit */
+            parts[i].is_used = true; /* unlinked with the range, after its commit */
         go_on = range->closed;
         if (range->closed) {
             range->state_pool = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
@@ -415,15 +419,22 @@ out:
 static err generation_begin(struct partition *p, uint64_t log_end)
 {
     struct log_position end = p->chain.end;
-    struct chain_loss loss = { .kind = LOSS_LOG, .from = end, .to = end,
-        .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
-    struct chain_entry entry = { .kind = CHAIN_GENERATION, .leader_epoch = -1, .losses = &loss, .loss_count = 1,
-        .end = { end.generation + 1, log_end < end.offset ? log_end : end.offset } };
+    struct chain_loss loss = { .kind = LOSS_LOG,
+                               .from = end,
+                               .to = end,
+                               .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
+    struct chain_entry entry = { .kind = CHAIN_GENERATION,
+                                 .leader_epoch = -1,
+                                 .losses = &loss,
+                                 .loss_count = 1,
+                                 .end = { end.generation + 1, log_end < end.offset ? log_end : end.offset } };
     bool valid;
-    diag(DIAG_ERROR, "The log ends below what was stored; a new generation begins, and answers name the loss.",
+    diag(DIAG_ERROR,
+         "The log ends below what was stored; a new generation begins, and answers name the loss.",
          "partition=%u generation=%llu stored_offset=%llu log_end=%llu", p->number,
-         (unsigned long long)entry.end.generation, (unsigned long long)end.offset, (unsigned long long)log_end);
-    if (p->shards->config.read_only) {   /* as the next start will write it */
+         (unsigned long long)entry.end.generation, (unsigned long long)end.offset,
+         (unsigned long long)log_end);
+    if (p->shards->config.read_only) { /* as the next start will write it */
         const char *why;
         entry.partition = p->number;
         entry.number = p->chain.next_number;
@@ -438,9 +449,10 @@ static err log_hole(struct partition *p, uint64_t start_offset)
 {
     if (start_offset <= p->applied.offset)
         return OK;
-    struct chain_loss loss = { .kind = LOSS_LOG, .from = p->applied, .to = { p->applied.generation,
-        start_offset },
-        .range = { TIME_MS_MIN, TIME_MS_MAX } };
+    struct chain_loss loss = { .kind = LOSS_LOG,
+                               .from = p->applied,
+                               .to = { p->applied.generation, start_offset },
+                               .range = { TIME_MS_MIN, TIME_MS_MAX } };
     diag(DIAG_ERROR, "The log lacks records that were not stored yet; answers name it.",
          "partition=%u from=%llu to=%llu", p->number, (unsigned long long)p->applied.offset,
          (unsigned long long)start_offset);
@@ -463,13 +475,13 @@ err partition_recover(struct partition *p, struct err_at *at)
     TRY(read_state(p, at));
     p->applied = p->chain.end;
     err e = read_streams(p, w.end_offset);
-    if (e == ERR_ORDER)   /* the caller opens the partition again */
+    if (e == ERR_ORDER) /* the caller opens the partition again */
         TRY(generation_begin(p, w.end_offset));
     TRY(e);
     TRY(log_hole(p, w.start_offset));
     p->head_from = p->applied;
     p->open_end = w.end_offset;
     for (size_t i = 0; i < p->producer_count; i++)
-        p->producers[i].is_dead = true;   /* this process has not appended yet */
+        p->producers[i].is_dead = true; /* this process has not appended yet */
     return log_reader_open(p->shards->log, p->number, p->applied.offset, &p->reader);
 }

@@ -13,10 +13,10 @@
 
 #include "base/diag.h"
 
-#define STEP_MS MS_PER_HOUR              /* beyond elapsed time */
-#define ADVANCE_MS (10 * MS_PER_MINUTE)  /* smaller advances are not worth an entry */
-#define WAIT_NS (24 * 3600 * NS_PER_SECOND)
-#define FIRST_DROP_PART 10               /* the first step may drop a tenth without asking */
+#define STEP_MS         MS_PER_HOUR          /* beyond elapsed time */
+#define ADVANCE_MS      (10 * MS_PER_MINUTE) /* smaller advances are not worth an entry */
+#define WAIT_NS         (24 * 3600 * NS_PER_SECOND)
+#define FIRST_DROP_PART 10 /* the first step may drop a tenth without asking */
 
 /* May the cut-off go to cutoff_ms now? Locked. */
 static bool step_is_allowed(struct partition *p, int64_t cutoff_ms, int64_t now_ns)
@@ -134,8 +134,8 @@ static bool keep(void *context, uint32_t id)
     const struct needed *n = context;
     uint32_t partition = metric_index_partition(n->shards->index, id);
     uint32_t local = metric_index_local(n->shards->index, id);
-    if (partition >= n->shards->config.partition_count || n->bits[partition] == NULL
-        || local >= n->counts[partition])
+    if (partition >= n->shards->config.partition_count || n->bits[partition] == NULL ||
+        local >= n->counts[partition])
         return true;
     return (n->bits[partition][local / 8] >> local % 8 & 1) != 0;
 }
@@ -164,7 +164,8 @@ void shards_index_retain(struct shards *shards)
     if (e == OK && any)
         e = metric_index_retain(shards->index, keep, &n, &dropped);
     if (dropped > 0)
-        diag(DIAG_DEBUG, "Series that nobody writes left the index.", "series=%llu", (unsigned long long)dropped);
+        diag(DIAG_DEBUG, "Series that nobody writes left the index.", "series=%llu",
+             (unsigned long long)dropped);
     pool_close(pool);
     if (e == OK && any)
         atomic_store(&shards->retain_index, false);

@@ -23,45 +23,45 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct blob;         /* blob/blob.h */
-struct log;          /* log/log.h */
+struct blob; /* blob/blob.h */
+struct log;  /* log/log.h */
 struct shards;
 
 #define SHARD_RANGE_BYTES_MAX_DEFAULT (UINT64_C(1) << 30)
 
 /* Test-only sabotage, one bit each; the simulator proves that its checker finds every one. 0 in use. */
 enum shard_canary {
-    SHARD_CANARY_CHECKPOINT_FIRST = 1,   /* the stream's checkpoint is written before its rows are synced */
-    SHARD_CANARY_TRIM_FIRST = 2,         /* the log is trimmed before the chain names the segments */
-    SHARD_CANARY_NO_DEDUPE = 4,          /* a record seen twice is applied twice */
+    SHARD_CANARY_CHECKPOINT_FIRST = 1, /* the stream's checkpoint is written before its rows are synced */
+    SHARD_CANARY_TRIM_FIRST = 2,       /* the log is trimmed before the chain names the segments */
+    SHARD_CANARY_NO_DEDUPE = 4,        /* a record seen twice is applied twice */
 };
 
 struct shards_config {
-    const char *stream_directory;        /* below the io's root; created. "stream" */
-    const char *quarantine_directory;    /* "quarantine" */
-    const char *blob_directory;          /* "blob": where the blob store keeps its files, for snapshots by link */
+    const char *stream_directory;     /* below the io's root; created. "stream" */
+    const char *quarantine_directory; /* "quarantine" */
+    const char *blob_directory; /* "blob": where the blob store keeps its files, for snapshots by link */
     uint32_t partition_count;
-    uint64_t range_bytes_max;            /* log bytes of a range at most; fixed at init (NODE) */
+    uint64_t range_bytes_max; /* log bytes of a range at most; fixed at init (NODE) */
 
-    uint64_t head_rows_max;              /* rows of one head before it is spilled */
-    uint64_t heads_bytes_max;            /* of all heads together; beyond, the largest are spilled, and
+    uint64_t head_rows_max;   /* rows of one head before it is spilled */
+    uint64_t heads_bytes_max; /* of all heads together; beyond, the largest are spilled, and
                                             beyond twice that shards_intake refuses */
-    int64_t head_age_ms;                 /* a head with rows this old is spilled */
-    uint64_t cut_bytes;                  /* a range whose stream file is this large is cut */
-    uint32_t cut_group_count;            /* … or has this many row groups */
-    int64_t cut_age_ms;                  /* … or is this old */
-    int64_t idle_ms;                     /* … or got no record for this long and has rows */
+    int64_t head_age_ms;      /* a head with rows this old is spilled */
+    uint64_t cut_bytes;       /* a range whose stream file is this large is cut */
+    uint32_t cut_group_count; /* … or has this many row groups */
+    int64_t cut_age_ms;       /* … or is this old */
+    int64_t idle_ms;          /* … or got no record for this long and has rows */
 
-    bool compact;                        /* merge segments in the background */
-    int64_t window_ms;                   /* longest window of a merged segment; a divisor of a day or a day */
-    uint32_t compact_count_min;          /* neighbours of a tier that start a merge */
+    bool compact;               /* merge segments in the background */
+    int64_t window_ms;          /* longest window of a merged segment; a divisor of a day or a day */
+    uint32_t compact_count_min; /* neighbours of a tier that start a merge */
 
-    int64_t retention_ms;                /* 0 = for ever */
-    uint64_t cache_bytes_max;            /* block cache over all segments */
-    uint64_t index_bytes_max;            /* live index and bindings */
-    uint32_t thread_count;               /* background threads; 0 = cores */
-    uint32_t canary;                     /* enum shard_canary */
-    bool read_only;                      /* for tools: no file is created, changed or removed */
+    int64_t retention_ms;     /* 0 = for ever */
+    uint64_t cache_bytes_max; /* block cache over all segments */
+    uint64_t index_bytes_max; /* live index and bindings */
+    uint32_t thread_count;    /* background threads; 0 = cores */
+    uint32_t canary;          /* enum shard_canary */
+    bool read_only;           /* for tools: no file is created, changed or removed */
 };
 
 /* Defaults for a machine with this much memory. */
@@ -122,26 +122,26 @@ err shards_reconfigure(struct shards *shards, const struct shards_config *config
 err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms);
 
 struct shards_usage {
-    uint64_t series_count;         /* in the live index */
+    uint64_t series_count; /* in the live index */
     uint64_t head_rows, head_bytes;
     uint64_t stream_rows, stream_bytes, stream_group_count;
     uint64_t segment_rows, segment_bytes, segment_count;
-    uint64_t duplicate_records;    /* not applied: seen before */
-    uint64_t unresolved_rows;      /* of series whose labels are not known (yet) */
-    uint64_t lost_records;         /* damaged in the log: named in answers */
-    uint64_t quarantined_count;    /* objects set aside */
-    uint64_t far_future_rows;      /* later than 10 min after their append, in open ranges */
-    uint64_t applied_records;      /* since the start */
-    int64_t data_through_ms;       /* append time of the newest applied record */
-    uint32_t retention_waits;      /* partitions whose cut-off waits for a person */
+    uint64_t duplicate_records; /* not applied: seen before */
+    uint64_t unresolved_rows;   /* of series whose labels are not known (yet) */
+    uint64_t lost_records;      /* damaged in the log: named in answers */
+    uint64_t quarantined_count; /* objects set aside */
+    uint64_t far_future_rows;   /* later than 10 min after their append, in open ranges */
+    uint64_t applied_records;   /* since the start */
+    int64_t data_through_ms;    /* append time of the newest applied record */
+    uint32_t retention_waits;   /* partitions whose cut-off waits for a person */
 };
 struct shards_usage shards_usage(struct shards *shards);
 
 /* SUM and counts over everything a partition stores (segments by their entries, stream, head): what tests,
  * drills and the explorer compare. */
 struct shard_sum {
-    struct sum sum;                /* every stored row, unresolved ones included */
-    uint64_t dropped_rows;         /* duplicates dropped by compaction, and rows dropped by retention */
+    struct sum sum;        /* every stored row, unresolved ones included */
+    uint64_t dropped_rows; /* duplicates dropped by compaction, and rows dropped by retention */
     uint64_t generation, next_offset, applied_offset;
 };
 struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition);
@@ -157,7 +157,7 @@ struct shard_report {
 struct shard_check {
     uint64_t file_count, byte_count, row_count, segment_count, group_count, record_count;
     uint64_t damage_count;
-    uint64_t unaccounted_bytes;    /* of files that nothing names */
+    uint64_t unaccounted_bytes; /* of files that nothing names */
 };
 
 /* Read every checksum of log, stream files, chains, segments and state, fold, and compare every SUM. Changes
@@ -172,10 +172,10 @@ err shard_fsck(const struct shards_config *config, struct io *io, struct log *lo
 
 /* Rows of one series as they lie in one place of the files, duplicates included; slices live during the call. */
 struct shard_rows {
-    struct slice tenant, labels;             /* canonical labels */
-    const struct sample_columns *columns;    /* in any order; a histogram's value is NaN */
-    const uint8_t *incarnation;              /* not NULL: no labels are known yet, only the producer (16 bytes) … */
-    uint32_t number;                         /* … and its number */
+    struct slice tenant, labels;          /* canonical labels */
+    const struct sample_columns *columns; /* in any order; a histogram's value is NaN */
+    const uint8_t *incarnation; /* not NULL: no labels are known yet, only the producer (16 bytes) … */
+    uint32_t number;            /* … and its number */
 };
 
 struct shard_rows_door {
@@ -184,14 +184,15 @@ struct shard_rows_door {
 };
 
 struct shard_exported {
-    uint64_t row_count;                      /* handed out with labels */
-    uint64_t unresolved_count;               /* … and without */
-    uint64_t duplicate_record_count;         /* log records not applied because they were seen before */
-    uint64_t lost_record_count;              /* damaged log records */
+    uint64_t row_count;              /* handed out with labels */
+    uint64_t unresolved_count;       /* … and without */
+    uint64_t duplicate_record_count; /* log records not applied because they were seen before */
+    uint64_t lost_record_count;      /* damaged log records */
 };
 
 /* Hand out every stored row as often as it is stored: live segments, row groups of stream files, and the log
- * behind them after dedupe of its records. log and blob are open (read-only ones will do); nothing on disk changes.
+ * behind them after dedupe of its records. log and blob are open (read-only ones will do); nothing on disk
+ * changes.
  * ERR_CORRUPT and the like with the place in at, ERR_LIMIT, and what door returns. */
 err shard_export(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                  struct pool *pool, const struct shard_rows_door *door, struct shard_exported *out_exported,

@@ -11,20 +11,29 @@
 
 #include <time.h>
 
-enum workload { LOAD_HEADS, LOAD_SPILL, LOAD_CUT, LOAD_COMPACT, LOAD_RESTART, LOAD_RESEND, LOAD_MIX,
-    LOAD_ROTATE, LOAD_COUNT };
-static const char *const load_names[] = { "heads", "spill", "cut", "compact", "restart", "resend", "mix",
-    "rotate" };
+enum workload {
+    LOAD_HEADS,
+    LOAD_SPILL,
+    LOAD_CUT,
+    LOAD_COMPACT,
+    LOAD_RESTART,
+    LOAD_RESEND,
+    LOAD_MIX,
+    LOAD_ROTATE,
+    LOAD_COUNT
+};
+static const char *const load_names[] = { "heads",   "spill",  "cut", "compact",
+                                          "restart", "resend", "mix", "rotate" };
 
 static bool is_full;
 
 struct plan {
     enum workload load;
     uint64_t seed;
-    uint64_t crash_at;          /* 0 = never */
+    uint64_t crash_at; /* 0 = never */
     enum io_sim_keep keep;
-    uint64_t recrash_at;        /* during the first recovery; 0 = never */
-    uint64_t fault_at;          /* 0 = never */
+    uint64_t recrash_at; /* during the first recovery; 0 = never */
+    uint64_t fault_at;   /* 0 = never */
     bool sticky;
     err fault;
     uint64_t alloc_at;
@@ -55,8 +64,8 @@ static void resend_one(struct world *w)
 {
     struct world_record *r = w->records[test_random_below(&w->random, w->record_count)];
     if (r->answer != WORLD_ACKED || memcmp(r->incarnation, w->producer.id, INCARNATION_BYTES) != 0)
-        return;   /* a producer that ended sends nothing */
-    world_send(w, r);           /* the same bytes again; its answer stays what it was if it was acknowledged */
+        return;       /* a producer that ended sends nothing */
+    world_send(w, r); /* the same bytes again; its answer stays what it was if it was acknowledged */
     ERR_IGNORE(log_pump(w->log));
     r->answer = WORLD_ACKED;
 }
@@ -95,7 +104,7 @@ static void run_load(struct world *w, enum workload load)
         if (load == LOAD_RESEND || load == LOAD_MIX)
             resend_one(w);
         if ((load == LOAD_CUT || load == LOAD_COMPACT || load == LOAD_MIX) && i % 4 == 3) {
-            io_sim_clock_advance(w->io, 200 * NS_PER_SECOND);   /* idle: cut */
+            io_sim_clock_advance(w->io, 200 * NS_PER_SECOND); /* idle: cut */
             steps(w, 12);
         }
         if (load == LOAD_COMPACT && i % 7 == 6) {
@@ -185,12 +194,12 @@ static const char *run(const struct plan *plan, uint64_t *out_calls)
         wrong = recover(&w, plan);
     } else {
         io_sim_fault_at(io, 0, false, OK);
-        io_sim_clock_advance(io, 5 * NS_PER_SECOND);   /* retries */
+        io_sim_clock_advance(io, 5 * NS_PER_SECOND); /* retries */
         if (w.shards == NULL) {
             world_producer_renew(&w);
             if (world_open(&w) != OK)
                 wrong = "the start after a fault failed";
-        } else if (plan->fault_at > 0) {   /* a sealed log or partition needs a restart */
+        } else if (plan->fault_at > 0) { /* a sealed log or partition needs a restart */
             steps(&w, 6);
             wrong = restart(&w) != OK ? "the restart after a fault failed" : NULL;
         }
@@ -210,7 +219,8 @@ static void must_be_right(const struct plan *plan)
     if (wrong != NULL)
         fail_msg("%s: load=%s seed=%llu crash_at=%llu keep=%d recrash_at=%llu fault_at=%llu sticky=%d "
                  "fault=\"%s\" "
-                 "alloc_at=%llu", wrong, load_names[plan->load], (unsigned long long)plan->seed,
+                 "alloc_at=%llu",
+                 wrong, load_names[plan->load], (unsigned long long)plan->seed,
                  (unsigned long long)plan->crash_at, (int)plan->keep, (unsigned long long)plan->recrash_at,
                  (unsigned long long)plan->fault_at, plan->sticky, err_text(plan->fault),
                  (unsigned long long)plan->alloc_at);
@@ -231,8 +241,8 @@ static uint64_t calls_of(enum workload load, uint64_t seed)
 static void without_faults(void **unused)
 {
     for (enum workload load = 0; load < LOAD_COUNT; load++)
-        printf("# workload %s: %llu calls\n", load_names[load], (unsigned long long)calls_of(load,
-                                                                                             test_seed() + load));
+        printf("# workload %s: %llu calls\n", load_names[load],
+               (unsigned long long)calls_of(load, test_seed() + load));
 }
 
 static void power_goes_at_every_call(void **unused)
@@ -242,9 +252,11 @@ static void power_goes_at_every_call(void **unused)
     for (enum workload load = 0; load < LOAD_COUNT; load++) {
         uint64_t seed = test_random_u64(&r) >> 32, calls = calls_of(load, seed);
         uint64_t stride = is_full ? 1 : 1 + calls * IO_SIM_KEEP_COUNT * LOAD_COUNT / state_max;
-        for (uint64_t n = 1 + test_random_below(&r, stride); n <= calls * IO_SIM_KEEP_COUNT; n += stride,
-             states++) {
-            struct plan plan = { .load = load, .seed = seed, .crash_at = 1 + (n - 1) / IO_SIM_KEEP_COUNT,
+        for (uint64_t n = 1 + test_random_below(&r, stride); n <= calls * IO_SIM_KEEP_COUNT;
+             n += stride, states++) {
+            struct plan plan = { .load = load,
+                                 .seed = seed,
+                                 .crash_at = 1 + (n - 1) / IO_SIM_KEEP_COUNT,
                                  .keep = (enum io_sim_keep)(n % IO_SIM_KEEP_COUNT) };
             must_be_right(&plan);
         }
@@ -258,9 +270,11 @@ static void power_goes_again_in_recovery(void **unused)
     uint64_t states = is_full ? 8000 : 250;
     for (uint64_t i = 0; i < states; i++) {
         enum workload load = (enum workload)(i % LOAD_COUNT);
-        struct plan plan = { .load = load, .seed = test_random_u64(&r) >> 32,
-            .keep = (enum io_sim_keep)test_random_below(&r, IO_SIM_KEEP_COUNT),
-            .crash_at = 1 + test_random_below(&r, 900), .recrash_at = 1 + test_random_below(&r, 150) };
+        struct plan plan = { .load = load,
+                             .seed = test_random_u64(&r) >> 32,
+                             .keep = (enum io_sim_keep)test_random_below(&r, IO_SIM_KEEP_COUNT),
+                             .crash_at = 1 + test_random_below(&r, 900),
+                             .recrash_at = 1 + test_random_below(&r, 150) };
         must_be_right(&plan);
     }
     printf("# %llu crash states, twice each\n", (unsigned long long)states);
@@ -271,9 +285,11 @@ static void every_call_fails(void **unused)
     struct test_random r = test_random_begin("every_call_fails");
     uint64_t states = is_full ? 6000 : 250;
     for (uint64_t i = 0; i < states; i++) {
-        struct plan plan = { .load = (enum workload)(i % LOAD_COUNT), .seed = test_random_u64(&r) >> 32,
-            .fault_at = 1 + test_random_below(&r, 900), .sticky = test_random_below(&r, 2) == 0,
-            .fault = test_random_below(&r, 2) == 0 ? ERR_IO : ERR_SPACE };
+        struct plan plan = { .load = (enum workload)(i % LOAD_COUNT),
+                             .seed = test_random_u64(&r) >> 32,
+                             .fault_at = 1 + test_random_below(&r, 900),
+                             .sticky = test_random_below(&r, 2) == 0,
+                             .fault = test_random_below(&r, 2) == 0 ? ERR_IO : ERR_SPACE };
         must_be_right(&plan);
     }
 }
@@ -283,7 +299,8 @@ static void every_allocation_fails(void **unused)
     struct test_random r = test_random_begin("every_allocation_fails");
     uint64_t states = is_full ? 4000 : 200;
     for (uint64_t i = 0; i < states; i++) {
-        struct plan plan = { .load = (enum workload)(1 + i % (LOAD_COUNT - 1)), .seed = test_random_u64(&r) >> 32,
+        struct plan plan = { .load = (enum workload)(1 + i % (LOAD_COUNT - 1)),
+                             .seed = test_random_u64(&r) >> 32,
                              .alloc_at = 1 + test_random_below(&r, i % 2 == 0 ? 400 : 6000) };
         must_be_right(&plan);
     }
@@ -336,15 +353,12 @@ static void canaries_are_caught(void **unused)
 
 int main(int argc, char **argv)
 {
-    is_full = (argc > 1 && strcmp(argv[1], "--full") == 0)
-           || (getenv("KELPIE_SIM") != NULL && strcmp(getenv("KELPIE_SIM"), "full") == 0);
+    is_full = (argc > 1 && strcmp(argv[1], "--full") == 0) ||
+              (getenv("KELPIE_SIM") != NULL && strcmp(getenv("KELPIE_SIM"), "full") == 0);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_faults),
-        cmocka_unit_test(same_seed_same_trace),
-        cmocka_unit_test(power_goes_at_every_call),
-        cmocka_unit_test(power_goes_again_in_recovery),
-        cmocka_unit_test(every_call_fails),
-        cmocka_unit_test(every_allocation_fails),
+        cmocka_unit_test(without_faults),           cmocka_unit_test(same_seed_same_trace),
+        cmocka_unit_test(power_goes_at_every_call), cmocka_unit_test(power_goes_again_in_recovery),
+        cmocka_unit_test(every_call_fails),         cmocka_unit_test(every_allocation_fails),
         cmocka_unit_test(canaries_are_caught),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,7 +82,7 @@ static void rows_in_heads(void **state)
     check_world(w);
     assert_int_equal(shards_usage(w->shards).stream_rows, 0);
     assert_true(shards_usage(w->shards).head_rows > 0);
-    world_close_quick(w);          /* spills */
+    world_close_quick(w); /* spills */
     assert_ok(world_open(w));
     check_world(w);
     assert_true(shards_usage(w->shards).stream_rows > 0);
@@ -123,7 +123,7 @@ static void a_resent_record_counts_once(void **state)
         world_send(w, r);
         assert_ok(log_pump(w->log));
         world_answered(w, r);
-        world_send(w, r);          /* as after a lost answer */
+        world_send(w, r); /* as after a lost answer */
         assert_ok(log_pump(w->log));
         if (i == 15) {
             assert_ok(shards_cut_all(w->shards, soon(w)));
@@ -142,13 +142,13 @@ static void unresolved_rows_wait(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
-    memset(w->producer.announced, 1, sizeof w->producer.announced);   /* a lie */
+    memset(w->producer.announced, 1, sizeof w->producer.announced); /* a lie */
     write_rows(w, 5);
     assert_ok(shards_wait_applied(w->shards, soon(w)));
     assert_true(shards_usage(w->shards).unresolved_rows > 0);
     assert_string_equal(world_check(w), "an acknowledged record is lost");
     assert_ok(shards_cut_all(w->shards, soon(w)));
-    world_close_quick(w);          /* through the state object */
+    world_close_quick(w); /* through the state object */
     assert_ok(world_open(w));
     uint64_t waiting = shards_usage(w->shards).unresolved_rows;
     assert_true(waiting > 0);
@@ -172,9 +172,16 @@ static void the_last_row_wins(void **state)
         int64_t t_ms[] = { WORLD_EPOCH_MS, WORLD_EPOCH_MS + 60000 };
         uint64_t bits[] = { double_bits((double)i), double_bits(5.0) };
         struct batch_announce announce = { 0, w->labels[0][0] };
-        struct batch b = { .signal = SIGNAL_METRIC, .tenant = slice_str("default"), .append_ms = io_now_ms(w->io),
-            .sequence = i, .announces = &announce, .announce_count = 1, .numbers = numbers, .t_ms = t_ms,
-            .value_bits = bits, .row_count = 2 };
+        struct batch b = { .signal = SIGNAL_METRIC,
+                           .tenant = slice_str("default"),
+                           .append_ms = io_now_ms(w->io),
+                           .sequence = i,
+                           .announces = &announce,
+                           .announce_count = 1,
+                           .numbers = numbers,
+                           .t_ms = t_ms,
+                           .value_bits = bits,
+                           .row_count = 2 };
         b.incarnation[0] = 9;
         struct world_record r = { .partition = 0, .bytes = buf_open(w->pool, 1000) };
         assert_ok(batch_encode(&b, &r.bytes));
@@ -184,9 +191,10 @@ static void the_last_row_wins(void **state)
         if (i % 3 == 0)
             assert_ok(shards_cut_all(w->shards, soon(w)));
         if (i == 8)
-            assert_ok(world_settle(w, 1000));   /* merges what is there */
+            assert_ok(world_settle(w, 1000)); /* merges what is there */
         struct pool *pool = pool_open(w->pool, "read", POOL_BYTES_UNLIMITED);
-        struct source_request request = { .tenant = slice_str("default"), .series_max = 10,
+        struct source_request request = { .tenant = slice_str("default"),
+                                          .series_max = 10,
                                           .range = { WORLD_EPOCH_MS, WORLD_EPOCH_MS + 1000 } };
         struct source_set *set;
         struct sample_columns columns = sample_columns_open(pool);
@@ -210,7 +218,8 @@ static void names_and_values(void **state)
     for (int i = 0; i < 3; i++) {
         write_rows(w, 60);
         struct source *source = shards_source(w->shards);
-        struct source_request request = { .tenant = slice_str("default"), .range = { TIME_MS_MIN, TIME_MS_MAX },
+        struct source_request request = { .tenant = slice_str("default"),
+                                          .range = { TIME_MS_MIN, TIME_MS_MAX },
                                           .series_max = SIZE_MAX };
         struct slice *items;
         size_t count;
@@ -220,16 +229,14 @@ static void names_and_values(void **state)
         assert_true(slice_equal_str(items[0], "__name__"));
         assert_true(slice_equal_str(items[2], "partition"));
         assert_ok(source->table->label_values(source, slice_str("__name__"), &request, 1, 0, w->pool, &items,
-                                              &count,
-                                              &proof));
+                                              &count, &proof));
         assert_int_equal(count, 5);
         struct matcher m;
         assert_ok(matcher_init(w->pool, MATCH_EQUAL, slice_str("partition"), slice_str("1"), &m, NULL));
         request.matchers = &m;
         request.matcher_count = 1;
         assert_ok(source->table->label_values(source, slice_str("instance"), &request, 1, 3, w->pool, &items,
-                                              &count,
-                                              &proof));
+                                              &count, &proof));
         assert_int_equal(count, 3);
         assert_true(slice_equal_str(items[0], "host-0"));
         assert_true(proof.complete);
@@ -248,7 +255,7 @@ static void retention_hides_and_drops(void **state)
     config.retention_ms = MS_PER_DAY;
     assert_ok(shards_reconfigure(w->shards, &config, NULL));
     assert_ok(world_settle(w, 1000));
-    assert_int_equal(shards_usage(w->shards).retention_waits, WORLD_PARTITIONS);   /* it would drop all */
+    assert_int_equal(shards_usage(w->shards).retention_waits, WORLD_PARTITIONS); /* it would drop all */
     assert_true(shards_usage(w->shards).segment_rows > 0);
     int64_t cutoff_ms;
     assert_ok(shards_retention_confirm(w->shards, &cutoff_ms));
@@ -302,7 +309,8 @@ static void a_damaged_stream_file_is_replayed(void **state)
 static bool is_complete(struct world *w)
 {
     struct source *source = shards_source(w->shards);
-    struct source_request request = { .tenant = slice_str("default"), .range = { TIME_MS_MIN, TIME_MS_MAX },
+    struct source_request request = { .tenant = slice_str("default"),
+                                      .range = { TIME_MS_MIN, TIME_MS_MAX },
                                       .series_max = SIZE_MAX };
     struct pool *pool = pool_open(w->pool, "ask", POOL_BYTES_UNLIMITED);
     struct source_set *set;
@@ -337,7 +345,7 @@ static void a_lost_log_is_named(void **state)
         assert_ok(world_open(w));
         assert_false(is_complete(w));
         uint64_t before = shards_usage(w->shards).applied_records;
-        write_rows(w, 100);                /* beyond the offsets that the stream files had */
+        write_rows(w, 100); /* beyond the offsets that the stream files had */
         assert_ok(world_settle(w, 1000));
         assert_true(shards_usage(w->shards).applied_records - before >= 100);
         assert_int_equal(shards_usage(w->shards).duplicate_records, 0);
@@ -401,7 +409,7 @@ static void verify_finds_and_fsck_sets_aside(void **state)
     char path[IO_PATH_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
     segment_key(0, w->shards->partitions[0].chain.segments[0].digest, key);
     snprintf(path, sizeof path, "blob/%s", key);
-    shards_close(w->shards);   /* log and blob stay open: the tools take them */
+    shards_close(w->shards); /* log and blob stay open: the tools take them */
     w->shards = NULL;
     int damages = 0;
     struct shard_report report = { no_line, &damages };
@@ -419,10 +427,11 @@ static void verify_finds_and_fsck_sets_aside(void **state)
     blob_close(w->blob);
     pool_close(w->node_pool);
     assert_ok(world_open(w));
-    assert_non_null(world_check(w));   /* rows are missing, and the proof says so: */
+    assert_non_null(world_check(w)); /* rows are missing, and the proof says so: */
     struct pool *pool = pool_open(w->pool, "read", POOL_BYTES_UNLIMITED);
     struct source *source = shards_source(w->shards);
-    struct source_request request = { .tenant = slice_str("default"), .series_max = SIZE_MAX,
+    struct source_request request = { .tenant = slice_str("default"),
+                                      .series_max = SIZE_MAX,
                                       .range = { TIME_MS_MIN, TIME_MS_MAX } };
     struct source_set *set;
     assert_ok(source->table->select(source, &request, pool, &set));
@@ -468,13 +477,27 @@ static void bad_configurations(void **state)
     struct err_at at;
     struct shards_config good = world_config(), c;
     assert_ok(shards_config_check(&good, &at));
-    c = good; c.partition_count = 0; assert_err(ERR_INPUT, shards_config_check(&c, &at));
-    c = good; c.head_rows_max = 0; assert_err(ERR_INPUT, shards_config_check(&c, &at));
-    c = good; c.window_ms = 7; assert_err(ERR_INPUT, shards_config_check(&c, &at));
-    c = good; c.cut_bytes = 0; assert_err(ERR_INPUT, shards_config_check(&c, &at));
-    c = good; c.cut_age_ms = 2 * MS_PER_HOUR; assert_err(ERR_INPUT, shards_config_check(&c, &at));
-    c = good; c.compact_count_min = 1; assert_err(ERR_INPUT, shards_config_check(&c, &at));
-    c = good; c.retention_ms = -1; assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.partition_count = 0;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.head_rows_max = 0;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.window_ms = 7;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.cut_bytes = 0;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.cut_age_ms = 2 * MS_PER_HOUR;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.compact_count_min = 1;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
+    c = good;
+    c.retention_ms = -1;
+    assert_err(ERR_INPUT, shards_config_check(&c, &at));
 }
 
 int main(void)

@@ -14,9 +14,9 @@
 
 #include <stdio.h>
 
-#define APPLY_RECORDS_MAX 256            /* of one partition in one step */
-#define IDLE_WAIT_NS (200 * NS_PER_MS)
-#define HEAD_ROW_BYTES 24                /* a row in a head: number, time, value, link */
+#define APPLY_RECORDS_MAX 256 /* of one partition in one step */
+#define IDLE_WAIT_NS      (200 * NS_PER_MS)
+#define HEAD_ROW_BYTES    24 /* a row in a head: number, time, value, link */
 
 /* ---- configuration ---- */
 
@@ -24,12 +24,23 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
 {
     uint64_t sixteenth = memory_bytes / 16;
     return (struct shards_config){
-        .stream_directory = "stream", .quarantine_directory = "quarantine", .blob_directory = "blob",
-        .partition_count = 8, .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT, .head_rows_max = 256u << 10,
-        .heads_bytes_max = sixteenth < (64u << 20) ? 64u << 20 : sixteenth > (1u << 30) ? 1u << 30 : sixteenth,
-        .head_age_ms = 10 * MS_PER_MINUTE, .cut_bytes = 64u << 20, .cut_group_count = 32, .cut_age_ms =
-            MS_PER_HOUR,
-        .idle_ms = 20 * MS_PER_SECOND, .compact = true, .window_ms = MS_PER_DAY, .compact_count_min = 4,
+        .stream_directory = "stream",
+        .quarantine_directory = "quarantine",
+        .blob_directory = "blob",
+        .partition_count = 8,
+        .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT,
+        .head_rows_max = 256u << 10,
+        .heads_bytes_max = sixteenth < (64u << 20)  ? 64u << 20
+                           : sixteenth > (1u << 30) ? 1u << 30
+                                                    : sixteenth,
+        .head_age_ms = 10 * MS_PER_MINUTE,
+        .cut_bytes = 64u << 20,
+        .cut_group_count = 32,
+        .cut_age_ms = MS_PER_HOUR,
+        .idle_ms = 20 * MS_PER_SECOND,
+        .compact = true,
+        .window_ms = MS_PER_DAY,
+        .compact_count_min = 4,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
     };
@@ -274,12 +285,12 @@ static void freeze_due(struct shards *shards)
     int64_t now_ns = io_monotonic_ns(shards->io);
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        if (p->head_rows == 0 || p->apply_failed != OK
-            || now_ns - p->head_since_ns < shards->config.head_age_ms * NS_PER_MS)
+        if (p->head_rows == 0 || p->apply_failed != OK ||
+            now_ns - p->head_since_ns < shards->config.head_age_ms * NS_PER_MS)
             continue;
         io_mutex_lock(&p->lock);
         if (p->progress.floats_done || p->progress.histograms_done > 0)
-            ;   /* in the middle of a record: it is finished first */
+            ; /* in the middle of a record: it is finished first */
         else if (partition_freeze(p) == OK)
             shards_wake_work(shards);
         io_mutex_unlock(&p->lock);
@@ -292,8 +303,8 @@ static void freeze_for_memory(struct shards *shards)
     for (uint32_t i = 0; i < shards->config.partition_count; i++)
         io_mutex_lock(&shards->partitions[i].lock);
     uint64_t bytes = head_bytes(shards, &largest);
-    if (bytes > shards->config.heads_bytes_max && largest != NULL && !largest->progress.floats_done
-        && largest->progress.histograms_done == 0 && partition_freeze(largest) == OK)
+    if (bytes > shards->config.heads_bytes_max && largest != NULL && !largest->progress.floats_done &&
+        largest->progress.histograms_done == 0 && partition_freeze(largest) == OK)
         shards_wake_work(shards);
     for (uint32_t i = shards->config.partition_count; i > 0; i--)
         io_mutex_unlock(&shards->partitions[i - 1].lock);
@@ -313,8 +324,8 @@ err shards_apply_step(struct shards *shards, bool *out_worked)
     else if (!atomic_load(&shards->is_ready)) {
         bool ready = true;
         for (uint32_t i = 0; i < count && ready; i++)
-            ready = shards->partitions[i].applied.offset >= shards->partitions[i].open_end
-                 || shards->partitions[i].apply_failed != OK;
+            ready = shards->partitions[i].applied.offset >= shards->partitions[i].open_end ||
+                    shards->partitions[i].apply_failed != OK;
         atomic_store(&shards->is_ready, ready);
     }
     if (atomic_load(&shards->retain_index))
@@ -394,7 +405,7 @@ static void run_apply(void *context)
     struct shards *shards = context;
     while (!atomic_load(&shards->is_closing)) {
         bool worked;
-        ERR_IGNORE(shards_apply_step(shards, &worked));   /* only ERR_CLOSED, which the loop sees itself */
+        ERR_IGNORE(shards_apply_step(shards, &worked)); /* only ERR_CLOSED, which the loop sees itself */
         io_mutex_lock(&shards->wake_lock);
         if (worked)
             io_cond_broadcast(&shards->applied_cond);
@@ -409,7 +420,7 @@ static void run_steps(struct shards *shards, err (*step)(struct shards *, bool *
 {
     while (!atomic_load(&shards->is_closing)) {
         bool worked;
-        err e = step(shards, &worked);   /* reported where it happened */
+        err e = step(shards, &worked); /* reported where it happened */
         if (e == OK && worked)
             continue;
         io_mutex_lock(&shards->wake_lock);
@@ -426,15 +437,20 @@ static void run_compact(void *context) { run_steps(context, shards_compact_step)
 err shards_run_threads(struct shards *shards)
 {
     check(!shards->has_threads);
-    uint32_t compactors = shards->config.thread_count > 0 ? shards->config.thread_count
-        : io_cpu_count(shards->io) / 2;
-    compactors = compactors < 1 ? 1 : compactors > SHARD_THREAD_COUNT_MAX - 3 ? SHARD_THREAD_COUNT_MAX - 3
-        : compactors;
+    uint32_t compactors =
+        shards->config.thread_count > 0 ? shards->config.thread_count : io_cpu_count(shards->io) / 2;
+    compactors = compactors < 1                            ? 1
+                 : compactors > SHARD_THREAD_COUNT_MAX - 3 ? SHARD_THREAD_COUNT_MAX - 3
+                                                           : compactors;
     shards->has_threads = true;
     log_on_durable(shards->log, wake_apply, shards);
-    static const struct { const char *name; void (*run)(void *); } kinds[] = {
-        { "shard-apply", run_apply }, { "shard-spill", run_spill }, { "shard-commit", run_commit },
-        { "shard-compact", run_compact } };
+    static const struct {
+        const char *name;
+        void (*run)(void *);
+    } kinds[] = { { "shard-apply", run_apply },
+                  { "shard-spill", run_spill },
+                  { "shard-commit", run_commit },
+                  { "shard-compact", run_compact } };
     for (uint32_t i = 0; i < 3 + compactors; i++) {
         uint32_t kind = i < 3 ? i : 3;
         TRY(io_thread_start(shards->io, kinds[kind].name, kinds[kind].run, shards,
@@ -488,7 +504,8 @@ err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
             return ERR_TIMEOUT;
         io_mutex_lock(&shards->wake_lock);
         /* The apply thread may have finished in between; a short wait costs less than a counter for it. */
-        io_cond_wait_for(&shards->applied_cond, &shards->wake_lock, left_ns < NS_PER_MS ? left_ns : NS_PER_MS);
+        io_cond_wait_for(&shards->applied_cond, &shards->wake_lock,
+                         left_ns < NS_PER_MS ? left_ns : NS_PER_MS);
         io_mutex_unlock(&shards->wake_lock);
     }
     return OK;
@@ -500,8 +517,8 @@ static bool is_cut(struct shards *shards)
     for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
-        done = !p->cut_asked
-            && !(p->ranges->closed && position_compare(p->ranges->start, p->cut_asked_start) <= 0);
+        done = !p->cut_asked &&
+               !(p->ranges->closed && position_compare(p->ranges->start, p->cut_asked_start) <= 0);
         io_mutex_unlock(&p->lock);
     }
     return done;
@@ -545,10 +562,11 @@ struct source *shards_source(struct shards *shards) { return &shards->source; }
 
 struct shards_usage shards_usage(struct shards *shards)
 {
-    struct shards_usage u = { .series_count = metric_index_series(shards->index), .data_through_ms = INT64_MIN,
-        .duplicate_records = atomic_load(&shards->duplicate_records),
-        .lost_records = atomic_load(&shards->lost_records),
-        .applied_records = atomic_load(&shards->applied_records) };
+    struct shards_usage u = { .series_count = metric_index_series(shards->index),
+                              .data_through_ms = INT64_MIN,
+                              .duplicate_records = atomic_load(&shards->duplicate_records),
+                              .lost_records = atomic_load(&shards->lost_records),
+                              .applied_records = atomic_load(&shards->applied_records) };
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
@@ -583,8 +601,10 @@ struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition)
     check(partition < shards->config.partition_count);
     struct partition *p = &shards->partitions[partition];
     io_mutex_lock(&p->lock);
-    struct shard_sum s = { .sum = chain_stored_sum(&p->chain), .dropped_rows = p->chain.dropped.count,
-                           .generation = p->chain.end.generation, .next_offset = p->chain.end.offset,
+    struct shard_sum s = { .sum = chain_stored_sum(&p->chain),
+                           .dropped_rows = p->chain.dropped.count,
+                           .generation = p->chain.end.generation,
+                           .next_offset = p->chain.end.offset,
                            .applied_offset = p->applied.offset };
     for (struct range *r = p->ranges; r != NULL; r = r->next)
         sum_add(&s.sum, r->sum);

@@ -75,7 +75,7 @@ err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
     TRY(io_dir_create(shards->io, to));
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->chain_lock);   /* no entry comes, so no segment goes, until all are linked */
+        io_mutex_lock(&p->chain_lock); /* no entry comes, so no segment goes, until all are linked */
         err e = link_partition(p, to);
         io_mutex_unlock(&p->chain_lock);
         TRY(e);
@@ -122,8 +122,12 @@ err shard_restore(const struct shards_config *config, struct io *io, struct blob
             if (chain.segments[k].range.max_ms > through_ms)
                 through_ms = chain.segments[k].range.max_ms;
         if (chain.next_number > 1 && chain.end.offset > 0) {
-            struct chain_entry entry = { .kind = CHAIN_GENERATION, .partition = i, .number = chain.next_number,
-                .leader_epoch = -1, .written_ms = io_now_ms(io), .end = { chain.end.generation + 1, 0 } };
+            struct chain_entry entry = { .kind = CHAIN_GENERATION,
+                                         .partition = i,
+                                         .number = chain.next_number,
+                                         .leader_epoch = -1,
+                                         .written_ms = io_now_ms(io),
+                                         .end = { chain.end.generation + 1, 0 } };
             struct buf bytes = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
             TRY(chain_entry_encode(&entry, &bytes));
             chain_key(i, entry.number, key);

@@ -17,14 +17,17 @@
 /* Series found so far, by fingerprint. Blocks of its pool. */
 struct joiner {
     struct pool *scratch;
-    struct pool *pool;                 /* of labels */
-    uint32_t *slots;                   /* 1 + index, 0 = free; a power of two */
+    struct pool *pool; /* of labels */
+    uint32_t *slots;   /* 1 + index, 0 = free; a power of two */
     size_t slot_count;
     struct hash128 *hashes;
     size_t hash_capacity;
     struct set_series *series;
     size_t series_count, series_capacity, series_max;
-    struct triple { uint32_t series; struct set_reference reference; } *triples;
+    struct triple {
+        uint32_t series;
+        struct set_reference reference;
+    } * triples;
     size_t triple_count, triple_capacity;
     struct buf labels;
 };
@@ -81,7 +84,7 @@ static bool live_has_rows(const struct view *view, const uint32_t *numbers, uint
     for (size_t i = 0; i < view->piece_count; i++) {
         const struct view_piece *piece = &view->pieces[i];
         if (piece->group != NULL ? numbers[piece->range_index] != METRIC_ROW_NONE
-            : metric_head_has(&piece->head, local))
+                                 : metric_head_has(&piece->head, local))
             return true;
     }
     return false;
@@ -97,8 +100,8 @@ static err join_live(struct views *views, const struct source_request *request, 
         piece_count += views->views[i].piece_count;
     if (piece_count == 0)
         return OK;
-    TRY(metric_index_select(index, request->tenant, request->matchers, request->matcher_count, j->scratch, &ids,
-                            &count));
+    TRY(metric_index_select(index, request->tenant, request->matchers, request->matcher_count, j->scratch,
+                            &ids, &count));
     for (size_t i = 0; i < count; i++) {
         uint32_t partition = metric_index_partition(index, ids[i]), local = metric_index_local(index, ids[i]);
         if (partition >= views->shards->config.partition_count || local == METRIC_LOCAL_NONE)
@@ -109,7 +112,7 @@ static err join_live(struct views *views, const struct source_request *request, 
         void *at;
         TRY(pool_alloc(views->pool, view->range_count * sizeof(uint32_t) + 1, &at));
         uint32_t *numbers = at;
-        io_mutex_lock(&view->partition->lock);   /* the spill worker may be growing the tables */
+        io_mutex_lock(&view->partition->lock); /* the spill worker may be growing the tables */
         for (uint32_t k = 0; k < view->range_count; k++)
             numbers[k] = metric_stream_number(&view->ranges[k]->numbers, local);
         io_mutex_unlock(&view->partition->lock);
@@ -135,13 +138,14 @@ static err join_ordinals(struct view *view, uint32_t segment, const struct sourc
 {
     struct metric_compact *compact = view->segments[segment].compact;
     const struct metric_part *part;
-    struct metric_part_cursor cursor;   /* ordinals ascend: each block of the index is walked once */
+    struct metric_part_cursor cursor; /* ordinals ascend: each block of the index is walked once */
     uint32_t first, series_count;
     TRY(metric_compact_index(compact, request->tenant, &part, at));
     TRY(metric_part_cursor_open(part, j->scratch, &cursor));
     metric_compact_tenant(compact, request->tenant, &first, &series_count);
     void *block = j->triples;
-    TRY(pool_block_reserve(j->scratch, &block, sizeof *j->triples, j->triple_count + count, &j->triple_capacity));
+    TRY(pool_block_reserve(j->scratch, &block, sizeof *j->triples, j->triple_count + count,
+                           &j->triple_capacity));
     j->triples = block;
     for (size_t i = 0; i < count; i++) {
         uint32_t found;
@@ -178,8 +182,8 @@ static bool is_after(const struct set_series *series, uint32_t a, uint32_t b)
 }
 
 /* Merge the neighbouring runs [a, b) and [b, c) of `from` into `to`. */
-static void merge_runs(const struct set_series *series, const uint32_t *from, uint32_t a, uint32_t b, uint32_t c,
-                       uint32_t *to)
+static void merge_runs(const struct set_series *series, const uint32_t *from, uint32_t a, uint32_t b,
+                       uint32_t c, uint32_t *to)
 {
     uint32_t left = a, right = b, at = a;
     if (is_after(series, from[b - 1], from[b]))
@@ -276,7 +280,9 @@ static err source_select(struct source *source, const struct source_request *req
     set->guard = request->guard;
     TRY(views_open(source->context, request->range, request->guard, pool, &set->views));
     struct pool *scratch = pool_open(pool, "select", POOL_BYTES_UNLIMITED);
-    struct joiner j = { .scratch = scratch, .pool = pool, .series_max = request->series_max,
+    struct joiner j = { .scratch = scratch,
+                        .pool = pool,
+                        .series_max = request->series_max,
                         .labels = buf_open(scratch, LABELS_BYTES_MAX) };
     err e = join_all(set, request, &j);
     pool_close(scratch);
@@ -296,7 +302,7 @@ struct set_reader {
     struct set_reader *next;
     struct pool *pool;
     struct pool *scratch;
-    struct metric_compact_cursor ***cursors;   /* by partition, then by segment of its view; opened on use */
+    struct metric_compact_cursor ***cursors; /* by partition, then by segment of its view; opened on use */
 };
 
 static err reader_take(struct source_set *set, struct set_reader **out_reader)
@@ -311,7 +317,8 @@ static err reader_take(struct source_set *set, struct set_reader **out_reader)
         void *at, *cursors;
         err e = pool_zalloc(pool, sizeof *reader, &at);
         if (e == OK)
-            e = pool_zalloc(pool, set->views.shards->config.partition_count * sizeof *reader->cursors, &cursors);
+            e = pool_zalloc(pool, set->views.shards->config.partition_count * sizeof *reader->cursors,
+                            &cursors);
         if (e != OK) {
             pool_close(pool);
             return e;
@@ -376,7 +383,8 @@ static err read_piece(struct source_set *set, struct set_reader *reader, const s
     pool_reset(reader->scratch);
     bool alone;
     TRY(gather_read(set, view, piece, number, reader->scratch, columns, &alone));
-    return !alone ? OK : metric_group_read(piece->group->group, number, view->range, reader->scratch, columns);
+    return !alone ? OK
+                  : metric_group_read(piece->group->group, number, view->range, reader->scratch, columns);
 }
 
 static err source_set_read(struct source_set *set, size_t series, struct sample_columns *columns)

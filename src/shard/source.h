@@ -10,11 +10,11 @@
 
 /* Rows not in segments yet: a row group or a head, in position order. */
 struct view_piece {
-    const struct range_group *group;   /* NULL: a head */
-    uint32_t range_index;              /* of the group's range in the view */
+    const struct range_group *group; /* NULL: a head */
+    uint32_t range_index;            /* of the group's range in the view */
     struct metric_head_view head;
     struct metric_head *head_reference;
-    struct metric_group_rows *_Atomic *blocks;   /* of the group, decoded at first use; NULL: not gathered */
+    struct metric_group_rows *_Atomic *blocks; /* of the group, decoded at first use; NULL: not gathered */
 };
 
 /* Stream numbers of a set's series in one range. */
@@ -31,24 +31,24 @@ struct view_segment {
 /* One partition as it was at one moment; holds references. Arrays in the set's pool. */
 struct view {
     struct partition *partition;
-    struct time_range range;           /* asked for, clipped by the retention cut-off */
+    struct time_range range; /* asked for, clipped by the retention cut-off */
     struct range **ranges;
     uint32_t range_count;
-    struct view_piece *pieces;         /* only those whose times overlap the range */
+    struct view_piece *pieces; /* only those whose times overlap the range */
     size_t piece_count;
-    struct gather_wanted *wanted;      /* per range, once gather_open was called */
-    struct view_segment *segments;     /* likewise; NULL compact never */
+    struct gather_wanted *wanted;  /* per range, once gather_open was called */
+    struct view_segment *segments; /* likewise; NULL compact never */
     size_t segment_count;
 };
 
 struct views {
     struct shards *shards;
     struct pool *pool;
-    struct view *views;                /* by partition */
-    uint32_t hold;                     /* of the index */
+    struct view *views; /* by partition */
+    uint32_t hold;      /* of the index */
     struct proof proof;
     size_t missing_capacity;
-    struct io_mutex lock;              /* of the proof's missing list, and of the set's reader list */
+    struct io_mutex lock; /* of the proof's missing list, and of the set's reader list */
 };
 
 /* Wait for what is durable, then take references. Close with views_close in any case but an error. */
@@ -64,15 +64,15 @@ static inline bool time_overlaps(struct time_range a, struct time_range b)
 }
 
 struct set_reference {
-    uint32_t segment;                  /* of the partition's view */
+    uint32_t segment; /* of the partition's view */
     uint32_t ordinal;
 };
 
 struct set_series {
     struct slice labels;
     uint32_t partition;
-    uint32_t local;                    /* METRIC_LOCAL_NONE: only in segments */
-    uint32_t *numbers;                 /* stream number per range of the view */
+    uint32_t local;    /* METRIC_LOCAL_NONE: only in segments */
+    uint32_t *numbers; /* stream number per range of the view */
     uint32_t first_reference, reference_count;
 };
 
@@ -85,8 +85,8 @@ struct source_set {
     struct set_series *series;
     size_t series_count;
     struct set_reference *references;
-    struct set_reader *readers;        /* free ones, under views.lock */
-    struct gather *gather;             /* NULL: few series */
+    struct set_reader *readers; /* free ones, under views.lock */
+    struct gather *gather;      /* NULL: few series */
 };
 
 /* gather.c: rows of groups, each block decoded once for all series of the set. Open after the series are known;
@@ -95,8 +95,8 @@ err gather_open(struct source_set *set);
 void gather_close(struct source_set *set);
 /* Append a series' rows of a group. *out_alone: nothing was added, metric_group_read must read them. Errors as
  * metric_group_read. */
-err gather_read(struct source_set *set, const struct view *view, const struct view_piece *piece, uint32_t number,
-                struct pool *scratch, struct sample_columns *columns, bool *out_alone);
+err gather_read(struct source_set *set, const struct view *view, const struct view_piece *piece,
+                uint32_t number, struct pool *scratch, struct sample_columns *columns, bool *out_alone);
 
 /* source_meta.c */
 err source_label_names(struct source *source, const struct source_request *requests, size_t request_count,

@@ -15,7 +15,7 @@
 
 struct strings {
     struct pool *pool;
-    struct slice *items;     /* block */
+    struct slice *items; /* block */
     size_t count, capacity;
 };
 
@@ -56,8 +56,8 @@ static err add_live(struct views *views, const struct slice *name, const struct 
     struct slice *items;
     struct metric_index *index = views->shards->index;
     if (request->matcher_count > 0) {
-        TRY(metric_index_select(index, request->tenant, request->matchers, request->matcher_count, scratch, &ids,
-                                &id_count));
+        TRY(metric_index_select(index, request->tenant, request->matchers, request->matcher_count, scratch,
+                                &ids, &id_count));
         if (id_count == 0)
             return OK;
     }
@@ -75,18 +75,18 @@ static err add_segment(struct metric_compact *compact, const struct slice *name,
     struct err_at at = { 0 };
     err e = metric_compact_index(compact, request->tenant, &part, &at);
     if (e == ERR_NOT_FOUND)
-        return OK;   /* no series of this tenant */
+        return OK; /* no series of this tenant */
     TRY(e);
     uint32_t *ordinals = NULL, first, all;
     size_t ordinal_count = 0, count;
     struct slice *items;
     if (request->matcher_count > 0) {
-        TRY(metric_compact_select(compact, request->tenant, request->matchers, request->matcher_count, scratch,
-                                  &ordinals, &ordinal_count, &at));
+        TRY(metric_compact_select(compact, request->tenant, request->matchers, request->matcher_count,
+                                  scratch, &ordinals, &ordinal_count, &at));
         if (ordinal_count == 0)
             return OK;
         metric_compact_tenant(compact, request->tenant, &first, &all);
-        for (size_t i = 0; i < ordinal_count; i++)   /* the part counts from the tenant's first */
+        for (size_t i = 0; i < ordinal_count; i++) /* the part counts from the tenant's first */
             ordinals[i] -= first;
     }
     if (name == NULL)
@@ -119,8 +119,7 @@ static err add_request(struct views *views, const struct slice *name, const stru
 
 static err collect(struct source *source, const struct slice *name, const struct source_request *requests,
                    size_t request_count, size_t limit, struct pool *pool, struct slice **out_items,
-                       size_t *out_count,
-                   struct proof *out_proof)
+                   size_t *out_count, struct proof *out_proof)
 {
     check(request_count > 0);
     struct time_range range = requests[0].range;
@@ -169,7 +168,7 @@ err source_label_values(struct source *source, struct slice name, const struct s
 struct exemplars {
     struct pool *pool;
     struct time_range range;
-    struct source_exemplar *items;   /* block of pool, copied at the end */
+    struct source_exemplar *items; /* block of pool, copied at the end */
     size_t count, capacity;
 };
 
@@ -195,8 +194,8 @@ static int exemplar_order(const void *a, const void *b)
     return slice_compare(x->labels, y->labels);
 }
 
-static err exemplars_of_piece(struct source_set *set, const struct set_series *s, const struct view_piece *piece,
-                              struct exemplars *x)
+static err exemplars_of_piece(struct source_set *set, const struct set_series *s,
+                              const struct view_piece *piece, struct exemplars *x)
 {
     struct metric_exemplar *found;
     size_t count;
@@ -223,8 +222,8 @@ static err exemplars_of_segments(struct source_set *set, const struct set_series
         struct source_exemplar *found;
         size_t count;
         struct err_at at = { 0 };
-        err e = metric_compact_exemplars(view->segments[reference.segment].compact, reference.ordinal, x->pool,
-                                         &found, &count, &at);
+        err e = metric_compact_exemplars(view->segments[reference.segment].compact, reference.ordinal,
+                                         x->pool, &found, &count, &at);
         if (e == ERR_CORRUPT || e == ERR_IO || e == ERR_END) {
             views_missing(&set->views, s->partition, view->segments[reference.segment].live->facts.range,
                           "damaged block");
@@ -256,7 +255,7 @@ err source_set_exemplars(struct source_set *set, size_t series, struct pool *poo
     if (x.count > 0)
         qsort(x.items, x.count, sizeof *x.items, exemplar_order);
     size_t kept = 0;
-    for (size_t i = 0; i < x.count; i++)   /* senders repeat an exemplar until there is a newer one */
+    for (size_t i = 0; i < x.count; i++) /* senders repeat an exemplar until there is a newer one */
         if (kept == 0 || exemplar_order(&x.items[kept - 1], &x.items[i]) != 0)
             x.items[kept++] = x.items[i];
     void *at;
@@ -275,8 +274,8 @@ out:
 
 static bool metadata_equal(const struct source_metadata *a, const struct source_metadata *b)
 {
-    return slice_equal(a->family, b->family) && slice_equal(a->type, b->type) && slice_equal(a->help, b->help)
-        && slice_equal(a->unit, b->unit);
+    return slice_equal(a->family, b->family) && slice_equal(a->type, b->type) &&
+           slice_equal(a->help, b->help) && slice_equal(a->unit, b->unit);
 }
 
 static int metadata_order(const void *a, const void *b)
@@ -302,10 +301,13 @@ err source_metadata(struct source *source, struct slice tenant, struct slice fam
                 continue;
             at = items;
             e = pool_block_reserve(pool, &at, sizeof *items, count + 1, &capacity);
-            if (e == OK) {   /* texts live as long as the partition */
+            if (e == OK) { /* texts live as long as the partition */
                 items = at;
-                items[count++] = (struct source_metadata){ .family = m->family, .help = m->help, .unit = m->unit,
-                    .type = slice_str(metric_type_text((enum metric_type)m->type)) };
+                items[count++] = (struct source_metadata){ .family = m->family,
+                                                           .help = m->help,
+                                                           .unit = m->unit,
+                                                           .type = slice_str(
+                                                               metric_type_text((enum metric_type)m->type)) };
             }
         }
         io_mutex_unlock(&p->lock);
@@ -352,7 +354,8 @@ err source_cardinality(struct source *source, struct slice tenant, size_t limit,
     struct shards *shards = source->context;
     struct metric_cardinality c;
     TRY(metric_index_cardinality(shards->index, tenant, limit, pool, &c));
-    struct source_cardinality out = { .series_count = c.series_count, .label_pair_count = c.label_pair_count,
+    struct source_cardinality out = { .series_count = c.series_count,
+                                      .label_pair_count = c.label_pair_count,
                                       .range = { INT64_MAX, INT64_MIN } };
     TRY(name_counts(c.by_metric, c.by_metric_count, pool, &out.by_metric, &out.by_metric_count));
     TRY(name_counts(c.by_label, c.by_label_count, pool, &out.by_label, &out.by_label_count));
@@ -369,10 +372,10 @@ err source_cardinality(struct source *source, struct slice tenant, size_t limit,
         }
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             for (struct range_group *g = r->groups; g != NULL; g = g->next) {
-                out.range.min_ms = g->facts.range.min_ms < out.range.min_ms ? g->facts.range.min_ms
-                    : out.range.min_ms;
-                out.range.max_ms = g->facts.range.max_ms > out.range.max_ms ? g->facts.range.max_ms
-                    : out.range.max_ms;
+                out.range.min_ms =
+                    g->facts.range.min_ms < out.range.min_ms ? g->facts.range.min_ms : out.range.min_ms;
+                out.range.max_ms =
+                    g->facts.range.max_ms > out.range.max_ms ? g->facts.range.max_ms : out.range.max_ms;
             }
         io_mutex_unlock(&p->lock);
     }

@@ -19,7 +19,7 @@
 struct names {
     struct partition *p;
     const struct metric_stream_numbers *numbers;
-    const uint32_t *added;      /* per local: 1 + number that it gets, 0 = none */
+    const uint32_t *added; /* per local: 1 + number that it gets, 0 = none */
     uint32_t added_max;
 };
 
@@ -44,8 +44,8 @@ static err names_describe(void *context, uint32_t local, struct buf *labels, str
 static struct hash128 fingerprint(void *context, uint32_t local)
 {
     struct partition *p = context;
-    return metric_index_fingerprint(p->shards->index, metric_index_id_of_local(p->shards->index, p->number,
-                                                                               local));
+    return metric_index_fingerprint(p->shards->index,
+                                    metric_index_id_of_local(p->shards->index, p->number, local));
 }
 
 /* Encode group and checkpoint of a frozen head. */
@@ -54,8 +54,9 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
 {
     *out_result = (struct metric_group_result){ 0 };
     if (frozen->head != NULL) {
-        struct metric_series_door door = { .describe = partition_describe, .fingerprint = fingerprint,
-            .context = p };
+        struct metric_series_door door = { .describe = partition_describe,
+                                           .fingerprint = fingerprint,
+                                           .context = p };
         TRY(metric_group_encode(&frozen->view, &range->numbers, &door, scratch, group, out_result));
     }
     struct names names = { .p = p, .numbers = &range->numbers };
@@ -68,13 +69,15 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
     for (uint32_t i = 0; i < out_result->new_count; i++)
         added[out_result->new_locals[i]] = range->numbers.count + i + 1;
     names.added = added;
-    if (p->shards->config.canary & SHARD_CANARY_CHECKPOINT_FIRST) {   /* claims rows that this frame does not
+    if (p->shards->config.canary & SHARD_CANARY_CHECKPOINT_FIRST) { /* claims rows that this frame does not
                                                                          have */
         io_mutex_lock(&p->lock);
         frozen->checkpoint.at = p->applied;
         io_mutex_unlock(&p->lock);
     }
-    struct state_names doors = { .reference = names_reference, .describe = names_describe, .context = &names };
+    struct state_names doors = { .reference = names_reference,
+                                 .describe = names_describe,
+                                 .context = &names };
     return state_encode(&frozen->checkpoint, &doors, scratch, checkpoint);
 }
 
@@ -110,16 +113,16 @@ static err write(struct partition *p, struct range *range, struct frozen *frozen
     uint64_t end_before = range->writer.end;
     err e = stream_frame_append(&range->writer, group, checkpoint, &offset);
     if (e != OK) {
-        range->writer.file = NULL;   /* sealed; readers keep it until the range goes */
+        range->writer.file = NULL; /* sealed; readers keep it until the range goes */
         range->writer.end = end_before;
         return e;
     }
     stat_add(STAT_SHARD_SPILLED_BYTES, (int64_t)(range->writer.end - end_before));
     *out_group = NULL;
     if (group.len > 0)
-        e = range_group_attach(range, range->writer.file, offset, group.len, frozen->from, frozen->checkpoint.at,
-                               out_group);
-    if (e != OK) {   /* durable, but not to be had: the next attempt must not stand behind it as well */
+        e = range_group_attach(range, range->writer.file, offset, group.len, frozen->from,
+                               frozen->checkpoint.at, out_group);
+    if (e != OK) { /* durable, but not to be had: the next attempt must not stand behind it as well */
         range->writer.file = NULL;
         range->writer.end = end_before;
     }
@@ -141,8 +144,8 @@ err partition_spill(struct partition *p)
     struct range_group *attached = NULL;
     struct metric_group_result result;
     struct pool *scratch = pool_open(p->shards->pool, "spill", POOL_BYTES_UNLIMITED);
-    struct buf group = buf_open(scratch, METRIC_GROUP_BYTES_MAX), checkpoint = buf_open(scratch,
-                                                                                        CHECKPOINT_BYTES_MAX);
+    struct buf group = buf_open(scratch, METRIC_GROUP_BYTES_MAX),
+               checkpoint = buf_open(scratch, CHECKPOINT_BYTES_MAX);
     TRY_OUT(encode(p, range, frozen, scratch, &group, &checkpoint, &result));
     uint64_t bytes = group.len + checkpoint.len + STREAM_FRAME_HEADER_BYTES;
     TRY_OUT(write(p, range, frozen, buf_slice(&group), buf_slice(&checkpoint), &attached));
@@ -159,7 +162,7 @@ err partition_spill(struct partition *p)
         range->frozen_count--;
     }
     io_mutex_unlock(&p->lock);
-    if (e != OK) {   /* the frame is durable, but memory cannot follow: seal the part, it is cut off there */
+    if (e != OK) { /* the frame is durable, but memory cannot follow: seal the part, it is cut off there */
         range->writer.end -= bytes;
         range->writer.file = NULL;
         goto out;
@@ -173,10 +176,12 @@ out:
     buf_close(&group);
     pool_close(scratch);
     if (e != OK && p->spill_failed == OK)
-        diag(e == ERR_LIMIT ? DIAG_WARN : DIAG_ERROR, "Cannot write rows to the stream file, retrying in 2 s; "
-             "memory and log keep them.", "partition=%u error=\"%s\"", p->number, err_text(e));
+        diag(e == ERR_LIMIT ? DIAG_WARN : DIAG_ERROR,
+             "Cannot write rows to the stream file, retrying in 2 s; "
+             "memory and log keep them.",
+             "partition=%u error=\"%s\"", p->number, err_text(e));
     io_mutex_lock(&p->lock);
-    p->spill_failed = e;   /* shards_intake_update looks at it */
+    p->spill_failed = e; /* shards_intake_update looks at it */
     io_mutex_unlock(&p->lock);
     return e;
 }

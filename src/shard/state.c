@@ -13,9 +13,9 @@
 #include "codec/zstd.h"
 #include "model/labels.h"
 
-#define OBJECT_MAGIC UINT32_C(0x4154534b)   /* "KSTA" */
+#define OBJECT_MAGIC      UINT32_C(0x4154534b) /* "KSTA" */
 #define OBJECT_HEAD_BYTES 24
-#define ZSTD_LEVEL 1
+#define ZSTD_LEVEL        1
 
 struct hash128 state_unresolved_hash(const uint8_t incarnation[INCARNATION_BYTES], uint32_t number)
 {
@@ -56,9 +56,9 @@ static void put_position(struct buf *out, struct log_position p)
 struct labels_writer {
     const struct state_names *names;
     struct buf previous, current;
-    struct buf text;             /* the table's bytes */
+    struct buf text; /* the table's bytes */
     uint32_t count;
-    uint32_t *index_of;          /* per local: 1 + index in the table, 0 = not there */
+    uint32_t *index_of; /* per local: 1 + index in the table, 0 = not there */
     struct slice tenant;
 };
 
@@ -78,7 +78,8 @@ static err labels_put_series(struct labels_writer *w, uint32_t local, uint32_t *
         buf_put_string(&w->text, tenant);
     w->tenant = tenant;
     size_t shared = 0;
-    while (shared < w->current.len && shared < w->previous.len && w->current.at[shared] == w->previous.at[shared])
+    while (shared < w->current.len && shared < w->previous.len &&
+           w->current.at[shared] == w->previous.at[shared])
         shared++;
     buf_put_varint(&w->text, shared);
     buf_put_string(&w->text, slice_of(w->current.at + shared, w->current.len - shared));
@@ -225,8 +226,8 @@ static struct log_position get_position(struct reader *r)
 }
 
 /* An array of `count` elements, each of which costs at least bytes_min bytes of input. */
-static err get_array(struct reader *r, uint64_t count, size_t bytes_min, size_t element_bytes, uint64_t count_max,
-                     struct pool *pool, void **out_at)
+static err get_array(struct reader *r, uint64_t count, size_t bytes_min, size_t element_bytes,
+                     uint64_t count_max, struct pool *pool, void **out_at)
 {
     if (!r->ok || count > read_left(r) / bytes_min)
         return ERR_CORRUPT;
@@ -236,8 +237,7 @@ static err get_array(struct reader *r, uint64_t count, size_t bytes_min, size_t 
 }
 
 static err get_labels(struct reader *r, const struct state_series *series, struct pool *pool,
-                      uint32_t **out_locals,
-                      uint32_t *out_count)
+                      uint32_t **out_locals, uint32_t *out_count)
 {
     uint64_t count = read_varint(r);
     struct slice text = read_string(r);
@@ -260,7 +260,7 @@ static err get_labels(struct reader *r, const struct state_series *series, struc
         labels.len = (size_t)shared;
         buf_put_slice(&labels, rest);
         TRY_OUT(buf_err(&labels) == ERR_LIMIT && shared + rest.len > LABELS_BYTES_MAX ? ERR_CORRUPT
-                                                                                        : buf_err(&labels));
+                                                                                      : buf_err(&labels));
         TRY_OUT(series->labels(series->context, tenant, buf_slice(&labels), &locals[i]));
     }
     e = read_left(&t) == 0 ? OK : ERR_CORRUPT;
@@ -272,8 +272,7 @@ out:
 }
 
 static err get_bindings(struct reader *r, const struct state_series *series, const uint32_t *locals,
-                        uint32_t count,
-                        struct pool *pool, struct state_incarnation *incarnation)
+                        uint32_t count, struct pool *pool, struct state_incarnation *incarnation)
 {
     uint64_t bindings = read_varint(r);
     void *numbers, *targets;
@@ -286,8 +285,8 @@ static err get_bindings(struct reader *r, const struct state_series *series, con
     for (uint64_t i = 0; i < bindings; i++) {
         uint64_t gap = read_varint(r);
         int64_t delta = read_zigzag(r), value;
-        if (!r->ok || gap >= STATE_NUMBER_MAX - expected || __builtin_add_overflow(before, delta, &value)
-            || value < 0 || value >> 1 > UINT32_MAX)
+        if (!r->ok || gap >= STATE_NUMBER_MAX - expected || __builtin_add_overflow(before, delta, &value) ||
+            value < 0 || value >> 1 > UINT32_MAX)
             return ERR_CORRUPT;
         uint32_t reference = (uint32_t)(value >> 1);
         incarnation->numbers[i] = (uint32_t)(expected + gap);
@@ -310,8 +309,7 @@ static err get_incarnations(struct reader *r, const struct state_series *series,
     uint64_t incarnations = read_varint(r);
     void *at;
     TRY(get_array(r, incarnations, INCARNATION_BYTES + 4, sizeof *state->incarnations,
-                  STATE_INCARNATION_COUNT_MAX,
-                  pool, &at));
+                  STATE_INCARNATION_COUNT_MAX, pool, &at));
     state->incarnations = at;
     for (uint64_t i = 0; i < incarnations; i++) {
         struct state_incarnation *incarnation = &state->incarnations[i];
@@ -432,7 +430,7 @@ err state_object_encode(const struct state *state, const struct state_names *nam
     buf_put_le16(out, STATE_FORMAT_VERSION);
     buf_put_le16(out, 0);
     buf_put_le64(out, plain.len);
-    buf_put_le64(out, 0);   /* packed length, below */
+    buf_put_le64(out, 0); /* packed length, below */
     TRY_OUT(buf_err(out));
     TRY_OUT(zstd_compress(buf_slice(&plain), ZSTD_LEVEL, out));
     put_le64(out->at + from + 16, out->len - from - OBJECT_HEAD_BYTES);
@@ -494,7 +492,8 @@ err control_decode(struct slice bytes, struct control *out_control)
         return ERR_VERSION;
     if (bytes.len != CONTROL_BYTES)
         return ERR_CORRUPT;
-    *out_control = (struct control){ .kind = bytes.at[2], .reason = bytes.at[3],
+    *out_control = (struct control){ .kind = bytes.at[2],
+                                     .reason = bytes.at[3],
                                      .format_version = get_le16(bytes.at + 4),
                                      .position = { get_le64(bytes.at + 8), get_le64(bytes.at + 16) } };
     memcpy(out_control->incarnation, bytes.at + 24, INCARNATION_BYTES);

@@ -19,21 +19,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STATE_BYTES_MAX (1u << 30)                 /* unpacked */
+#define STATE_BYTES_MAX             (1u << 30) /* unpacked */
 #define STATE_INCARNATION_COUNT_MAX 65536
-#define STATE_NUMBER_MAX (1u << 26)                /* series numbers of a producer are below this */
-#define STATE_UNRESOLVED_COUNT_MAX (4u << 20)      /* rows; beyond they are a named loss */
-#define STATE_METADATA_COUNT_MAX 100000
-#define STATE_FORMAT_VERSION 1
-#define STATE_UNBOUND UINT32_MAX
+#define STATE_NUMBER_MAX            (1u << 26) /* series numbers of a producer are below this */
+#define STATE_UNRESOLVED_COUNT_MAX  (4u << 20) /* rows; beyond they are a named loss */
+#define STATE_METADATA_COUNT_MAX    100000
+#define STATE_FORMAT_VERSION        1
+#define STATE_UNBOUND               UINT32_MAX
 
 struct state_unresolved {
-    uint32_t incarnation;        /* index into the incarnations */
+    uint32_t incarnation; /* index into the incarnations */
     uint32_t number;
     int64_t t_ms;
     int64_t start_ms;
-    uint64_t bits;               /* value bits, or sum_histogram_bits */
-    struct slice histogram;      /* empty: a float row */
+    uint64_t bits;          /* value bits, or sum_histogram_bits */
+    struct slice histogram; /* empty: a float row */
 };
 
 struct state_metadata {
@@ -44,17 +44,17 @@ struct state_metadata {
 struct state_incarnation {
     uint8_t id[INCARNATION_BYTES];
     struct dedupe seen;
-    struct log_position last;    /* of its last record */
-    uint32_t *numbers;           /* bound numbers, ascending, and … */
-    uint32_t *locals;            /* … their series; two parallel arrays */
+    struct log_position last; /* of its last record */
+    uint32_t *numbers;        /* bound numbers, ascending, and … */
+    uint32_t *locals;         /* … their series; two parallel arrays */
     size_t binding_count;
 };
 
 /* A snapshot of the state at one position, or of what changed since the last one. Arrays in the
  * pool of whoever made it. */
 struct state {
-    struct log_position at;                 /* next offset to apply */
-    int64_t data_through_ms;                /* INT64_MIN = no record yet */
+    struct log_position at;  /* next offset to apply */
+    int64_t data_through_ms; /* INT64_MIN = no record yet */
 
     /* of the open range so far */
     struct log_position start;
@@ -63,15 +63,15 @@ struct state {
     uint64_t far_future_rows;
     struct chain_loss *losses;
     size_t loss_count;
-    bool closed;                            /* the range ends at `at` */
-    uint8_t reason;                         /* enum cut_reason, when closed */
+    bool closed;    /* the range ends at `at` */
+    uint8_t reason; /* enum cut_reason, when closed */
     uint16_t format_version;
 
     struct state_incarnation *incarnations; /* all; bindings all or only the new ones */
     size_t incarnation_count;
-    struct state_unresolved *unresolved;    /* all */
+    struct state_unresolved *unresolved; /* all */
     size_t unresolved_count;
-    struct state_metadata *metadata;        /* all or only the new ones */
+    struct state_metadata *metadata; /* all or only the new ones */
     size_t metadata_count;
 };
 
@@ -90,7 +90,7 @@ err state_encode(const struct state *state, const struct state_names *names, str
 
 /* How the decoder finds the series again. */
 struct state_series {
-    err (*reference)(void *context, uint32_t reference, uint32_t *out_local);      /* ERR_CORRUPT */
+    err (*reference)(void *context, uint32_t reference, uint32_t *out_local); /* ERR_CORRUPT */
     err (*labels)(void *context, struct slice tenant, struct slice labels, uint32_t *out_local);
     void *context;
 };
@@ -118,10 +118,10 @@ enum control_kind { CONTROL_CUT = 1, CONTROL_FORGET = 2 };
 
 struct control {
     uint8_t kind;
-    struct log_position position;   /* CUT: closes the range that starts here; FORGET: of its last record */
-    uint16_t format_version;        /* CUT */
-    uint8_t reason;                 /* CUT: enum cut_reason */
-    uint8_t incarnation[INCARNATION_BYTES];   /* FORGET */
+    struct log_position position; /* CUT: closes the range that starts here; FORGET: of its last record */
+    uint16_t format_version;      /* CUT */
+    uint8_t reason;               /* CUT: enum cut_reason */
+    uint8_t incarnation[INCARNATION_BYTES]; /* FORGET */
 };
 
 #define CONTROL_BYTES 40

@@ -16,15 +16,15 @@
 
 #include <stdio.h>
 
-#define FILE_MAGIC UINT32_C(0x5254534b)    /* "KSTR" */
-#define FRAME_MAGIC UINT32_C(0x5246534b)   /* "KSFR" */
+#define FILE_MAGIC       UINT32_C(0x5254534b) /* "KSTR" */
+#define FRAME_MAGIC      UINT32_C(0x5246534b) /* "KSFR" */
 #define READ_CHUNK_BYTES ((size_t)1 << 20)
 
 err stream_path(const char *directory, const struct stream_name *name, char out_path[IO_PATH_BYTES_MAX])
 {
-    int len = snprintf(out_path, IO_PATH_BYTES_MAX, "%s/p%03u-%llu-%llu-%u.stream", directory, name->partition,
-                       (unsigned long long)name->start.generation, (unsigned long long)name->start.offset,
-                       name->part);
+    int len = snprintf(out_path, IO_PATH_BYTES_MAX, "%s/p%03u-%llu-%llu-%u.stream", directory,
+                       name->partition, (unsigned long long)name->start.generation,
+                       (unsigned long long)name->start.offset, name->part);
     return len > 0 && len < IO_PATH_BYTES_MAX ? OK : ERR_LIMIT;
 }
 
@@ -33,16 +33,15 @@ bool stream_name_parse(const char *file_name, struct stream_name *out_name)
     unsigned partition, part;
     unsigned long long generation, offset;
     int end = 0;
-    if (sscanf(file_name, "p%u-%llu-%llu-%u.stream%n", &partition, &generation, &offset, &part, &end) != 4
-        || end == 0 || file_name[end] != '\0' || part >= STREAM_PART_COUNT_MAX)
+    if (sscanf(file_name, "p%u-%llu-%llu-%u.stream%n", &partition, &generation, &offset, &part, &end) != 4 ||
+        end == 0 || file_name[end] != '\0' || part >= STREAM_PART_COUNT_MAX)
         return false;
     *out_name = (struct stream_name){ .partition = partition, .start = { generation, offset }, .part = part };
     return true;
 }
 
 err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
-                       uint64_t before_bytes,
-                       struct stream_writer *out_writer)
+                       uint64_t before_bytes, struct stream_writer *out_writer)
 {
     char path[IO_PATH_BYTES_MAX];
     TRY(stream_path(directory, name, path));
@@ -58,7 +57,7 @@ err stream_part_create(struct io *io, const char *directory, const struct stream
     put_le64(header + 32, before_bytes);
     put_le32(header + 60, crc32c(slice_of(header, 60), 0));
     TRY_OUT(io_file_open(io, path, IO_WRITE, &file));
-    TRY_OUT(io_file_truncate(file, 0));   /* leftovers of an attempt that failed before its first frame */
+    TRY_OUT(io_file_truncate(file, 0)); /* leftovers of an attempt that failed before its first frame */
     TRY_OUT(io_file_write(file, 0, slice_of(header, sizeof header)));
     TRY_OUT(io_file_sync(file));
     TRY_OUT(io_dir_sync(io, directory));
@@ -75,7 +74,7 @@ err stream_frame_append(struct stream_writer *writer, struct slice group, struct
     check(checkpoint.len > 0);
     uint8_t header[STREAM_FRAME_HEADER_BYTES] = { 0 };
     put_le32(header, FRAME_MAGIC);
-    put_le64(header + 8, writer->end);   /* where it stands: a copied block elsewhere does not match */
+    put_le64(header + 8, writer->end); /* where it stands: a copied block elsewhere does not match */
     put_le64(header + 16, checkpoint.len);
     put_le64(header + 24, group.len);
     put_le32(header + 32, crc32c(checkpoint, 0));
@@ -97,14 +96,16 @@ err stream_header_read(struct io_file *file, struct stream_part_header *out_head
         return ERR_CORRUPT;
     if (get_le16(header + 4) > STREAM_FORMAT_VERSION)
         return ERR_VERSION;
-    *out_header = (struct stream_part_header){
-        .name = { .partition = get_le32(header + 8), .part = get_le32(header + 12),
-                  .start = { get_le64(header + 16), get_le64(header + 24) } },
-        .before_bytes = get_le64(header + 32) };
+    *out_header =
+        (struct stream_part_header){ .name = { .partition = get_le32(header + 8),
+                                               .part = get_le32(header + 12),
+                                               .start = { get_le64(header + 16), get_le64(header + 24) } },
+                                     .before_bytes = get_le64(header + 32) };
     return OK;
 }
 
-static err check_group(struct io_file *file, uint64_t offset, uint64_t len, uint32_t expected, struct pool *pool)
+static err check_group(struct io_file *file, uint64_t offset, uint64_t len, uint32_t expected,
+                       struct pool *pool)
 {
     void *block = NULL;
     TRY(pool_block_resize(pool, &block, READ_CHUNK_BYTES));
@@ -131,8 +132,8 @@ err stream_frame_read(struct io_file *file, uint64_t offset, uint64_t file_bytes
         return ERR_CORRUPT;
     uint8_t header[STREAM_FRAME_HEADER_BYTES];
     TRY(io_file_read(file, offset, header, sizeof header, NULL));
-    if (get_le32(header) != FRAME_MAGIC || get_le64(header + 8) != offset
-        || get_le32(header + 44) != crc32c(slice_of(header, 44), 0))
+    if (get_le32(header) != FRAME_MAGIC || get_le64(header + 8) != offset ||
+        get_le32(header + 44) != crc32c(slice_of(header, 44), 0))
         return ERR_CORRUPT;
     uint64_t left = file_bytes - offset - STREAM_FRAME_HEADER_BYTES;
     uint64_t checkpoint_bytes = get_le64(header + 16), group_bytes = get_le64(header + 24);
@@ -146,8 +147,10 @@ err stream_frame_read(struct io_file *file, uint64_t offset, uint64_t file_bytes
         return ERR_CORRUPT;
     uint64_t group_offset = offset + STREAM_FRAME_HEADER_BYTES + checkpoint_bytes;
     TRY(check_group(file, group_offset, group_bytes, get_le32(header + 36), pool));
-    *out_frame = (struct stream_frame){ .offset = offset, .group_offset = group_offset, .group_bytes =
-        group_bytes,
-                                        .next_offset = group_offset + group_bytes, .checkpoint = checkpoint };
+    *out_frame = (struct stream_frame){ .offset = offset,
+                                        .group_offset = group_offset,
+                                        .group_bytes = group_bytes,
+                                        .next_offset = group_offset + group_bytes,
+                                        .checkpoint = checkpoint };
     return OK;
 }

@@ -14,16 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define STREAM_FILE_HEADER_BYTES 64
+#define STREAM_FILE_HEADER_BYTES  64
 #define STREAM_FRAME_HEADER_BYTES 48
-#define STREAM_FORMAT_VERSION 1
-#define STREAM_PART_COUNT_MAX 1000000
+#define STREAM_FORMAT_VERSION     1
+#define STREAM_PART_COUNT_MAX     1000000
 
 /* Names a part: in its file name and in its header. */
 struct stream_name {
     uint32_t partition;
-    struct log_position start;    /* of the range */
-    uint32_t part;                /* 0 … */
+    struct log_position start; /* of the range */
+    uint32_t part;             /* 0 … */
 };
 
 /* "DIRECTORY/p000-1-0-0.stream". ERR_LIMIT: longer than IO_PATH_BYTES_MAX. */
@@ -33,15 +33,14 @@ bool stream_name_parse(const char *file_name, struct stream_name *out_name);
 
 /* A part being written. Embedded; one owner. */
 struct stream_writer {
-    struct io_file *file;         /* NULL: none open */
-    uint64_t end;                 /* where the next frame goes; everything below is durable */
+    struct io_file *file; /* NULL: none open */
+    uint64_t end;         /* where the next frame goes; everything below is durable */
 };
 
 /* Create a part: header, sync, directory sync. before_bytes: durable bytes of the part before (0 for part 0).
  * After an error the name may exist; it counts for nothing and the same call may be tried again. */
 err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
-                       uint64_t before_bytes,
-                       struct stream_writer *out_writer);
+                       uint64_t before_bytes, struct stream_writer *out_writer);
 
 /* Append a frame and sync. *out_offset: where the group's bytes begin. ERR_SPACE, ERR_IO: the part is not
  * to be written any more. */
@@ -58,10 +57,10 @@ struct stream_part_header {
 err stream_header_read(struct io_file *file, struct stream_part_header *out_header);
 
 struct stream_frame {
-    uint64_t offset;              /* of the frame */
+    uint64_t offset; /* of the frame */
     uint64_t group_offset, group_bytes;
-    uint64_t next_offset;         /* of the next frame */
-    struct slice checkpoint;      /* in the pool */
+    uint64_t next_offset;    /* of the next frame */
+    struct slice checkpoint; /* in the pool */
 };
 
 /* Read the frame at offset; checks every checksum, of the group too. ERR_END: exactly at the file's end.

@@ -20,14 +20,14 @@ struct verifier {
     struct io *io;
     struct log *log;
     struct blob *blob;
-    struct pool *pool;          /* reset between objects */
+    struct pool *pool; /* reset between objects */
     const struct shard_report *report;
     struct shard_check check;
     bool repairs;
 };
 
-static void say(struct verifier *v, bool is_damage, const char *format, ...) __attribute__((format(printf, 3,
-                                                                                                   4)));
+static void say(struct verifier *v, bool is_damage, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static void say(struct verifier *v, bool is_damage, const char *format, ...)
 {
@@ -157,12 +157,13 @@ static err verify_state(struct verifier *v, const struct chain *chain)
         sha256_finish(sha, digest);
         v->check.file_count++;
         v->check.byte_count += bytes.len;
-        e = memcmp(digest, chain->state_digests[0], SHA256_BYTES) == 0 ? state_object_check(bytes) : ERR_CORRUPT;
+        e = memcmp(digest, chain->state_digests[0], SHA256_BYTES) == 0 ? state_object_check(bytes)
+                                                                       : ERR_CORRUPT;
     }
     if (!is_damage(e))
         return e;
     say(v, true, "state object %s: %s", key, err_text(e));
-    return OK;   /* nothing can stand in for it: it stays where it is, and the start refuses and says so */
+    return OK; /* nothing can stand in for it: it stays where it is, and the start refuses and says so */
 }
 
 static void hex_of(const uint8_t digest[SHA256_BYTES], char out_text[2 * SHA256_BYTES + 1])
@@ -242,7 +243,10 @@ static err verify_chain(struct verifier *v, uint32_t partition, struct pool *poo
 
 /* ---- stream files ---- */
 
-struct file_group { struct io_file *file; uint64_t offset; };
+struct file_group {
+    struct io_file *file;
+    uint64_t offset;
+};
 
 static err group_read(void *context, uint64_t offset, void *at, size_t len)
 {
@@ -290,8 +294,8 @@ static err verify_streams(struct verifier *v, struct pool *pool)
         struct io_file *file;
         struct stream_name name;
         uint64_t size;
-        if (snprintf(path, sizeof path, "%s/%s", v->config->stream_directory,
-                     entries[i].name) >= IO_PATH_BYTES_MAX)
+        if (snprintf(path, sizeof path, "%s/%s", v->config->stream_directory, entries[i].name) >=
+            IO_PATH_BYTES_MAX)
             return ERR_LIMIT;
         TRY(io_path_size(v->io, path, &size, NULL));
         v->check.file_count++;
@@ -322,10 +326,12 @@ static err verify_log(struct verifier *v, uint32_t partition, struct log_positio
     struct log_reader *reader;
     struct log_watermarks w = log_watermarks(v->log, partition);
     if (w.end_offset < chain_end.offset)
-        say(v, true, "the log of partition %u ends at offset %llu, before %llu where the manifest chain goes on",
+        say(v, true,
+            "the log of partition %u ends at offset %llu, before %llu where the manifest chain goes on",
             partition, (unsigned long long)w.end_offset, (unsigned long long)chain_end.offset);
     if (w.start_offset > chain_end.offset)
-        say(v, true, "the log of partition %u begins at offset %llu, behind %llu where the manifest chain ends",
+        say(v, true,
+            "the log of partition %u begins at offset %llu, behind %llu where the manifest chain ends",
             partition, (unsigned long long)w.start_offset, (unsigned long long)chain_end.offset);
     TRY(log_reader_open(v->log, partition, w.start_offset, &reader));
     err e = OK;
@@ -380,11 +386,12 @@ out:
 }
 
 static err run(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
-               struct pool *pool,
-               const struct shard_report *report, bool repairs, struct shard_check *out_check)
+               struct pool *pool, const struct shard_report *report, bool repairs,
+               struct shard_check *out_check)
 {
-    struct verifier v = { .config = config, .io = io, .log = log, .blob = blob, .report = report, .repairs =
-        repairs };
+    struct verifier v = {
+        .config = config, .io = io, .log = log, .blob = blob, .report = report, .repairs = repairs
+    };
     v.pool = pool_open(pool, "verify", POOL_BYTES_UNLIMITED);
     err e = verify_all(&v);
     pool_close(v.pool);

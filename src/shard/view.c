@@ -19,8 +19,8 @@ void views_missing(struct views *views, uint32_t partition, struct time_range ra
     bool is_known = false;
     for (size_t i = 0; i < proof->missing_count && !is_known; i++) {
         const struct proof_missing *m = &proof->missing[i];
-        is_known = m->partition == partition && m->range.min_ms <= range.min_ms && m->range.max_ms >= range.max_ms
-                && strcmp(m->reason, reason) == 0;
+        is_known = m->partition == partition && m->range.min_ms <= range.min_ms &&
+                   m->range.max_ms >= range.max_ms && strcmp(m->reason, reason) == 0;
     }
     if (!is_known && proof->missing_count < views->missing_capacity)
         proof->missing[proof->missing_count++] = (struct proof_missing){ partition, range, reason };
@@ -52,11 +52,11 @@ static void name_unresolved(struct views *views, struct view *view)
 
 static void add_head(struct view *view, struct metric_head *head, struct metric_head_view head_view)
 {
-    if (head_view.row_count + head_view.histogram_count + head_view.exemplar_count == 0
-        || (head_view.row_count + head_view.histogram_count > 0 && !time_overlaps(head_view.range, view->range)))
+    if (head_view.row_count + head_view.histogram_count + head_view.exemplar_count == 0 ||
+        (head_view.row_count + head_view.histogram_count > 0 && !time_overlaps(head_view.range, view->range)))
         return;
-    view->pieces[view->piece_count++] = (struct view_piece){ .head = head_view,
-                                                             .head_reference = metric_head_ref(head) };
+    view->pieces[view->piece_count++] =
+        (struct view_piece){ .head = head_view, .head_reference = metric_head_ref(head) };
 }
 
 /* Under the partition's lock. end_offset: what was durable when the query began. */
@@ -79,12 +79,12 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
         view->range.min_ms = p->chain.cutoff_ms;
     name_losses(views, view, p->chain.losses, p->chain.loss_count);
     name_unresolved(views, view);
-    if (p->apply_failed != OK || p->applied.offset < end_offset)   /* the waiting ended with a failure, too */
+    if (p->apply_failed != OK || p->applied.offset < end_offset) /* the waiting ended with a failure, too */
         views_missing(views, p->number, view->range, "the log cannot be applied");
     for (size_t i = 0; i < p->segment_count; i++)
         if (time_overlaps(p->segments[i]->facts.range, view->range))
-            view->segments[view->segment_count++] = (struct view_segment){ .live =
-                live_segment_ref(p->segments[i]) };
+            view->segments[view->segment_count++] =
+                (struct view_segment){ .live = live_segment_ref(p->segments[i]) };
     for (struct range *r = p->ranges; r != NULL; r = r->next) {
         uint32_t index = view->range_count;
         view->ranges[view->range_count++] = range_ref(r);
@@ -98,7 +98,8 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
     }
     add_head(view, p->head, metric_head_view(p->head));
     views->proof.partitions[p->number] = (struct proof_partition){ .partition = p->number,
-        .generation = p->applied.generation, .applied_offset = p->applied.offset };
+                                                                   .generation = p->applied.generation,
+                                                                   .applied_offset = p->applied.offset };
     if (p->data_through_ms > views->proof.data_through_ms)
         views->proof.data_through_ms = p->data_through_ms;
     return OK;
@@ -140,8 +141,9 @@ err views_open(struct shards *shards, struct time_range range, struct guard *gua
     TRY(pool_zalloc(pool, count * sizeof *views->views, &at));
     views->views = at;
     TRY(pool_zalloc(pool, count * sizeof *views->proof.partitions, &at));
-    views->proof = (struct proof){ .complete = true, .data_through_ms = INT64_MIN, .partitions = at,
-                                   .partition_count = count };
+    views->proof = (struct proof){
+        .complete = true, .data_through_ms = INT64_MIN, .partitions = at, .partition_count = count
+    };
     TRY(pool_alloc(pool, VIEW_MISSING_COUNT_MAX * sizeof *views->proof.missing, &at));
     views->proof.missing = at;
     views->missing_capacity = VIEW_MISSING_COUNT_MAX;

@@ -17,14 +17,14 @@
 #include "model/labels.h"
 #include "shard/shard.h"
 
-#define WORLD_PARTITIONS 2
-#define WORLD_SERIES 24              /* of each partition */
+#define WORLD_PARTITIONS  2
+#define WORLD_SERIES      24 /* of each partition */
 #define WORLD_RECORDS_MAX 4096
-#define WORLD_ROWS_MAX 64            /* of a record */
-#define WORLD_EPOCH_MS INT64_C(1700006400000)   /* a UTC midnight */
+#define WORLD_ROWS_MAX    64                     /* of a record */
+#define WORLD_EPOCH_MS    INT64_C(1700006400000) /* a UTC midnight */
 
 struct world_row {
-    uint32_t series;                 /* within the partition */
+    uint32_t series; /* within the partition */
     int64_t t_ms;
     uint64_t bits;
 };
@@ -51,8 +51,8 @@ struct world_producer {
 
 struct world {
     struct io *io;
-    struct pool *pool;               /* of the model, for ever */
-    struct pool *node_pool;          /* of the node, closed with it */
+    struct pool *pool;      /* of the model, for ever */
+    struct pool *node_pool; /* of the node, closed with it */
     struct shards_config config;
     struct log *log;
     struct blob *blob;
@@ -64,8 +64,8 @@ struct world {
     struct slice labels[WORLD_PARTITIONS][WORLD_SERIES];
     struct test_random random;
     uint64_t incarnation_count;
-    bool announce_marks_at_send;     /* canary: protocol §1.2 broken */
-    uint64_t alloc_fault_nth;        /* 0 = none; of the node, counted from its opening */
+    bool announce_marks_at_send; /* canary: protocol §1.2 broken */
+    uint64_t alloc_fault_nth;    /* 0 = none; of the node, counted from its opening */
 };
 
 static inline struct shards_config world_config(void)
@@ -125,9 +125,14 @@ static inline void world_close_quick(struct world *w)
 static inline err world_open(struct world *w)
 {
     struct err_at at = { 0 };
-    struct log_config config = { .directory = "log", .cluster_id = { 7 }, .partition_count = WORLD_PARTITIONS,
-        .ack = LOG_ACK_FSYNC, .file_bytes = 16u << 10, .queue_bytes_max = 32u << 20, .tail_bytes_max = 1u << 20 };
-    w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);   /* a root: its allocations can be failed
+    struct log_config config = { .directory = "log",
+                                 .cluster_id = { 7 },
+                                 .partition_count = WORLD_PARTITIONS,
+                                 .ack = LOG_ACK_FSYNC,
+                                 .file_bytes = 16u << 10,
+                                 .queue_bytes_max = 32u << 20,
+                                 .tail_bytes_max = 1u << 20 };
+    w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED); /* a root: its allocations can be failed
                                                                        apart */
     pool_fault_at(w->node_pool, w->alloc_fault_nth, false);
     err e = log_open(&config, w->io, w->node_pool, &w->log, &at);
@@ -150,13 +155,15 @@ static inline void world_done(struct log_append *append, err result, struct log_
 static inline void world_send(struct world *w, struct world_record *r)
 {
     r->part = buf_slice(&r->bytes);
-    r->append = (struct log_append){ .partition = r->partition, .parts = &r->part, .part_count = 1,
-                                     .done = world_done, .context = r };
+    r->append = (struct log_append){
+        .partition = r->partition, .parts = &r->part, .part_count = 1, .done = world_done, .context = r
+    };
     log_append(w->log, &r->append);
 }
 
 /* Make a record of `count` rows of one partition. late: some rows a few days older. */
-static inline struct world_record *world_record_make(struct world *w, uint32_t partition, size_t count, bool late)
+static inline struct world_record *world_record_make(struct world *w, uint32_t partition, size_t count,
+                                                     bool late)
 {
     assert_true(w->record_count < WORLD_RECORDS_MAX && count <= WORLD_ROWS_MAX);
     void *at;
@@ -167,9 +174,15 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
     uint64_t bits[WORLD_ROWS_MAX];
     struct batch_announce announces[WORLD_SERIES];
     bool here[WORLD_SERIES] = { false };
-    struct batch b = { .signal = SIGNAL_METRIC, .tenant = slice_str("default"), .append_ms = io_now_ms(w->io),
-        .sequence = w->producer.sequence[partition]++, .announces = announces, .numbers = numbers, .t_ms = t_ms,
-        .value_bits = bits, .row_count = count };
+    struct batch b = { .signal = SIGNAL_METRIC,
+                       .tenant = slice_str("default"),
+                       .append_ms = io_now_ms(w->io),
+                       .sequence = w->producer.sequence[partition]++,
+                       .announces = announces,
+                       .numbers = numbers,
+                       .t_ms = t_ms,
+                       .value_bits = bits,
+                       .row_count = count };
     memcpy(b.incarnation, w->producer.id, INCARNATION_BYTES);
     r->partition = partition;
     memcpy(r->incarnation, w->producer.id, INCARNATION_BYTES);
@@ -178,7 +191,7 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
         int64_t t = w->next_t_ms[partition][s];
         w->next_t_ms[partition][s] += 15000;
         if (late && test_random_below(&w->random, 8) == 0)
-            t -= 3 * MS_PER_DAY;   /* still unique: nothing else is written there */
+            t -= 3 * MS_PER_DAY; /* still unique: nothing else is written there */
         uint64_t v = double_bits((double)test_random_below(&w->random, 1000));
         if (test_random_below(&w->random, 3) == 0)
             v = test_random_u64(&w->random);
@@ -186,8 +199,8 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
         t_ms[i] = t;
         bits[i] = v;
         r->rows[r->row_count++] = (struct world_row){ s, t, v };
-        sum_add_hash(&r->sum, sum_row_hash(sum_series_hash(b.tenant, w->labels[partition][s]), t, v, 0,
-                                           SAMPLE_FLOAT));
+        sum_add_hash(&r->sum,
+                     sum_row_hash(sum_series_hash(b.tenant, w->labels[partition][s]), t, v, 0, SAMPLE_FLOAT));
         if (!w->producer.announced[partition][s] && !here[s]) {
             here[s] = true;
             announces[b.announce_count++] = (struct batch_announce){ s, w->labels[partition][s] };
@@ -266,7 +279,8 @@ static inline const char *world_check(struct world *w)
     const char *wrong = NULL;
     struct pool *pool = pool_open(w->pool, "check", POOL_BYTES_UNLIMITED);
     struct source *source = shards_source(w->shards);
-    struct source_request request = { .tenant = slice_str("default"), .range = { TIME_MS_MIN, TIME_MS_MAX },
+    struct source_request request = { .tenant = slice_str("default"),
+                                      .range = { TIME_MS_MIN, TIME_MS_MAX },
                                       .series_max = SIZE_MAX };
     struct source_set *set;
     if (source->table->select(source, &request, pool, &set) != OK) {
@@ -286,8 +300,11 @@ static inline const char *world_check(struct world *w)
         for (size_t k = 0; k < r->row_count; k++) {
             struct world_seen key = { r->rows[k].t_ms, 0 };
             uint32_t s = r->rows[k].series;
-            const struct world_seen *found = seen_count[r->partition][s] == 0 ? NULL
-                : bsearch(&key, seen[r->partition][s], seen_count[r->partition][s], sizeof key, world_seen_order);
+            const struct world_seen *found =
+                seen_count[r->partition][s] == 0
+                    ? NULL
+                    : bsearch(&key, seen[r->partition][s], seen_count[r->partition][s], sizeof key,
+                              world_seen_order);
             if (found == NULL)
                 continue;
             there++;

@@ -65,11 +65,13 @@ extern "C" size_t number_print_json(double v, char out[NUMBER_TEXT_BYTES_MAX])
         return print_special(v, out);
     double magnitude = std::fabs(v);
     if (magnitude != 0 && (magnitude < 1e-6 || magnitude >= 1e21)) {
-        std::to_chars_result r = std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, v, std::chars_format::scientific);
+        std::to_chars_result r =
+            std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, v, std::chars_format::scientific);
         return static_cast<size_t>(r.ptr - out);   // Prometheus keeps Go's two exponent digits: 1e-07
     }
     // Small integers are the common case by far.
-    if (magnitude < 1e15 && v == static_cast<double>(static_cast<long long>(v)) && !(v == 0 && std::signbit(v))) {
+    if (magnitude < 1e15 && v == static_cast<double>(static_cast<long long>(v)) &&
+        !(v == 0 && std::signbit(v))) {
         std::to_chars_result r = std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, static_cast<long long>(v));
         return static_cast<size_t>(r.ptr - out);
     }
@@ -101,7 +103,8 @@ static bool parse_special(const char *at, size_t len, bool negative, double *out
     return false;
 }
 
-static bool parse_digits(const char *at, const char *end, std::chars_format format, bool negative, double *out_v)
+static bool parse_digits(const char *at, const char *end, std::chars_format format, bool negative,
+                         double *out_v)
 {
     double v = 0;
     std::from_chars_result r = std::from_chars(at, end, v, format);
@@ -109,11 +112,11 @@ static bool parse_digits(const char *at, const char *end, std::chars_format form
         return false;
     if (r.ec == std::errc::result_out_of_range) {
         // Overflow or underflow: the sign of the exponent tells; without one the digits overflowed.
-        const char *mark = static_cast<const char *>(std::memchr(at, format == std::chars_format::hex ? 'p' : 'e',
-                                                                 static_cast<size_t>(end - at)));
+        const char *mark = static_cast<const char *>(
+            std::memchr(at, format == std::chars_format::hex ? 'p' : 'e', static_cast<size_t>(end - at)));
         if (mark == nullptr)
-            mark = static_cast<const char *>(std::memchr(at, format == std::chars_format::hex ? 'P' : 'E',
-                                                         static_cast<size_t>(end - at)));
+            mark = static_cast<const char *>(
+                std::memchr(at, format == std::chars_format::hex ? 'P' : 'E', static_cast<size_t>(end - at)));
         v = mark != nullptr && mark + 1 < end && mark[1] == '-' ? 0 : HUGE_VAL;
     } else if (r.ec != std::errc()) {
         return false;

@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-#define NUMBER_TEXT_BYTES_MAX 400   /* 'f' format of DBL_MAX has 309 digits */
+#define NUMBER_TEXT_BYTES_MAX 400 /* 'f' format of DBL_MAX has 309 digits */
 
 /* Go's strconv.FormatFloat(v, 'f', -1, 64), but 'e' form below 1e-6 and from 1e21 as Prometheus' JSON
  * does; NaN, +Inf, -Inf. Returns the length; out is not NUL-terminated. */

@@ -6,13 +6,24 @@
 
 static void prints_as_go_does(void **state)
 {
-    const struct { double v; const char *json; const char *fixed; } rows[] = {
-        { 0, "0", "0" }, { -0.0, "-0", "-0" }, { 1, "1", "1" }, { -1.5, "-1.5", "-1.5" },
-        { 0.1, "0.1", "0.1" }, { 1e-6, "0.000001", "0.000001" }, { 1e-7, "1e-07", "0.0000001" },
-        { 1.25e-10, "1.25e-10", "0.000000000125" }, { 1e20, "100000000000000000000", "100000000000000000000" },
-        { 1e21, "1e+21", "1000000000000000000000" }, 
+    const struct {
+        double v;
+        const char *json;
+        const char *fixed;
+    } rows[] = {
+        { 0, "0", "0" },
+        { -0.0, "-0", "-0" },
+        { 1, "1", "1" },
+        { -1.5, "-1.5", "-1.5" },
+        { 0.1, "0.1", "0.1" },
+        { 1e-6, "0.000001", "0.000001" },
+        { 1e-7, "1e-07", "0.0000001" },
+        { 1.25e-10, "1.25e-10", "0.000000000125" },
+        { 1e20, "100000000000000000000", "100000000000000000000" },
+        { 1e21, "1e+21", "1000000000000000000000" },
         { 1.2345678901234567e20, "123456789012345670000", "123456789012345670000" },
-        { 123456.789, "123456.789", "123456.789" }, { 5e-324, "5e-324", NULL },
+        { 123456.789, "123456.789", "123456.789" },
+        { 5e-324, "5e-324", NULL },
         { 9007199254740993e0, "9007199254740992", "9007199254740992" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -25,7 +36,8 @@ static void prints_as_go_does(void **state)
         assert_true(slice_equal_str(slice_of(text, len), rows[i].fixed));
     }
     char text[NUMBER_TEXT_BYTES_MAX];
-    assert_true(slice_equal_str(slice_of(text, number_print_json(bits_double(0x7ff8000000000001), text)), "NaN"));
+    assert_true(
+        slice_equal_str(slice_of(text, number_print_json(bits_double(0x7ff8000000000001), text)), "NaN"));
     assert_true(slice_equal_str(slice_of(text, number_print_json(__builtin_inf(), text)), "+Inf"));
     assert_true(slice_equal_str(slice_of(text, number_print_fixed(-__builtin_inf(), text)), "-Inf"));
 }

@@ -14,7 +14,7 @@ extern "C" {
 
 struct regex;
 
-#define REGEX_MEMORY_BYTES_MAX (8 << 20)
+#define REGEX_MEMORY_BYTES_MAX  (8 << 20)
 #define REGEX_PATTERN_BYTES_MAX 65536
 
 /* Compile, '.' matching newline, \C refused. ERR_INPUT with RE2's message in at; ERR_LIMIT: too long. */
@@ -30,7 +30,8 @@ struct slice regex_group_name(const struct regex *regex, int group);
 
 /* Whole-text match with captures: groups[0] is the text, groups[i] group i (at == NULL: took no part).
  * group_max entries are written. */
-bool regex_full_match_groups(const struct regex *regex, struct slice text, struct slice *groups, int group_max);
+bool regex_full_match_groups(const struct regex *regex, struct slice text, struct slice *groups,
+                             int group_max);
 
 #ifdef __cplusplus
 }

@@ -2,9 +2,11 @@
  *
  *   forgetful MOUNTPOINT VOLATILE DURABLE SEED
  *
- * VOLATILE holds what processes see. DURABLE holds what a power cut would leave: the content of each file as of its
+ * VOLATILE holds what processes see. DURABLE holds what a power cut would leave: the content of each
+ * file as of its
  * last fsync (DURABLE/.inode/N), and in each directory the names as of its last fsync, as hard links to those. At
- * start DURABLE is made anew from VOLATILE. When the file system ends (SIGTERM), the power goes out: of every range
+ * start DURABLE is made anew from VOLATILE. When the file system ends (SIGTERM), the power goes out: of
+ * every range
  * written but not synced each 4 KiB page is kept or lost by the seed, and so are the names of every directory
  * changed but not synced; then the test copies DURABLE (without .inode) over VOLATILE and mounts again.
  *
@@ -24,9 +26,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define PAGE 4096
+#define PAGE       4096
 #define INODES_MAX 65536
-#define NAMES_MAX 4096
+#define NAMES_MAX  4096
 
 struct range {
     uint64_t from, to;
@@ -40,8 +42,8 @@ struct inode {
 };
 
 static char volatile_root[PATH_MAX], durable_root[PATH_MAX];
-static struct inode *inodes;          /* open addressing by inode number */
-static char *dirty_names[NAMES_MAX];  /* directories changed since their fsync, relative paths */
+static struct inode *inodes;         /* open addressing by inode number */
+static char *dirty_names[NAMES_MAX]; /* directories changed since their fsync, relative paths */
 static size_t dirty_name_count;
 static uint64_t random_state;
 
@@ -67,7 +69,8 @@ static void inode_path(char out[PATH_MAX], ino_t number)
 
 static struct inode *inode_get(ino_t number)
 {
-    for (size_t at = (size_t)number % INODES_MAX, tries = 0; tries < INODES_MAX; at = (at + 1) % INODES_MAX, tries++) {
+    for (size_t at = (size_t)number % INODES_MAX, tries = 0; tries < INODES_MAX;
+         at = (at + 1) % INODES_MAX, tries++) {
         if (inodes[at].number == number)
             return &inodes[at];
         if (inodes[at].number == 0) {
@@ -227,8 +230,8 @@ static int fs_getattr(const char *path, struct stat *out, struct fuse_file_info 
     return lstat(at, out) == 0 ? 0 : -errno;
 }
 
-static int fs_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t offset, struct fuse_file_info *file,
-                      enum fuse_readdir_flags flags)
+static int fs_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t offset,
+                      struct fuse_file_info *file, enum fuse_readdir_flags flags)
 {
     (void)offset, (void)file, (void)flags;
     char at[PATH_MAX];
@@ -290,7 +293,8 @@ static int fs_read(const char *path, char *bytes, size_t len, off_t offset, stru
     return got < 0 ? -errno : (int)got;
 }
 
-static int fs_write(const char *path, const char *bytes, size_t len, off_t offset, struct fuse_file_info *file)
+static int fs_write(const char *path, const char *bytes, size_t len, off_t offset,
+                    struct fuse_file_info *file)
 {
     (void)path;
     ssize_t put = pwrite((int)file->fh, bytes, len, offset);
@@ -414,10 +418,25 @@ static void *fs_init(struct fuse_conn_info *connection, struct fuse_config *conf
 }
 
 static const struct fuse_operations operations = {
-    .getattr = fs_getattr, .readdir = fs_readdir, .open = fs_open, .create = fs_create, .read = fs_read,
-    .write = fs_write, .truncate = fs_truncate, .fallocate = fs_fallocate, .fsync = fs_fsync,
-    .fsyncdir = fs_fsyncdir, .release = fs_release, .unlink = fs_unlink, .mkdir = fs_mkdir, .rmdir = fs_rmdir,
-    .rename = fs_rename, .link = fs_link, .statfs = fs_statfs, .utimens = fs_utimens, .init = fs_init,
+    .getattr = fs_getattr,
+    .readdir = fs_readdir,
+    .open = fs_open,
+    .create = fs_create,
+    .read = fs_read,
+    .write = fs_write,
+    .truncate = fs_truncate,
+    .fallocate = fs_fallocate,
+    .fsync = fs_fsync,
+    .fsyncdir = fs_fsyncdir,
+    .release = fs_release,
+    .unlink = fs_unlink,
+    .mkdir = fs_mkdir,
+    .rmdir = fs_rmdir,
+    .rename = fs_rename,
+    .link = fs_link,
+    .statfs = fs_statfs,
+    .utimens = fs_utimens,
+    .init = fs_init,
 };
 
 /* Walk the volatile tree; `end` false: everything there is durable, true: the power cut. */

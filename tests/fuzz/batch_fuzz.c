@@ -33,8 +33,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
             FUZZ_REQUIRE(batch_decode(buf_slice(&again), pool, &c) == OK);
             FUZZ_REQUIRE(b.row_count == c.row_count && b.announce_count == c.announce_count);
             for (size_t i = 0; i < b.row_count; i++)
-                FUZZ_REQUIRE(b.numbers[i] == c.numbers[i] && b.t_ms[i] == c.t_ms[i]
-                             && b.value_bits[i] == c.value_bits[i]);
+                FUZZ_REQUIRE(b.numbers[i] == c.numbers[i] && b.t_ms[i] == c.t_ms[i] &&
+                             b.value_bits[i] == c.value_bits[i]);
         }
     }
     pool_close(pool);

@@ -20,7 +20,8 @@ static void use_config(struct scrape_config *config, struct pool *pool)
             for (size_t n = 0; n < job->groups[g].target_count; n++) {
                 struct target_spec spec;
                 struct target *target;
-                if (target_build(job, &job->groups[g], n, slice_str("file"), pool, &spec) != OK || spec.is_dropped)
+                if (target_build(job, &job->groups[g], n, slice_str("file"), pool, &spec) != OK ||
+                    spec.is_dropped)
                     continue;
                 check(labels_check(spec.labels, NULL) == OK);
                 if (target_open(&spec, job, pool, &target) == OK)
@@ -41,8 +42,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     if (e == ERR_INPUT)
         check(at.line > 0 && strncmp(at.text, "line ", 5) == 0);
     if (e == OK && root->type == YAML_MAP) {
-        e = scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), slice_str("dir"), pool,
-                               &config, &at);
+        e = scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), slice_str("dir"),
+                               pool, &config, &at);
         if (e == ERR_INPUT)
             check(at.line > 0 && strncmp(at.text, "line ", 5) == 0);
         if (e == OK) {

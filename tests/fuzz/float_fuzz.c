@@ -90,7 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             round_trip(data + 2, n, is_float, data[0] & 4 ? CODEC_FULL : CODEC_FAST);
         return 0;
     }
-    uint8_t *padded = calloc(1, left + CODEC_PAD_BYTES);   /* exact, so that a read beyond the padding is seen */
+    uint8_t *padded =
+        calloc(1, left + CODEC_PAD_BYTES); /* exact, so that a read beyond the padding is seen */
     must(padded != NULL);
     memcpy(padded, data + 2, left);
     decode_both(slice_of(padded, left), n, is_float);

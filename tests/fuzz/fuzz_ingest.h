@@ -2,17 +2,17 @@
 #ifndef TESTS_FUZZ_INGEST_H
 #define TESTS_FUZZ_INGEST_H
 
-#define FAKE_BINDING_COUNT (1u << 12)   /* little memory, so that an input takes little time */
+#define FAKE_BINDING_COUNT (1u << 12) /* little memory, so that an input takes little time */
 
 #include "base/test.h"
 
 #include "codec/snappy.h"
 #include "ingest/test_log.h"
 
-#define FUZZ_REQUIRE(condition)  \
-    do {                         \
-        if (!(condition))        \
-            abort();             \
+#define FUZZ_REQUIRE(condition) \
+    do {                        \
+        if (!(condition))       \
+            abort();            \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
@@ -35,8 +35,8 @@ static inline void fuzz_remote_write(struct slice message, const char *content_t
     struct ingest_result results[2];
     size_t rows[3] = { 0 };
     for (int i = 0; i < 2; i++) {
-        ingest_remote_write(ingest, slice_str("t"), slice_str(content_type), slice_str("snappy"), buf_slice(&body),
-                            &results[i]);
+        ingest_remote_write(ingest, slice_str("t"), slice_str(content_type), slice_str("snappy"),
+                            buf_slice(&body), &results[i]);
         rows[i + 1] = log->row_count;
         FUZZ_REQUIRE(results[i].samples + results[i].histograms == rows[i + 1] - rows[i]);
     }
@@ -44,8 +44,8 @@ static inline void fuzz_remote_write(struct slice message, const char *content_t
     FUZZ_REQUIRE(memcmp(results[0].refused, results[1].refused, sizeof results[0].refused) == 0);
     FUZZ_REQUIRE(log->unbound == 0);
     for (size_t i = 0; i < rows[1]; i++)
-        FUZZ_REQUIRE(slice_equal(log->rows[i].labels, log->rows[rows[1] + i].labels)
-                     && log->rows[i].bits == log->rows[rows[1] + i].bits);
+        FUZZ_REQUIRE(slice_equal(log->rows[i].labels, log->rows[rows[1] + i].labels) &&
+                     log->rows[i].bits == log->rows[rows[1] + i].bits);
     ingest_close(ingest);
     pool_close(pool);
 }

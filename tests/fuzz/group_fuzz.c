@@ -13,8 +13,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define FUZZ_BYTES_MAX (64u << 20)
-#define HEADER_BYTES 128
-#define ENTRY_BYTES 12
+#define HEADER_BYTES   128
+#define ENTRY_BYTES    12
 
 /* Put the CRC32C of [from + 4, from + len) at from, if that lies inside. */
 static void repair(uint8_t *at, size_t size, uint64_t from, uint64_t len)
@@ -29,7 +29,8 @@ static void repair_all(uint8_t *at, size_t size)
     uint64_t directory = get_le32(at + 104), directory_len = get_le32(at + 108);
     put_le64(at + 8, size);
     repair(at, size, get_le32(at + 96), get_le32(at + 100));
-    for (uint64_t i = 0; directory + directory_len <= size && (i + 1) * ENTRY_BYTES + 4 <= directory_len; i++) {
+    for (uint64_t i = 0; directory + directory_len <= size && (i + 1) * ENTRY_BYTES + 4 <= directory_len;
+         i++) {
         const uint8_t *entry = at + directory + i * ENTRY_BYTES;
         repair(at, size, get_le32(entry + 4), get_le32(entry + 8));
     }
@@ -76,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < HEADER_BYTES)
         return 0;
-    uint8_t *copy = malloc(size);   /* an exact block: one byte too far is noticed */
+    uint8_t *copy = malloc(size); /* an exact block: one byte too far is noticed */
     memcpy(copy, data, size);
     repair_all(copy, size);
     struct slice bytes = slice_of(copy, size);

@@ -23,9 +23,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             struct histogram_bucket *buckets;
             size_t count;
             if (histogram_buckets(&h, pool, &buckets, &count) == OK)
-                for (size_t i = 1; i < count; i++)   /* but for the zero bucket (3), which may be of any width */
-                    check(buckets[i - 1].lower <= buckets[i].lower || buckets[i - 1].boundaries == 3
-                          || buckets[i].boundaries == 3);
+                for (size_t i = 1; i < count;
+                     i++) /* but for the zero bucket (3), which may be of any width */
+                    check(buckets[i - 1].lower <= buckets[i].lower || buckets[i - 1].boundaries == 3 ||
+                          buckets[i].boundaries == 3);
         }
         buf_close(&again);
     }

@@ -14,8 +14,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void select_some(const struct metric_part *part, struct pool *pool)
 {
-    static const struct { enum match_type type; const char *name, *value; } matchers[] = {
-        { MATCH_EQUAL, "__name__", "up" }, { MATCH_NOT_EQUAL, "job", "a" }, { MATCH_REGEX, "job", "a.*" },
+    static const struct {
+        enum match_type type;
+        const char *name, *value;
+    } matchers[] = {
+        { MATCH_EQUAL, "__name__", "up" }, { MATCH_NOT_EQUAL, "job", "a" },   { MATCH_REGEX, "job", "a.*" },
         { MATCH_NOT_REGEX, "job", "a|b" }, { MATCH_REGEX, "instance", ".+" }, { MATCH_EQUAL, "job", "" },
     };
     for (size_t i = 0; i < sizeof matchers / sizeof *matchers; i++) {
@@ -23,14 +26,15 @@ static void select_some(const struct metric_part *part, struct pool *pool)
         uint32_t *ordinals;
         struct slice *texts;
         size_t count, text_count;
-        if (matcher_init(pool, matchers[i].type, slice_str(matchers[i].name), slice_str(matchers[i].value), &m,
-                         NULL) != OK)
+        if (matcher_init(pool, matchers[i].type, slice_str(matchers[i].name), slice_str(matchers[i].value),
+                         &m, NULL) != OK)
             continue;
         if (metric_part_select(part, &m, 1, pool, &ordinals, &count) == OK) {
             for (size_t k = 0; k < count; k++)
                 check(ordinals[k] < part->series_count && (k == 0 || ordinals[k - 1] < ordinals[k]));
             ERR_IGNORE(metric_part_names(part, ordinals, count, pool, &texts, &text_count));
-            ERR_IGNORE(metric_part_values(part, slice_str("job"), ordinals, count, pool, &texts, &text_count));
+            ERR_IGNORE(
+                metric_part_values(part, slice_str("job"), ordinals, count, pool, &texts, &text_count));
         }
         matcher_done(&m);
     }
@@ -42,8 +46,13 @@ static void select_together(const struct metric_part *part, struct pool *pool)
     struct matcher m[3];
     uint32_t *ordinals;
     size_t count, ready = 0;
-    static const struct { enum match_type type; const char *name, *value; } matchers[] = {
-        { MATCH_REGEX, "job", "job-1.*|api" }, { MATCH_EQUAL, "__name__", "up" }, { MATCH_NOT_EQUAL, "job", "a" },
+    static const struct {
+        enum match_type type;
+        const char *name, *value;
+    } matchers[] = {
+        { MATCH_REGEX, "job", "job-1.*|api" },
+        { MATCH_EQUAL, "__name__", "up" },
+        { MATCH_NOT_EQUAL, "job", "a" },
     };
     while (ready < 3 && matcher_init(pool, matchers[ready].type, slice_str(matchers[ready].name),
                                      slice_str(matchers[ready].value), &m[ready], NULL) == OK)

@@ -11,8 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define PARTITIONS 3
-#define NUMBER 7
+#define PARTITIONS     3
+#define NUMBER         7
 #define FUZZ_BYTES_MAX (64u << 20)
 
 static const uint8_t cluster_id[16] = "fuzz";
@@ -38,18 +38,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct log_file_header header = { .starts = starts, .trims = trims };
     ERR_IGNORE(log_header_decode(slice_of(data, size), PARTITIONS, &header));
 
-    uint8_t *copy = malloc(size + 1);   /* an exact block, but for the empty one */
+    uint8_t *copy = malloc(size + 1); /* an exact block, but for the empty one */
     memcpy(copy, data, size);
     uint32_t seed = log_frame_seed(cluster_id, NUMBER);
     repair(copy, size, seed);
     struct pool *pool = pool_open(NULL, "fuzz", FUZZ_BYTES_MAX);
     struct log_scan_input input = {
-        .image = copy, .limit = size, .seed = seed, .number = NUMBER, .partition_count = PARTITIONS,
+        .image = copy,
+        .limit = size,
+        .seed = seed,
+        .number = NUMBER,
+        .partition_count = PARTITIONS,
     };
     struct log_scan scan;
     if (log_file_scan(&input, pool, &scan) == OK) {
         uint64_t position = 0;
-        for (size_t i = 0; i < scan.item_count; i++) {   /* the items tile the file */
+        for (size_t i = 0; i < scan.item_count; i++) { /* the items tile the file */
             check(scan.items[i].position == position);
             check(scan.items[i].next > position);
             position = scan.items[i].next;

@@ -38,8 +38,13 @@ static void evaluate(struct source_memory *source, const struct promql_expr *exp
     struct pool *pool = pool_open(root, "fuzz_eval", FUZZ_BYTES_MAX);
     struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = 100000 };
     struct promql_request request = {
-        .expr = expr, .source = &source->source, .start_ms = step_ms == 0 ? 300000 : 0, .end_ms = 300000,
-        .step_ms = step_ms, .guard = &guard, .series_max = 100,
+        .expr = expr,
+        .source = &source->source,
+        .start_ms = step_ms == 0 ? 300000 : 0,
+        .end_ms = 300000,
+        .step_ms = step_ms,
+        .guard = &guard,
+        .series_max = 100,
     };
     struct promql_result result;
     struct err_at at;

@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
         if (depth <= 2)
             buf_put_slice(&series, rest);
         else
-            pb_bytes(&series, depth, rest);   /* 3 histogram, 4 exemplar, 5 metadata */
+            pb_bytes(&series, depth, rest); /* 3 histogram, 4 exemplar, 5 metadata */
         pb_message(&request, 5, &series);
         pb_symbols_put(&request, &symbols);
     }

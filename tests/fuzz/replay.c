@@ -12,12 +12,13 @@ static int feed(const char *path)
 {
     FILE *file = fopen(path, "rb");
     long size;
-    if (file == NULL || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0
-        || fseek(file, 0, SEEK_SET) != 0) {
+    if (file == NULL || fseek(file, 0, SEEK_END) != 0 || (size = ftell(file)) < 0 ||
+        fseek(file, 0, SEEK_SET) != 0) {
         perror(path);
         return 1;
     }
-    uint8_t *bytes = malloc((size_t)size + (size == 0));   /* an exact block, so that reads behind it are seen */
+    uint8_t *bytes =
+        malloc((size_t)size + (size == 0)); /* an exact block, so that reads behind it are seen */
     if (bytes == NULL || fread(bytes, 1, (size_t)size, file) != (size_t)size) {
         perror(path);
         return 1;

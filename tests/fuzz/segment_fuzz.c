@@ -11,9 +11,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FILE_BYTES_MAX (1u << 20)
+#define FILE_BYTES_MAX  (1u << 20)
 #define BLOCK_COUNT_MAX 512
-#define TAIL_BYTES 32
+#define TAIL_BYTES      32
 
 struct memory {
     uint8_t *at;
@@ -66,9 +66,9 @@ static void assemble(const uint8_t *data, size_t size, struct buf *file)
     }
     size_t footer = file->len;
     uint8_t fixed[160] = { METRIC_COMPACT_VERSION };
-    put_le64(fixed + 56, get_le16(facts.at));                          /* series */
-    put_le64(fixed + 64, get_le32(facts.at + 4));                      /* rows */
-    put_le64(fixed + 88, get_le32(facts.at + 4) - (facts.at[2] & 1));  /* distinct rows */
+    put_le64(fixed + 56, get_le16(facts.at));                         /* series */
+    put_le64(fixed + 64, get_le32(facts.at + 4));                     /* rows */
+    put_le64(fixed + 88, get_le32(facts.at + 4) - (facts.at[2] & 1)); /* distinct rows */
     buf_put(file, fixed, sizeof fixed);
     unsigned tenants = facts.at[3] % 4;
     buf_put_varint(file, tenants);
@@ -78,7 +78,7 @@ static void assemble(const uint8_t *data, size_t size, struct buf *file)
     }
     buf_put_le32(file, (uint32_t)n);
     for (int i = 0; i < 4; i++)
-        ERR_IGNORE(int_column_encode_u32(columns[i], n, CODEC_FAST, file));   /* sticks in file */
+        ERR_IGNORE(int_column_encode_u32(columns[i], n, CODEC_FAST, file)); /* sticks in file */
     for (size_t i = 0; i < n; i++)
         buf_put_le32(file, crcs[i]);
     put_tail(file, footer);

@@ -32,7 +32,7 @@ static err find_labels(void *context, struct slice tenant, struct slice labels, 
     struct names *names = context;
     if (names->count == 256)
         return ERR_LIMIT;
-    TRY(pool_copy(names->pool, labels, &names->labels[names->count]));   /* they live during the call */
+    TRY(pool_copy(names->pool, labels, &names->labels[names->count])); /* they live during the call */
     *out_local = 2000 + names->count++;
     return OK;
 }

@@ -55,7 +55,10 @@ static err any_series(void *context, struct slice tenant, struct slice labels, u
     return OK;
 }
 
-struct place { struct io_file *file; uint64_t offset; };
+struct place {
+    struct io_file *file;
+    uint64_t offset;
+};
 
 static err read_group(void *context, uint64_t offset, void *at, size_t len)
 {

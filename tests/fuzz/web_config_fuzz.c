@@ -33,14 +33,14 @@ static void authorize(struct pool *pool, struct slice credentials)
     struct slice user;
     config.users = users;
     config.user_count = 1;
-    if (credentials.len > 64 || net_web_config_check(&config, &at) != OK
-        || net_auth_open(io, pool, &config, &auth) != OK)
+    if (credentials.len > 64 || net_web_config_check(&config, &at) != OK ||
+        net_auth_open(io, pool, &config, &auth) != OK)
         return;
     check(net_auth_needed(auth));
     struct buf header = buf_open(pool, 1000);
     buf_put_str(&header, "Basic ");
     buf_put_slice(&header, credentials);
-    for (int i = 0; i < 2; i++)   /* the second time from memory */
+    for (int i = 0; i < 2; i++) /* the second time from memory */
         ERR_IGNORE(net_auth_check(auth, buf_slice(&header), &user));
     ERR_IGNORE(net_auth_check(auth, slice_str("Basic YWxpY2U6c2VjcmV0"), &user));
     buf_close(&header);

@@ -29,7 +29,8 @@ enum { ROWS = 700, BUCKETS = 4, PLAIN = 9 };
 
 static void labels_of(struct buf *out, const char *name, const char *le)
 {
-    struct label l[] = { { slice_str("__name__"), slice_str(name) }, { slice_str("job"), slice_str("golden") },
+    struct label l[] = { { slice_str("__name__"), slice_str(name) },
+                         { slice_str("job"), slice_str("golden") },
                          { slice_str("le"), slice_str(le) } };
     buf_clear(out);
     must(labels_encode(l, 3, out, NULL), "labels");
@@ -39,15 +40,24 @@ static uint64_t value_of(int series, int row, uint64_t *state)
 {
     uint64_t r = random_u64(state);
     switch (series) {
-    case 0: return double_bits(42);
-    case 1: return double_bits((double)(row * 100 + (int)(r % 7)));
-    case 2: return double_bits((double)(row * 15 + (int)(r % 64)) / 100);
-    case 3: return r;
-    case 4: return double_bits(4096.0 * (double)(row / 10));
-    case 5: return r % 50 == 0 ? SAMPLE_STALE_BITS : double_bits((double)(r % 9) / 10);
-    case 6: return r % 40 == 0 ? UINT64_C(1) << 63 : double_bits(row < 350 ? 1e6 + row : row);
-    case 7: return double_bits(1e9 + (double)row * (double)row);
-    default: return double_bits((double)(r >> 11) * 0x1p-53);
+    case 0:
+        return double_bits(42);
+    case 1:
+        return double_bits((double)(row * 100 + (int)(r % 7)));
+    case 2:
+        return double_bits((double)(row * 15 + (int)(r % 64)) / 100);
+    case 3:
+        return r;
+    case 4:
+        return double_bits(4096.0 * (double)(row / 10));
+    case 5:
+        return r % 50 == 0 ? SAMPLE_STALE_BITS : double_bits((double)(r % 9) / 10);
+    case 6:
+        return r % 40 == 0 ? UINT64_C(1) << 63 : double_bits(row < 350 ? 1e6 + row : row);
+    case 7:
+        return double_bits(1e9 + (double)row * (double)row);
+    default:
+        return double_bits((double)(r >> 11) * 0x1p-53);
     }
 }
 
@@ -60,8 +70,8 @@ static void make_series(struct metric_compact_writer *w, struct slice tenant, st
     uint64_t state = (uint64_t)series;
     size_t count = series == 8 ? 200 : ROWS, histogram_count = 0;
     for (int i = 0; i < (int)count; i++) {
-        t_ms[i] = INT64_C(1700000000000) + i * 15000 + (i % 90 == 7 ? 3 : 0) - (series == 1
-                                                                                && i == 20 ? 15000 : 0);
+        t_ms[i] =
+            INT64_C(1700000000000) + i * 15000 + (i % 90 == 7 ? 3 : 0) - (series == 1 && i == 20 ? 15000 : 0);
         start_ms[i] = i < 300 ? 1699999999000 : 1700004500000;
         bits[i] = value_of(series, i, &state);
         if (series == 2 && i % 3 == 0) {
@@ -69,8 +79,12 @@ static void make_series(struct metric_compact_writer *w, struct slice tenant, st
             histograms[histogram_count++] = (struct sample_histogram){ (uint32_t)i, slice_of(bytes[i], 40) };
         }
     }
-    struct metric_rows rows = { .t_ms = t_ms, .value_bits = bits, .start_ms = series == 7 ? start_ms : NULL,
-                                .count = count, .histograms = histograms, .histogram_count = histogram_count };
+    struct metric_rows rows = { .t_ms = t_ms,
+                                .value_bits = bits,
+                                .start_ms = series == 7 ? start_ms : NULL,
+                                .count = count,
+                                .histograms = histograms,
+                                .histogram_count = histogram_count };
     must(metric_compact_writer_series(w, tenant, buf_slice(labels), &rows), "series");
     struct source_exemplar x[2] = { { buf_slice(labels), t_ms[0], 0.25 }, { slice_str(""), t_ms[9], -1 } };
     must(metric_compact_writer_exemplars(w, x, series % 3 == 1 ? 2 : 0), "exemplars");
@@ -96,16 +110,22 @@ static void make_buckets(struct metric_compact_writer *w, struct slice tenant, s
 
 static void make(struct io *io, const char *path, struct pool *pool)
 {
-    struct metric_compact_config config = { .path = path, .partition = 2, .from_generation = 1, .from_offset = 10,
-                                            .to_generation = 1, .to_offset = 20 };
+    struct metric_compact_config config = { .path = path,
+                                            .partition = 2,
+                                            .from_generation = 1,
+                                            .from_offset = 10,
+                                            .to_generation = 1,
+                                            .to_offset = 20 };
     struct metric_compact_written written;
     struct metric_compact_writer *w;
     struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
     must(metric_compact_writer_open(io, &config, pool, &w), "writer");
     for (int tenant = 0; tenant < 2; tenant++) {
         struct slice name = slice_str(tenant == 0 ? "alpha" : "beta");
-        struct batch_metadata m = { .family = slice_str("seconds"), .type = METRIC_HISTOGRAM,
-                                    .help = slice_str("How long."), .unit = slice_str("seconds") };
+        struct batch_metadata m = { .family = slice_str("seconds"),
+                                    .type = METRIC_HISTOGRAM,
+                                    .help = slice_str("How long."),
+                                    .unit = slice_str("seconds") };
         for (int series = 0; series < PLAIN; series++) {
             char metric[32];
             snprintf(metric, sizeof metric, "metric_%d", series);

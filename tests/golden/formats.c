@@ -23,12 +23,12 @@
 static struct pool *pool;
 static struct io *io;
 
-#define REQUIRE(condition)                                                                 \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);        \
-            exit(1);                                                                       \
-        }                                                                                  \
+#define REQUIRE(condition)                                                          \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                                \
+        }                                                                           \
     } while (0)
 
 static struct slice labels_of(const char *name, const char *job)
@@ -42,9 +42,12 @@ static struct slice labels_of(const char *name, const char *job)
 
 /* ---- NODE ---- */
 
-static const struct identity node = { .cluster_id = "golden cluster", .hash_key = "golden hash key",
-    .partition_count = 8, .range_bytes_max = UINT64_C(1) << 30, .created_ms = 1700000000123,
-    .program = "0.1.0" };
+static const struct identity node = { .cluster_id = "golden cluster",
+                                      .hash_key = "golden hash key",
+                                      .partition_count = 8,
+                                      .range_bytes_max = UINT64_C(1) << 30,
+                                      .created_ms = 1700000000123,
+                                      .program = "0.1.0" };
 
 static void make_node(struct buf *out)
 {
@@ -72,11 +75,25 @@ static void make_batch(struct buf *out)
     uint64_t bits[] = { double_bits(1), double_bits(0.1), SAMPLE_STALE_BITS, double_bits(-3e300) };
     struct batch_start starts[] = { { 1, 1699999990000 } };
     struct batch_exemplar exemplars[] = { { 1, 1700000000000, 0.5, labels_of("trace", "x") } };
-    struct batch_metadata metadata[] = { { slice_str("up"), METRIC_GAUGE, slice_str("Is it?"), slice_str("") } };
-    struct batch b = { .signal = SIGNAL_METRIC, .tenant = slice_str("golden"), .incarnation = "incarnation 1",
-        .sequence = 77, .append_ms = 1700000000456, .announces = announces, .announce_count = 2,
-        .numbers = numbers, .t_ms = t_ms, .value_bits = bits, .row_count = 4, .starts = starts, .start_count = 1,
-        .exemplars = exemplars, .exemplar_count = 1, .metadata = metadata, .metadata_count = 1 };
+    struct batch_metadata metadata[] = { { slice_str("up"), METRIC_GAUGE, slice_str("Is it?"),
+                                           slice_str("") } };
+    struct batch b = { .signal = SIGNAL_METRIC,
+                       .tenant = slice_str("golden"),
+                       .incarnation = "incarnation 1",
+                       .sequence = 77,
+                       .append_ms = 1700000000456,
+                       .announces = announces,
+                       .announce_count = 2,
+                       .numbers = numbers,
+                       .t_ms = t_ms,
+                       .value_bits = bits,
+                       .row_count = 4,
+                       .starts = starts,
+                       .start_count = 1,
+                       .exemplars = exemplars,
+                       .exemplar_count = 1,
+                       .metadata = metadata,
+                       .metadata_count = 1 };
     REQUIRE(batch_encode(&b, out) == OK);
 }
 
@@ -103,8 +120,13 @@ static const uint8_t log_cluster[16] = "golden cluster";
 static void make_log(struct buf *out)
 {
     uint64_t starts[LOG_PARTITIONS] = { 100, 200 }, trims[LOG_PARTITIONS] = { 90, 0 };
-    struct log_file_header header = { .partition_count = LOG_PARTITIONS, .number = LOG_NUMBER,
-        .previous_number = 4, .previous_end = 123456, .generation = 1, .starts = starts, .trims = trims };
+    struct log_file_header header = { .partition_count = LOG_PARTITIONS,
+                                      .number = LOG_NUMBER,
+                                      .previous_number = 4,
+                                      .previous_end = 123456,
+                                      .generation = 1,
+                                      .starts = starts,
+                                      .trims = trims };
     memcpy(header.cluster_id, log_cluster, 16);
     static uint8_t file[1 << 16];
     uint64_t copy = log_header_copy_bytes(LOG_PARTITIONS), at = log_data_start(LOG_PARTITIONS);
@@ -136,12 +158,16 @@ static void read_log(struct slice bytes)
         REQUIRE(header.number == LOG_NUMBER && header.previous_end == 123456 && header.generation == 1);
         REQUIRE(starts[0] == 100 && starts[1] == 200 && trims[0] == 90);
     }
-    struct log_scan_input input = { .image = bytes.at, .limit = bytes.len,
-        .start = log_data_start(LOG_PARTITIONS), .seed = log_frame_seed(log_cluster, LOG_NUMBER),
-        .number = LOG_NUMBER, .partition_count = LOG_PARTITIONS };
+    struct log_scan_input input = { .image = bytes.at,
+                                    .limit = bytes.len,
+                                    .start = log_data_start(LOG_PARTITIONS),
+                                    .seed = log_frame_seed(log_cluster, LOG_NUMBER),
+                                    .number = LOG_NUMBER,
+                                    .partition_count = LOG_PARTITIONS };
     struct log_scan scan;
     REQUIRE(log_file_scan(&input, pool, &scan) == OK && scan.item_count == 3);
-    REQUIRE(scan.items[0].kind == LOG_ITEM_RECORD && scan.items[0].offset == 100 && scan.items[0].length == 12);
+    REQUIRE(scan.items[0].kind == LOG_ITEM_RECORD && scan.items[0].offset == 100 &&
+            scan.items[0].length == 12);
     REQUIRE(scan.items[1].kind == LOG_ITEM_RECORD && scan.items[1].offset == 200);
     REQUIRE(scan.items[0].partition == 0 && scan.items[1].partition == 1);
     REQUIRE(scan.items[2].kind == LOG_ITEM_MARKER && scan.durable == scan.items[2].position);
@@ -153,19 +179,42 @@ static void read_log(struct slice bytes)
 
 static void make_chain(struct buf *out)
 {
-    struct chain_segment a = { .digest = { 1, 2, 3 }, .bytes = 4096, .from = { 1, 0 }, .to = { 1, 10 },
-        .range = { 1000, 2000 }, .sum = { 5, 6, 7 }, .format_version = 1, .flags = CHAIN_SEGMENT_WIDE };
+    struct chain_segment a = { .digest = { 1, 2, 3 },
+                               .bytes = 4096,
+                               .from = { 1, 0 },
+                               .to = { 1, 10 },
+                               .range = { 1000, 2000 },
+                               .sum = { 5, 6, 7 },
+                               .format_version = 1,
+                               .flags = CHAIN_SEGMENT_WIDE };
     struct chain_segment b = a;
     struct chain_loss loss = { LOSS_LOG, { 1, 3 }, { 1, 4 }, { 1500, 1600 }, 2 };
     uint8_t inputs[1][SHA256_BYTES] = { { 1, 2, 3 } };
     b.digest[0] = 9;
     b.sum = (struct sum){ 4, 5, 6 };
     struct chain_entry entries[] = {
-        { .kind = CHAIN_COMMIT, .start = { 1, 0 }, .end = { 1, 10 }, .reason = CUT_SIZE, .format_version = 1,
-          .record_count = 10, .log_bytes = 999, .sum = a.sum, .data_through_ms = 2000, .state_digest = { 8 },
-          .state_bytes = 77, .losses = &loss, .loss_count = 1, .segments = &a, .segment_count = 1 },
-        { .kind = CHAIN_REPLACE, .inputs = inputs, .input_count = 1, .dropped = { 1, 1, 1 },
-          .distinct = { 4, 3, 2 }, .segments = &b, .segment_count = 1 },
+        { .kind = CHAIN_COMMIT,
+          .start = { 1, 0 },
+          .end = { 1, 10 },
+          .reason = CUT_SIZE,
+          .format_version = 1,
+          .record_count = 10,
+          .log_bytes = 999,
+          .sum = a.sum,
+          .data_through_ms = 2000,
+          .state_digest = { 8 },
+          .state_bytes = 77,
+          .losses = &loss,
+          .loss_count = 1,
+          .segments = &a,
+          .segment_count = 1 },
+        { .kind = CHAIN_REPLACE,
+          .inputs = inputs,
+          .input_count = 1,
+          .dropped = { 1, 1, 1 },
+          .distinct = { 4, 3, 2 },
+          .segments = &b,
+          .segment_count = 1 },
         { .kind = CHAIN_RETAIN, .cutoff_ms = 1200, .confirmed = true },
         { .kind = CHAIN_GENERATION, .end = { 2, 0 } },
     };
@@ -228,20 +277,39 @@ static void make_state(bool is_object, struct buf *out)
     static struct state_incarnation incarnation;
     static uint32_t numbers[] = { 0, 5 }, locals[] = { 0, 1 };
     bool is_new;
-    incarnation = (struct state_incarnation){ .id = "incarnation 1", .seen = dedupe_open(pool), .last = { 1, 9 },
-        .numbers = numbers, .locals = locals, .binding_count = 2 };
+    incarnation = (struct state_incarnation){ .id = "incarnation 1",
+                                              .seen = dedupe_open(pool),
+                                              .last = { 1, 9 },
+                                              .numbers = numbers,
+                                              .locals = locals,
+                                              .binding_count = 2 };
     for (uint64_t sequence = 0; sequence < 10; sequence++)
         if (sequence != 4)
             REQUIRE(dedupe_add(&incarnation.seen, sequence, &is_new) == OK);
     struct state_unresolved unresolved = { .number = 7, .t_ms = 1700000000000, .bits = double_bits(2.5) };
-    struct state_metadata metadata = { slice_str("golden"), slice_str("up"), slice_str("Is it?"), slice_str(""),
-                                       METRIC_GAUGE };
+    struct state_metadata metadata = { slice_str("golden"), slice_str("up"), slice_str("Is it?"),
+                                       slice_str(""), METRIC_GAUGE };
     struct chain_loss loss = { LOSS_LOG, { 1, 3 }, { 1, 4 }, { 1500, 1600 }, 2 };
-    struct state state = { .at = { 1, 10 }, .data_through_ms = 2000, .start = { 1, 0 }, .record_count = 10,
-        .log_bytes = 999, .sum = { 5, 6, 7 }, .resolved_removed = { 1, 2, 3 }, .resolved_added = { 1, 3, 4 },
-        .far_future_rows = 2, .losses = &loss, .loss_count = 1, .closed = true, .reason = CUT_AGE,
-        .format_version = 1, .incarnations = &incarnation, .incarnation_count = 1, .unresolved = &unresolved,
-        .unresolved_count = 1, .metadata = &metadata, .metadata_count = 1 };
+    struct state state = { .at = { 1, 10 },
+                           .data_through_ms = 2000,
+                           .start = { 1, 0 },
+                           .record_count = 10,
+                           .log_bytes = 999,
+                           .sum = { 5, 6, 7 },
+                           .resolved_removed = { 1, 2, 3 },
+                           .resolved_added = { 1, 3, 4 },
+                           .far_future_rows = 2,
+                           .losses = &loss,
+                           .loss_count = 1,
+                           .closed = true,
+                           .reason = CUT_AGE,
+                           .format_version = 1,
+                           .incarnations = &incarnation,
+                           .incarnation_count = 1,
+                           .unresolved = &unresolved,
+                           .unresolved_count = 1,
+                           .metadata = &metadata,
+                           .metadata_count = 1 };
     struct state_names names = { no_reference, describe, NULL };
     REQUIRE((is_object ? state_object_encode : state_encode)(&state, &names, pool, out) == OK);
 }
@@ -249,14 +317,16 @@ static void make_state(bool is_object, struct buf *out)
 static void check_state(const struct state *s)
 {
     REQUIRE(s->at.offset == 10 && s->data_through_ms == 2000 && s->record_count == 10 && s->log_bytes == 999);
-    REQUIRE(sum_equal(s->sum, (struct sum){ 5, 6, 7 }) && sum_equal(s->resolved_added, (struct sum){ 1, 3, 4 }));
+    REQUIRE(sum_equal(s->sum, (struct sum){ 5, 6, 7 }) &&
+            sum_equal(s->resolved_added, (struct sum){ 1, 3, 4 }));
     REQUIRE(s->far_future_rows == 2 && s->loss_count == 1 && s->losses[0].from.offset == 3);
     REQUIRE(s->closed && s->reason == CUT_AGE && s->format_version == 1);
     REQUIRE(s->incarnation_count == 1 && s->incarnations[0].last.offset == 9);
     REQUIRE(dedupe_has(&s->incarnations[0].seen, 9) && !dedupe_has(&s->incarnations[0].seen, 4));
     REQUIRE(s->incarnations[0].binding_count == 2 && s->incarnations[0].numbers[1] == 5);
     REQUIRE(s->incarnations[0].locals[0] == 0 && s->incarnations[0].locals[1] == 1);
-    REQUIRE(s->unresolved_count == 1 && s->unresolved[0].number == 7 && s->unresolved[0].bits == double_bits(2.5));
+    REQUIRE(s->unresolved_count == 1 && s->unresolved[0].number == 7 &&
+            s->unresolved[0].bits == double_bits(2.5));
     REQUIRE(s->metadata_count == 1 && slice_equal_str(s->metadata[0].help, "Is it?"));
 }
 
@@ -281,8 +351,8 @@ static void make_stream(struct buf *out)
     uint64_t offset;
     make_state(false, &checkpoint);
     REQUIRE(stream_part_create(io, ".", &name, 4242, &writer) == OK);
-    REQUIRE(stream_frame_append(&writer, slice_str("a row group has a page of its own"), buf_slice(&checkpoint),
-                                &offset) == OK);
+    REQUIRE(stream_frame_append(&writer, slice_str("a row group has a page of its own"),
+                                buf_slice(&checkpoint), &offset) == OK);
     REQUIRE(stream_frame_append(&writer, slice_of(NULL, 0), buf_slice(&checkpoint), &offset) == OK);
     io_file_close(writer.file);
     REQUIRE(io_read_file(io, STREAM_NAME, BYTES_MAX, pool, &bytes) == OK);
@@ -350,7 +420,7 @@ static const struct {
     const char *name;
     void (*make)(struct buf *out);
     void (*read)(struct slice bytes);
-    bool is_exact;               /* no compressor has a part in it */
+    bool is_exact; /* no compressor has a part in it */
 } formats[] = {
     { "node_1", make_node, read_node, true },
     { "batch_1", make_batch, read_batch, false },

@@ -80,8 +80,12 @@ static const struct proof *memory_proof(struct source_set *set) { return &set->p
 static void memory_close(struct source_set *set) { set->count = 0; }
 
 static const struct source_table table = {
-    .select = memory_select, .set_count = memory_count, .set_labels = memory_labels, .set_read = memory_read,
-    .set_proof = memory_proof, .set_close = memory_close,
+    .select = memory_select,
+    .set_count = memory_count,
+    .set_labels = memory_labels,
+    .set_read = memory_read,
+    .set_proof = memory_proof,
+    .set_close = memory_close,
 };
 
 void source_memory_init(struct source_memory *m, struct pool *pool)

@@ -11,7 +11,7 @@ struct source_memory_series {
 };
 
 struct source_memory {
-    struct source source;      /* hand &m.source to promql */
+    struct source source; /* hand &m.source to promql */
     struct pool *pool;
     struct source_memory_series *series;
     size_t count, capacity;

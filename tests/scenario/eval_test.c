@@ -62,8 +62,14 @@ static err evaluate(struct fixture *f, const char *text, int64_t step_ms, struct
     struct promql_expr *expr;
     TRY(promql_parse(slice_str(text), pool, &expr, at));
     struct promql_request request = {
-        .expr = expr, .source = &f->source.source, .start_ms = step_ms == 0 ? 600000 : 0, .end_ms = 600000,
-        .step_ms = step_ms, .guard = &f->guard, .runner = f->runner, .series_max = f->series_max,
+        .expr = expr,
+        .source = &f->source.source,
+        .start_ms = step_ms == 0 ? 600000 : 0,
+        .end_ms = 600000,
+        .step_ms = step_ms,
+        .guard = &f->guard,
+        .runner = f->runner,
+        .series_max = f->series_max,
     };
     err e = promql_eval(&request, pool, out, at);
     promql_expr_done(expr);

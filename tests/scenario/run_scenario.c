@@ -30,12 +30,12 @@
 #include <string.h>
 #include <strings.h>
 
-#define LINE_COUNT_MAX 100000
+#define LINE_COUNT_MAX  100000
 #define VALUE_COUNT_MAX 100000
 
 struct expected_series {
     struct slice labels;
-    double *values;      /* per step; ABSENT-marked by present */
+    double *values; /* per step; ABSENT-marked by present */
     bool *present;
     size_t count;
     bool used;
@@ -45,7 +45,7 @@ struct scenario {
     const char *file;
     char **lines;
     size_t line_count, at;
-    struct pool *pool;            /* of the block: until clear */
+    struct pool *pool; /* of the block: until clear */
     struct source_memory source;
     bool has_histograms;
     bool verbose;
@@ -188,13 +188,13 @@ static bool take_number(const char **at, double *out)
     if (*begin == '+' || *begin == '-')
         sign = *begin++ == '-' ? -1 : 1;
     const char *end = begin;
-    while (isalnum((unsigned char)*end) || *end == '.' || *end == '_'
-           || ((*end == '+' || *end == '-') && (end[-1] | 0x20) == 'e' && end > begin && begin[1] != 'x'
-               && isdigit((unsigned char)begin[0])))
+    while (isalnum((unsigned char)*end) || *end == '.' || *end == '_' ||
+           ((*end == '+' || *end == '-') && (end[-1] | 0x20) == 'e' && end > begin && begin[1] != 'x' &&
+            isdigit((unsigned char)begin[0])))
         end++;
-    for (const char *x = begin; x < end; x++)   /* axN */
-        if (*x == 'x' && !(x == begin + 1 && *begin == '0' && isxdigit((unsigned char)x[1]) && x[1] != '_'
-                           && memchr(x + 1, 'x', (size_t)(end - x - 1)) != NULL)) {
+    for (const char *x = begin; x < end; x++) /* axN */
+        if (*x == 'x' && !(x == begin + 1 && *begin == '0' && isxdigit((unsigned char)x[1]) && x[1] != '_' &&
+                           memchr(x + 1, 'x', (size_t)(end - x - 1)) != NULL)) {
             end = x;
             break;
         }
@@ -203,8 +203,8 @@ static bool take_number(const char **at, double *out)
     struct err_at error;
     if (slice_equal_str(text, "stale")) {
         *out = bits_double(SAMPLE_STALE_BITS);
-    } else if (text.len > 1 && isdigit(text.at[0]) && text.at[text.len - 1] != 'f'
-               && promql_parse_duration(text, &ms, &error) == OK) {
+    } else if (text.len > 1 && isdigit(text.at[0]) && text.at[text.len - 1] != 'f' &&
+               promql_parse_duration(text, &ms, &error) == OK) {
         *out = sign * (double)ms / 1000;
     } else if (number_parse(text, true, out)) {
         *out *= sign;
@@ -401,8 +401,8 @@ static const char *compare_with_range(const struct promql_result *instant, const
             found++;
             bool same = instant->type == PROMQL_SCALAR && equal_enough(instant->scalar, series->values[k]);
             for (size_t n = 0; n < instant->series_count && !same; n++)
-                same = slice_equal(instant->series[n].labels, series->labels)
-                       && equal_enough(instant->series[n].values[0], series->values[k]);
+                same = slice_equal(instant->series[n].labels, series->labels) &&
+                       equal_enough(instant->series[n].values[0], series->values[k]);
             if (!same)
                 return "the range query disagrees";
         }
@@ -573,9 +573,10 @@ static bool read_expect(struct scenario *s, struct expectation *x, const char *a
         x->string = (char *)(uintptr_t)text.at;
     } else if (take_word(&at, "range")) {
         x->matrix = true;
-        return take_word(&at, "vector") && take_word(&at, "from") && take_duration(&at, &x->matrix_start_ms)
-               && take_word(&at, "to") && take_duration(&at, &x->matrix_end_ms) && take_word(&at, "step")
-               && take_duration(&at, &x->matrix_step_ms);
+        return take_word(&at, "vector") && take_word(&at, "from") &&
+               take_duration(&at, &x->matrix_start_ms) && take_word(&at, "to") &&
+               take_duration(&at, &x->matrix_end_ms) && take_word(&at, "step") &&
+               take_duration(&at, &x->matrix_step_ms);
     } else {
         return false;
     }
@@ -633,9 +634,9 @@ static bool read_eval(struct scenario *s, const char *at)
         if (!take_word(&at, "at") || !take_duration(&at, &v.start_ms))
             return false;
         v.end_ms = v.start_ms;
-    } else if (!take_word(&at, "range") || !take_word(&at, "from") || !take_duration(&at, &v.start_ms)
-               || !take_word(&at, "to") || !take_duration(&at, &v.end_ms) || !take_word(&at, "step")
-               || !take_duration(&at, &v.step_ms)) {
+    } else if (!take_word(&at, "range") || !take_word(&at, "from") || !take_duration(&at, &v.start_ms) ||
+               !take_word(&at, "to") || !take_duration(&at, &v.end_ms) || !take_word(&at, "step") ||
+               !take_duration(&at, &v.step_ms)) {
         return false;
     }
     v.text = at;
@@ -737,8 +738,9 @@ int main(int argc, char **argv)
             continue;
         }
         struct pool *pool = pool_open(NULL, "script", POOL_BYTES_UNLIMITED);
-        struct scenario s = { .file = argv[i], .verbose = verbose, .no_range_check = no_range_check,
-                              .force = force };
+        struct scenario s = {
+            .file = argv[i], .verbose = verbose, .no_range_check = no_range_check, .force = force
+        };
         bool ok = read_lines(&s, pool) && run_script(&s);
         pool_close(s.pool);
         pool_close(pool);

@@ -17,26 +17,26 @@
 #include "base/time.h"
 #include "sim/io_sim_disk.h"
 
-#define START_MS INT64_C(1700000000000)
-#define CALL_NS INT64_C(2000)
-#define SYNC_NS INT64_C(100000)
+#define START_MS    INT64_C(1700000000000)
+#define CALL_NS     INT64_C(2000)
+#define SYNC_NS     INT64_C(100000)
 #define TOTAL_BYTES (UINT64_C(1) << 40)
 
 struct io_file {
     struct io_file *next;
     struct io *io;
-    struct sim_node *node;   /* NULL: a crash closed it */
+    struct sim_node *node; /* NULL: a crash closed it */
     bool can_write;
 };
 
 struct io {
-    struct pool *pool;       /* files; the disk has its own */
+    struct pool *pool; /* files; the disk has its own */
     struct sim_disk disk;
-    struct io_file *files;   /* all that are not closed */
+    struct io_file *files; /* all that are not closed */
     uint64_t seed;
     uint64_t random, fault_random, user_random;
     uint64_t calls, trace, faults;
-    uint64_t crash_at, fault_at;   /* in calls; 0 = off */
+    uint64_t crash_at, fault_at; /* in calls; 0 = off */
     bool is_down, fault_sticky;
     err fault_error;
     uint64_t capacity;
@@ -49,7 +49,15 @@ struct io_sim_image {
 };
 
 enum call_kind {
-    CALL_OPEN, CALL_READ, CALL_WRITE, CALL_SYNC, CALL_SIZE, CALL_RESIZE, CALL_NAMES, CALL_DIR_SYNC, CALL_LIST,
+    CALL_OPEN,
+    CALL_READ,
+    CALL_WRITE,
+    CALL_SYNC,
+    CALL_SIZE,
+    CALL_RESIZE,
+    CALL_NAMES,
+    CALL_DIR_SYNC,
+    CALL_LIST,
 };
 
 /* What `enter` decided: go on, fail without or after a part of the work, or do it as the power goes. */
@@ -76,7 +84,8 @@ static enum verdict enter(struct io *io, enum call_kind kind, uint64_t subject, 
         io->is_down = true;
         return LAST;
     }
-    bool again = io->fault_sticky && io->calls > io->fault_at && (io->fault_error == ERR_IO || kind_writes(kind));
+    bool again =
+        io->fault_sticky && io->calls > io->fault_at && (io->fault_error == ERR_IO || kind_writes(kind));
     if (io->fault_at != 0 && (io->calls == io->fault_at || again)) {
         io->faults++;
         return FAIL;
@@ -151,10 +160,7 @@ void io_sim_crash(struct io *io, enum io_sim_keep keep, uint64_t seed)
     sim_disk_crash(&io->disk, keep, seed);
 }
 
-void io_sim_crash_at_call(struct io *io, uint64_t nth)
-{
-    io->crash_at = nth == 0 ? 0 : io->calls + nth;
-}
+void io_sim_crash_at_call(struct io *io, uint64_t nth) { io->crash_at = nth == 0 ? 0 : io->calls + nth; }
 
 bool io_sim_is_down(const struct io *io) { return io->is_down; }
 uint64_t io_sim_calls(const struct io *io) { return io->calls; }
@@ -362,7 +368,7 @@ err io_file_write_all(struct io_file *file, uint64_t offset, const struct slice 
     enum verdict verdict = enter(io, CALL_WRITE, hash_mix(node->id) ^ offset, slice_of(&len, sizeof len));
     if (verdict == DOWN)
         return ERR_IO;
-    if (verdict == FAIL) {   /* a short write that then fails */
+    if (verdict == FAIL) { /* a short write that then fails */
         write_parts(io, node, offset, parts, part_count, (size_t)(sim_random(&io->fault_random) % (len + 1)));
         return io->fault_error;
     }
@@ -525,10 +531,7 @@ err io_dir_sync(struct io *io, const char *path)
     return OK;
 }
 
-bool io_exists(struct io *io, const char *path)
-{
-    return sim_find(&io->disk, path) != NULL;
-}
+bool io_exists(struct io *io, const char *path) { return sim_find(&io->disk, path) != NULL; }
 
 err io_path_size(struct io *io, const char *path, uint64_t *out_size, int64_t *out_modified_ms)
 {
@@ -560,7 +563,8 @@ err io_dir_list(struct io *io, const char *path, struct pool *pool, struct io_di
     for (size_t i = 0; i < dir->names.count; i++) {
         struct slice name;
         TRY(pool_copy(pool, slice_str(dir->names.at[i].name), &name));
-        list[i] = (struct io_dir_entry){ .name = (const char *)name.at, .is_dir = dir->names.at[i].node->is_dir };
+        list[i] =
+            (struct io_dir_entry){ .name = (const char *)name.at, .is_dir = dir->names.at[i].node->is_dir };
     }
     *out_entries = list;
     *out_count = dir->names.count;

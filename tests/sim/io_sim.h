@@ -14,11 +14,11 @@ err io_sim_open(uint64_t seed, struct io **out_io);
 
 /* ---- crashes ---- */
 enum io_sim_keep {
-    IO_SIM_KEEP_NONE,      /* nothing that was not synced */
+    IO_SIM_KEEP_NONE, /* nothing that was not synced */
     IO_SIM_KEEP_ALL,
-    IO_SIM_KEEP_PREFIX,    /* of the names and of each file's writes, in order; the last one cut at a sector */
-    IO_SIM_KEEP_SECTORS,   /* a random subset of names and of sectors of 512 or pages of 4,096 bytes */
-    IO_SIM_KEEP_TORN,      /* the same, and sectors may be half written, at any byte */
+    IO_SIM_KEEP_PREFIX,  /* of the names and of each file's writes, in order; the last one cut at a sector */
+    IO_SIM_KEEP_SECTORS, /* a random subset of names and of sectors of 512 or pages of 4,096 bytes */
+    IO_SIM_KEEP_TORN,    /* the same, and sectors may be half written, at any byte */
     IO_SIM_KEEP_COUNT,
 };
 
@@ -69,9 +69,9 @@ void io_sim_restore(struct io *io, const struct io_sim_image *image);
 void io_sim_image_close(struct io_sim_image *image);
 
 /* ---- clocks, chance, trace ---- */
-void io_sim_clock_advance(struct io *io, int64_t ns);         /* all clocks */
-void io_sim_clock_jump_ms(struct io *io, int64_t by_ms);      /* the wall clock alone */
-uint64_t io_sim_random(struct io *io);                        /* from the seed, apart from io_random's stream */
+void io_sim_clock_advance(struct io *io, int64_t ns);    /* all clocks */
+void io_sim_clock_jump_ms(struct io *io, int64_t by_ms); /* the wall clock alone */
+uint64_t io_sim_random(struct io *io);                   /* from the seed, apart from io_random's stream */
 /* A hash over all calls so far with their arguments, bytes and results. */
 uint64_t io_sim_trace(const struct io *io);
 

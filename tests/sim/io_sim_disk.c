@@ -17,8 +17,8 @@
 #include "base/check.h"
 #include "base/hash.h"
 
-#define SECTOR_BYTES 512u
-#define PAGE_BYTES 4096u
+#define SECTOR_BYTES  512u
+#define PAGE_BYTES    4096u
 #define COLLECT_NODES 64u
 
 uint64_t sim_random(uint64_t *state)
@@ -95,7 +95,8 @@ static void entry_remove(struct sim_disk *disk, struct sim_entries *entries, con
     entries->count--;
 }
 
-static void entry_set(struct sim_disk *disk, struct sim_entries *entries, const char *name, struct sim_node *node)
+static void entry_set(struct sim_disk *disk, struct sim_entries *entries, const char *name,
+                      struct sim_node *node)
 {
     size_t i = entry_place(entries, name);
     if (i < entries->count && strcmp(entries->at[i].name, name) == 0) {
@@ -149,10 +150,7 @@ static struct sim_node *find(struct sim_disk *disk, const char *path, size_t len
     return node;
 }
 
-struct sim_node *sim_find(struct sim_disk *disk, const char *path)
-{
-    return find(disk, path, strlen(path));
-}
+struct sim_node *sim_find(struct sim_disk *disk, const char *path) { return find(disk, path, strlen(path)); }
 
 struct sim_node *sim_parent(struct sim_disk *disk, const char *path, const char **out_name)
 {
@@ -167,8 +165,11 @@ void sim_names_change(struct sim_disk *disk, struct sim_node *from_dir, const ch
 {
     struct sim_name_op *op = block(disk, sizeof *op);
     *op = (struct sim_name_op){
-        .from_dir = from_dir, .from_name = copy_name(disk, from_name),
-        .to_dir = to_dir, .to_name = copy_name(disk, to_name), .node = node,
+        .from_dir = from_dir,
+        .from_name = copy_name(disk, from_name),
+        .to_dir = to_dir,
+        .to_name = copy_name(disk, to_name),
+        .node = node,
     };
     if (disk->last_name_op == NULL)
         disk->name_ops = op;
@@ -181,7 +182,8 @@ void sim_names_change(struct sim_disk *disk, struct sim_node *from_dir, const ch
         entry_set(disk, &op->to_dir->names, op->to_name, op->node);
 }
 
-static bool names_equal(const struct sim_node *dir_a, const char *a, const struct sim_node *dir_b, const char *b)
+static bool names_equal(const struct sim_node *dir_a, const char *a, const struct sim_node *dir_b,
+                        const char *b)
 {
     return dir_a != NULL && dir_a == dir_b && strcmp(a, b) == 0;
 }
@@ -272,7 +274,7 @@ void sim_dir_sync(struct sim_disk *disk, struct sim_node *dir)
     for (struct sim_name_op *op = disk->name_ops; op != NULL; op = op->next)
         op->is_chosen = op->from_dir == dir || op->to_dir == dir;
     bool changed = true;
-    while (changed) {   /* invariant 2: earlier changes of the same names come along */
+    while (changed) { /* invariant 2: earlier changes of the same names come along */
         changed = false;
         for (struct sim_name_op *op = disk->name_ops; op != NULL; op = op->next)
             for (struct sim_name_op *later = op->next; later != NULL && !op->is_chosen; later = later->next)
@@ -328,7 +330,7 @@ static void copy_into(struct sim_disk *to, struct sim_node *to_dir, const struct
 void sim_disk_copy(struct sim_disk *to, const struct sim_disk *from)
 {
     sim_disk_init(to);
-    copy_into(to, to->root, from->root);   /* hard links become copies: files with two names never change */
+    copy_into(to, to->root, from->root); /* hard links become copies: files with two names never change */
 }
 
 uint64_t sim_disk_used(struct sim_disk *disk)
@@ -441,7 +443,8 @@ static void writes_apply_prefix(struct sim_disk *disk, struct sim_node *node, ui
     }
 }
 
-static void crash_writes(struct sim_disk *disk, struct sim_node *node, enum io_sim_keep keep, uint64_t *random)
+static void crash_writes(struct sim_disk *disk, struct sim_node *node, enum io_sim_keep keep,
+                         uint64_t *random)
 {
     if (keep == IO_SIM_KEEP_PREFIX) {
         writes_apply_prefix(disk, node, random);

@@ -17,8 +17,8 @@ enum sim_write_kind { SIM_WRITE, SIM_TRUNCATE, SIM_EXTEND };
 struct sim_write {
     struct sim_write *next;
     enum sim_write_kind kind;
-    bool is_lossy;        /* a sync of it failed: later syncs do not write it */
-    uint64_t offset;      /* or the new size */
+    bool is_lossy;   /* a sync of it failed: later syncs do not write it */
+    uint64_t offset; /* or the new size */
     size_t len;
     uint8_t bytes[];
 };
@@ -29,16 +29,16 @@ struct sim_entry {
 };
 
 struct sim_entries {
-    struct sim_entry *at;   /* sorted by name */
+    struct sim_entry *at; /* sorted by name */
     size_t count;
     size_t capacity;
 };
 
 struct sim_node {
-    struct sim_node *next;       /* all nodes of the disk */
+    struct sim_node *next; /* all nodes of the disk */
     uint64_t id;
     bool is_dir;
-    bool is_marked;              /* reachable, while unreachable ones are collected */
+    bool is_marked; /* reachable, while unreachable ones are collected */
     unsigned open_count;
     const void *lock_owner;
     int64_t modified_ms;
