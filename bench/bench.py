@@ -131,8 +131,8 @@ class Server:
 
 
 def make_data(name, **options):
-    """The request files of one load, made once."""
-    path = os.path.join(DATA, name)
+    """The request files of one load, made once for these options."""
+    path = os.path.join(DATA, '-'.join([name] + ['%s%s' % (k, v) for k, v in sorted(options.items())]))
     if not os.path.exists(path + '.json'):
         os.makedirs(DATA, exist_ok=True)
         command = [LOAD, 'make', path]
