@@ -69,5 +69,11 @@ err log_trim(struct log *log, uint32_t partition, uint64_t before)
     return log->driver->trim(log, partition, before);
 }
 
+bool log_is_held(struct log *log, uint32_t partition)
+{
+    check(partition < log->partition_count);
+    return log->driver->is_held(log, partition);
+}
+
 err log_tidy(struct log *log) { return log->driver->tidy(log); }
 struct log_usage log_usage(struct log *log) { return log->driver->usage(log); }

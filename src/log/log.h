@@ -124,6 +124,11 @@ err log_trim(struct log *log, uint32_t partition, uint64_t before);
  * and then by the owner. */
 err log_tidy(struct log *log);
 
+/* Do the partition's records that were not trimmed yet keep disk space from being given back: a file that is
+ * not the newest one, or, in a log that nobody appends to, a newest file larger than a quiet log needs? A hint
+ * for whoever could trim them. */
+bool log_is_held(struct log *log, uint32_t partition);
+
 struct log_usage {
     uint64_t live_bytes;     /* of files with records some partition needs */
     uint64_t recycled_bytes; /* preallocated or waiting for reuse */

@@ -17,6 +17,7 @@ struct log_driver {
     err (*reader_next)(struct log_reader *reader, struct log_record *out_record);
     struct log_watermarks (*watermarks)(struct log *log, uint32_t partition);
     err (*trim)(struct log *log, uint32_t partition, uint64_t before);
+    bool (*is_held)(struct log *log, uint32_t partition);
     err (*tidy)(struct log *log);
     struct log_usage (*usage)(struct log *log);
 };

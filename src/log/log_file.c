@@ -466,6 +466,26 @@ static err file_trim(struct log *base, uint32_t partition, uint64_t before)
     return changed ? log_store_release(log) : OK;
 }
 
+/* A quiet log needs no more than this of its newest file. Under mutex. */
+static bool newest_is_large(const struct log_file *log, int64_t now_ns)
+{
+    return now_ns - log->appended_ns > IDLE_NS && log->file_count != 0 &&
+           log->files[log->file_count - 1]->size > 2 * LOG_FILE_BYTES_SMALL;
+}
+
+static bool file_is_held(struct log *base, uint32_t partition)
+{
+    struct log_file *log = log_file_of(base);
+    int64_t now_ns = io_monotonic_ns(log->io);
+    io_mutex_lock(&log->mutex);
+    uint64_t trim = log->trims[partition];
+    bool is_held = trim < log->ends[partition] &&
+                   (newest_is_large(log, now_ns) ||
+                    (log->file_count > 1 && trim < log->files[log->file_count - 1]->places[partition].first));
+    io_mutex_unlock(&log->mutex);
+    return is_held;
+}
+
 static err file_tidy(struct log *base)
 {
     struct log_file *log = log_file_of(base);
@@ -477,7 +497,7 @@ static err file_tidy(struct log *base)
     bool is_empty = log->file_count != 0;
     for (uint32_t p = 0; p < log->config.partition_count; p++)
         is_empty = is_empty && log->trims[p] >= log->ends[p];
-    if (is_idle && is_empty && log->files[log->file_count - 1]->size > 2 * LOG_FILE_BYTES_SMALL) {
+    if (is_empty && newest_is_large(log, now_ns)) {
         log->wants_small = true;
         io_cond_signal(&log->work);
     }
@@ -547,6 +567,7 @@ static const struct log_driver file_driver = {
     .reader_next = log_read_next,
     .watermarks = file_watermarks,
     .trim = file_trim,
+    .is_held = file_is_held,
     .tidy = file_tidy,
     .usage = file_usage,
 };

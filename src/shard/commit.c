@@ -406,6 +406,16 @@ static bool is_idle(const struct partition *p, int64_t now_ns)
     return range->log_bytes >= IDLE_BYTES_MIN || silent_ns / IDLE_PATIENCE >= idle_ns;
 }
 
+/* Records without rows (FORGET, what was seen before) are no reason for a segment-less entry, but they must not
+ * keep files of the log for an hour either. The age keeps a busy log from asking for it again and again. */
+static bool keeps_log(const struct partition *p, int64_t now_ns)
+{
+    const struct range *range = p->open_range;
+    return range->row_count == 0 &&
+           now_ns - range->opened_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS &&
+           log_is_held(p->shards->log, p->number);
+}
+
 /* Why the open range should be cut now; 0 = it should not. Locked. */
 static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 {
@@ -423,7 +433,7 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
         return 0;
     if (now_ns - range->opened_ns >= atomic_load(&p->shards->cut_age_ms) * NS_PER_MS)
         return CUT_AGE;
-    return is_idle(p, now_ns) ? CUT_IDLE : 0;
+    return is_idle(p, now_ns) || keeps_log(p, now_ns) ? CUT_IDLE : 0;
 }
 
 #define FORGET_SILENCE_NS (3 * 3600 * NS_PER_SECOND)

@@ -483,5 +483,7 @@ err partition_recover(struct partition *p, struct err_at *at)
     p->open_end = w.end_offset;
     for (size_t i = 0; i < p->producer_count; i++)
         p->producers[i].is_dead = true; /* this process has not appended yet */
+    if (!p->shards->config.read_only)   /* the log remembers trims only as of its newest file's header */
+        TRY(log_trim(p->shards->log, p->number, p->chain.end.offset));
     return log_reader_open(p->shards->log, p->number, p->applied.offset, &p->reader);
 }

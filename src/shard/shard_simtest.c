@@ -326,6 +326,45 @@ static void same_seed_same_trace(void **unused)
     assert_int_equal(traces[0], traces[1]);
 }
 
+/* After a load, a restart and a while of silence nothing of the log is left but one small file: the FORGETs of the
+ * producers that ended keep none. */
+static void a_quiet_node_is_small(void **unused)
+{
+    struct pool *pool = pool_open(NULL, "sim", POOL_BYTES_UNLIMITED);
+    struct io *io;
+    struct world w;
+    assert_ok(io_sim_open(11, &io));
+    world_init(&w, io, pool, 11);
+    w.log_file_bytes = 8u << 20;
+    world_producer_renew(&w);
+    assert_ok(world_open(&w));
+    for (int i = 0; i < 2000; i++) {
+        bool worked;
+        assert_ok(world_append(&w, (uint32_t)i % WORLD_PARTITIONS, WORLD_ROWS_MAX, false));
+        assert_ok(shards_apply_step(w.shards, &worked));
+        assert_ok(shards_spill_step(w.shards, &worked));
+    }
+    if (log_usage(w.log).live_bytes <= 4u << 20)
+        fail_msg("only %llu bytes of log", (unsigned long long)log_usage(w.log).live_bytes);
+    for (int life = 0; life < 2; life++) {
+        assert_ok(shards_cut_all(w.shards, INT64_MAX));
+        assert_ok(restart(&w)); /* before the log had time to become small */
+        for (int i = 0; i < 40; i++) {
+            io_sim_clock_advance(io, 30 * NS_PER_SECOND);
+            steps(&w, 8);
+            assert_ok(log_tidy(w.log));
+        }
+        struct log_usage usage = log_usage(w.log);
+        if (usage.live_bytes + usage.recycled_bytes > 2u << 20)
+            fail_msg("life %d: %llu bytes of live and %llu of recycled log files", life,
+                     (unsigned long long)usage.live_bytes, (unsigned long long)usage.recycled_bytes);
+        assert_null(world_check(&w));
+    }
+    world_close_quick(&w);
+    io_close(io);
+    pool_close(pool);
+}
+
 /* Some crash state (or fault) of the workload must show a planted bug. */
 static bool is_caught(struct plan plan, uint64_t attempts)
 {
@@ -359,7 +398,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(without_faults),           cmocka_unit_test(same_seed_same_trace),
         cmocka_unit_test(power_goes_at_every_call), cmocka_unit_test(power_goes_again_in_recovery),
         cmocka_unit_test(every_call_fails),         cmocka_unit_test(every_allocation_fails),
-        cmocka_unit_test(canaries_are_caught),
+        cmocka_unit_test(a_quiet_node_is_small),    cmocka_unit_test(canaries_are_caught),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

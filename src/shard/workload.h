@@ -65,7 +65,8 @@ struct world {
     struct test_random random;
     uint64_t incarnation_count;
     bool announce_marks_at_send; /* canary: protocol §1.2 broken */
-    uint64_t alloc_fault_nth;    /* 0 = none; of the node, counted from its opening */
+    uint64_t log_file_bytes;
+    uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
 };
 
 static inline struct shards_config world_config(void)
@@ -85,6 +86,7 @@ static inline void world_init(struct world *w, struct io *io, struct pool *pool,
     w->io = io;
     w->pool = pool;
     w->config = world_config();
+    w->log_file_bytes = 16u << 10;
     w->random = (struct test_random){ .state = seed };
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
         for (uint32_t s = 0; s < WORLD_SERIES; s++) {
@@ -129,7 +131,7 @@ static inline err world_open(struct world *w)
                                  .cluster_id = { 7 },
                                  .partition_count = WORLD_PARTITIONS,
                                  .ack = LOG_ACK_FSYNC,
-                                 .file_bytes = 16u << 10,
+                                 .file_bytes = w->log_file_bytes,
                                  .queue_bytes_max = 32u << 20,
                                  .tail_bytes_max = 1u << 20 };
     w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED); /* a root: its allocations can be failed
