@@ -84,6 +84,34 @@ static struct frame frame_search(const int64_t *s, size_t n, struct frame best, 
     return best;
 }
 
+/* Can leaving out at most n/8 values save bytes at all? Values by the top five of their `bits` bits: a window that
+ * is d bits narrower covers at most 2^(5-d) + 1 of 32 neighbouring classes. What is outside costs a position, a byte
+ * of varint at least, and their count once. Uniform steps, the commonest case, end here without a sort. */
+static bool frame_may_shrink(const int64_t *x, size_t n, int64_t min, unsigned bits)
+{
+    unsigned best_width = frame_width(bits);
+    uint16_t upto[64] = { 0 }; /* values of classes below k; classes are 0 … 31 */
+    unsigned shift = bits > 5 ? bits - 5 : 0, classes = 1u << (bits - shift);
+    for (size_t i = 0; i < n; i++)
+        upto[(((uint64_t)x[i] - (uint64_t)min) >> shift) + 1]++;
+    for (unsigned k = 0; k < 63; k++)
+        upto[k + 1] = (uint16_t)(upto[k + 1] + upto[k]);
+    for (unsigned d = 1; d <= bits - shift; d++) {
+        unsigned span = (classes >> d) + (shift > 0), inside = 0;
+        for (unsigned k = 0; k < classes; k++) {
+            unsigned here = (unsigned)upto[k + span] - upto[k];
+            inside = here > inside ? here : inside;
+        }
+        size_t outside = n - inside;
+        if (outside > n / 8)
+            return false; /* narrower ones leave out more */
+        size_t saved = n * (best_width - (d == bits - shift ? 0 : frame_width(bits - d))) / 8;
+        if (saved > 1 + 2 * outside)
+            return true;
+    }
+    return false;
+}
+
 /* The frame of n values; with_base: it is stored (else the caller folds it into the first value). */
 static struct frame frame_find(const int64_t *x, size_t n, bool with_base)
 {
@@ -95,7 +123,7 @@ static struct frame frame_find(const int64_t *x, size_t n, bool with_base)
     unsigned bits = bit_length((uint64_t)max - (uint64_t)min);
     struct frame best = { .base = min, .width = frame_width(bits) };
     best.bytes = 1 + (with_base ? varint_bytes(zigzag(min)) : 0) + (n * best.width + 7) / 8;
-    if (bits <= 1 || n < SORT_COUNT_MIN)
+    if (bits <= 1 || n < SORT_COUNT_MIN || !frame_may_shrink(x, n, min, bits))
         return best;
     int64_t s[CODEC_VECTOR_COUNT_MAX];
     memcpy(s, x, n * sizeof *s);
@@ -145,21 +173,37 @@ static uint8_t *frame_write(const int64_t *x, size_t n, struct frame frame, uint
     return at;
 }
 
-/* Greatest common divisor of all q, which lie behind q[0] = 0; 1 as soon as it is reached. */
-static uint64_t common_divisor(const int64_t *q, size_t n)
+/* Greatest common divisor of all q, which lie behind q[0] = 0: its odd part (the loop ends when that is 1), then
+ * the power of two, *out_shift. any: all of them by `or`, not 0. */
+static uint64_t common_divisor(const int64_t *q, size_t n, uint64_t any, unsigned *out_shift)
 {
+    unsigned shift = (unsigned)__builtin_ctzll(any);
     uint64_t g = 0;
     for (size_t i = 1; i < n && g != 1; i++) {
-        uint64_t a = q[i] < 0 ? 0 - (uint64_t)q[i] : (uint64_t)q[i];
-        if (g != 0 && a % g == 0)
+        uint64_t a = (q[i] < 0 ? 0 - (uint64_t)q[i] : (uint64_t)q[i]) >> shift;
+        if (a == 0 || (g != 0 && a % g == 0))
             continue;
+        a >>= __builtin_ctzll(a);
         while (a != 0) {
             uint64_t rest = g % a;
             g = a;
             a = rest;
         }
     }
-    return g == 0 || g >= UINT64_C(1) << 63 ? 1 : g;
+    bool fits = bit_length(g) + shift < 64; /* a divisor is below 2^63 */
+    *out_shift = fits ? shift : 0;
+    return fits ? g : 1;
+}
+
+/* Exact division of all by odd << shift: the inverse of an odd number modulo 2^64 by Newton's iteration, each step of
+ * which doubles the number of right bits (3 of them at the beginning). */
+static void divide(int64_t *q, size_t n, uint64_t odd, unsigned shift)
+{
+    uint64_t inverse = odd;
+    for (int step = 0; step < 5; step++)
+        inverse *= 2 - odd * inverse;
+    for (size_t i = 0; i < n; i++)
+        q[i] = (int64_t)((uint64_t)(q[i] >> shift) * inverse);
 }
 
 struct plan {
@@ -226,10 +270,10 @@ size_t int_encode(const int64_t *values, size_t count, enum codec_effort effort,
         out[0] = INT_RUN;
         return (size_t)(put_varint(at, zigzag(values[0])) - out);
     }
-    uint64_t g = common_divisor(q, count);
+    unsigned shift;
+    uint64_t odd = common_divisor(q, count, any, &shift), g = odd << shift;
     if (g != 1)
-        for (size_t i = 0; i < count; i++)
-            q[i] /= (int64_t)g;
+        divide(q, count, odd, shift);
     size_t nonzero_count = 0;
     for (size_t i = 0; i + 1 < count; i++) {
         d[i] = minus(q[i + 1], q[i]);
