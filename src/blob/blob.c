@@ -42,6 +42,12 @@ err blob_put(struct blob *blob, const char *key, struct slice bytes)
     return blob->driver->put(blob, key, bytes);
 }
 
+err blob_replace(struct blob *blob, const char *key, struct slice bytes)
+{
+    TRY(key_check(key));
+    return blob->driver->replace(blob, key, bytes);
+}
+
 err blob_put_file(struct blob *blob, const char *key, const char *temp_path)
 {
     TRY(key_check(key));

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #define BLOB_KEY_BYTES_MAX 240
+#define BLOB_FILES_MAX     256 /* files that the handles of a directory hold open */
 
 struct blob;
 struct blob_handle;
@@ -40,6 +41,10 @@ void blob_close(struct blob *blob);
  * Errors ERR_EXISTS (nothing changed), ERR_INPUT (key), ERR_SPACE, ERR_IO. */
 err blob_put(struct blob *blob, const char *key, struct slice bytes);
 
+/* Put bytes in the place of an object, or of none, durably and at once: a crash leaves the one or the other.
+ * Objects are never changed but by the repair of one that cannot be read. Errors ERR_INPUT, ERR_SPACE, ERR_IO. */
+err blob_replace(struct blob *blob, const char *key, struct slice bytes);
+
 /* Store a local file built through the same io, written but not necessarily synced: it is synced
  * and moved into place. With OK the temporary path is gone; with an error it is left to the caller, who
  * removes it or retries with a newly written file. After a crash, or a failure to remove it, the temporary path
@@ -47,12 +52,13 @@ err blob_put(struct blob *blob, const char *key, struct slice bytes);
  * IO_WRITE. Errors as blob_put, ERR_NOT_FOUND (no file there). */
 err blob_put_file(struct blob *blob, const char *key, const char *temp_path);
 
-/* Open an object for reading; any number of threads may read through one handle. It stays readable
- * after blob_delete of its key until closed. Errors ERR_NOT_FOUND, ERR_INPUT, ERR_LIMIT, ERR_IO. */
+/* Open an object for reading; any number of threads may read through one handle, and any number of handles may be
+ * open. Errors ERR_NOT_FOUND, ERR_INPUT, ERR_LIMIT, ERR_IO. */
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle);
 void blob_handle_close(struct blob_handle *handle); /* NULL is allowed */
 
-/* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_IO. */
+/* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_NOT_FOUND (deleted meanwhile; that
+ * may go unnoticed), ERR_LIMIT, ERR_IO. */
 err blob_read(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
 uint64_t blob_handle_size(const struct blob_handle *handle);
 
@@ -74,7 +80,8 @@ struct blob_entry {
 err blob_list(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
               size_t *out_count);
 
-/* Remove an object, durably. Errors ERR_NOT_FOUND (nothing there), ERR_INPUT, ERR_IO. */
+/* Remove an object, durably. Who holds handles of it closes them first.
+ * Errors ERR_NOT_FOUND (nothing there), ERR_INPUT, ERR_IO. */
 err blob_delete(struct blob *blob, const char *key);
 
 #endif

@@ -9,7 +9,9 @@
  * Invariants:
  *   1. A key's name exists only over bytes that are durable; OK is returned only when the name is durable too.
  *   2. A directory on the way to a key is durable before the key's name is made in it.
- *   3. No file is changed after it has a key. */
+ *   3. No file is changed after it has a key.
+ *   4. Handles hold at most BLOB_FILES_MAX descriptors, and one for each read that is running: a node has more
+ *      segments than a process may have files. The handle read longest ago gives its descriptor back. */
 #include "blob/blob.h"
 
 #include <stdatomic.h>
@@ -18,6 +20,7 @@
 
 #include "base/check.h"
 #include "blob/blob_driver.h"
+#include "io/thread.h"
 
 #define TEMP_DIRECTORY ".tmp" /* no key begins with '.' */
 #define PATH_BYTES     (IO_PATH_BYTES_MAX + BLOB_KEY_BYTES_MAX)
@@ -27,6 +30,9 @@ struct dir_blob {
     struct io *io;
     struct pool *pool;
     _Atomic uint64_t next_temp;
+    struct io_mutex lock; /* of what follows, and of `file`, `readers` and the links of every handle */
+    struct dir_handle *newest, *oldest; /* handles with a file, by last read */
+    size_t file_count;
     size_t directory_len;
     char directory[IO_PATH_BYTES_MAX];
 };
@@ -34,7 +40,10 @@ struct dir_blob {
 struct dir_handle {
     struct blob_handle base;
     struct pool *pool;
-    struct io_file *file;
+    struct io_file *file; /* NULL: opened by the next read */
+    uint32_t readers;     /* reads that are running; the file stays */
+    struct dir_handle *newer, *older;
+    const char *key;
 };
 
 static struct dir_blob *dir_of(struct blob *blob) { return (struct dir_blob *)blob; }
@@ -139,42 +148,124 @@ out:
     return e;
 }
 
-static err dir_open(struct blob *base, const char *key, struct blob_handle **out_handle)
+/* ---- handles: a bounded number of them has a file. All locked but for the driver's own functions ---- */
+
+static void unlink_handle(struct dir_blob *blob, struct dir_handle *handle)
 {
-    struct dir_blob *blob = dir_of(base);
-    char path[PATH_BYTES];
-    path_of(blob, key, path);
-    struct pool *pool = pool_open(blob->pool, "blob_handle", POOL_BYTES_UNLIMITED);
-    void *at = NULL;
-    struct io_file *file = NULL;
-    err e = OK;
-    TRY_OUT(pool_zalloc(pool, sizeof(struct dir_handle), &at));
-    TRY_OUT(io_file_open(blob->io, path, IO_READ, &file));
-    struct dir_handle *handle = at;
-    *handle = (struct dir_handle){ .base.blob = base, .pool = pool, .file = file };
-    TRY_OUT(io_file_size(file, &handle->base.size));
-    *out_handle = &handle->base;
-out:
-    if (e != OK) {
-        io_file_close(file);
-        pool_close(pool);
-    }
-    return e == ERR_CONFLICT ? ERR_NOT_FOUND : e; /* a directory is no object */
+    *(handle->newer != NULL ? &handle->newer->older : &blob->newest) = handle->older;
+    *(handle->older != NULL ? &handle->older->newer : &blob->oldest) = handle->newer;
+    handle->newer = handle->older = NULL;
+    blob->file_count--;
 }
 
-static void dir_handle_close(struct blob_handle *base)
+static void link_newest(struct dir_blob *blob, struct dir_handle *handle)
 {
-    struct dir_handle *handle = (struct dir_handle *)base;
+    handle->older = blob->newest;
+    *(blob->newest != NULL ? &blob->newest->newer : &blob->oldest) = handle;
+    blob->newest = handle;
+    blob->file_count++;
+}
+
+static void close_file(struct dir_blob *blob, struct dir_handle *handle)
+{
+    unlink_handle(blob, handle);
     io_file_close(handle->file);
-    pool_close(handle->pool);
+    handle->file = NULL;
+}
+
+/* Make room for one more file. */
+static void give_back(struct dir_blob *blob)
+{
+    struct dir_handle *next;
+    for (struct dir_handle *h = blob->oldest; h != NULL && blob->file_count >= BLOB_FILES_MAX; h = next) {
+        next = h->newer;
+        if (h->readers == 0)
+            close_file(blob, h);
+    }
+}
+
+/* The handle has a file until the matching `end_read`. */
+static err begin_read(struct dir_blob *blob, struct dir_handle *handle)
+{
+    if (handle->file == NULL) {
+        char path[PATH_BYTES];
+        path_of(blob, handle->key, path);
+        give_back(blob);
+        TRY(io_file_open(blob->io, path, IO_READ, &handle->file));
+        link_newest(blob, handle);
+    } else if (blob->newest != handle) {
+        unlink_handle(blob, handle);
+        link_newest(blob, handle);
+    }
+    handle->readers++;
+    return OK;
 }
 
 static err dir_read(struct blob_handle *base, uint64_t offset, void *at, size_t len)
 {
     struct dir_handle *handle = (struct dir_handle *)base;
+    struct dir_blob *blob = dir_of(base->blob);
     if (offset > base->size || len > base->size - offset)
         return ERR_END;
-    return io_file_read(handle->file, offset, at, len, NULL);
+    io_mutex_lock(&blob->lock);
+    err e = begin_read(blob, handle);
+    io_mutex_unlock(&blob->lock);
+    TRY(e);
+    e = io_file_read(handle->file, offset, at, len, NULL);
+    io_mutex_lock(&blob->lock);
+    handle->readers--;
+    io_mutex_unlock(&blob->lock);
+    return e;
+}
+
+static void dir_handle_close(struct blob_handle *base)
+{
+    struct dir_handle *handle = (struct dir_handle *)base;
+    struct dir_blob *blob = dir_of(base->blob);
+    io_mutex_lock(&blob->lock);
+    if (handle->file != NULL)
+        close_file(blob, handle);
+    io_mutex_unlock(&blob->lock);
+    pool_close(handle->pool);
+}
+
+static err dir_replace(struct blob *base, const char *key, struct slice bytes)
+{
+    struct dir_blob *blob = dir_of(base);
+    char path[PATH_BYTES], directory[PATH_BYTES];
+    path_of(blob, key, path);
+    memcpy(directory, path, strlen(path) + 1);
+    cut_last(directory);
+    if (!io_exists(blob->io, directory))
+        TRY(make_directory(blob->io, directory, blob->directory_len));
+    return io_replace_file(blob->io, path, bytes);
+}
+
+static err dir_open(struct blob *base, const char *key, struct blob_handle **out_handle)
+{
+    struct dir_blob *blob = dir_of(base);
+    struct pool *pool = pool_open(blob->pool, "blob_handle", POOL_BYTES_UNLIMITED);
+    void *at = NULL;
+    err e = OK;
+    TRY_OUT(pool_zalloc(pool, sizeof(struct dir_handle) + strlen(key) + 1, &at));
+    struct dir_handle *handle = at;
+    *handle = (struct dir_handle){ .base.blob = base, .pool = pool, .key = (char *)(handle + 1) };
+    memcpy(handle + 1, key, strlen(key) + 1);
+    io_mutex_lock(&blob->lock);
+    e = begin_read(blob, handle);
+    if (e == OK) {
+        e = io_file_size(handle->file, &handle->base.size);
+        handle->readers = 0;
+    }
+    if (e != OK && handle->file != NULL)
+        close_file(blob, handle);
+    io_mutex_unlock(&blob->lock);
+    TRY_OUT(e);
+    *out_handle = &handle->base;
+out:
+    if (e != OK)
+        pool_close(pool);
+    return e == ERR_CONFLICT ? ERR_NOT_FOUND : e; /* a directory is no object */
 }
 
 static err dir_size(struct blob *base, const char *key, uint64_t *out_size)
@@ -224,11 +315,16 @@ static err dir_delete(struct blob *base, const char *key)
     return io_dir_sync(blob->io, path);
 }
 
-static void dir_close(struct blob *base) { pool_close(dir_of(base)->pool); }
+static void dir_close(struct blob *base)
+{
+    io_mutex_done(&dir_of(base)->lock);
+    pool_close(dir_of(base)->pool);
+}
 
 static const struct blob_driver dir_driver = {
     .close = dir_close,
     .put = dir_put,
+    .replace = dir_replace,
     .put_file = dir_put_file,
     .open_handle = dir_open,
     .handle_close = dir_handle_close,
@@ -279,20 +375,24 @@ static err open_dir(const char *directory, bool as_is, struct io *io, struct poo
         return ERR_INPUT;
     struct pool *pool = pool_open(parent, "blob", POOL_BYTES_UNLIMITED);
     void *at = NULL;
-    err e = OK;
-    TRY_OUT(pool_zalloc(pool, sizeof(struct dir_blob), &at));
+    err e = pool_zalloc(pool, sizeof(struct dir_blob), &at);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
     struct dir_blob *blob = at;
     blob->base.driver = &dir_driver;
     blob->io = io;
     blob->pool = pool;
     blob->directory_len = len;
     memcpy(blob->directory, directory, len + 1);
+    io_mutex_init(&blob->lock);
     if (!as_is)
-        TRY_OUT(prepare(blob));
-    *out_blob = &blob->base;
-out:
+        e = prepare(blob);
     if (e != OK)
-        pool_close(pool);
+        dir_close(&blob->base);
+    else
+        *out_blob = &blob->base;
     return e;
 }
 

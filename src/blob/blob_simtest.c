@@ -188,9 +188,8 @@ static void test_interface(void **state)
     assert_memory_equal(content(3).at + 2036, bytes, 64);
     assert_err(ERR_END, blob_read(handle, 2037, bytes, 64));
     assert_err(ERR_END, blob_read(handle, UINT64_MAX, bytes, 2));
-    assert_ok(blob_delete(blob, keys[3]));
-    assert_ok(blob_read(handle, 0, bytes, 64)); /* readable until closed */
     blob_handle_close(handle);
+    assert_ok(blob_delete(blob, keys[3]));
 
     struct slice whole;
     uint64_t size;
@@ -225,10 +224,42 @@ static void test_interface(void **state)
     world_end(&w);
 }
 
+/* More handles than files: every one reads, whichever gave its file back. */
+static void test_many_handles(void **state)
+{
+    enum { COUNT = BLOB_FILES_MAX * 2 + 7 };
+    struct world w;
+    struct blob *blob;
+    struct blob_handle *handles[COUNT];
+    char key[32];
+    world_begin(&w, 2);
+    assert_ok(blob_open_dir("blob", w.io, w.pool, &blob));
+    for (uint32_t i = 0; i < COUNT; i++) {
+        snprintf(key, sizeof key, "many/%03u", i);
+        assert_ok(blob_put(blob, key, slice_of(&i, sizeof i)));
+        assert_ok(blob_open(blob, key, &handles[i]));
+    }
+    for (uint32_t turn = 0; turn < 3; turn++)
+        for (uint32_t k = 0; k < COUNT; k++) {
+            uint32_t i = turn == 1 ? COUNT - 1 - k : k * 7 % COUNT, found;
+            assert_ok(blob_read(handles[i], 0, &found, sizeof found));
+            assert_int_equal(i, found);
+        }
+    for (uint32_t i = 0; i < COUNT; i += 2)
+        blob_handle_close(handles[i]);
+    for (uint32_t i = 1, found; i < COUNT; i += 2) {
+        assert_ok(blob_read(handles[i], 0, &found, sizeof found));
+        blob_handle_close(handles[i]);
+    }
+    blob_close(blob);
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_interface),
+        cmocka_unit_test(test_many_handles),
         cmocka_unit_test(test_crash_at_every_call),
         cmocka_unit_test(test_fail_every_call),
         cmocka_unit_test(test_fail_every_allocation),
