@@ -124,6 +124,8 @@ static inline uint64_t read_le64(struct reader *r)
 /* LEB128 of at most 64 bits; longer or overflowing forms are malformed. */
 static inline uint64_t read_varint(struct reader *r)
 {
+    if (r->at != r->end && *r->at < 0x80)
+        return *r->at++; /* nearly always */
     uint64_t v = 0;
     for (unsigned shift = 0; shift < 64; shift += 7) {
         if (r->at == r->end)

@@ -20,31 +20,12 @@ struct field {
     struct slice bytes; /* of WIRE_BYTES, borrowed */
 };
 
-static inline uint64_t wire_varint(struct reader *r)
-{
-    if (r->at != r->end && *r->at < 0x80)
-        return *r->at++;
-    return read_varint(r);
-}
-
-static inline struct slice wire_bytes(struct reader *r)
-{
-    uint64_t len = wire_varint(r);
-    if (len > read_left(r)) {
-        read_bad(r);
-        return slice_of(r->end, 0);
-    }
-    struct slice s = slice_of(r->at, (size_t)len);
-    r->at += len;
-    return s;
-}
-
 /* The next field. False at the end and, with !r->ok, on malformed bytes. */
 static inline bool field_next(struct reader *r, struct field *out_field)
 {
     if (r->at == r->end)
         return false;
-    uint64_t tag = wire_varint(r);
+    uint64_t tag = read_varint(r);
     struct field f = { .number = (uint32_t)(tag >> 3), .wire = (enum wire_type)(tag & 7) };
     if (tag >> 3 == 0 || tag >> 3 > (1u << 29) - 1) {
         read_bad(r);
@@ -52,13 +33,13 @@ static inline bool field_next(struct reader *r, struct field *out_field)
     }
     switch (f.wire) {
     case WIRE_VARINT:
-        f.value = wire_varint(r);
+        f.value = read_varint(r);
         break;
     case WIRE_64:
         f.value = read_le64(r);
         break;
     case WIRE_BYTES:
-        f.bytes = wire_bytes(r);
+        f.bytes = read_string(r);
         break;
     case WIRE_32:
         f.value = read_le32(r);

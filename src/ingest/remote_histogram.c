@@ -64,7 +64,7 @@ static err read_deltas(const struct field *f, int64_t *deltas, size_t *count, st
         deltas[(*count)++] = field_sint(f);
     struct reader r = reader_of(f->wire == WIRE_BYTES ? f->bytes : slice_of(NULL, 0));
     while (r.at != r.end) {
-        int64_t delta = unzigzag(wire_varint(&r));
+        int64_t delta = unzigzag(read_varint(&r));
         if (!r.ok)
             return err_set(at, ERR_INPUT, "malformed histogram deltas");
         deltas[(*count)++] = delta;

@@ -169,7 +169,7 @@ static err read_series(struct ingest_request *r, struct slice message, struct er
         struct reader reader = reader_of(message);
         while (reader.at != reader.end && *reader.at == TAG_LABELS) {
             reader.at++;
-            wire_bytes(&reader);
+            read_string(&reader);
         }
         if (!reader.ok)
             return malformed(at, "time series");

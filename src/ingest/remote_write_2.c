@@ -83,7 +83,7 @@ static void put_refs(struct pairs *p, const struct field *f)
         return;
     struct reader r = reader_of(f->bytes);
     while (r.at != r.end && p->trouble == NULL)
-        put_ref(p, wire_varint(&r));
+        put_ref(p, read_varint(&r));
     p->ok = p->ok && r.ok;
 }
 
@@ -196,7 +196,7 @@ static struct slice stable_name(const struct symbols *symbols, struct slice mess
     while (field_next(&reader, &f)) {
         struct reader refs = reader_of(f.number == 1 && f.wire == WIRE_BYTES ? f.bytes : slice_of("", 0));
         while (refs.at != refs.end) {
-            struct slice s = symbol(symbols, wire_varint(&refs));
+            struct slice s = symbol(symbols, read_varint(&refs));
             if (is_value && is_name)
                 return s;
             is_name = !is_value && slice_equal_str(s, "__name__");

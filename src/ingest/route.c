@@ -296,10 +296,42 @@ static void refuse_for_limit(struct ingest_request *r, struct slice labels)
                    (unsigned long long)most->count);
 }
 
+static bool ends_with(struct slice s, const char *end)
+{
+    size_t len = strlen(end);
+    return s.len > len && memcmp(s.at + s.len - len, end, len) == 0;
+}
+
+/* What decides the partition: the hash of the labels, but the same for all buckets of a classic histogram and its
+ * _count, so that they meet in one segment, where they are stored as differences (docs/format/labels.md §2). */
+static err route_hash(struct ingest_request *r, struct hash128 hash, struct slice labels, uint64_t *out_route)
+{
+    *out_route = hash.low;
+    struct slice name = labels_get(labels, name_label);
+    size_t suffix = ends_with(name, "_bucket") ? 7 : ends_with(name, "_count") ? 6 : 0;
+    if (suffix == 0)
+        return OK;
+    struct buf *family = &r->bytes;
+    struct reader walk = reader_of(labels);
+    struct label label;
+    buf_clear(family);
+    while (labels_next(&walk, &label)) {
+        if (slice_equal_str(label.name, "le"))
+            continue;
+        if (slice_equal(label.name, name_label))
+            label.value.len -= suffix;
+        labels_put(family, label.name, label.value);
+    }
+    *out_route = series_hash(r->tenant->hasher, buf_slice(family)).low;
+    return buf_err(family);
+}
+
 /* Enter a series with valid labels into the table, unless another thread just did. */
 static err register_series(struct ingest_request *r, struct hash128 hash, struct slice labels,
                            uint32_t *out_id)
 {
+    uint64_t route;
+    TRY(route_hash(r, hash, labels, &route));
     struct ingest *ingest = r->ingest;
     struct tenant *tenant = r->tenant;
     err e = OK;
@@ -313,7 +345,7 @@ static err register_series(struct ingest_request *r, struct hash128 hash, struct
         e = ERR_INPUT;
         goto out;
     }
-    uint16_t partition = (uint16_t)jump_hash(hash.low, ingest->config.partition_count);
+    uint16_t partition = (uint16_t)jump_hash(route, ingest->config.partition_count);
     struct producer *producer = &ingest->producers[partition];
     if (producer->next_number >= UINT32_MAX - 1)
         e = ERR_LIMIT; /* the next renewal begins at 0 again */

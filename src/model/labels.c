@@ -23,26 +23,6 @@
 #define TAG_LABEL 0x0a /* field 1 of TimeSeries, and field 1 (name) of Label: length-delimited */
 #define TAG_VALUE 0x12 /* field 2 of Label */
 
-/* Lengths are below 128 nearly always: one compare instead of the loop. */
-static inline uint64_t read_length(struct reader *r)
-{
-    if (r->at != r->end && *r->at < 0x80)
-        return *r->at++;
-    return read_varint(r);
-}
-
-static inline struct slice read_span(struct reader *r)
-{
-    uint64_t len = read_length(r);
-    if (len > read_left(r)) {
-        read_bad(r);
-        return slice_of(r->end, 0);
-    }
-    struct slice s = slice_of(r->at, (size_t)len);
-    r->at += len;
-    return s;
-}
-
 bool labels_next(struct reader *r, struct label *out_label)
 {
     if (r->at == r->end)
@@ -51,17 +31,17 @@ bool labels_next(struct reader *r, struct label *out_label)
         read_bad(r);
         return false;
     }
-    struct reader field = reader_of(read_span(r));
+    struct reader field = reader_of(read_string(r));
     if (!r->ok || read_u8(&field) != TAG_LABEL) {
         read_bad(r);
         return false;
     }
-    struct slice name = read_span(&field);
+    struct slice name = read_string(&field);
     if (!field.ok || read_u8(&field) != TAG_VALUE) {
         read_bad(r);
         return false;
     }
-    struct slice value = read_span(&field);
+    struct slice value = read_string(&field);
     if (!field.ok || field.at != field.end) {
         read_bad(r);
         return false;
