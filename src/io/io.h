@@ -110,5 +110,8 @@ void io_random(struct io *io, void *at, size_t len); /* unpredictable bytes */
 /* ---- the machine ---- */
 unsigned io_cpu_count(struct io *io);
 uint64_t io_memory_bytes(struct io *io); /* RAM, or the cgroup's limit when that is smaller */
+/* Let the process open as many files as the system permits, not only as many as it was started with (1,024 is
+ * usual, and as many connections are allowed). Returns the limit then in force. */
+uint64_t io_files_max_raise(void);
 
 #endif

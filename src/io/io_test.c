@@ -83,6 +83,9 @@ static void test_disk_full_and_file_limit(void **state)
     less = (struct rlimit){ .rlim_cur = 3, .rlim_max = before.rlim_max };
     assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &less));
     assert_err(ERR_LIMIT, io_file_open(io, "f", IO_READ, &file));
+    assert_int_equal(before.rlim_max, io_files_max_raise());
+    assert_ok(io_file_open(io, "f", IO_READ, &file));
+    io_file_close(file);
     assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &before));
 }
 

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -163,4 +164,13 @@ uint64_t io_memory_bytes(struct io *io)
     uint64_t installed = (uint64_t)pages * (uint64_t)page_bytes;
     uint64_t limit = cgroup_limit();
     return limit < installed ? limit : installed;
+}
+
+uint64_t io_files_max_raise(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 0;
+    struct rlimit most = { .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max };
+    return setrlimit(RLIMIT_NOFILE, &most) == 0 ? most.rlim_cur : limit.rlim_cur;
 }

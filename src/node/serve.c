@@ -3,6 +3,7 @@
  * Signals are blocked in every thread and taken one by one by this one, which also does the housekeeping, so
  * that no code runs in a signal handler. A second SIGTERM or SIGINT ends the process at once: nothing that
  * was acknowledged can be lost by that. */
+#include "io/io.h"
 #include "node/commands.h"
 #include "node/node.h"
 #include "node/options.h"
@@ -43,6 +44,7 @@ static int serve(const struct node_options *options)
     struct node *node;
     struct err_at at = { 0 };
     block_signals(&signals);
+    (void)io_files_max_raise();
     err e = node_open(options, &node, &at);
     if (e != OK) {
         fprintf(stderr, "kelpie serve: %s\n", at.text);
