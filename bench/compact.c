@@ -1,7 +1,5 @@
-/* Size and speed of compact segments on data like node_exporter's: targets × series, 15 s apart, a share of
- * each kind
- * as measured there. Prints bytes a sample by section, then CPU time a sample of writing, verifying, reading
- * all and
+/* Size and speed of compact segments on data like node_exporter's: targets × series, 15 s apart, a share of each kind
+ * as measured there. Prints bytes a sample by section, then CPU time a sample of writing, verifying, reading all and
  * reading the last hour. Not part of any test run. Usage: bench_compact [targets [samples]]. */
 #include "metric/metric.h"
 #include "model/labels.h"
@@ -36,8 +34,7 @@ static void must(err e, const char *what)
 }
 
 /* Percent of series by kind: constant, at rest, integer counter, seconds, full counter, pages, gauge, full
- * gauge; the
- * other 32 are two histograms with _count. */
+ * gauge; the other 32 are two histograms with _count. */
 static unsigned kind_of(unsigned series)
 {
     static const unsigned ends[KIND_COUNT] = { 21, 37, 48, 54, 58, 64, 66, 68 };

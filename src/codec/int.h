@@ -38,8 +38,7 @@ err int_column_encode(const int64_t *values, size_t count, enum codec_effort eff
 err int_column_encode_u32(const uint32_t *values, size_t count, enum codec_effort effort, struct buf *out);
 
 /* Decode a column of `count` values from r, which has CODEC_PAD_BYTES readable behind its end. Errors
- * ERR_CORRUPT (for u32: also a value
- * outside 32 bits). */
+ * ERR_CORRUPT (for u32: also a value outside 32 bits). */
 err int_column_decode(struct reader *r, size_t count, int64_t *out_values);
 err int_column_decode_u32(struct reader *r, size_t count, uint32_t *out_values);
 

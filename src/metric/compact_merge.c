@@ -4,8 +4,7 @@
  *        ─ last of equal times ─ writer;   the others ─ SUM of dropped;   older than the cut-off ─ SUM of expired
  *
  * Invariants: 1. Of equal (tenant, labels, t) the row of the last input, and in it the last row, survives. 2.
- * Each row
- * of the window goes to exactly one of output, dropped, expired. */
+ * Each row of the window goes to exactly one of output, dropped, expired. */
 #include "base/check.h"
 #include "metric/compact_reader.h"
 #include "model/guard.h"

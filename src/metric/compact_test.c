@@ -1,8 +1,7 @@
 /* Compact metric segments against a naive model: arrays of rows.
  * Method: a drawn model (several tenants, counters, gauges, classic histograms, native histograms, start times,
  * duplicates, long and short series, gaps) is written, verified, read in random ranges, merged; every bit of a
- * small
- * file is flipped; allocations fail one by one. */
+ * small file is flipped; allocations fail one by one. */
 #include "base/test.h"
 #include "metric/metric.h"
 #include "model/labels.h"

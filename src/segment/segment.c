@@ -5,8 +5,7 @@
  *   verify ─ front to end, every byte
  *
  * Nothing read is trusted: lengths and counts are bounded before use, and the footer must account for every
- * byte of
- * the file. Invariant: the directory is immutable after open, so any thread may read. */
+ * byte of the file. Invariant: the directory is immutable after open, so any thread may read. */
 #include "segment/segment.h"
 #include "base/check.h"
 #include "codec/int.h"

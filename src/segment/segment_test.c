@@ -1,7 +1,6 @@
 /* Segment files: what is written comes back; every damaged bit is found; the cache keeps its budget.
  * Method: files with sections of every shape in a temporary directory, then their bytes in memory: each bit of
- * a small
- * one flipped, each length cut, and footers damaged with repaired checksums. */
+ * a small one flipped, each length cut, and footers damaged with repaired checksums. */
 #include "base/hash.h"
 #include "base/test.h"
 #include "segment/layout.h"

@@ -1,7 +1,6 @@
 /* A node's partitions on the simulated disk: power loss at every call with every pattern, also during the
  * recovery from an earlier one; every call failing; every allocation failing. Model and oracle: workload.h.
- * After each state the
- * node recovers, is checked, goes on writing, is cut, restarted and checked again.
+ * After each state the node recovers, is checked, goes on writing, is cut, restarted and checked again.
  *
  * The default set takes a sample of the calls; `--full` or KELPIE_SIM=full takes them all (> 20,000 states).
  * Canaries: a node with a planted bug must be caught by the same checker. */

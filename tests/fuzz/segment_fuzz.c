@@ -1,8 +1,7 @@
 /* Segments with any content and valid checksums: opening, reading and verifying ends in rows or in errors.
  * Input: byte 0 chooses. 0: the bytes are blocks (section, length as le16, content), from which a file with true
  * checksums is made; the footer's counts come from the first 16 bytes. Else: the bytes are a file whose
- * footer's and
- * tail's checksums are repaired. */
+ * footer's and tail's checksums are repaired. */
 #include "base/hash.h"
 #include "codec/int.h"
 #include "metric/metric.h"
