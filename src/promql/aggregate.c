@@ -409,14 +409,29 @@ static void members_best(struct member *members, size_t count, size_t k,
     }
 }
 
-static err check_k(struct eval *eval, const double *param, size_t count)
+/* The numbers k of all steps, as Prometheus judges them: what is below 1 everywhere asks for nothing, whatever it
+ * is. */
+static err check_k(struct eval *eval, const double *param, size_t count, bool *out_none)
 {
+    double least = INFINITY, most = -INFINITY;
+    bool is_nan = false;
+    char text[NUMBER_TEXT_BYTES_MAX];
     for (size_t i = 0; i < count; i++) {
-        if (isnan(param[i]))
-            return err_set(eval->at, ERR_EXECUTION, "Parameter value is NaN");
-        if (!(param[i] < 0x1p63 && param[i] >= -0x1p63))
-            return err_set(eval->at, ERR_EXECUTION, "Scalar value %g overflows int64", param[i]);
+        is_nan |= isnan(param[i]);
+        least = fmin(least, param[i]);
+        most = fmax(most, param[i]);
     }
+    *out_none = !is_nan && most < 1;
+    if (*out_none)
+        return OK;
+    if (is_nan)
+        return err_set(eval->at, ERR_EXECUTION, "Parameter value is NaN");
+    if (least <= -0x1p63)
+        return err_set(eval->at, ERR_EXECUTION, "Scalar value %.*s underflows int64",
+                       (int)number_print_general(least, text), text);
+    if (most >= 0x1p63 - 1024)
+        return err_set(eval->at, ERR_EXECUTION, "Scalar value %.*s overflows int64",
+                       (int)number_print_general(most, text), text);
     return OK;
 }
 
@@ -448,16 +463,17 @@ static err aggregate_top(struct eval *eval, const struct node *n, const struct g
 {
     double *k;
     TRY(eval_scalars(eval, n->aggregate.param, grid, &k));
-    TRY(check_k(eval, k, grid->count));
+    bool none;
+    TRY(check_k(eval, k, grid->count, &none));
     bool instant = grid->count == 1;
-    for (size_t group = 0; group < g->index.count; group++) {
+    for (size_t group = 0; group < g->index.count && !none; group++) {
         TRY(guard_maybe(eval));
         for (size_t step = 0; step < grid->count; step++)
             TRY(top_step(eval, frame, g, group, step, n->aggregate.type == AGGREGATE_BOTTOMK, k[step],
                          members, instant ? out : NULL));
     }
     out->ordered = instant;
-    for (size_t i = 0; i < frame->count && !instant; i++) {
+    for (size_t i = 0; i < frame->count && !instant && !none; i++) {
         bool any = false;
         for (size_t step = 0; step < grid->count && !any; step++)
             any = !is_absent(frame->rows[i].values[step]);
@@ -483,19 +499,31 @@ static bool group_drops_name(const struct frame *frame, const struct grouping *g
     return false;
 }
 
+/* Whether there was NaN, the most and the least that is out of range. */
+static void annotate_quantiles(struct eval *eval, const double *q, size_t count, const struct node *param)
+{
+    double least = 0, most = 1;
+    bool is_nan = false;
+    for (size_t i = 0; i < count; i++) {
+        is_nan |= isnan(q[i]);
+        least = fmin(least, q[i]);
+        most = fmax(most, q[i]);
+    }
+    if (is_nan)
+        annotate_quantile(eval, NAN, param);
+    if (most > 1)
+        annotate_quantile(eval, most, param);
+    if (least < 0)
+        annotate_quantile(eval, least, param);
+}
+
 static err aggregate_quantile(struct eval *eval, const struct node *n, const struct grid *grid,
                               const struct frame *frame, const struct grouping *g, struct member *members,
                               struct frame *out)
 {
     double *q, *values;
     TRY(eval_scalars(eval, n->aggregate.param, grid, &q));
-    for (size_t i = 0; i < grid->count; i++)
-        if (!(q[i] >= 0 && q[i] <= 1)) {
-            annotate(eval, &eval->warnings,
-                     "PromQL warning: quantile value should be between 0 and 1, got %g%s", q[i],
-                     position_of(eval, n->aggregate.param).text);
-            break;
-        }
+    annotate_quantiles(eval, q, grid->count, n->aggregate.param);
     TRY(values_new(out->pool, g->largest + 1, &values));
     for (size_t group = 0; group < g->index.count; group++) {
         TRY(guard_maybe(eval));
@@ -514,27 +542,40 @@ static err aggregate_quantile(struct eval *eval, const struct node *n, const str
     return OK;
 }
 
-static err count_value(struct frame *out, struct label_index *index, struct buf *scratch, struct slice group,
-                       struct slice name, double v, size_t step, const struct grid *grid, bool drop_name)
+/* Where count_values puts its counts. */
+struct value_counts {
+    struct frame *out;
+    struct label_index index;
+    struct buf scratch;
+    struct slice name; /* the label that tells the value; empty when without takes it away */
+    const struct grid *grid;
+};
+
+static err count_value(struct value_counts *c, struct slice group, double v, size_t step)
 {
     char text[NUMBER_TEXT_BYTES_MAX];
     struct slice value = slice_of(text, number_print_fixed(v, text));
-    buf_clear(scratch);
-    labels_set(group, name, value, scratch);
-    TRY(buf_err(scratch));
+    buf_clear(&c->scratch);
+    if (c->name.len > 0)
+        labels_set(group, c->name, value, &c->scratch);
+    else
+        buf_put_slice(&c->scratch, group);
+    TRY(buf_err(&c->scratch));
     uint32_t number;
     bool is_new;
-    TRY(label_index_get(index, buf_slice(scratch), &number, &is_new));
+    TRY(label_index_get(&c->index, buf_slice(&c->scratch), &number, &is_new));
     if (is_new) {
-        struct row row = { .labels = index->keys[number], .drop_name = drop_name };
-        TRY(values_new(out->pool, grid->count, &row.values));
-        TRY(frame_add(out, row));
+        struct row row = { .labels = c->index.keys[number] };
+        TRY(values_new(c->out->pool, c->grid->count, &row.values));
+        TRY(frame_add(c->out, row));
     }
-    double *at = &out->rows[number].values[step];
+    double *at = &c->out->rows[number].values[step];
     *at = is_absent(*at) ? 1 : *at + 1;
     return OK;
 }
 
+/* The label is set before the grouping, so that `without` can take it away again. The name of what is counted never
+ * goes at the end (delayed name removal): what `by (__name__)` keeps stays. */
 static err aggregate_count_values(struct eval *eval, const struct node *n, const struct grid *grid,
                                   const struct frame *frame, const struct grouping *g, struct member *members,
                                   struct frame *out)
@@ -542,17 +583,23 @@ static err aggregate_count_values(struct eval *eval, const struct node *n, const
     struct value name;
     TRY(eval_node(eval, n->aggregate.param, grid, &name));
     if (name.string.len == 0 || !utf8_valid(name.string))
-        return err_set(eval->at, ERR_EXECUTION, "invalid label name \"%.*s\"", (int)(name.string.len & 0x7f),
-                       name.string.at);
-    struct label_index index = label_index_open(out->pool);
-    struct buf scratch = buf_open(out->pool, LABELS_BYTES_MAX);
+        return err_set(eval->at, ERR_EXECUTION, "invalid label name %s", quote(name.string).text);
+    struct value_counts c = { .out = out,
+                              .index = label_index_open(out->pool),
+                              .scratch = buf_open(out->pool, LABELS_BYTES_MAX),
+                              .name = name.string,
+                              .grid = grid };
+    bool gone = n->aggregate.without && slice_equal(name.string, label_name);
+    for (size_t i = 0; i < n->aggregate.name_count && n->aggregate.without; i++)
+        gone |= slice_equal(n->aggregate.names[i], name.string);
+    if (gone)
+        c.name = slice_of("", 0);
     for (size_t group = 0; group < g->index.count; group++) {
         TRY(guard_maybe(eval));
         for (size_t step = 0; step < grid->count; step++) {
             size_t count = members_at(frame, g, group, step, members);
             for (size_t i = 0; i < count; i++)
-                TRY(count_value(out, &index, &scratch, g->index.keys[group], name.string, members[i].value,
-                                step, grid, group_drops_name(frame, g, group)));
+                TRY(count_value(&c, g->index.keys[group], members[i].value, step));
         }
     }
     return OK;

@@ -196,6 +196,9 @@ const struct function *function_find(struct slice name);
 /* Is it one of Prometheus' experimental functions, which are not supported? */
 bool function_is_experimental(struct slice name);
 
+/* Does its value depend on the time of evaluation, even when its arguments do not? */
+bool function_is_of_time(enum function_id id);
+
 /* Types of all nodes below n. ERR_INPUT with position. */
 err check_types(struct slice source, struct node *n, struct err_at *at);
 

@@ -288,8 +288,9 @@ static err match_pairs(struct match *m, const struct side *many, const struct si
             TRY(label_index_get(&results, labels, &number, &is_new));
             TRY(pairs_add(m, &pairs, number, is_new, i, k));
             if (is_new) {
-                struct row row = { .labels = results.keys[number],
-                                   .drop_name = m->n->binary.return_bool || many_row->drop_name };
+                /* As Prometheus: arithmetic has dropped the name already; a comparison without bool keeps it,
+                 * even where its operand's was to go at the end. */
+                struct row row = { .labels = results.keys[number], .drop_name = m->n->binary.return_bool };
                 TRY(values_new(out->pool, m->grid->count, &row.values));
                 TRY(frame_add(out, row));
             } else {
@@ -357,14 +358,6 @@ static void side_filter(struct match *m, struct side *side, const double *const 
             if ((mask != NULL && !is_absent(mask[step])) != present)
                 values[step] = ABSENT;
     }
-}
-
-static bool values_any(const double *values, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (!is_absent(values[i]))
-            return true;
-    return false;
 }
 
 static void frame_compact(struct frame *frame, size_t step_count)

@@ -46,7 +46,8 @@ static size_t buckets_join(struct bucket *buckets, size_t count)
     return kept;
 }
 
-static bool buckets_force_monotonic(struct bucket *buckets, size_t count)
+/* Returns whether there were decreases, which are told in *repair. */
+static bool buckets_force_monotonic(struct bucket *buckets, size_t count, struct bucket_repair *repair)
 {
     bool forced = false;
     double previous = buckets[0].count;
@@ -55,17 +56,22 @@ static bool buckets_force_monotonic(struct bucket *buckets, size_t count)
         if (current == previous)
             continue;
         bool noise = almost_equal(previous, current, SMALL_DELTA);
-        if (noise || current < previous) {
-            buckets[i].count = previous;
-            forced |= !noise;
+        if (!noise && !(current < previous)) {
+            previous = current;
             continue;
         }
-        previous = current;
+        buckets[i].count = previous;
+        if (noise)
+            continue;
+        forced = true;
+        repair->lowest = fmin(repair->lowest, buckets[i].upper);
+        repair->highest = fmax(repair->highest, buckets[i].upper);
+        repair->difference = fmax(repair->difference, previous - current);
     }
     return forced;
 }
 
-double bucket_quantile(double q, struct bucket *buckets, size_t count, bool *out_forced)
+double bucket_quantile(double q, struct bucket *buckets, size_t count, struct bucket_repair *repair)
 {
     if (isnan(q))
         return NAN;
@@ -76,11 +82,17 @@ double bucket_quantile(double q, struct bucket *buckets, size_t count, bool *out
     count = buckets_join(buckets, count);
     if (buckets[count - 1].upper != INFINITY)
         return NAN;
-    if (buckets_force_monotonic(buckets, count))
-        *out_forced = true;
+    struct bucket_repair own = { .lowest = INFINITY, .highest = -INFINITY };
+    bool forced = buckets_force_monotonic(buckets, count, &own);
     double observations = buckets[count - 1].count;
     if (count < 2 || observations == 0)
         return NAN;
+    if (forced) {
+        repair->count++;
+        repair->lowest = fmin(repair->lowest, own.lowest);
+        repair->highest = fmax(repair->highest, own.highest);
+        repair->difference = fmax(repair->difference, own.difference);
+    }
     double rank = q * observations;
     size_t b = 0, end = count - 1;
     while (b < end) { /* the first with count ≥ rank, else the last */
@@ -103,7 +115,7 @@ double bucket_quantile(double q, struct bucket *buckets, size_t count, bool *out
     return begin + (buckets[b].upper - begin) * (rank / inside);
 }
 
-/* Observations below `bound`, interpolated. */
+/* Observations below `bound`, interpolated. Those of a bucket without a lower end are all at its upper one. */
 static double bucket_rank(double bound, const struct bucket *buckets, size_t count)
 {
     double rank = 0, total = buckets[count - 1].count;
@@ -111,14 +123,15 @@ static double bucket_rank(double bound, const struct bucket *buckets, size_t cou
         double lower = i > 0 ? buckets[i - 1].upper : buckets[0].upper > 0 ? 0 : -INFINITY;
         double upper = buckets[i].upper;
         if (lower >= bound)
-            break;
+            return rank < total ? rank : total;
         if (upper > bound) {
-            rank += (buckets[i].count - rank) * (bound - lower) / (upper - lower);
-            break;
+            rank = lower == -INFINITY ? buckets[i].count
+                                      : rank + (buckets[i].count - rank) * (bound - lower) / (upper - lower);
+            return rank > total ? total : rank;
         }
         rank = buckets[i].count;
     }
-    return rank < total ? rank : total;
+    return total;
 }
 
 double bucket_fraction(double lower, double upper, struct bucket *buckets, size_t count)
@@ -148,9 +161,15 @@ static int compare_bucket_rows(const void *a, const void *b)
     return (x->upper > y->upper) - (x->upper < y->upper);
 }
 
+/* An upper bound as Go reads floats: what is too large for one is malformed. */
 static bool label_bound(struct slice text, double *out)
 {
-    return text.len > 0 && number_parse(text, false, out) && !isnan(*out);
+    if (text.len == 0 || !number_parse(text, true, out) || isnan(*out))
+        return false;
+    bool digits = false;
+    for (size_t i = 0; i < text.len && !digits; i++)
+        digits = text.at[i] >= '0' && text.at[i] <= '9';
+    return !(isinf(*out) && digits);
 }
 
 /* Sort the frame's bucket rows by group and bound. */
@@ -168,12 +187,7 @@ static err bucket_rows(struct eval *eval, const struct node *n, const struct fra
             return fail_histogram(eval->at, row->labels, f->name);
         struct slice text = labels_get(row->labels, le);
         if (!label_bound(text, &b->upper)) {
-            struct slice name = labels_get(row->labels, label_name);
-            annotate(eval, &eval->warnings,
-                     "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"%.*s\" "
-                     "for metric name \"%.*s\"%s",
-                     (int)(text.len & 0x7f), text.at, (int)(name.len & 0x7f), name.at,
-                     position_of(eval, n->call.args[n->call.arg_count - 1]).text);
+            annotate_bucket_label(eval, row->labels, text, n->call.args[n->call.arg_count - 1]);
             continue;
         }
         buf_clear(&scratch);
@@ -193,12 +207,14 @@ static err bucket_rows(struct eval *eval, const struct node *n, const struct fra
 struct bucket_args {
     const double *first, *second; /* φ, or lower and upper */
     bool fraction;
-    bool forced;
+    struct bucket_repair repair;
 };
 
 static void bucket_group(struct bucket_args *args, const struct frame *frame, const struct bucket_row *rows,
                          size_t count, const struct grid *grid, struct bucket *buckets, double *out)
 {
+    struct bucket_repair *repair = &args->repair;
+    *repair = (struct bucket_repair){ .lowest = INFINITY, .highest = -INFINITY };
     for (size_t step = 0; step < grid->count; step++) {
         size_t present = 0;
         for (size_t i = 0; i < count; i++) {
@@ -206,31 +222,20 @@ static void bucket_group(struct bucket_args *args, const struct frame *frame, co
             if (!is_absent(v))
                 buckets[present++] = (struct bucket){ rows[i].upper, v };
         }
-        if (present > 0)
-            out[step] = args->fraction
-                            ? bucket_fraction(args->first[step], args->second[step], buckets, present)
-                            : bucket_quantile(args->first[step], buckets, present, &args->forced);
-    }
-}
-
-static void bucket_annotate(struct eval *eval, const struct node *n, const struct bucket_args *args,
-                            const struct grid *grid, struct slice labels)
-{
-    for (size_t i = 0; i < grid->count && !args->fraction; i++)
-        if (!(args->first[i] >= 0 && args->first[i] <= 1)) {
-            annotate(eval, &eval->warnings,
-                     "PromQL warning: quantile value should be between 0 and 1, got %g%s", args->first[i],
-                     position_of(eval, n->call.args[0]).text);
-            break;
+        if (present == 0)
+            continue;
+        if (args->fraction) {
+            out[step] = bucket_fraction(args->first[step], args->second[step], buckets, present);
+            continue;
         }
-    if (!args->forced)
-        return;
-    struct slice name = labels_get(labels, label_name);
-    annotate(eval, &eval->infos,
-             "PromQL info: input to histogram_quantile needed to be fixed for monotonicity (see "
-             "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile) for "
-             "metric name \"%.*s\"%s",
-             (int)(name.len & 0x7f), name.at, position_of(eval, n->call.args[1]).text);
+        uint64_t before = repair->count;
+        out[step] = bucket_quantile(args->first[step], buckets, present, repair);
+        if (repair->count == before)
+            continue;
+        if (before == 0)
+            repair->begin_ms = grid_t(grid, step);
+        repair->end_ms = grid_t(grid, step);
+    }
 }
 
 err bucket_call(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)
@@ -242,6 +247,10 @@ err bucket_call(struct eval *eval, const struct node *n, const struct grid *grid
     if (args.fraction)
         TRY(eval_scalars(eval, n->call.args[1], grid, &scalars));
     args.second = scalars;
+    for (size_t i = 0; i < grid->count && !args.fraction; i++)
+        if (quantile_is_bad(args.first[i]) &&
+            (i == 0 || double_bits(args.first[i]) != double_bits(args.first[i - 1])))
+            annotate_quantile(eval, args.first[i], n->call.args[0]);
 
     struct frame *frame, *out;
     TRY(eval_frame(eval, n->call.args[n->call.arg_count - 1], grid, &frame));
@@ -260,9 +269,9 @@ err bucket_call(struct eval *eval, const struct node *n, const struct grid *grid
             end++;
         struct row row = { .labels = index.keys[rows[i].group], .drop_name = true };
         TRY(values_new(out->pool, grid->count, &row.values));
-        args.forced = false;
         bucket_group(&args, frame, rows + i, end - i, grid, memory, row.values);
-        bucket_annotate(eval, n, &args, grid, row.labels);
+        if (args.repair.count > 0)
+            annotate_monotonicity(eval, row.labels, &args.repair, n->call.args[1]);
         TRY(frame_add(out, row));
         i = end;
     }

@@ -67,7 +67,8 @@ static err call_vector(struct eval *eval, const struct node *n, const struct gri
     return OK;
 }
 
-/* Labels that an absent series must have had: the selector's equalities whose label occurs once. */
+/* Labels that an absent series must have had: the first equality of a label, unless another matcher of it
+ * follows. */
 static err absent_labels(struct frame *frame, const struct node *arg, struct slice *out)
 {
     *out = slice_of("", 0);
@@ -80,10 +81,10 @@ static err absent_labels(struct frame *frame, const struct node *arg, struct sli
     struct label *list = memory;
     size_t count = 0;
     for (size_t i = 0; i < arg->selector.count; i++) {
-        bool once = true;
-        for (size_t k = 0; k < arg->selector.count && once; k++)
-            once = k == i || !slice_equal(m[i].name, m[k].name);
-        if (once && m[i].type == MATCH_EQUAL && !slice_equal(m[i].name, label_name))
+        bool known = m[i].type == MATCH_EQUAL && m[i].value.len > 0 && !slice_equal(m[i].name, label_name);
+        for (size_t k = 0; k < arg->selector.count && known; k++)
+            known = k == i || (k < i && m[k].type != MATCH_EQUAL) || !slice_equal(m[i].name, m[k].name);
+        if (known)
             list[count++] = (struct label){ m[i].name, m[i].value };
     }
     TRY(labels_encode(list, count, &labels, NULL));
@@ -148,14 +149,19 @@ static err call_sort(struct eval *eval, const struct node *n, const struct grid 
     for (size_t i = 0; i < frame->count; i++)
         if (frame->rows[i].histogram_count > 0)
             return fail_histogram(eval->at, frame->rows[i].labels, n->call.function->name);
-    if (grid->count != 1)
+    if (grid->count != 1) {
+        annotate_sort(eval, n);
         return OK;
+    }
     if (frame->count > 1)
         qsort(frame->rows, frame->count, sizeof *frame->rows,
               n->call.function->id == FUNCTION_SORT ? compare_rows : compare_rows_descending);
     frame->ordered = true;
     return OK;
 }
+
+/* How much of a text an error shows. */
+static int shown(struct slice text) { return (int)(text.len < 200 ? text.len : 200); }
 
 static err string_arg(struct eval *eval, const struct node *n, size_t i, const struct grid *grid,
                       struct slice *out)
@@ -236,7 +242,7 @@ static void expand(struct slice template, const struct regex *regex, const struc
             continue;
         }
         struct slice name = slice_part(template, begin, end - begin);
-        int number = 0;
+        int number = name.len > 1 && name.at[0] == '0' ? -1 : 0; /* $01 is a name */
         for (size_t k = 0; k < name.len && number >= 0; k++)
             number = name.at[k] >= '0' && name.at[k] <= '9' && number < 100000
                          ? number * 10 + name.at[k] - '0'
@@ -291,10 +297,10 @@ static err call_label_replace(struct eval *eval, const struct node *n, const str
     err e = regex_open(pattern, &r.regex, &at);
     if (e != OK)
         return err_set(eval->at, ERR_EXECUTION, "invalid regular expression in label_replace(): %.*s",
-                       (int)(pattern.len & 0x7f), pattern.at);
+                       shown(pattern), pattern.at);
     if (r.target.len == 0 || !utf8_valid(r.target))
         TRY_OUT(err_set(eval->at, ERR_EXECUTION, "invalid destination label name in label_replace(): %.*s",
-                        (int)(r.target.len & 0x7f), r.target.at));
+                        shown(r.target), r.target.at));
     r.group_count = regex_group_count(r.regex) + 1;
     void *memory;
     TRY_OUT(pool_alloc(eval->pool, (size_t)r.group_count * sizeof *r.groups, &memory));
@@ -313,9 +319,16 @@ static err call_label_join(struct eval *eval, const struct node *n, const struct
     struct slice target, separator;
     TRY(string_arg(eval, n, 1, grid, &target));
     TRY(string_arg(eval, n, 2, grid, &separator));
+    for (size_t k = 3; k < n->call.arg_count; k++) {
+        struct slice source;
+        TRY(string_arg(eval, n, k, grid, &source));
+        if (source.len == 0 || !utf8_valid(source))
+            return err_set(eval->at, ERR_EXECUTION, "invalid source label name in label_join(): %.*s",
+                           shown(source), source.at);
+    }
     if (target.len == 0 || !utf8_valid(target))
         return err_set(eval->at, ERR_EXECUTION, "invalid destination label name in label_join(): %.*s",
-                       (int)(target.len & 0x7f), target.at);
+                       shown(target), target.at);
     TRY(eval_frame(eval, n->call.args[0], grid, out_frame));
     struct frame *frame = *out_frame;
     struct buf value = buf_open(frame->pool, LABELS_BYTES_MAX),

@@ -9,9 +9,28 @@
 
 #include <math.h>
 
-/* Go's math.Max and math.Min: NaN wins. */
-static double max_or_nan(double a, double b) { return isnan(a) || isnan(b) ? NAN : a > b ? a : b; }
-static double min_or_nan(double a, double b) { return isnan(a) || isnan(b) ? NAN : a < b ? a : b; }
+/* Go's math.Max and math.Min: the infinity wins, then NaN; -0 is below 0. */
+static double go_max(double a, double b)
+{
+    if (a == INFINITY || b == INFINITY)
+        return INFINITY;
+    if (isnan(a) || isnan(b))
+        return NAN;
+    if (a == 0 && b == 0)
+        return signbit(a) ? b : a;
+    return a > b ? a : b;
+}
+
+static double go_min(double a, double b)
+{
+    if (a == -INFINITY || b == -INFINITY)
+        return -INFINITY;
+    if (isnan(a) || isnan(b))
+        return NAN;
+    if (a == 0 && b == 0)
+        return signbit(a) ? a : b;
+    return a < b ? a : b;
+}
 
 static double math_sgn(double v) { return v < 0 ? -1 : v > 0 ? 1 : v; }
 static double math_deg(double v) { return v * 180 / M_PI; }
@@ -182,9 +201,9 @@ static void apply_clamp(const struct stage *stage, double *values, size_t count)
             continue;
         }
         if (high != NULL)
-            values[i] = min_or_nan(high[i], values[i]);
+            values[i] = go_min(high[i], values[i]);
         if (low != NULL)
-            values[i] = max_or_nan(low[i], values[i]);
+            values[i] = go_max(low[i], values[i]);
     }
 }
 

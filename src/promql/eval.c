@@ -347,16 +347,6 @@ static err grid_of(const struct promql_request *request, struct grid *out, struc
     return OK;
 }
 
-static void annotations_finish(struct annotations *list, struct pool *pool, const char *kind)
-{
-    if (list->dropped == 0)
-        return;
-    struct buf text = buf_open(pool, 128);
-    buf_printf(&text, "%zu more %s annotations omitted", list->dropped, kind);
-    if (buf_err(&text) == OK)
-        list->texts[list->count++] = buf_slice(&text);
-}
-
 err promql_eval(const struct promql_request *request, struct pool *pool, struct promql_result *out_result,
                 struct err_at *at)
 {
@@ -369,6 +359,9 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
         .request = request,
         .result_pool = pool,
         .proof = { .complete = true },
+        .warnings = annotations_open(pool),
+        .infos = annotations_open(pool),
+        .repair_texts = label_index_open(pool),
         .at = at != NULL ? at : &own_at,
         .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : PROMQL_LOOKBACK_MS_DEFAULT,
     };
@@ -386,12 +379,7 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
                     : e == ERR_LIMIT    ? "query processing would load too many samples or too much memory"
                                         : err_text(e));
     TRY(e);
-    annotations_finish(&eval.warnings, pool, "warning");
-    annotations_finish(&eval.infos, pool, "info");
-    result.warnings = eval.warnings.texts;
-    result.warning_count = eval.warnings.count;
-    result.infos = eval.infos.texts;
-    result.info_count = eval.infos.count;
+    annotations_finish(&eval, &result);
     result.proof = eval.proof;
     result.stats = eval.stats;
     *out_result = result;

@@ -4,7 +4,8 @@
  *     pipeline.c  leaf → stages → sink, series by series      elementwise.c  stages: math, clamp, scalar operators
  *     window.c    range functions over one series             aggregate.c  partial → merge, topk and the like
  *     binary.c    vector matching                             labelset.c   edits of canonical labels
- *     frame.c     memory of intermediate results              bucket.c     quantiles of classic histograms */
+ *     frame.c     memory of intermediate results              bucket.c     quantiles of classic histograms
+ *     annotate.c  warnings and infos */
 #ifndef PROMQL_EVAL_H
 #define PROMQL_EVAL_H
 
@@ -62,10 +63,27 @@ struct value {
     struct slice string;
 };
 
-struct annotations {
-    struct slice *texts;
+/* A hash table from label sets (or other texts) to the numbers 0, 1, … in order of first appearance. */
+struct label_index {
+    struct pool *pool;
+    struct slice *keys;
+    uint64_t *hashes;
     size_t count;
-    size_t dropped;
+    size_t key_capacity, hash_capacity;
+    uint32_t *slots;   /* number + 1, 0 = free */
+    size_t slot_count; /* power of two */
+};
+
+struct annotations {
+    struct label_index texts; /* distinct ones */
+};
+
+/* What was done to make classic buckets monotonic, over one or more steps. */
+struct bucket_repair {
+    double lowest, highest; /* bounds of repaired buckets */
+    double difference;      /* largest decrease */
+    int64_t begin_ms, end_ms;
+    uint64_t count; /* of histograms */
 };
 
 struct eval {
@@ -74,6 +92,9 @@ struct eval {
     struct frame *frames; /* open ones */
     int64_t lookback_ms;
     struct annotations warnings, infos;
+    struct label_index repair_texts; /* metric and position of each of repairs */
+    struct bucket_repair *repairs;
+    size_t repair_capacity;
     struct proof proof;
     size_t partition_capacity, missing_capacity;
     struct promql_stats stats;
@@ -89,16 +110,48 @@ struct pool *frame_chunk_pool(struct frame *frame);
 err frame_add(struct frame *frame, struct row row);
 /* Room for a row's values, all ABSENT. */
 err values_new(struct pool *pool, size_t count, double **out_values);
-void annotate(struct eval *eval, struct annotations *list, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-/* " (line:column)" of a node for annotations. */
+bool values_any(const double *values, size_t count); /* is any of them present? */
+/* ERR_EXECUTION: series has native histograms, which `what` does not handle. */
+err fail_histogram(struct err_at *at, struct slice labels, const char *what);
+err guard_maybe(const struct eval *eval);
+
+/* ---- annotate.c ---- */
+struct annotations annotations_open(struct pool *pool);
+void annotate(struct annotations *list, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* " (line:column)" of a node for annotations; NULL = the text's begin. */
 struct position_text {
     char text[32];
 };
 struct position_text position_of(const struct eval *eval, const struct node *n);
-/* ERR_EXECUTION: series has native histograms, which `what` does not handle. */
-err fail_histogram(struct err_at *at, struct slice labels, const char *what);
-err guard_maybe(const struct eval *eval);
+/* Text in quotes as Go's %q, cut to some 250 bytes. */
+struct quoted {
+    char text[256];
+};
+struct quoted quote(struct slice s);
+void annotate_quantile(struct eval *eval, double q, const struct node *n); /* q is out of [0, 1] */
+static inline bool quantile_is_bad(double q) { return !(q >= 0 && q <= 1); }
+void annotate_bucket_label(struct eval *eval, struct slice labels, struct slice bound, const struct node *n);
+void annotate_sort(struct eval *eval, const struct node *n); /* a call of sort() at more than one step */
+void annotate_monotonicity(struct eval *eval, struct slice labels, const struct bucket_repair *repair,
+                           const struct node *n);
+/* What a worker saw that annotations will tell; more than NOTE_COUNT_MAX of a kind is left out. */
+#define NOTE_COUNT_MAX 12
+struct notes {
+    struct pool *pool;                         /* of the names; opened when there is one */
+    struct slice non_counters[NOTE_COUNT_MAX]; /* names that do not end like a counter's */
+    size_t non_counter_count;
+    double bad_quantiles[NOTE_COUNT_MAX];
+    size_t bad_quantile_count;
+};
+/* Of a series of rate or increase that has a value. ERR_LIMIT. */
+err note_non_counter(struct notes *notes, struct slice name, struct pool *parent);
+void notes_done(struct notes *notes);
+/* Quantiles that are out of range at a step that has a value. */
+void note_quantiles(struct notes *notes, const double *q, const double *values, size_t count);
+struct pipeline;
+void notes_tell(struct eval *eval, const struct notes *notes, const struct pipeline *p);
+/* Move the texts to the result. */
+void annotations_finish(struct eval *eval, struct promql_result *out);
 
 /* ---- labelset.c ---- */
 /* Append the labels of `labels` whose names are (keep) or are not (!keep) among the sorted names; !keep also
@@ -110,16 +163,6 @@ void labels_set(struct slice labels, struct slice name, struct slice value, stru
 struct slice labels_without_name(struct slice labels, struct buf *scratch); /* borrowed from either */
 extern const struct slice label_name;                                       /* "__name__" */
 
-/* A hash table from label sets to the numbers 0, 1, … in order of first appearance. */
-struct label_index {
-    struct pool *pool;
-    struct slice *keys;
-    uint64_t *hashes;
-    size_t count;
-    size_t key_capacity, hash_capacity;
-    uint32_t *slots;   /* number + 1, 0 = free */
-    size_t slot_count; /* power of two */
-};
 /* The number of key; copies it when new. ERR_LIMIT. */
 err label_index_get(struct label_index *index, struct slice key, uint32_t *out_number, bool *out_new);
 bool label_index_find(const struct label_index *index, struct slice key, uint32_t *out_number);
@@ -178,7 +221,8 @@ struct pipeline {
     struct frame *frame;    /* LEAF_FRAME: values are overwritten; LEAF_WINDOW_FRAME: the subquery's rows */
     struct grid frame_grid; /* of a subquery's frame */
     const struct node *selector; /* LEAF_SELECT, LEAF_WINDOW */
-    const struct node *position; /* of the window function's argument, for annotations */
+    /* For annotations: the range selector (NULL: a subquery) and the first argument of the window function. */
+    const struct node *position, *arg_position;
     enum function_id window;
     const char *window_name;
     int64_t range_ms;
@@ -249,7 +293,8 @@ struct bucket {
     double upper;
     double count;
 };
-double bucket_quantile(double q, struct bucket *buckets, size_t count, bool *out_forced);
+/* Adds to repair what was repaired; its times are the caller's. */
+double bucket_quantile(double q, struct bucket *buckets, size_t count, struct bucket_repair *repair);
 double bucket_fraction(double lower, double upper, struct bucket *buckets, size_t count);
 err bucket_call(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
 

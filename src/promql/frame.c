@@ -8,9 +8,6 @@
 
 #include "base/check.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 err frame_open(struct eval *eval, struct frame **out_frame)
 {
     struct pool *pool = pool_open(eval->pool, "promql_frame", POOL_BYTES_UNLIMITED);
@@ -70,45 +67,12 @@ err values_new(struct pool *pool, size_t count, double **out_values)
     return OK;
 }
 
-void annotate(struct eval *eval, struct annotations *list, const char *format, ...)
+bool values_any(const double *values, size_t count)
 {
-    char text[ERR_TEXT_BYTES_MAX];
-    va_list args;
-    va_start(args, format);
-    int len = vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    struct slice s = slice_of(text, len < (int)sizeof text ? (size_t)len : sizeof text - 1);
-    for (size_t i = 0; i < list->count; i++)
-        if (slice_equal(list->texts[i], s))
-            return;
-    if (list->count == PROMQL_ANNOTATION_COUNT_MAX) {
-        list->dropped++;
-        return;
-    }
-    if (list->texts == NULL) {
-        void *memory;
-        if (pool_alloc(eval->result_pool, (PROMQL_ANNOTATION_COUNT_MAX + 1) * sizeof s, &memory) != OK)
-            return; /* an annotation is a courtesy: without memory the answer goes without it */
-        list->texts = memory;
-    }
-    if (pool_copy(eval->result_pool, s, &list->texts[list->count]) == OK)
-        list->count++;
-}
-
-struct position_text position_of(const struct eval *eval, const struct node *n)
-{
-    struct position_text position;
-    uint32_t line = 1, column = 1;
-    struct slice source = eval->request->expr->source;
-    for (uint32_t i = 0; i < n->begin && i < source.len; i++) {
-        column++;
-        if (source.at[i] == '\n') {
-            line++;
-            column = 1;
-        }
-    }
-    snprintf(position.text, sizeof position.text, " (%u:%u)", line, column);
-    return position;
+    for (size_t i = 0; i < count; i++)
+        if (!is_absent(values[i]))
+            return true;
+    return false;
 }
 
 err fail_histogram(struct err_at *at, struct slice labels, const char *what)

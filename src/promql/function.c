@@ -53,6 +53,26 @@ bool function_is_experimental(struct slice name)
     return false;
 }
 
+bool function_is_of_time(enum function_id id)
+{
+    switch (id) {
+    case FUNCTION_DAYS_IN_MONTH:
+    case FUNCTION_DAY_OF_MONTH:
+    case FUNCTION_DAY_OF_WEEK:
+    case FUNCTION_DAY_OF_YEAR:
+    case FUNCTION_HOUR:
+    case FUNCTION_MINUTE:
+    case FUNCTION_MONTH:
+    case FUNCTION_PREDICT_LINEAR:
+    case FUNCTION_TIME:
+    case FUNCTION_TIMESTAMP:
+    case FUNCTION_YEAR:
+        return true;
+    default:
+        return false;
+    }
+}
+
 const char *operator_name(enum operator_type op)
 {
     static const char *const names[] = {

@@ -22,8 +22,6 @@
 
 #include <string.h>
 
-#define NON_COUNTER_COUNT_MAX 8
-
 struct chunk {
     size_t from, to;
     struct pool *keep; /* rows of the frame, or the partial groups */
@@ -31,8 +29,7 @@ struct chunk {
     size_t row_count, row_capacity;
     struct group_set *groups;
     struct group_set partial; /* what groups points at, except for the first chunk */
-    struct slice non_counters[NON_COUNTER_COUNT_MAX];
-    size_t non_counter_count;
+    struct notes notes;
     uint64_t samples;
     err e;
     struct err_at at;
@@ -214,24 +211,17 @@ static err columns_of_row(struct worker *w, const struct row *row)
     return OK;
 }
 
-static bool ends_with(struct slice s, const char *suffix)
+/* Remember what annotations will tell about the row's values. */
+static err window_note(struct worker *w, struct slice labels, const double *out)
 {
-    size_t len = strlen(suffix);
-    return s.len >= len && memcmp(s.at + s.len - len, suffix, len) == 0;
-}
-
-/* Remember a name that does not look like a counter's, for the annotation. */
-static void note_non_counter(struct worker *w, struct slice labels)
-{
-    struct chunk *chunk = w->chunk;
-    struct slice name = labels_get(labels, label_name);
-    if (name.len == 0 || ends_with(name, "_total") || ends_with(name, "_sum") || ends_with(name, "_count") ||
-        ends_with(name, "_bucket") || chunk->non_counter_count == NON_COUNTER_COUNT_MAX)
-        return;
-    for (size_t i = 0; i < chunk->non_counter_count; i++)
-        if (slice_equal(chunk->non_counters[i], name))
-            return;
-    chunk->non_counters[chunk->non_counter_count++] = name;
+    const struct run *run = w->run;
+    struct notes *notes = &w->chunk->notes;
+    enum function_id id = run->p->window;
+    if (id == FUNCTION_QUANTILE_OVER_TIME)
+        note_quantiles(notes, run->p->window_arg, out, run->grid->count);
+    if ((id != FUNCTION_RATE && id != FUNCTION_INCREASE) || !values_any(out, run->grid->count))
+        return OK;
+    return note_non_counter(notes, labels_get(labels, label_name), run->eval->pool);
 }
 
 static err window_row(struct worker *w, struct slice labels, double *out)
@@ -243,8 +233,6 @@ static err window_row(struct worker *w, struct slice labels, double *out)
             out[i] = ABSENT;
         return OK;
     }
-    if (p->window == FUNCTION_RATE || p->window == FUNCTION_INCREASE)
-        note_non_counter(w, labels);
     struct window_input in = {
         .t_ms = w->columns.t_ms,
         .values = w->columns.values,
@@ -255,7 +243,8 @@ static err window_row(struct worker *w, struct slice labels, double *out)
         .eval_step_ms = run->grid->step_ms,
         .arg = p->window_arg,
     };
-    return window_apply(p->window, &in, &w->window, out);
+    TRY(window_apply(p->window, &in, &w->window, out));
+    return window_note(w, labels, out);
 }
 
 /* ---- one row ---- */
@@ -296,12 +285,7 @@ static err row_read(struct worker *w, size_t series, struct row *row)
 
 static bool row_is_empty(const struct row *row, size_t count)
 {
-    if (row->histogram_count > 0)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (!is_absent(row->values[i]))
-            return false;
-    return true;
+    return row->histogram_count == 0 && !values_any(row->values, count);
 }
 
 /* Keep a row: what is borrowed from columns and set is copied. */
@@ -440,17 +424,6 @@ static err proof_add(struct eval *eval, const struct proof *proof)
     return OK;
 }
 
-static void annotate_non_counters(struct eval *eval, const struct pipeline *p, const struct chunk *chunk)
-{
-    for (size_t i = 0; i < chunk->non_counter_count; i++) {
-        struct slice name = chunk->non_counters[i];
-        annotate(eval, &eval->infos,
-                 "PromQL info: metric might not be a counter, name does not end in "
-                 "_total/_sum/_count/_bucket: \"%.*s\"%s",
-                 (int)(name.len < 200 ? name.len : 200), name.at, position_of(eval, p->position).text);
-    }
-}
-
 /* Open each chunk's memory; groups NULL: rows go to frame. */
 static void chunks_open(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups,
                         size_t *out_chunk_count)
@@ -500,7 +473,7 @@ static err run_chunks(struct run *run, size_t series_count, struct frame *frame,
             break;
         }
         eval->stats.samples_loaded += chunk->samples;
-        annotate_non_counters(eval, run->p, chunk);
+        notes_tell(eval, &chunk->notes, run->p);
         if (groups == NULL)
             for (size_t k = 0; k < chunk->row_count && e == OK; k++)
                 e = frame_add(frame, chunk->rows[k]);
@@ -508,6 +481,8 @@ static err run_chunks(struct run *run, size_t series_count, struct frame *frame,
             e = group_set_merge(groups, chunk->groups);
     }
 out:
+    for (size_t i = 0; i < chunk_count; i++)
+        notes_done(&run->chunks[i].notes);
     for (size_t i = 1; groups != NULL && i < chunk_count; i++)
         pool_close(run->chunks[i].keep);
     return e;
@@ -601,14 +576,6 @@ err pipeline_build_window(struct eval *eval, const struct node *n, const struct 
     double *arg = NULL;
     if (n->call.arg_count > 1)
         TRY(eval_scalars(eval, n->call.args[1 - matrix_arg], grid, &arg));
-    if (f->id == FUNCTION_QUANTILE_OVER_TIME)
-        for (size_t i = 0; i < grid->count; i++)
-            if (!(arg[i] >= 0 && arg[i] <= 1)) {
-                annotate(eval, &eval->warnings,
-                         "PromQL warning: quantile value should be between 0 and 1, got %g%s", arg[i],
-                         position_of(eval, n->call.args[0]).text);
-                break;
-            }
     if (matrix->type == NODE_SELECTOR) {
         TRY(build_selector(eval, matrix, LEAF_WINDOW, out));
         TRY(duration_of(eval, matrix->selector.range, false, &out->range_ms));
@@ -626,7 +593,9 @@ err pipeline_build_window(struct eval *eval, const struct node *n, const struct 
     out->window = f->id;
     out->window_name = f->name;
     out->window_arg = arg;
-    out->position = n->call.args[matrix_arg];
+    out->position =
+        matrix->type == NODE_SELECTOR ? matrix : NULL; /* Prometheus tells no place in a subquery */
+    out->arg_position = n->call.args[0];
     out->drops_name |= f->id != FUNCTION_LAST_OVER_TIME && f->id != FUNCTION_FIRST_OVER_TIME;
     return OK;
 }

@@ -59,6 +59,19 @@ extern "C" size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX])
     return static_cast<size_t>(to - out);
 }
 
+extern "C" size_t number_print_general(double v, char out[NUMBER_TEXT_BYTES_MAX])
+{
+    if (!std::isfinite(v))
+        return print_special(v, out);
+    double magnitude = std::fabs(v);
+    if (magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e6)) {
+        std::to_chars_result r =
+            std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, v, std::chars_format::scientific);
+        return static_cast<size_t>(r.ptr - out);
+    }
+    return number_print_fixed(v, out);
+}
+
 extern "C" size_t number_print_json(double v, char out[NUMBER_TEXT_BYTES_MAX])
 {
     if (!std::isfinite(v))

@@ -20,6 +20,9 @@ size_t number_print_json(double v, char out[NUMBER_TEXT_BYTES_MAX]);
 /* Go's FormatFloat(v, 'f', -1, 64): never an exponent; NaN, +Inf, -Inf. */
 size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX]);
 
+/* Go's %g and %v: as above, but 'e' form below 1e-4 and from 1e6. */
+size_t number_print_general(double v, char out[NUMBER_TEXT_BYTES_MAX]);
+
 /* Go's strconv.ParseFloat(text, 64), without hexadecimal and underscores unless go_syntax: decimal and
  * exponent forms, Inf/+Inf/-Inf/Infinity/NaN in any case. False: malformed or trailing bytes. Values out
  * of range become ±Inf or 0 and are accepted. */
