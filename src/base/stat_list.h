@@ -74,6 +74,8 @@
     X(STAT_NET_CONNECTIONS, GAUGE, "http_connections", "Open connections.")                                  \
     X(STAT_NET_CONNECTIONS_CUT, COUNTER, "http_connections_cut_total",                                       \
       "Connections cut for being too slow or idle for too long.")                                            \
+    X(STAT_NET_CONNECTIONS_REFUSED, COUNTER, "http_connections_refused_total",                               \
+      "Connections closed at once: too many of one address.")                                                \
     X(STAT_NET_REFUSED_BUDGET, COUNTER, "http_requests_refused_budget_total",                                \
       "Requests answered with 503 because bodies in flight passed their common budget.")                     \
     X(STAT_NET_REFUSED_DENIED, COUNTER, "http_requests_refused_denied_total",                                \

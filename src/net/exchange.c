@@ -24,6 +24,9 @@
 #include "net/form.h"
 #include "net/router.h"
 
+/* Of line and headers. The library keeps them, and those of the answer, in CONNECTION_MEMORY_BYTES; without room
+ * for the answer's it closes the connection without a word. This leaves 8 KB. */
+#define HEAD_BYTES_MAX     (24u << 10)
 #define DISCARD_BYTES_MAX  (1u << 20) /* of a refused chunked body, so that the client can read why */
 #define STREAM_BLOCK_BYTES (32u << 10)
 #define GZIP_LEVEL_WHOLE   1 /* libdeflate's 1: zlib's 6 within a tenth, five times faster */
@@ -185,6 +188,13 @@ static enum MHD_Result count_framing(void *context, enum MHD_ValueKind kind, con
     return MHD_YES;
 }
 
+static bool is_head_too_long(struct exchange *x)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(x->library, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    return info == NULL || info->header_size > HEAD_BYTES_MAX;
+}
+
 /* Framing: is there a body, and how long may it be? */
 static void look_at_body(struct exchange *x)
 {
@@ -252,6 +262,8 @@ bool exchange_begin(struct exchange *x, struct MHD_Connection *library, const ch
     if (query != NULL)
         path.len = (size_t)(query - path.at);
     x->request.path = path;
+    if (is_head_too_long(x))
+        refuse(x, 431, "the head of the request is over 24 KB; a long query belongs into a POST");
     if (x->request.method == 0)
         refuse(x, 501, "unknown method");
     else

@@ -18,20 +18,23 @@ struct identity {
     struct tls_cert *cert; /* NULL without TLS */
 };
 
+struct listener;
+
 struct net_server {
     struct io *io;
     struct pool *pool;
     struct net_server_config config;
     enum net_client_auth client_auth;
     enum net_tls_version tls_min, tls_max;
+    bool is_tls;
     struct slice client_ca_file;
-    struct MHD_Daemon *daemon;
+    struct slice client_ca; /* its text */
+    struct listener *listener;
     struct watchdog *watchdog;
     struct io_mutex lock; /* of identity and running_count; a leaf */
     struct io_cond idle;  /* running_count became 0 */
     struct identity *identity;
     size_t running_count;
-    bool is_quiesced;
     _Atomic int64_t bodies_bytes; /* charged to the common budget */
     _Atomic bool is_stopping;
     _Atomic bool is_closing;

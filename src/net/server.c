@@ -1,33 +1,35 @@
-/* The server: a listening daemon of the HTTP library, its connections, and their life. From: sockets. To:
- * exchange.c, which has the request's own story; handlers see neither the library nor this file.
+/* The server: the HTTP library between the listener's threads and the requests, and the life of both. From:
+ * connections of listener.c. To: exchange.c, which has the request's own story; handlers see neither the library
+ * nor this file.
  *
  *   open ─→ serving ─ stop: no new connections, idle ones cut ─→ draining ─ close: wait, cancel, cut ─→ gone
  *
- * Threads: the library's acceptor, one per connection (all callbacks of a connection run there), the
- * watchdog. Handlers block their own connection only.
+ * Threads: the listener's, each with a daemon of the library that has one connection at a time (all callbacks of a
+ * connection run there), and the watchdog. Handlers block their own connection only.
  *
  * Invariants
  * 1. Every connection is watched from the moment it is accepted until the library is about to close it.
  * 2. identity (certificates and credentials) is immutable and counted: whoever uses one holds it. A reload
  *    builds a new one completely before it replaces the pointer.
  * 3. A request is counted in running_count from its first line until its answer is over; close frees nothing
- *    before that count is 0 and all the library's threads have ended. */
+ *    before that count is 0 and all the listener's threads have ended. */
 #include "net/exchange.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/stat.h"
 #include "base/time.h"
 #include "io/io.h"
+#include "net/listener.h"
 #include "net/router.h"
 
-#define CONNECTION_MEMORY_BYTES (128u << 10) /* head and read buffer; large posts want the large one */
+/* Head, read buffer and headers of the answer. The library zeroes it after every request and maps more than 32 KB
+ * from the system for every connection, which costs more than a small query. */
+#define CONNECTION_MEMORY_BYTES (32u << 10)
 #define REQUEST_BYTES_MIN       (1u << 20)
 #define CANCEL_GRACE_NS         (2 * NS_PER_SECOND) /* for handlers to notice a cancel before sockets are cut */
 
@@ -224,42 +226,6 @@ static int on_certificate(gnutls_session_t session, const gnutls_datum_t *author
 
 /* ---- open ---- */
 
-/* "host:port" → socket address. The host is an IPv4 or [IPv6] literal, "localhost", or empty for all. */
-static err parse_address(const char *text, struct sockaddr_storage *out_address, struct err_at *at)
-{
-    char host[INET6_ADDRSTRLEN + 2];
-    const char *colon = strrchr(text, ':');
-    size_t len = colon == NULL ? 0 : (size_t)(colon - text);
-    unsigned port = 0;
-    bool is_good = colon != NULL && len < sizeof host && colon[1] != 0 &&
-                   strspn(colon + 1, "0123456789") == strlen(colon + 1) && strlen(colon + 1) <= 5;
-    for (const char *p = is_good ? colon + 1 : ""; *p != 0; p++)
-        port = port * 10 + (unsigned)(*p - '0');
-    if (!is_good || port > 65535)
-        return err_set(at, ERR_INPUT, "listen address \"%s\" is not host:port", text);
-    memcpy(host, text, len);
-    host[len] = 0;
-    *out_address = (struct sockaddr_storage){ 0 };
-    struct sockaddr_in *in = (struct sockaddr_in *)out_address;
-    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out_address;
-    if (strcmp(host, "localhost") == 0)
-        snprintf(host, sizeof host, "127.0.0.1");
-    if (len == 0 || host[0] == '[') {
-        *in6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
-        if (len == 0)
-            return OK; /* in6addr_any */
-        is_good = host[len - 1] == ']';
-        host[len - 1] = 0;
-        if (is_good && inet_pton(AF_INET6, host + 1, &in6->sin6_addr) == 1)
-            return OK;
-    } else {
-        *in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
-        if (inet_pton(AF_INET, host, &in->sin_addr) == 1)
-            return OK;
-    }
-    return err_set(at, ERR_INPUT, "listen address \"%s\" needs an IP address", text);
-}
-
 static err check_config(const struct net_server_config *c, struct err_at *at)
 {
     TRY(router_check(c->routes, c->route_count, at));
@@ -273,66 +239,66 @@ static err check_config(const struct net_server_config *c, struct err_at *at)
     return OK;
 }
 
-static err start_daemon(struct net_server *server, const struct sockaddr_storage *address,
-                        struct slice client_ca, struct err_at *at)
+/* A daemon of the library for one thread of the listener: it has one connection at a time. */
+static err daemon_open(void *context, void **out_state)
 {
-    const struct net_server_config *c = &server->config;
-    unsigned flags =
-        MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC;
+    struct net_server *server = context;
+    unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET;
     struct MHD_OptionItem options[8];
     size_t count = 0;
-    if (address->ss_family == AF_INET6)
-        flags |= MHD_USE_IPv6 | (c->listen[0] == ':' ? MHD_USE_DUAL_STACK : 0);
-    if (server->identity->cert != NULL) {
+    if (server->is_tls) {
         flags |= MHD_USE_TLS;
         options[count++] =
             (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)on_certificate };
         options[count++] =
             (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
                                      (void *)(uintptr_t)tls_priorities(server->tls_min, server->tls_max) };
-        if (client_ca.len > 0)
-            options[count++] =
-                (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0, (void *)(uintptr_t)client_ca.at };
+        if (server->client_ca.len > 0)
+            options[count++] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_MEM_TRUST, 0,
+                                                        (void *)(uintptr_t)server->client_ca.at };
     }
     options[count] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
-    errno = 0;
-    server->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, on_access, server, MHD_OPTION_SOCK_ADDR,
-                         (const struct sockaddr *)address, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+    struct MHD_Daemon *daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, on_access, server, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
                          server, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
                          MHD_OPTION_URI_LOG_CALLBACK, on_target, server, MHD_OPTION_UNESCAPE_CALLBACK,
-                         on_unescape, server, MHD_OPTION_CONNECTION_LIMIT, c->connections_max,
-                         MHD_OPTION_PER_IP_CONNECTION_LIMIT, c->connections_per_ip_max,
-                         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-                         MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
-    if (server->daemon != NULL)
-        return OK;
-    if (errno == EADDRINUSE)
-        return err_set(at, ERR_BUSY, "%s is in use", c->listen);
-    if (errno == EACCES || errno == EPERM)
-        return err_set(at, ERR_DENIED, "not allowed to listen on %s", c->listen);
-    return err_set(at, ERR_INPUT, "cannot listen on %s", c->listen);
+                         on_unescape, server, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                         (size_t)CONNECTION_MEMORY_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY,
+                         options, MHD_OPTION_END);
+    if (daemon == NULL)
+        return ERR_INPUT; /* of what it is given only the authorities of clients can be wrong */
+    *out_state = daemon;
+    return OK;
 }
+
+static void daemon_serve(void *state, int fd, const struct sockaddr *peer, socklen_t peer_bytes)
+{
+    struct MHD_Daemon *daemon = state;
+    if (MHD_add_connection(daemon, fd, peer, peer_bytes) != MHD_YES)
+        return; /* it closed fd */
+    const union MHD_DaemonInfo *info;
+    while ((info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)) != NULL &&
+           info->num_connections > 0)
+        (void)MHD_run_wait(daemon, -1); /* the watchdog wakes those that wait too long */
+}
+
+static void daemon_close(void *state) { MHD_stop_daemon(state); }
 
 static err open_parts(struct net_server *server, const struct net_web_config *web, struct err_at *at)
 {
     const struct net_server_config *c = &server->config;
-    struct sockaddr_storage address;
-    struct slice client_ca = slice_of(NULL, 0);
-    struct pool *scratch = pool_open(server->pool, "http_open", POOL_BYTES_UNLIMITED);
-    err e = OK;
-    TRY_OUT(check_config(c, at));
-    TRY_OUT(parse_address(c->listen, &address, at));
-    TRY_OUT(identity_open(server, web, &server->identity, at));
+    TRY(check_config(c, at));
+    TRY(identity_open(server, web, &server->identity, at));
+    server->is_tls = server->identity->cert != NULL;
     server->client_auth = web->client_auth;
     server->tls_min = web->tls_min;
     server->tls_max = web->tls_max;
-    TRY_OUT(pool_copy(server->pool, web->client_ca_file, &server->client_ca_file));
+    TRY(pool_copy(server->pool, web->client_ca_file, &server->client_ca_file));
     if (web->client_ca_file.len > 0) {
-        e = io_read_file(server->io, (const char *)server->client_ca_file.at, TLS_FILE_BYTES_MAX, scratch,
-                         &client_ca);
+        err e = io_read_file(server->io, (const char *)server->client_ca_file.at, TLS_FILE_BYTES_MAX,
+                             server->pool, &server->client_ca);
         if (e != OK)
-            TRY_OUT(err_set(at, e, "%.*s: %s", SLICE_ARG(web->client_ca_file), err_text(e)));
+            return err_set(at, e, "%.*s: %s", SLICE_ARG(web->client_ca_file), err_text(e));
     }
     struct watchdog_config limits = { .idle_ms_max = c->idle_ms_max,
                                       .head_ms_max = c->head_ms_max,
@@ -340,11 +306,15 @@ static err open_parts(struct net_server *server, const struct net_web_config *we
                                       .send_ms_max = c->send_ms_max,
                                       .body_grace_ms = c->body_grace_ms,
                                       .body_bytes_per_s_min = c->body_bytes_per_s_min };
-    TRY_OUT(watchdog_open(server->io, server->pool, &limits, &server->watchdog));
-    TRY_OUT(start_daemon(server, &address, client_ca, at));
-out:
-    pool_close(scratch);
-    return e;
+    TRY(watchdog_open(server->io, server->pool, &limits, &server->watchdog));
+    struct listener_config threads = { .listen = c->listen,
+                                       .connections_max = c->connections_max,
+                                       .connections_per_ip_max = c->connections_per_ip_max,
+                                       .thread_begin = daemon_open,
+                                       .serve = daemon_serve,
+                                       .thread_end = daemon_close,
+                                       .context = server };
+    return listener_open(server->io, server->pool, &threads, &server->listener, at);
 }
 
 err net_server_open(struct io *io, struct pool *pool, const struct net_server_config *config,
@@ -372,18 +342,13 @@ err net_server_open(struct io *io, struct pool *pool, const struct net_server_co
     return e;
 }
 
-uint16_t net_server_port(const struct net_server *server)
-{
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_BIND_PORT);
-    check(info != NULL);
-    return info->port;
-}
+uint16_t net_server_port(const struct net_server *server) { return listener_port(server->listener); }
 
 err net_server_reload(struct net_server *server, const struct net_web_config *web, struct err_at *at)
 {
     TRY(net_web_config_check(web, at));
     bool is_tls = web->cert_file.len > 0; /* without TLS the rest has no meaning */
-    if (is_tls != (server->identity->cert != NULL))
+    if (is_tls != server->is_tls)
         return err_set(at, ERR_UNSUPPORTED, "TLS cannot be switched on or off without a restart");
     if (is_tls &&
         (web->client_auth != server->client_auth || web->tls_min != server->tls_min ||
@@ -402,11 +367,9 @@ err net_server_reload(struct net_server *server, const struct net_web_config *we
 
 void net_server_stop(struct net_server *server)
 {
-    if (atomic_exchange(&server->is_stopping, true) || server->daemon == NULL)
+    if (atomic_exchange(&server->is_stopping, true))
         return;
-    MHD_socket fd = MHD_quiesce_daemon(server->daemon);
-    if (fd != MHD_INVALID_SOCKET)
-        close(fd); /* quiescing hands the socket over */
+    listener_stop(server->listener);
     watchdog_stop_idle(server->watchdog);
 }
 
@@ -427,13 +390,13 @@ void net_server_close(struct net_server *server, int64_t timeout_ms)
 {
     if (server == NULL)
         return;
-    if (server->daemon != NULL) {
+    if (server->listener != NULL) {
         net_server_stop(server);
         wait_idle(server, io_monotonic_ns(server->io) + timeout_ms * NS_PER_MS);
         atomic_store(&server->is_closing, true);
         wait_idle(server, io_monotonic_ns(server->io) + CANCEL_GRACE_NS);
         watchdog_cut_all(server->watchdog);
-        MHD_stop_daemon(server->daemon); /* joins every connection's thread */
+        listener_close(server->listener); /* joins every connection's thread */
         check(server->running_count == 0);
     }
     watchdog_close(server->watchdog);
