@@ -1,7 +1,8 @@
 /* Admission, deadlines, cancellation and evaluation of queries. See query.h.
  *
  * A query comes from an API call's thread. query_begin takes a slot or waits for one; a watcher thread asks
- * every WATCH_NS whether the clients of running queries are still there and raises guard.canceled if not.
+ * every WATCH_NS whether the clients of running queries are still there and raises guard.canceled if not. It
+ * sleeps for good only after WATCH_IDLE_MAX looks at nothing: waking it costs as much as a small query.
  *
  *   waiting ─(slot free)→ running ─(query_release)→ sending ─(query_end)→ gone
  *      └─(deadline, queue wait, client gone, stop)→ refused
@@ -19,6 +20,7 @@
 #include "query/workers.h"
 
 #define WATCH_NS            (50 * NS_PER_MS)
+#define WATCH_IDLE_MAX      100
 #define SLOW_TEXT_BYTES_MAX 700 /* of a query in its slow-query line */
 
 struct query_service {
@@ -29,7 +31,9 @@ struct query_service {
     struct io_thread *watcher;
 
     struct io_mutex mutex;
-    struct io_cond changed; /* a slot became free, a query ended, stop */
+    struct io_cond changed; /* for those who wait: a slot became free, the last query ended, stop */
+    struct io_cond watch;   /* the first query after the watcher went to sleep; closing */
+    bool is_watcher_asleep;
     struct query_config config;
     struct query *running;
     uint32_t running_count;
@@ -103,12 +107,15 @@ static void watch(struct query_service *service)
 static void watcher_run(void *context)
 {
     struct query_service *service = context;
+    unsigned idle_count = 0;
     io_mutex_lock(&service->mutex);
     while (!service->is_closing) {
-        if (service->running == NULL)
-            io_cond_wait(&service->changed, &service->mutex);
+        service->is_watcher_asleep = service->running == NULL && idle_count >= WATCH_IDLE_MAX;
+        if (service->is_watcher_asleep)
+            io_cond_wait(&service->watch, &service->mutex);
         else
-            (void)io_cond_wait_for(&service->changed, &service->mutex, WATCH_NS);
+            (void)io_cond_wait_for(&service->watch, &service->mutex, WATCH_NS);
+        idle_count = service->running == NULL ? idle_count + 1 : 0;
         watch(service);
     }
     io_mutex_unlock(&service->mutex);
@@ -129,6 +136,7 @@ err query_service_open(const struct query_config *config, struct io *io, struct 
     TRY(query_workers_open(io, pool, worker_count, &service->workers));
     io_mutex_init(&service->mutex);
     io_cond_init(&service->changed);
+    io_cond_init(&service->watch);
     if (io_thread_start(io, "query-watch", watcher_run, service, &service->watcher) != OK)
         service->watcher = NULL; /* deadlines still hold; only clients that left are noticed late */
     *out_service = service;
@@ -154,12 +162,13 @@ void query_service_close(struct query_service *service)
     while (service->open_count > 0)
         io_cond_wait(&service->changed, &service->mutex);
     service->is_closing = true;
-    io_cond_broadcast(&service->changed);
+    io_cond_signal(&service->watch);
     io_mutex_unlock(&service->mutex);
     if (service->watcher != NULL)
         io_thread_join(service->watcher);
     query_workers_close(service->workers);
     io_cond_done(&service->changed);
+    io_cond_done(&service->watch);
     io_mutex_done(&service->mutex);
 }
 
@@ -251,7 +260,8 @@ static err take_slot(struct query_service *service, const struct query_options *
     service->running = query;
     service->running_count++;
     query->is_running = true;
-    io_cond_broadcast(&service->changed); /* the watcher sleeps while nothing runs */
+    if (service->is_watcher_asleep)
+        io_cond_signal(&service->watch);
     return OK;
 }
 
@@ -364,7 +374,8 @@ void query_release(struct query *query, err result)
         check(service->running_count > 0);
         service->running_count--;
         query->is_running = false;
-        io_cond_broadcast(&service->changed);
+        if (service->waiters != NULL)
+            io_cond_broadcast(&service->changed);
     }
     io_mutex_unlock(&service->mutex);
     if (was_running)
@@ -380,8 +391,8 @@ void query_end(struct query *query)
     pool_close(query->pool);
     io_mutex_lock(&service->mutex);
     check(service->open_count > 0);
-    service->open_count--;
-    io_cond_broadcast(&service->changed);
+    if (--service->open_count == 0)
+        io_cond_broadcast(&service->changed);
     io_mutex_unlock(&service->mutex);
 }
 
