@@ -2,6 +2,7 @@
  * with its status and errorType, headers, limits, streaming, and the callbacks of administration. */
 #include "base/test.h"
 
+#include "api/answer.h"
 #include "api/api.h"
 #include "api/fake_source.h"
 #include "net/client.h"
@@ -228,6 +229,12 @@ static void series(void **state)
     expect_part(200, "[{\"__name__\":\"big\"}],\"warnings\":[\"results truncated due to limit\"]");
     ask_with("POST", "/api/v1/series", "match[]=h&start=1000", NULL);
     expect_body(200, SUCCESS("[]"));
+    static char many[(ANSWER_SETS_MAX + 1) * 10];
+    for (size_t i = 0; i < ANSWER_SETS_MAX + 1; i++)
+        memcpy(many + i * 10, "match[]=h&", 10);
+    many[sizeof many - 1] = 0;
+    ask_with("POST", "/api/v1/series", many, NULL);
+    expect_part(400, "more than 1024 selectors");
 }
 
 static void exemplars_and_metadata(void **state)

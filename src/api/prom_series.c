@@ -80,8 +80,10 @@ static bool match_parse(struct call *call, struct query *query, struct time_rang
 {
     struct err_at at = { 0 };
     size_t count = match_count(call->request);
-    err e = count > ANSWER_SETS_MAX ? err_set(&at, ERR_INPUT, "more than %d selectors", ANSWER_SETS_MAX)
-                                    : match_open(query, count, match);
+    bool too_many = count > ANSWER_SETS_MAX;
+    err e = match_open(query, too_many ? 0 : count, match); /* match_done takes it in every case */
+    if (too_many)
+        e = err_set(&at, ERR_INPUT, "more than %d selectors", ANSWER_SETS_MAX);
     for (size_t i = 0; e == OK && i < call->request->param_count; i++)
         if (slice_equal_str(call->request->params[i].name, "match[]"))
             e = match_add(query, call->request->params[i].value, range, match, &at);

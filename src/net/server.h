@@ -82,6 +82,7 @@ struct net_route {
     net_handler handle;
     size_t body_bytes_max; /* 0 = config.body_bytes_max */
     bool is_open;          /* needs no credentials (health checks) */
+    bool has_raw_body;     /* never a form, whatever Content-Type says: curl calls every body one */
 };
 
 struct net_server_config {
