@@ -191,11 +191,6 @@ static err describe(void *context, uint32_t local, struct buf *labels, struct sl
     return buf_err(labels);
 }
 
-static struct hash128 fingerprint(void *context, uint32_t local)
-{
-    return (struct hash128){ local, local * 3 };
-}
-
 static err read_at(void *context, uint64_t offset, void *at, size_t len)
 {
     const struct slice *s = context;
@@ -255,13 +250,13 @@ static void bench_rows(struct bench *b)
     }
     printf("head read             %7.1f ns a row\n", (now_ns() - from) / (rows / 3));
     struct metric_stream_numbers numbers = metric_stream_numbers_open(scratch);
-    struct metric_series_door door = { describe, fingerprint, b };
+    struct metric_series_door door = { describe, b };
     for (int round = 0; round < 2; round++) {
         struct metric_group_result result;
         struct pool *encoding = pool_open(NULL, "encode", POOL_BYTES_UNLIMITED);
         struct buf bytes = buf_open(encoding, METRIC_GROUP_BYTES_MAX);
         from = now_ns();
-        must(metric_group_encode(&view, &numbers, &door, encoding, &bytes, &result));
+        must(metric_group_encode(&view, (struct sum){ 0 }, &numbers, &door, encoding, &bytes, &result));
         printf("group encode, %s %7.1f ns a row, %.2f B a row, %.1f B a series\n",
                round == 0 ? "new series  " : "known series", (now_ns() - from) / rows,
                (double)bytes.len / rows, (double)bytes.len / series);

@@ -199,14 +199,15 @@ static err block_begin(const struct metric_group *g, uint32_t block, struct pool
     return OK;
 }
 
-/* The next series of the block. ERR_END behind the last. Valid until the call after the next. */
+/* The next series of the block: its head, the caller wants the body or not. ERR_END behind the last. Valid until the
+ * call after the next. */
 static err block_next(struct block_cursor *c, struct group_rows **out_rows)
 {
     if (c->done == c->series_count)
         return c->r.at == c->r.end ? ERR_END : ERR_CORRUPT;
     struct group_rows *rows = &c->sides[c->done % 2];
-    TRY(group_series_decode(&c->r, c->done == 0 ? NULL : &c->sides[c->done % 2 ^ 1], c->first_number,
-                            c->rows_max, c->histograms_max, rows));
+    TRY(group_series_head(&c->r, c->done == 0 ? NULL : &c->sides[c->done % 2 ^ 1], c->first_number,
+                          c->rows_max, c->histograms_max, rows));
     c->done++;
     *out_rows = rows;
     return OK;
@@ -283,6 +284,7 @@ err metric_group_read(const struct metric_group *group, uint32_t number, struct 
     }
     if (rows->number > number)
         return OK;
+    TRY(group_series_body(rows));
     size_t count = columns->count, histogram_count = columns->histogram_count;
     err e = add_rows(rows, range, columns);
     if (e != OK) {
@@ -320,9 +322,10 @@ struct rows_draft {
     struct sample_columns columns;
 };
 
-static err draft_add(struct rows_draft *draft, const struct group_rows *rows, struct time_range range)
+static err draft_add(struct rows_draft *draft, struct group_rows *rows, struct time_range range)
 {
     struct sample_columns *c = &draft->columns;
+    TRY(group_series_body(rows));
     struct rows_series *s = &draft->series[draft->series_count++];
     *s = (struct rows_series){ .number = rows->number, .first = (uint32_t)c->count };
     s->is_other = rows->has_starts || rows->histogram_count > 0;
@@ -460,6 +463,7 @@ err metric_group_walk_next(struct metric_group_walk *walk, struct metric_group_s
     if (rows->number < walk->number_min)
         return ERR_CORRUPT;
     walk->number_min = rows->number + UINT64_C(1);
+    TRY(group_series_body(rows));
     *out_series = (struct metric_group_series){ .number = rows->number,
                                                 .t_ms = rows->t_ms,
                                                 .value_bits = rows->bits,
@@ -468,6 +472,30 @@ err metric_group_walk_next(struct metric_group_walk *walk, struct metric_group_s
                                                 .histograms = rows->histograms,
                                                 .histogram_count = rows->histogram_count };
     return OK;
+}
+
+err metric_group_count(const struct metric_group *group, struct pool *parent, uint64_t *row_counts,
+                       uint32_t number_count)
+{
+    struct pool *scratch = pool_open(parent, "row group block", POOL_BYTES_UNLIMITED);
+    err e = OK;
+    for (uint32_t block = 0; block < group->block_count; block++) {
+        struct block_cursor cursor;
+        struct group_rows *rows;
+        pool_reset(scratch);
+        TRY_OUT(block_begin(group, block, scratch, &cursor));
+        while ((e = block_next(&cursor, &rows)) == OK) {
+            if (rows->number >= number_count)
+                TRY_OUT(ERR_CORRUPT);
+            row_counts[rows->number] += (uint64_t)rows->row_count + rows->histogram_count;
+        }
+        if (e != ERR_END)
+            goto out;
+        e = OK;
+    }
+out:
+    pool_close(scratch);
+    return e;
 }
 
 /* ---- dictionary ---- */

@@ -42,15 +42,13 @@ err metric_stream_numbers_add(struct metric_stream_numbers *numbers, uint32_t lo
 /* ---- encoding ---- */
 
 /* Describes a series by local number: append canonical labels to labels, tell tenant (borrowed until the
- * end of the encoding) and fingerprint (sum_series_hash). */
+ * end of the encoding). */
 struct metric_series_door {
     err (*describe)(void *context, uint32_t local, struct buf *labels, struct slice *out_tenant);
-    struct hash128 (*fingerprint)(void *context, uint32_t local);
     void *context;
 };
 
 struct metric_group_result {
-    struct sum sum; /* of all float and histogram rows */
     struct time_range range;
     uint32_t row_count;
     uint32_t histogram_count;
@@ -59,12 +57,13 @@ struct metric_group_result {
     uint32_t new_count;
 };
 
-/* Append the bytes of everything visible in the view to out. numbers is only read. scratch: arena memory,
+/* Append the bytes of everything visible in the view to out. sum: of all float and histogram rows, as they were
+ * counted when they came; whoever reads the group back can prove it. numbers is only read. scratch: arena memory,
  * also of the result; about 12 B a row. ERR_LIMIT, and what the door returns.
- * Deterministic. Cost about 15 ns a row. */
-err metric_group_encode(const struct metric_head_view *view, const struct metric_stream_numbers *numbers,
-                        const struct metric_series_door *door, struct pool *scratch, struct buf *out,
-                        struct metric_group_result *out_result);
+ * Deterministic. Cost about 12 ns a row. */
+err metric_group_encode(const struct metric_head_view *view, struct sum sum,
+                        const struct metric_stream_numbers *numbers, const struct metric_series_door *door,
+                        struct pool *scratch, struct buf *out, struct metric_group_result *out_result);
 
 /* ---- reading ---- */
 
@@ -152,6 +151,11 @@ err metric_group_walk_open(const struct metric_group *group, struct pool *parent
 /* Borrowed until the next call. ERR_END after the last; ERR_CORRUPT, ERR_LIMIT, ERR_IO. */
 err metric_group_walk_next(struct metric_group_walk *walk, struct metric_group_series *out_series);
 void metric_group_walk_close(struct metric_group_walk *walk); /* NULL is allowed */
+
+/* Add to row_counts[number] the rows of each series, floats and histograms; values are not decoded.
+ * ERR_CORRUPT (also: a number ≥ number_count), ERR_LIMIT, ERR_IO, ERR_END. Cost below 1 ns a row. */
+err metric_group_count(const struct metric_group *group, struct pool *scratch, uint64_t *row_counts,
+                       uint32_t number_count);
 
 /* Exemplars (series = stream number) and metadata rows, all of the group, in arena memory of pool. */
 err metric_group_exemplars(const struct metric_group *group, struct pool *pool,

@@ -97,13 +97,6 @@ static void encode_values(const uint64_t *bits, const int64_t *integers, uint32_
     out->len = (size_t)(at - out->at);
 }
 
-static inline uint64_t next_varint(struct reader *r)
-{
-    if (r->at != r->end && *r->at < 0x80)
-        return *r->at++;
-    return read_varint(r);
-}
-
 static err decode_xor(struct reader *r, uint32_t count, uint64_t *bits)
 {
     uint64_t before = 0;
@@ -136,10 +129,11 @@ static err decode_values(struct reader *r, unsigned mode, uint32_t count, uint64
         return ERR_CORRUPT;
     uint64_t integer = 0;
     for (uint32_t i = 0; i < count; i++) {
-        integer += (uint64_t)unzigzag(next_varint(r));
-        double value = (double)(int64_t)integer;
-        bits[i] = double_bits(mode == 0 ? value : value / powers[mode]);
+        integer += (uint64_t)unzigzag(read_varint(r));
+        bits[i] = double_bits((double)(int64_t)integer);
     }
+    for (uint32_t i = 0; i < count && mode > 0; i++)
+        bits[i] = double_bits(bits_double(bits[i]) / powers[mode]);
     return r->ok ? OK : ERR_CORRUPT;
 }
 
@@ -166,7 +160,7 @@ static err decode_times(struct reader *r, uint32_t count, int64_t reference, int
 {
     uint64_t before = (uint64_t)reference, delta = 0;
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t now = delta + (uint64_t)unzigzag(next_varint(r));
+        uint64_t now = delta + (uint64_t)unzigzag(read_varint(r));
         before += now;
         t_ms[i] = (int64_t)before;
         delta = i == 0 ? 0 : now;
@@ -208,7 +202,6 @@ static err decode_starts(struct reader *r, uint32_t count, int64_t *start_ms)
 
 static void encode_histograms(const struct group_rows *rows, struct buf *out)
 {
-    buf_put_varint(out, rows->histogram_count);
     uint32_t before = 0;
     uint64_t t_ms = 0;
     for (uint32_t i = 0; i < rows->histogram_count; i++) {
@@ -222,12 +215,10 @@ static void encode_histograms(const struct group_rows *rows, struct buf *out)
     }
 }
 
-static err decode_histograms(struct reader *r, uint32_t histograms_max, struct group_rows *rows)
+static err decode_histograms(struct reader *r, struct group_rows *rows)
 {
-    uint64_t count = read_varint(r), before = 0, t_ms = 0;
-    if (!r->ok || count > histograms_max)
-        return ERR_CORRUPT;
-    for (uint64_t i = 0; i < count; i++) {
+    uint64_t before = 0, t_ms = 0;
+    for (uint32_t i = 0; i < rows->histogram_count; i++) {
         uint64_t gap = read_varint(r);
         t_ms += (uint64_t)read_zigzag(r);
         int64_t start_ms = read_zigzag(r);
@@ -239,13 +230,23 @@ static err decode_histograms(struct reader *r, uint32_t histograms_max, struct g
             .before = (uint32_t)before, .t_ms = (int64_t)t_ms, .start_ms = start_ms, .bytes = bytes
         };
     }
-    rows->histogram_count = (uint32_t)count;
     return OK;
 }
 
 /* ---- a series ---- */
 
-void group_series_encode(const struct group_rows *rows, const struct group_rows *before, struct buf *out)
+static void encode_body(const struct group_rows *rows, unsigned mode, struct buf *out)
+{
+    if (rows->row_count > 0)
+        encode_values(rows->bits, rows->integers, rows->row_count, mode, out);
+    if (rows->has_starts)
+        encode_starts(rows->start_ms, rows->row_count, out);
+    if (rows->histogram_count > 0)
+        encode_histograms(rows, out);
+}
+
+void group_series_encode(const struct group_rows *rows, const struct group_rows *before, struct buf *scratch,
+                         struct buf *out)
 {
     uint32_t count = rows->row_count;
     unsigned mode = count == 0 ? 0 : choose_mode(rows->bits, count, rows->integers);
@@ -264,18 +265,18 @@ void group_series_encode(const struct group_rows *rows, const struct group_rows 
     buf_put_u8(out, flags);
     if ((flags & SERIES_SAME_COUNT) == 0)
         buf_put_varint(out, count);
+    if (rows->histogram_count > 0)
+        buf_put_varint(out, rows->histogram_count);
     if (count > 0 && (flags & SERIES_SAME_TIMES) == 0)
         encode_times(rows->t_ms, count, before != NULL && before->row_count > 0 ? before->t_ms[0] : 0, out);
-    if (count > 0)
-        encode_values(rows->bits, rows->integers, count, mode, out);
-    if (rows->has_starts)
-        encode_starts(rows->start_ms, count, out);
-    if (rows->histogram_count > 0)
-        encode_histograms(rows, out);
+    buf_clear(scratch);
+    encode_body(rows, mode, scratch);
+    out->failed = out->failed == OK ? buf_err(scratch) : out->failed;
+    buf_put_string(out, buf_slice(scratch));
 }
 
-err group_series_decode(struct reader *r, const struct group_rows *before, uint32_t first_number,
-                        uint32_t rows_max, uint32_t histograms_max, struct group_rows *rows)
+err group_series_head(struct reader *r, const struct group_rows *before, uint32_t first_number,
+                      uint32_t rows_max, uint32_t histograms_max, struct group_rows *rows)
 {
     uint64_t number = first_number;
     if (before != NULL) {
@@ -289,22 +290,31 @@ err group_series_decode(struct reader *r, const struct group_rows *before, uint3
     if ((same_count && before == NULL) || (same_times && !same_count))
         return ERR_CORRUPT;
     uint64_t count = same_count ? before->row_count : read_varint(r);
-    if (!r->ok || count > rows_max)
+    uint64_t histogram_count = (flags & SERIES_HAS_HISTOGRAMS) != 0 ? read_varint(r) : 0;
+    if (!r->ok || count > rows_max || histogram_count > histograms_max)
         return ERR_CORRUPT;
     rows->number = (uint32_t)number;
     rows->row_count = (uint32_t)count;
-    rows->histogram_count = 0;
+    rows->histogram_count = (uint32_t)histogram_count;
+    rows->flags = flags;
     rows->has_starts = (flags & SERIES_HAS_STARTS) != 0;
     if (same_times)
         memcpy(rows->t_ms, before->t_ms, count * sizeof *rows->t_ms);
     else if (count > 0)
         TRY(decode_times(r, rows->row_count, before != NULL && before->row_count > 0 ? before->t_ms[0] : 0,
                          rows->t_ms));
-    if (count > 0)
-        TRY(decode_values(r, flags & SERIES_MODE_MASK, rows->row_count, rows->bits));
+    rows->rest = read_string(r);
+    return r->ok ? OK : ERR_CORRUPT;
+}
+
+err group_series_body(struct group_rows *rows)
+{
+    struct reader r = reader_of(rows->rest);
+    if (rows->row_count > 0)
+        TRY(decode_values(&r, rows->flags & SERIES_MODE_MASK, rows->row_count, rows->bits));
     if (rows->has_starts)
-        TRY(decode_starts(r, rows->row_count, rows->start_ms));
-    if ((flags & SERIES_HAS_HISTOGRAMS) != 0)
-        TRY(decode_histograms(r, histograms_max, rows));
-    return OK;
+        TRY(decode_starts(&r, rows->row_count, rows->start_ms));
+    if (rows->histogram_count > 0)
+        TRY(decode_histograms(&r, rows));
+    return r.at == r.end ? OK : ERR_CORRUPT;
 }

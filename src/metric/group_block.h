@@ -12,6 +12,8 @@ struct group_rows {
     uint32_t number;
     uint32_t row_count;
     uint32_t histogram_count;
+    uint8_t flags;     /* as stored; decoder only */
+    struct slice rest; /* decoder only: what group_series_body reads */
     bool has_starts;
     int64_t *t_ms;
     uint64_t *bits;
@@ -21,12 +23,16 @@ struct group_rows {
 };
 
 /* Append one series. before: the series before it in the block, NULL for the first; only its number, row
- * count and times are looked at. */
-void group_series_encode(const struct group_rows *rows, const struct group_rows *before, struct buf *out);
+ * count and times are looked at. scratch: of the encoder, any contents. */
+void group_series_encode(const struct group_rows *rows, const struct group_rows *before, struct buf *scratch,
+                         struct buf *out);
 
-/* Decode the next series of a block into rows, whose arrays hold rows_max and histograms_max entries;
- * `before` as above (its arrays must not be the same ones). Histogram bytes borrow the block. ERR_CORRUPT. */
-err group_series_decode(struct reader *r, const struct group_rows *before, uint32_t first_number,
-                        uint32_t rows_max, uint32_t histograms_max, struct group_rows *rows);
+/* Decode the head of a block's next series into rows: number, counts, times; its arrays hold rows_max and
+ * histograms_max entries. `before` as above (its arrays must not be the same ones). ERR_CORRUPT. */
+err group_series_head(struct reader *r, const struct group_rows *before, uint32_t first_number,
+                      uint32_t rows_max, uint32_t histograms_max, struct group_rows *rows);
+
+/* Decode the rest: values, start times, histograms, whose bytes borrow the block. ERR_CORRUPT. */
+err group_series_body(struct group_rows *rows);
 
 #endif

@@ -56,6 +56,7 @@ struct encoder {
     const struct metric_series_door *door;
     struct pool *scratch;
     struct metric_group_result *result;
+    struct sum sum;
     uint32_t first_new;
     uint32_t number_count;     /* of the file, with the new ones */
     uint32_t local_count;      /* one more than the largest local in the view */
@@ -168,6 +169,7 @@ static err sort_rows(struct encoder *x, int kind, uint32_t count, uint32_t **out
 
 struct blocks {
     struct buf body; /* the block being filled, without its head */
+    struct buf series_body;
     struct buf directory;
     uint32_t first_number;
     uint32_t series, rows, rows_max, histograms_max;
@@ -224,23 +226,16 @@ static void gather_rows(const struct encoder *x, uint32_t number, struct group_r
     }
 }
 
-static void add_sums(const struct encoder *x, uint32_t number, const struct group_rows *rows)
+static void widen(struct time_range *range, const struct group_rows *rows)
 {
-    struct hash128 series = x->door->fingerprint(x->door->context, x->local_of[number]);
-    struct sum *sum = &x->result->sum;
-    struct time_range *range = &x->result->range;
     for (uint32_t i = 0; i < rows->row_count; i++) {
-        int64_t t_ms = rows->t_ms[i];
-        sum_add_hash(sum, sum_row_hash(series, t_ms, rows->bits[i], rows->start_ms[i], SAMPLE_FLOAT));
-        range->min_ms = t_ms < range->min_ms ? t_ms : range->min_ms;
-        range->max_ms = t_ms > range->max_ms ? t_ms : range->max_ms;
+        range->min_ms = rows->t_ms[i] < range->min_ms ? rows->t_ms[i] : range->min_ms;
+        range->max_ms = rows->t_ms[i] > range->max_ms ? rows->t_ms[i] : range->max_ms;
     }
     for (uint32_t i = 0; i < rows->histogram_count; i++) {
-        const struct metric_group_histogram *h = &rows->histograms[i];
-        sum_add_hash(sum, sum_row_hash(series, h->t_ms, sum_histogram_bits(h->bytes), h->start_ms,
-                                       SAMPLE_HISTOGRAM));
-        range->min_ms = h->t_ms < range->min_ms ? h->t_ms : range->min_ms;
-        range->max_ms = h->t_ms > range->max_ms ? h->t_ms : range->max_ms;
+        int64_t t_ms = rows->histograms[i].t_ms;
+        range->min_ms = t_ms < range->min_ms ? t_ms : range->min_ms;
+        range->max_ms = t_ms > range->max_ms ? t_ms : range->max_ms;
     }
 }
 
@@ -275,10 +270,10 @@ static err put_blocks(struct encoder *x, struct blocks *b, size_t base, struct b
             continue;
         struct group_rows *rows = &sides[present % 2], *before = &sides[present % 2 ^ 1];
         gather_rows(x, n, rows);
-        add_sums(x, n, rows);
+        widen(&x->result->range, rows);
         if (b->series == 0)
             b->first_number = n;
-        group_series_encode(rows, b->series == 0 ? NULL : before, &b->body);
+        group_series_encode(rows, b->series == 0 ? NULL : before, &b->series_body, &b->body);
         present++;
         b->series++;
         b->rows += rows->row_count + rows->histogram_count;
@@ -406,9 +401,9 @@ static void put_header(const struct encoder *x, const struct blocks *b, const st
     put_le32(at + 36, r->new_count);
     put_le64(at + 40, (uint64_t)r->range.min_ms);
     put_le64(at + 48, (uint64_t)r->range.max_ms);
-    put_le64(at + 56, r->sum.count);
-    put_le64(at + 64, r->sum.low);
-    put_le64(at + 72, r->sum.high);
+    put_le64(at + 56, x->sum.count);
+    put_le64(at + 64, x->sum.low);
+    put_le64(at + 72, x->sum.high);
     put_le32(at + 80, x->view->exemplar_count);
     put_le32(at + 84, x->view->metadata_count);
     put_le32(at + 88, (uint32_t)s->dictionary);
@@ -426,6 +421,7 @@ static err put_group(struct encoder *x, struct buf *out)
     size_t base = out->len;
     struct sections s;
     struct blocks b = { .body = buf_open(x->scratch, GROUP_BLOCK_BYTES_MAX),
+                        .series_body = buf_open(x->scratch, GROUP_BLOCK_BYTES_MAX),
                         .directory = buf_open(x->scratch, METRIC_GROUP_BYTES_MAX) };
     uint8_t *header = buf_room(out, GROUP_HEADER_BYTES);
     if (header == NULL)
@@ -449,18 +445,19 @@ static err put_group(struct encoder *x, struct buf *out)
     put_header(x, &b, &s, out->at + base);
 out:
     buf_close(&b.body);
+    buf_close(&b.series_body);
     buf_close(&b.directory);
     return e;
 }
 
-err metric_group_encode(const struct metric_head_view *view, const struct metric_stream_numbers *numbers,
-                        const struct metric_series_door *door, struct pool *scratch, struct buf *out,
-                        struct metric_group_result *out_result)
+err metric_group_encode(const struct metric_head_view *view, struct sum sum,
+                        const struct metric_stream_numbers *numbers, const struct metric_series_door *door,
+                        struct pool *scratch, struct buf *out, struct metric_group_result *out_result)
 {
     struct metric_group_result result = { .row_count = view->row_count,
                                           .histogram_count = view->histogram_count,
                                           .range = { .min_ms = INT64_MAX, .max_ms = INT64_MIN } };
-    struct encoder x = { .view = view, .door = door, .scratch = scratch, .result = &result };
+    struct encoder x = { .view = view, .sum = sum, .door = door, .scratch = scratch, .result = &result };
     TRY(number_series(&x, numbers));
     TRY(sort_rows(&x, KIND_FLOAT, view->row_count, &x.rows, &x.row_from));
     TRY(sort_rows(&x, KIND_HISTOGRAM, view->histogram_count, &x.histograms, &x.histogram_from));

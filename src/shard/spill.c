@@ -41,11 +41,14 @@ static err names_describe(void *context, uint32_t local, struct buf *labels, str
     return partition_describe(names->p, local, labels, out_tenant);
 }
 
-static struct hash128 fingerprint(void *context, uint32_t local)
+/* SUM of the head's rows: what the range had at its end less what its groups have. Only the spill adds groups. */
+static struct sum sum_of_head(const struct range *range, const struct frozen *frozen)
 {
-    struct partition *p = context;
-    return metric_index_fingerprint(p->shards->index,
-                                    metric_index_id_of_local(p->shards->index, p->number, local));
+    struct sum sum = frozen->checkpoint.sum;
+    for (const struct range_group *g = range->groups; g != NULL; g = g->next)
+        sum_subtract(&sum, g->facts.sum);
+    check(sum.count == (uint64_t)frozen->view.row_count + frozen->view.histogram_count);
+    return sum;
 }
 
 /* Encode group and checkpoint of a frozen head. */
@@ -54,10 +57,9 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
 {
     *out_result = (struct metric_group_result){ 0 };
     if (frozen->head != NULL) {
-        struct metric_series_door door = { .describe = partition_describe,
-                                           .fingerprint = fingerprint,
-                                           .context = p };
-        TRY(metric_group_encode(&frozen->view, &range->numbers, &door, scratch, group, out_result));
+        struct metric_series_door door = { .describe = partition_describe, .context = p };
+        TRY(metric_group_encode(&frozen->view, sum_of_head(range, frozen), &range->numbers, &door, scratch,
+                                group, out_result));
     }
     struct names names = { .p = p, .numbers = &range->numbers };
     for (uint32_t i = 0; i < out_result->new_count; i++)
