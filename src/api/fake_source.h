@@ -121,13 +121,34 @@ static inline err fake_select(struct source *source, const struct source_request
 
 static inline size_t fake_set_count(const struct source_set *set) { return set->count; }
 
-static inline struct slice fake_set_labels(const struct source_set *set, size_t i)
+struct source_reader {
+    struct source_set *set;
+};
+
+static inline err fake_reader_open(struct source_set *set, struct source_reader **out_reader)
 {
-    return set->fake->series[set->index[i]].labels;
+    void *room = NULL;
+    TRY(pool_block_resize(set->fake->pool, &room, sizeof(struct source_reader)));
+    *out_reader = room;
+    (*out_reader)->set = set;
+    return OK;
 }
 
-static inline err fake_set_read(struct source_set *set, size_t i, struct sample_columns *columns)
+static inline void fake_reader_close(struct source_reader *reader)
 {
+    if (reader != NULL)
+        pool_block_free(reader->set->fake->pool, reader);
+}
+
+static inline err fake_read_labels(struct source_reader *reader, size_t i, struct buf *out)
+{
+    buf_put_slice(out, reader->set->fake->series[reader->set->index[i]].labels);
+    return buf_err(out);
+}
+
+static inline err fake_read_samples(struct source_reader *reader, size_t i, struct sample_columns *columns)
+{
+    const struct source_set *set = reader->set;
     const struct sample_columns *from = &set->fake->series[set->index[i]].columns;
     size_t histogram = 0;
     sample_columns_clear(columns);
@@ -265,8 +286,10 @@ static inline void fake_open(struct fake_source *fake, struct pool *pool)
     static const struct source_table table = {
         .select = fake_select,
         .set_count = fake_set_count,
-        .set_labels = fake_set_labels,
-        .set_read = fake_set_read,
+        .reader_open = fake_reader_open,
+        .reader_close = fake_reader_close,
+        .read_labels = fake_read_labels,
+        .read_samples = fake_read_samples,
         .set_proof = fake_set_proof,
         .set_close = fake_set_close,
         .label_names = fake_label_names,

@@ -132,35 +132,50 @@ static err select_all(struct answer *answer, const struct match *match, struct p
     return OK;
 }
 
-static int by_labels(const void *a, const void *b)
+/* Append copies of a set's label sets. */
+static err add_labels(struct answer *answer, struct source_set *set, struct slice *labels, size_t *count)
 {
-    return labels_compare(*(const struct slice *)a, *(const struct slice *)b);
+    struct pool *pool = query_pool(answer->query);
+    const struct source_table *table = query_source(answer->query)->table;
+    struct source_reader *reader;
+    struct buf text = buf_open(pool, LABELS_BYTES_MAX);
+    TRY(table->reader_open(set, &reader));
+    err e = OK;
+    for (size_t i = 0; i < table->set_count(set) && e == OK; i++) {
+        if (i % 1024 == 0)
+            TRY_OUT(guard_check(query_guard(answer->query)));
+        buf_clear(&text);
+        TRY_OUT(table->read_labels(reader, i, &text));
+        TRY_OUT(pool_copy(pool, buf_slice(&text), &labels[(*count)++]));
+    }
+out:
+    table->reader_close(reader);
+    buf_close(&text);
+    return e;
 }
 
 /* The union of the sets' series, sorted, at most limit (0 = all) of them. */
 static err collect_labels(struct answer *answer, uint64_t limit)
 {
     const struct source_table *table = query_source(answer->query)->table;
-    size_t total = 0, count = 0;
-    void *room;
+    struct pool *pool = query_pool(answer->query);
+    size_t total = 0, count = 0, kept = 0;
+    uint32_t *order;
+    void *found_room, *room;
     for (size_t i = 0; i < answer->set_count; i++)
         total += table->set_count(answer->sets[i]);
-    TRY(pool_alloc(query_pool(answer->query), (total + 1) * sizeof(struct slice), &room));
-    struct slice *labels = room;
+    TRY(pool_alloc(pool, (total + 1) * sizeof(struct slice), &found_room));
+    TRY(pool_alloc(pool, (total + 1) * sizeof(struct slice), &room));
+    struct slice *found = found_room, *labels = room;
     for (size_t i = 0; i < answer->set_count; i++)
-        for (size_t k = 0; k < table->set_count(answer->sets[i]); k++)
-            labels[count++] = table->set_labels(answer->sets[i], k);
-    if (answer->set_count > 1) {
-        qsort(labels, count, sizeof *labels, by_labels);
-        size_t kept = 0;
-        for (size_t i = 0; i < count; i++)
-            if (kept == 0 || !slice_equal(labels[kept - 1], labels[i]))
-                labels[kept++] = labels[i];
-        count = kept;
-    }
-    answer->is_truncated = limit != 0 && count > limit;
+        TRY(add_labels(answer, answer->sets[i], found, &count));
+    TRY(labels_order(found, (uint32_t)count, pool, &order));
+    for (size_t i = 0; i < count; i++)
+        if (kept == 0 || !slice_equal(labels[kept - 1], found[order[i]]))
+            labels[kept++] = found[order[i]];
+    answer->is_truncated = limit != 0 && kept > limit;
     answer->labels = labels;
-    answer->item_count = answer->is_truncated ? limit : count;
+    answer->item_count = answer->is_truncated ? limit : kept;
     return OK;
 }
 
@@ -306,34 +321,47 @@ static err expression_requests(struct query *query, struct slice text, struct ti
     return OK;
 }
 
+static void put_exemplars(struct json *json, struct slice labels, const struct source_exemplar *exemplars,
+                          size_t count)
+{
+    json_open(json, '{');
+    json_key(json, "seriesLabels");
+    json_labels(json, labels);
+    json_key(json, "exemplars");
+    json_open(json, '[');
+    for (size_t i = 0; i < count; i++) {
+        json_open(json, '{');
+        json_key(json, "labels");
+        json_labels(json, exemplars[i].labels);
+        json_key(json, "value");
+        json_value(json, exemplars[i].value);
+        json_key(json, "timestamp");
+        json_time(json, exemplars[i].t_ms);
+        json_close(json, '}');
+    }
+    json_close(json, ']');
+    json_close(json, '}');
+}
+
+/* One selector's series that have exemplars, sorted by labels. */
 static err write_exemplars(struct answer *answer, struct source_set *set, struct json *json)
 {
     struct query *query = answer->query;
     const struct source_table *table = query_source(query)->table;
-    for (size_t i = 0; i < table->set_count(set); i++) {
+    size_t total = table->set_count(set), count = 0;
+    uint32_t *order;
+    void *room;
+    TRY(pool_alloc(query_pool(query), (total + 1) * sizeof(struct slice), &room));
+    struct slice *labels = room;
+    TRY(add_labels(answer, set, labels, &count));
+    TRY(labels_order(labels, (uint32_t)count, query_pool(query), &order));
+    for (size_t i = 0; i < count; i++) {
         struct source_exemplar *exemplars;
-        size_t count;
+        size_t exemplar_count;
         TRY(guard_check(query_guard(query)));
-        TRY(table->set_exemplars(set, i, query_pool(query), &exemplars, &count));
-        if (count == 0)
-            continue;
-        json_open(json, '{');
-        json_key(json, "seriesLabels");
-        json_labels(json, table->set_labels(set, i));
-        json_key(json, "exemplars");
-        json_open(json, '[');
-        for (size_t k = 0; k < count; k++) {
-            json_open(json, '{');
-            json_key(json, "labels");
-            json_labels(json, exemplars[k].labels);
-            json_key(json, "value");
-            json_value(json, exemplars[k].value);
-            json_key(json, "timestamp");
-            json_time(json, exemplars[k].t_ms);
-            json_close(json, '}');
-        }
-        json_close(json, ']');
-        json_close(json, '}');
+        TRY(table->set_exemplars(set, order[i], query_pool(query), &exemplars, &exemplar_count));
+        if (exemplar_count > 0)
+            put_exemplars(json, labels[order[i]], exemplars, exemplar_count);
     }
     return OK;
 }

@@ -59,6 +59,23 @@ err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *o
 err metric_index_select(struct metric_index *index, struct slice tenant, const struct matcher *matchers,
                         size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count);
 
+/* The series of a tenant as they were at one moment: their labels stay readable while the view is open, whatever
+ * is dropped meanwhile. Opening and closing: any thread. Errors ERR_LIMIT. */
+struct metric_index_view;
+err metric_index_view_open(struct metric_index *index, struct slice tenant, struct pool *parent,
+                           struct metric_index_view **out_view);
+void metric_index_view_close(struct metric_index_view *view); /* NULL is allowed */
+/* As metric_index_select, of the view. One thread at a time. */
+err metric_index_view_select(struct metric_index_view *view, const struct matcher *matchers,
+                             size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count);
+
+/* Labels of a view's series for one thread; ids that ascend are cheap (0.1 us instead of 0.3). The cursor is
+ * arena memory of pool, gone with it. ERR_NOT_FOUND: not of the view; ERR_LIMIT. */
+struct metric_index_cursor;
+err metric_index_cursor_open(const struct metric_index_view *view, struct pool *pool,
+                             struct metric_index_cursor **out_cursor);
+err metric_index_cursor_labels(struct metric_index_cursor *cursor, uint32_t id, struct buf *out);
+
 /* Label names, and values of a name, sorted and unique, copied into pool. ids: restrict to these series
  * (ascending); NULL = all of the tenant. ERR_LIMIT. */
 err metric_index_names(struct metric_index *index, struct slice tenant, const uint32_t *ids, size_t id_count,

@@ -52,36 +52,59 @@ void index_view_close(struct index_view *view)
 }
 
 /* An open view, the index held, and memory that goes with both. */
-struct reading {
+struct metric_index_view {
     struct metric_index *index;
-    struct pool *scratch;
-    struct index_view view;
+    struct pool *pool;
+    struct index_view at; /* the moment */
     uint32_t token;
 };
 
-static err reading_open(struct metric_index *index, struct slice tenant, struct pool *pool,
-                        struct reading *out)
+err metric_index_view_open(struct metric_index *index, struct slice tenant, struct pool *parent,
+                           struct metric_index_view **out_view)
 {
-    struct reading r = { .index = index, .token = metric_index_hold(index) };
-    r.scratch = pool_open(pool, "index query", POOL_BYTES_UNLIMITED);
-    err e = index_view_open(index, tenant, r.scratch, &r.view);
+    uint32_t token = metric_index_hold(index);
+    struct pool *pool = pool_open(parent, "index query", POOL_BYTES_UNLIMITED);
+    void *memory;
+    err e = OK;
+    TRY_OUT(pool_zalloc(pool, sizeof(struct metric_index_view), &memory));
+    struct metric_index_view *view = memory;
+    *view = (struct metric_index_view){ .index = index, .pool = pool, .token = token };
+    TRY_OUT(index_view_open(index, tenant, pool, &view->at));
+    *out_view = view;
+out:
     if (e != OK) {
-        pool_close(r.scratch);
-        metric_index_release(index, r.token);
-        return e;
+        pool_close(pool);
+        metric_index_release(index, token);
     }
-    *out = r;
-    return OK;
+    return e;
 }
 
-static void reading_close(struct reading *r)
+void metric_index_view_close(struct metric_index_view *view)
 {
-    index_view_close(&r->view);
-    pool_close(r->scratch);
-    metric_index_release(r->index, r->token);
+    if (view == NULL)
+        return;
+    struct metric_index *index = view->index;
+    uint32_t token = view->token;
+    index_view_close(&view->at);
+    pool_close(view->pool);
+    metric_index_release(index, token);
 }
 
 /* ---- labels of one series ---- */
+
+/* The last part whose ids begin at or below id; count when there is no part. */
+static size_t part_of_id(struct live_part *const *parts, size_t count, uint32_t id)
+{
+    size_t from = 0, to = count;
+    while (to - from > 1) {
+        size_t middle = from + (to - from) / 2;
+        if (parts[middle]->id_min <= id)
+            from = middle;
+        else
+            to = middle;
+    }
+    return from;
+}
 
 err index_labels_of(const struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out)
 {
@@ -96,18 +119,11 @@ err index_labels_of(const struct metric_index *index, uint32_t id, struct slice 
         buf_put(out, entry->labels, entry->len);
         return buf_err(out);
     }
-    size_t from = 0, to = tenant->part_count;
-    while (to - from > 1) {
-        size_t middle = from + (to - from) / 2;
-        if (tenant->parts[middle]->id_min <= id)
-            from = middle;
-        else
-            to = middle;
-    }
     uint32_t ordinal;
-    if (from == to || !live_part_find(tenant->parts[from], id, &ordinal))
+    size_t at = part_of_id(tenant->parts, tenant->part_count, id);
+    if (at == tenant->part_count || !live_part_find(tenant->parts[at], id, &ordinal))
         return ERR_NOT_FOUND;
-    return metric_part_labels(&tenant->parts[from]->part, ordinal, out);
+    return metric_part_labels(&tenant->parts[at]->part, ordinal, out);
 }
 
 err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out)
@@ -129,8 +145,8 @@ struct id_list {
     size_t count, capacity;
 };
 
-static err add_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ordinals,
-                        size_t count, struct id_list *list)
+static err add_ordinals(const struct metric_index_view *view, const struct live_part *part,
+                        const uint32_t *ordinals, size_t count, struct id_list *list)
 {
     bool all_live = atomic_load_explicit(&part->dropped, memory_order_acquire) == 0;
     TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + count,
@@ -140,19 +156,19 @@ static err add_ordinals(const struct reading *r, const struct live_part *part, c
         while (ordinals[i] >= extent_end(part, extent))
             extent++;
         uint32_t id = part->extents[extent].id + (ordinals[i] - part->extents[extent].ordinal);
-        if (all_live || index_lives(r->index, id))
+        if (all_live || index_lives(view->index, id))
             list->at[list->count++] = id;
     }
     return OK;
 }
 
-static err select_tail(const struct reading *r, const struct matcher *matchers, size_t matcher_count,
-                       struct id_list *list)
+static err select_tail(const struct metric_index_view *view, const struct matcher *matchers,
+                       size_t matcher_count, struct id_list *list)
 {
-    for (uint32_t i = 0; i < r->view.tail_count; i++) {
-        const struct tail_entry *entry = tail_entry_at(r->view.tail, i);
+    for (uint32_t i = 0; i < view->at.tail_count; i++) {
+        const struct tail_entry *entry = tail_entry_at(view->at.tail, i);
         if (!matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len)) ||
-            !index_lives(r->index, entry->id))
+            !index_lives(view->index, entry->id))
             continue;
         TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + 1,
                                &list->capacity));
@@ -161,24 +177,23 @@ static err select_tail(const struct reading *r, const struct matcher *matchers, 
     return OK;
 }
 
-err metric_index_select(struct metric_index *index, struct slice tenant, const struct matcher *matchers,
-                        size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count)
+err metric_index_view_select(struct metric_index_view *view, const struct matcher *matchers,
+                             size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count)
 {
-    err e;
-    struct reading r;
+    err e = OK;
     void *at;
-    TRY(reading_open(index, tenant, pool, &r));
-    struct id_list list = { .pool = r.scratch };
-    struct pool *part_pool = pool_open(r.scratch, "index select", POOL_BYTES_UNLIMITED);
-    for (size_t i = 0; i < r.view.part_count; i++) {
+    struct pool *scratch = pool_open(view->pool, "index select", POOL_BYTES_UNLIMITED);
+    struct pool *part_pool = pool_open(scratch, "part select", POOL_BYTES_UNLIMITED);
+    struct id_list list = { .pool = scratch };
+    for (size_t i = 0; i < view->at.part_count; i++) {
         uint32_t *ordinals;
         size_t count;
-        TRY_OUT(metric_part_select(&r.view.parts[i]->part, matchers, matcher_count, part_pool, &ordinals,
+        TRY_OUT(metric_part_select(&view->at.parts[i]->part, matchers, matcher_count, part_pool, &ordinals,
                                    &count));
-        TRY_OUT(add_ordinals(&r, r.view.parts[i], ordinals, count, &list));
+        TRY_OUT(add_ordinals(view, view->at.parts[i], ordinals, count, &list));
         pool_reset(part_pool);
     }
-    TRY_OUT(select_tail(&r, matchers, matcher_count, &list));
+    TRY_OUT(select_tail(view, matchers, matcher_count, &list));
     TRY_OUT(pool_alloc(pool, (list.count + 1) * sizeof(uint32_t), &at));
     if (list.count > 0)
         memcpy(at, list.at, list.count * sizeof(uint32_t));
@@ -186,7 +201,61 @@ err metric_index_select(struct metric_index *index, struct slice tenant, const s
     *out_count = list.count;
 out:
     pool_close(part_pool);
-    reading_close(&r);
+    pool_close(scratch);
+    check(e != ERR_CORRUPT);
+    return e;
+}
+
+err metric_index_select(struct metric_index *index, struct slice tenant, const struct matcher *matchers,
+                        size_t matcher_count, struct pool *pool, uint32_t **out_ids, size_t *out_count)
+{
+    struct metric_index_view *view;
+    TRY(metric_index_view_open(index, tenant, pool, &view));
+    err e = metric_index_view_select(view, matchers, matcher_count, pool, out_ids, out_count);
+    metric_index_view_close(view);
+    return e;
+}
+
+/* ---- labels of a view's series ---- */
+
+struct metric_index_cursor {
+    const struct metric_index_view *view;
+    struct pool *pool;
+    struct metric_part_cursor *cursors; /* by part; opened on use */
+};
+
+err metric_index_cursor_open(const struct metric_index_view *view, struct pool *pool,
+                             struct metric_index_cursor **out_cursor)
+{
+    void *memory, *cursors;
+    TRY(pool_zalloc(pool, sizeof(struct metric_index_cursor), &memory));
+    TRY(pool_zalloc(pool, (view->at.part_count + 1) * sizeof(struct metric_part_cursor), &cursors));
+    struct metric_index_cursor *cursor = memory;
+    *cursor = (struct metric_index_cursor){ .view = view, .pool = pool, .cursors = cursors };
+    *out_cursor = cursor;
+    return OK;
+}
+
+err metric_index_cursor_labels(struct metric_index_cursor *cursor, uint32_t id, struct buf *out)
+{
+    const struct index_view *at = &cursor->view->at;
+    const struct tail_entry *entry = NULL;
+    if (at->tail_count > 0 && id >= tail_entry_at(at->tail, 0)->id)
+        entry = tail_find(at->tail, at->tail_count, id);
+    if (entry != NULL) {
+        buf_put(out, entry->labels, entry->len);
+        return buf_err(out);
+    }
+    uint32_t ordinal;
+    size_t i = part_of_id(at->parts, at->part_count, id);
+    if (i == at->part_count || !live_part_find(at->parts[i], id, &ordinal))
+        return ERR_NOT_FOUND;
+    struct metric_part_cursor *part = &cursor->cursors[i];
+    if (part->part == NULL)
+        TRY(metric_part_cursor_open(&at->parts[i]->part, cursor->pool, part));
+    err e = metric_part_cursor_seek(part, ordinal);
+    if (e == OK)
+        e = metric_part_cursor_labels(part, out);
     check(e != ERR_CORRUPT);
     return e;
 }
@@ -235,8 +304,9 @@ static err texts_finish(struct texts *texts, struct pool *pool, struct slice **o
 }
 
 /* Ordinals of a part that are asked for: ids that are in it, or with ids NULL all that live. NULL: all. */
-static err asked_ordinals(const struct reading *r, const struct live_part *part, const uint32_t *ids,
-                          size_t id_count, struct pool *pool, uint32_t **out_ordinals, size_t *out_count)
+static err asked_ordinals(const struct metric_index_view *view, const struct live_part *part,
+                          const uint32_t *ids, size_t id_count, struct pool *pool, uint32_t **out_ordinals,
+                          size_t *out_count)
 {
     uint32_t series = part->part.series_count;
     size_t count = 0;
@@ -256,7 +326,7 @@ static err asked_ordinals(const struct reading *r, const struct live_part *part,
     if (ids == NULL) {
         for (uint32_t x = 0; x < part->extent_count; x++)
             for (uint32_t o = part->extents[x].ordinal; o < extent_end(part, x); o++)
-                if (index_lives(r->index, part->extents[x].id + (o - part->extents[x].ordinal)))
+                if (index_lives(view->index, part->extents[x].id + (o - part->extents[x].ordinal)))
                     ordinals[count++] = o;
     } else {
         size_t from = 0, to = id_count;
@@ -290,19 +360,19 @@ static err texts_of_labels(struct slice labels, struct slice name, struct texts 
     return OK;
 }
 
-static err texts_of_tail(const struct reading *r, const uint32_t *ids, size_t id_count, struct slice name,
-                         struct texts *texts)
+static err texts_of_tail(const struct metric_index_view *view, const uint32_t *ids, size_t id_count,
+                         struct slice name, struct texts *texts)
 {
     if (ids == NULL) {
-        for (uint32_t i = 0; i < r->view.tail_count; i++) {
-            const struct tail_entry *entry = tail_entry_at(r->view.tail, i);
-            if (index_lives(r->index, entry->id))
+        for (uint32_t i = 0; i < view->at.tail_count; i++) {
+            const struct tail_entry *entry = tail_entry_at(view->at.tail, i);
+            if (index_lives(view->index, entry->id))
                 TRY(texts_of_labels(slice_of(entry->labels, entry->len), name, texts));
         }
         return OK;
     }
-    for (size_t i = 0; i < id_count && r->view.tail_count > 0; i++) {
-        const struct tail_entry *entry = tail_find(r->view.tail, r->view.tail_count, ids[i]);
+    for (size_t i = 0; i < id_count && view->at.tail_count > 0; i++) {
+        const struct tail_entry *entry = tail_find(view->at.tail, view->at.tail_count, ids[i]);
         if (entry != NULL)
             TRY(texts_of_labels(slice_of(entry->labels, entry->len), name, texts));
     }
@@ -314,26 +384,26 @@ static err names_or_values(struct metric_index *index, struct slice tenant, stru
                            size_t *out_count)
 {
     err e;
-    struct reading r;
-    TRY(reading_open(index, tenant, pool, &r));
-    struct texts texts = { .pool = r.scratch };
-    for (size_t i = 0; i < r.view.part_count; i++) {
-        const struct live_part *part = r.view.parts[i];
+    struct metric_index_view *view;
+    TRY(metric_index_view_open(index, tenant, pool, &view));
+    struct texts texts = { .pool = view->pool };
+    for (size_t i = 0; i < view->at.part_count; i++) {
+        const struct live_part *part = view->at.parts[i];
         uint32_t *ordinals;
         struct slice *found;
         size_t count;
-        TRY_OUT(asked_ordinals(&r, part, ids, id_count, r.scratch, &ordinals, &count));
+        TRY_OUT(asked_ordinals(view, part, ids, id_count, view->pool, &ordinals, &count));
         if (ordinals != NULL && count == 0)
             continue;
         TRY_OUT(name.len == 0
-                    ? metric_part_names(&part->part, ordinals, count, r.scratch, &found, &count)
-                    : metric_part_values(&part->part, name, ordinals, count, r.scratch, &found, &count));
+                    ? metric_part_names(&part->part, ordinals, count, view->pool, &found, &count)
+                    : metric_part_values(&part->part, name, ordinals, count, view->pool, &found, &count));
         TRY_OUT(texts_add(&texts, found, count));
     }
-    TRY_OUT(texts_of_tail(&r, ids, id_count, name, &texts));
+    TRY_OUT(texts_of_tail(view, ids, id_count, name, &texts));
     TRY_OUT(texts_finish(&texts, pool, out_texts, out_count));
 out:
-    reading_close(&r);
+    metric_index_view_close(view);
     check(e != ERR_CORRUPT);
     return e;
 }

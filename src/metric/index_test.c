@@ -436,12 +436,47 @@ static void readers_beside_the_writer(void **state)
     free(dropper.is_even);
 }
 
+static bool is_odd(void *context, uint32_t id) { return id % 2 == 1; }
+
+/* A view reads the labels of series that were dropped, and whose part was rewritten, after it was opened. */
+static void views_outlive_drops(void **state)
+{
+    enum { SERIES = 40000 };
+    struct world w = world_open(SERIES);
+    struct metric_index_view *view;
+    struct metric_index_cursor *cursor;
+    uint32_t *ids;
+    size_t count;
+    uint64_t dropped;
+    for (uint32_t i = 0; i < SERIES; i++)
+        add_series(&w, i, 0);
+    assert_ok(metric_index_view_open(w.index, slice_str(tenants[0]), w.pool, &view));
+    assert_ok(metric_index_retain(w.index, is_odd, NULL, &dropped));
+    assert_true(dropped >= SERIES / 2);
+    assert_ok(metric_index_view_select(view, NULL, 0, w.pool, &ids, &count));
+    assert_int_equal(count, SERIES - dropped);
+    assert_ok(metric_index_cursor_open(view, w.pool, &cursor));
+    struct buf labels = buf_open(w.pool, LABELS_BYTES_MAX);
+    for (uint32_t i = 0; i < SERIES; i++) {
+        const struct series *s =
+            &w.series[i < SERIES / 2 ? i : SERIES + SERIES / 2 - 1 - i]; /* and backward */
+        buf_clear(&labels);
+        assert_ok(metric_index_cursor_labels(cursor, s->id, &labels));
+        assert_true(slice_equal(buf_slice(&labels), s->labels));
+    }
+    assert_err(ERR_NOT_FOUND, metric_index_cursor_labels(cursor, UINT32_MAX - 1, &labels));
+    metric_index_view_close(view);
+    metric_index_view_close(NULL);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(index_equals_list),
         cmocka_unit_test(known_series_are_compared),
         cmocka_unit_test(local_numbers_wait_for_holders),
+        cmocka_unit_test(views_outlive_drops),
         cmocka_unit_test(cardinality_counts),
         cmocka_unit_test(allocation_failures_change_nothing),
         cmocka_unit_test(readers_beside_the_writer),

@@ -44,6 +44,9 @@ void labels_put(struct buf *out, struct slice name, struct slice value);
 
 /* Order of label sets as Prometheus sorts them: pairwise by name, then value, a prefix first. */
 int labels_compare(struct slice a, struct slice b);
+/* The numbers 0 … count - 1 in the order of their label sets, equal ones in the order given, in arena memory of
+ * pool. ERR_LIMIT. */
+err labels_order(const struct slice *labels, uint32_t count, struct pool *pool, uint32_t **out_order);
 
 /* Number of labels, 0 for malformed input. */
 size_t labels_count(struct slice labels);

@@ -286,12 +286,35 @@ static void jump(void **state)
     assert_int_not_equal(seed, series_hasher_of(key_a, slice_str("y")).seed);
 }
 
+/* labels_order is a stable sort by labels_compare, for any mixture of runs. */
+static void order_of_many(void **state)
+{
+    struct test_random r = test_random_begin("order of many");
+    for (uint32_t round = 0; round < 200; round++) {
+        uint32_t count = (uint32_t)test_random_below(&r, 300), *order;
+        struct slice sets[300];
+        uint32_t run = 1 + (uint32_t)test_random_below(&r, 40), number = 0;
+        for (uint32_t i = 0; i < count; i++) {
+            char text[16];
+            number = i % run == 0 ? (uint32_t)test_random_below(&r, 50) : number + 1;
+            snprintf(text, sizeof text, "%03u", number);
+            struct label one = pair("a", text);
+            sets[i] = encode(&one, 1);
+        }
+        assert_ok(labels_order(sets, count, pool, &order));
+        for (uint32_t i = 1; i < count; i++) {
+            int compared = labels_compare(sets[order[i - 1]], sets[order[i]]);
+            assert_true(compared < 0 || (compared == 0 && order[i - 1] < order[i]));
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_bytes), cmocka_unit_test(refusals), cmocka_unit_test(check_names_the_reason),
-        cmocka_unit_test(random_sets),  cmocka_unit_test(order),    cmocka_unit_test(printing),
-        cmocka_unit_test(utf8),         cmocka_unit_test(jump),
+        cmocka_unit_test(random_sets),  cmocka_unit_test(order),    cmocka_unit_test(order_of_many),
+        cmocka_unit_test(printing),     cmocka_unit_test(utf8),     cmocka_unit_test(jump),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

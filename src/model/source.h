@@ -1,11 +1,13 @@
 /* The source interface: how a query reads series without knowing who stores them. A shard, a set of
  * shards, or later another node implements it; promql/ and api/ use it; query/ hands it over.
  *
- * Flow: select → for each series labels + read → close. A set is a consistent snapshot: reads see the
- * rows that were applied when select returned (later rows may appear, none disappear). */
+ * Flow: select → per thread: open a reader, for each series labels and samples as wanted, close it → close.
+ * A set is a consistent snapshot: reads see the rows that were applied when select returned (later rows may
+ * appear, none disappear). */
 #ifndef MODEL_SOURCE_H
 #define MODEL_SOURCE_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/slice.h"
@@ -50,6 +52,8 @@ struct source_request {
 
 struct source;
 struct source_set;
+struct
+    source_reader; /* of one thread at a time; keeps what neighbours share, so ascending series are cheap */
 
 struct source_exemplar {
     struct slice labels; /* canonical, the exemplar's own */
@@ -86,19 +90,24 @@ struct source_cardinality {
 
 struct source_table {
     /* Wait until everything durable at the call is applied, then find the series. Everything the set
-     * needs is in pool; ERR_LIMIT, ERR_TIMEOUT, ERR_CANCELED, ERR_CLOSED. Series come sorted by
-     * labels_compare. */
+     * needs is in pool; ERR_LIMIT, ERR_TIMEOUT, ERR_CANCELED, ERR_CLOSED. The order of the series is how they
+     * are stored, each once: who needs them sorted sorts what it keeps. */
     err (*select)(struct source *source, const struct source_request *request, struct pool *pool,
                   struct source_set **out_set);
 
     size_t (*set_count)(const struct source_set *set);
-    struct slice (*set_labels)(const struct source_set *set, size_t series); /* until set_close */
 
-    /* Samples of one series within request.range, replacing what `columns` held. Different series may be
-     * read from different threads at once. A damaged block is left out and named in the proof (the
-     * caller asks set_proof after its last read). Accounts for its rows with guard_samples; callers do not.
-     * Errors ERR_LIMIT and the guard's. */
-    err (*set_read)(struct source_set *set, size_t series, struct sample_columns *columns);
+    /* Readers of a set, any number, from any thread; all closed before the set. ERR_LIMIT. */
+    err (*reader_open)(struct source_set *set, struct source_reader **out_reader);
+    void (*reader_close)(struct source_reader *reader); /* NULL allowed */
+
+    /* Append the canonical labels of a series. ERR_CORRUPT (a damaged index), ERR_LIMIT (out's maximum). */
+    err (*read_labels)(struct source_reader *reader, size_t series, struct buf *out);
+
+    /* Samples of one series within request.range, replacing what `columns` held. A damaged block is left out
+     * and named in the proof (the caller asks set_proof after its last read). Accounts for its rows with
+     * guard_samples; callers do not. Errors ERR_LIMIT and the guard's. */
+    err (*read_samples)(struct source_reader *reader, size_t series, struct sample_columns *columns);
 
     const struct proof *(*set_proof)(struct source_set *set);
     void (*set_close)(struct source_set *set);

@@ -197,22 +197,28 @@ static err print_columns(struct export *export, struct slice series, const struc
     return OK;
 }
 
+static err export_series(struct export *export, const struct source_table *table,
+                         struct source_reader *reader, size_t series, struct sample_columns *columns)
+{
+    pool_reset(export->pool);
+    struct buf labels = buf_open(export->pool, LABELS_BYTES_MAX);
+    struct buf text = buf_open(export->pool, SERIES_TEXT_BYTES_MAX);
+    TRY(table->read_labels(reader, series, &labels));
+    put_series(&text, buf_slice(&labels));
+    TRY(buf_err(&text));
+    TRY(table->read_samples(reader, series, columns));
+    return print_columns(export, buf_slice(&text), columns);
+}
+
 static err export_set(struct export *export, struct source *source, struct source_set *set)
 {
     struct sample_columns columns = sample_columns_open(export->offline.pool);
+    struct source_reader *reader;
+    TRY(source->table->reader_open(set, &reader));
     err e = OK;
-    for (size_t i = 0; e == OK && i < source->table->set_count(set); i++) {
-        pool_reset(export->pool);
-        struct buf series = buf_open(export->pool, SERIES_TEXT_BYTES_MAX);
-        put_series(&series, source->table->set_labels(set, i));
-        e = buf_err(&series);
-        if (e == OK)
-            e = source->table->set_read(set, i, &columns);
-        if (e == OK)
-            e = print_columns(export, buf_slice(&series), &columns);
-        sample_columns_clear(&columns);
-        buf_close(&series);
-    }
+    for (size_t i = 0; e == OK && i < source->table->set_count(set); i++)
+        e = export_series(export, source->table, reader, i, &columns);
+    source->table->reader_close(reader);
     sample_columns_close(&columns);
     return e;
 }

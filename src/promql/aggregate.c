@@ -51,7 +51,7 @@ static err group_new(struct group_set *set, uint32_t number)
 static err group_of(struct group_set *set, struct slice labels, struct buf *scratch, struct group **out)
 {
     struct slice key = slice_of("", 0);
-    if (set->name_count > 0 || !set->keep) {
+    if (group_set_needs_labels(set)) {
         buf_clear(scratch);
         labels_project(labels, set->names, set->name_count, set->keep, true, scratch);
         TRY(buf_err(scratch));

@@ -133,9 +133,23 @@ err subquery_grid(struct eval *eval, const struct node *n, const struct grid *ou
 
 /* ---- the result ---- */
 
-static int compare_rows(const void *a, const void *b)
+/* Sort the rows by their labels. */
+static err rows_sort(struct frame *frame)
 {
-    return labels_compare(((const struct row *)a)->labels, ((const struct row *)b)->labels);
+    void *memory;
+    uint32_t *order;
+    TRY(pool_alloc(frame->pool, (frame->count + 1) * sizeof(struct slice), &memory));
+    struct slice *labels = memory;
+    for (size_t i = 0; i < frame->count; i++)
+        labels[i] = frame->rows[i].labels;
+    TRY(labels_order(labels, (uint32_t)frame->count, frame->pool, &order));
+    TRY(pool_alloc(frame->pool, (frame->count + 1) * sizeof *frame->rows, &memory));
+    struct row *rows = memory;
+    for (size_t i = 0; i < frame->count; i++)
+        rows[i] = frame->rows[order[i]];
+    if (frame->count > 0)
+        memcpy(frame->rows, rows, frame->count * sizeof *rows);
+    return OK;
 }
 
 /* Join rows with equal labels if they never meet. Rows are sorted. */
@@ -192,7 +206,7 @@ err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid
     for (size_t i = 1; i < count && sorted; i++)
         sorted = labels_compare(frame->rows[i - 1].labels, frame->rows[i].labels) < 0;
     if (!sorted) {
-        qsort(frame->rows, count, sizeof *frame->rows, compare_rows);
+        TRY(rows_sort(frame));
         TRY(rows_join(eval, frame, grid));
     }
     if (keep_order) {

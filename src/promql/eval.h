@@ -5,7 +5,8 @@
  *     window.c    range functions over one series             aggregate.c  partial → merge, topk and the like
  *     binary.c    vector matching                             labelset.c   edits of canonical labels
  *     frame.c     memory of intermediate results              bucket.c     quantiles of classic histograms
- *     annotate.c  warnings and infos */
+ *     annotate.c  warnings and infos
+ *     pipeline_build.c  which leaf and stages a node becomes */
 #ifndef PROMQL_EVAL_H
 #define PROMQL_EVAL_H
 
@@ -37,7 +38,7 @@ static inline bool is_absent(double v) { return double_bits(v) == SAMPLE_STALE_B
 
 /* One series over a grid. */
 struct row {
-    struct slice labels;
+    struct slice labels;                 /* at NULL: not read yet (pipeline.c) */
     double *values;                      /* grid.count */
     struct sample_histogram *histograms; /* row = step, where values[step] is ABSENT */
     size_t histogram_count;
@@ -239,6 +240,9 @@ struct group_set;
 
 /* Build the pipeline of a vector node, evaluating what must come first (scalar arguments, inner frames). */
 err pipeline_build(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out);
+/* The pipeline of a selector alone, at instants or as the input of windows. */
+err pipeline_build_selector(struct eval *eval, const struct node *n, enum leaf_type leaf,
+                            struct pipeline *out);
 /* The pipeline of a call of a range function (absent_over_time: 1 where there is a sample). */
 err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid,
                           struct pipeline *out);
@@ -268,6 +272,11 @@ struct group_set {
     struct group *groups;
     size_t capacity;
 };
+/* Does a row's group depend on its labels? */
+static inline bool group_set_needs_labels(const struct group_set *set)
+{
+    return set->name_count > 0 || !set->keep;
+}
 err group_set_add(struct group_set *set, const struct row *row, struct buf *scratch);
 err group_set_merge(struct group_set *into, const struct group_set *from);
 err aggregate_eval(struct eval *eval, const struct node *n, const struct grid *grid,

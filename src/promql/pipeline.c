@@ -8,8 +8,8 @@
  * its group; no series' values outlive their turn. A chunk is what a cluster will evaluate elsewhere: its group
  * set is the partial result, group_set_merge the operator that joins partials.
  *
- * Data comes from the source's set (labels borrowed until set_close: kept ones are copied) or a frame; it goes
- * to a frame or group_set.
+ * Data comes from the source's set (labels are read only where something asks for them: row_labels) or a frame;
+ * it goes to a frame or group_set.
  *
  * Invariants: 1. The split into chunks depends on the number of series alone, and chunks are joined in order:
  * the result does not depend on the number of workers. 2. A worker writes only to its chunk. 3. Rows without a
@@ -51,6 +51,9 @@ struct worker {
     const struct run *run;
     struct chunk *chunk;
     struct pool *pool; /* scratch: gone when the chunk is done */
+    struct source_reader *reader;
+    size_t series;         /* of the row under way, when its labels are still to be read */
+    struct buf own_labels; /* of the row under way, once they were read */
     struct sample_columns columns;
     struct window_scratch window;
     struct buf labels; /* scratch for keys */
@@ -59,25 +62,6 @@ struct worker {
     struct sample_histogram *histograms;
     size_t histogram_capacity;
 };
-
-err duration_of(struct eval *eval, const struct duration *d, bool allow_negative, int64_t *out_ms)
-{
-    int64_t range_ms = eval->request->end_ms - eval->request->start_ms;
-    return duration_value(d, eval->request->step_ms, range_ms, allow_negative, out_ms, eval->at);
-}
-
-err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out_offset_ms, bool *out_fixed,
-                      int64_t *out_fixed_ms)
-{
-    *out_offset_ms = 0;
-    if (m->offset != NULL)
-        TRY(duration_of(eval, m->offset, true, out_offset_ms));
-    *out_fixed = m->at != AT_NONE;
-    *out_fixed_ms = m->at == AT_TIME    ? m->at_ms
-                    : m->at == AT_START ? eval->request->start_ms
-                                        : eval->request->end_ms;
-    return OK;
-}
 
 static struct grid ends_of(const struct pipeline *p, const struct grid *grid)
 {
@@ -94,6 +78,23 @@ static struct time_range clamp_range(int64_t min_ms, int64_t max_ms)
 {
     return (struct time_range){ .min_ms = min_ms < TIME_MS_MIN ? TIME_MS_MIN : min_ms,
                                 .max_ms = max_ms > TIME_MS_MAX ? TIME_MS_MAX : max_ms };
+}
+
+/* The labels of the row under way, read from the source when nobody needed them before. */
+static err row_labels(struct worker *w, struct row *row)
+{
+    if (row->labels.at != NULL || w->reader == NULL)
+        return OK;
+    buf_clear(&w->own_labels);
+    TRY(w->run->table->read_labels(w->reader, w->series, &w->own_labels));
+    row->labels = w->own_labels.len > 0 ? buf_slice(&w->own_labels) : slice_of("", 0);
+    return OK;
+}
+
+static err row_fail_histogram(struct worker *w, struct row *row, const char *what)
+{
+    TRY(row_labels(w, row));
+    return fail_histogram(&w->chunk->at, row->labels, what);
 }
 
 /* ---- leaves ---- */
@@ -170,7 +171,7 @@ static bool window_takes_histograms(enum function_id id)
 }
 
 /* Take stale markers out of the columns; refuse histograms where the function would need them. */
-static err columns_clean(struct worker *w, struct slice labels)
+static err columns_clean(struct worker *w, struct row *row)
 {
     struct sample_columns *c = &w->columns;
     size_t kept = 0, histogram = 0;
@@ -180,7 +181,7 @@ static err columns_clean(struct worker *w, struct slice labels)
             if (is_stale_histogram(w, bytes))
                 continue;
             if (!window_takes_histograms(w->run->p->window) && in_some_window(w->run, c->t_ms[i]))
-                return fail_histogram(&w->chunk->at, labels, w->run->p->window_name);
+                return row_fail_histogram(w, row, w->run->p->window_name);
         } else if (sample_is_stale(c->values[i])) {
             continue;
         }
@@ -194,14 +195,14 @@ static err columns_clean(struct worker *w, struct slice labels)
     return OK;
 }
 
-static err columns_of_row(struct worker *w, const struct row *row)
+static err columns_of_row(struct worker *w, struct row *row)
 {
     const struct grid *grid = &w->run->p->frame_grid;
     struct sample_columns *c = &w->columns;
     sample_columns_clear(c);
     TRY(sample_columns_reserve(c, grid->count));
     if (row->histogram_count > 0)
-        return fail_histogram(&w->chunk->at, row->labels, w->run->p->window_name);
+        return row_fail_histogram(w, row, w->run->p->window_name);
     for (size_t i = 0; i < grid->count; i++) {
         if (is_absent(row->values[i]))
             continue;
@@ -211,20 +212,34 @@ static err columns_of_row(struct worker *w, const struct row *row)
     return OK;
 }
 
+/* The name of the row under way. A selector that begins with it spares reading every series' labels. */
+static err row_name(struct worker *w, struct row *row, struct slice *out_name)
+{
+    const struct node *selector = w->run->p->selector;
+    *out_name = selector != NULL ? selector->selector.name : slice_of("", 0);
+    if (out_name->len > 0)
+        return OK;
+    TRY(row_labels(w, row));
+    *out_name = labels_get(row->labels, label_name);
+    return OK;
+}
+
 /* Remember what annotations will tell about the row's values. */
-static err window_note(struct worker *w, struct slice labels, const double *out)
+static err window_note(struct worker *w, struct row *row, const double *out)
 {
     const struct run *run = w->run;
     struct notes *notes = &w->chunk->notes;
     enum function_id id = run->p->window;
+    struct slice name;
     if (id == FUNCTION_QUANTILE_OVER_TIME)
         note_quantiles(notes, run->p->window_arg, out, run->grid->count);
     if ((id != FUNCTION_RATE && id != FUNCTION_INCREASE) || !values_any(out, run->grid->count))
         return OK;
-    return note_non_counter(notes, labels_get(labels, label_name), run->eval->pool);
+    TRY(row_name(w, row, &name));
+    return note_non_counter(notes, name, run->eval->pool);
 }
 
-static err window_row(struct worker *w, struct slice labels, double *out)
+static err window_row(struct worker *w, struct row *row, double *out)
 {
     const struct run *run = w->run;
     const struct pipeline *p = run->p;
@@ -244,7 +259,7 @@ static err window_row(struct worker *w, struct slice labels, double *out)
         .arg = p->window_arg,
     };
     TRY(window_apply(p->window, &in, &w->window, out));
-    return window_note(w, labels, out);
+    return window_note(w, row, out);
 }
 
 /* ---- one row ---- */
@@ -263,20 +278,18 @@ static err row_read(struct worker *w, size_t series, struct row *row)
     }
     *row = (struct row){ .values = w->values };
     if (p->leaf == LEAF_WINDOW_FRAME) {
-        const struct row *inner = &p->frame->rows[series];
+        struct row *inner = &p->frame->rows[series];
         row->labels = inner->labels;
         row->drop_name = inner->drop_name;
         TRY(columns_of_row(w, inner));
-        return window_row(w, row->labels, row->values);
+        return window_row(w, row, row->values);
     }
-    row->labels = run->table->set_labels(run->set, series);
-    sample_columns_clear(&w->columns);
-    TRY(run->table->set_read(run->set, series, &w->columns));
+    w->series = series;
+    TRY(run->table->read_samples(w->reader, series, &w->columns));
     w->chunk->samples += w->columns.count;
-    TRY(guard_maybe(run->eval));
     if (p->leaf == LEAF_WINDOW) {
-        TRY(columns_clean(w, row->labels));
-        return window_row(w, row->labels, row->values);
+        TRY(columns_clean(w, row));
+        return window_row(w, row, row->values);
     }
     TRY(select_row(w, row->values, &row->histogram_count));
     row->histograms = w->histograms;
@@ -306,6 +319,7 @@ static err row_keep(struct worker *w, struct row *row)
         }
         row->histograms = copies;
     }
+    TRY(row_labels(w, row));
     if (p->leaf != LEAF_FRAME)
         TRY(pool_copy(keep, row->labels, &row->labels));
     TRY(pool_block_reserve(keep, (void **)&w->chunk->rows, sizeof *row, w->chunk->row_count + 1,
@@ -326,7 +340,7 @@ static err row_process(struct worker *w, size_t series)
         return OK;
     for (size_t i = 0; i < p->stage_count; i++) {
         if (row.histogram_count > 0)
-            return fail_histogram(&w->chunk->at, row.labels, p->stages[i].name);
+            return row_fail_histogram(w, &row, p->stages[i].name);
         p->stages[i].apply(&p->stages[i], row.values, run->grid->count);
     }
     if (p->stage_count > 0 && row_is_empty(&row, run->grid->count))
@@ -335,10 +349,12 @@ static err row_process(struct worker *w, size_t series)
         return row_keep(w, &row);
     if (row.histogram_count > 0) {
         if (w->chunk->groups->type != AGGREGATE_COUNT && w->chunk->groups->type != AGGREGATE_GROUP)
-            return fail_histogram(&w->chunk->at, row.labels, aggregate_name(w->chunk->groups->type));
+            return row_fail_histogram(w, &row, aggregate_name(w->chunk->groups->type));
         for (size_t i = 0; i < row.histogram_count; i++)
             row.values[row.histograms[i].row] = 1;
     }
+    if (group_set_needs_labels(w->chunk->groups))
+        TRY(row_labels(w, &row));
     return group_set_add(w->chunk->groups, &row, &w->labels);
 }
 
@@ -352,13 +368,18 @@ static void chunk_run(void *context, size_t index)
                         .pool = pool,
                         .columns = sample_columns_open(pool),
                         .window = { .pool = pool },
+                        .own_labels = buf_open(pool, LABELS_BYTES_MAX),
                         .labels = buf_open(pool, LABELS_BYTES_MAX),
                         .values_kept = true };
+    if (run->set != NULL)
+        chunk->e = run->table->reader_open(run->set, &w.reader);
     for (size_t i = chunk->from; i < chunk->to && chunk->e == OK; i++) {
         chunk->e = row_process(&w, i);
         if (chunk->e == OK && run->set == NULL && i % 64 == 0)
             chunk->e = guard_maybe(run->eval);
     }
+    if (run->set != NULL)
+        run->table->reader_close(w.reader);
     pool_close(pool);
 }
 
@@ -544,132 +565,6 @@ err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid 
     return OK;
 }
 
-/* ---- building ---- */
-
-static err stage_add(struct eval *eval, struct pipeline *p, struct stage stage)
-{
-    if ((p->stage_count & (p->stage_count - 1)) == 0) { /* 0, 1, 2, 4, …: double */
-        void *memory;
-        size_t capacity = p->stage_count == 0 ? 1 : p->stage_count * 2;
-        TRY(pool_alloc(eval->pool, capacity * sizeof stage, &memory));
-        if (p->stage_count > 0)
-            memcpy(memory, p->stages, p->stage_count * sizeof stage);
-        p->stages = memory;
-    }
-    p->stages[p->stage_count++] = stage;
-    p->drops_name |= stage.drops_name;
-    return OK;
-}
-
-static err build_selector(struct eval *eval, const struct node *n, enum leaf_type leaf, struct pipeline *out)
-{
-    *out = (struct pipeline){ .leaf = leaf, .selector = n, .drops_name = leaf == LEAF_TIMESTAMP };
-    return modifiers_resolve(eval, &n->selector.modifiers, &out->offset_ms, &out->fixed, &out->fixed_ms);
-}
-
-err pipeline_build_window(struct eval *eval, const struct node *n, const struct grid *grid,
-                          struct pipeline *out)
-{
-    const struct function *f = n->call.function;
-    size_t matrix_arg = f->id == FUNCTION_QUANTILE_OVER_TIME ? 1 : 0;
-    struct node *matrix = node_unwrap(n->call.args[matrix_arg]);
-    double *arg = NULL;
-    if (n->call.arg_count > 1)
-        TRY(eval_scalars(eval, n->call.args[1 - matrix_arg], grid, &arg));
-    if (matrix->type == NODE_SELECTOR) {
-        TRY(build_selector(eval, matrix, LEAF_WINDOW, out));
-        TRY(duration_of(eval, matrix->selector.range, false, &out->range_ms));
-    } else {
-        check(matrix->type == NODE_SUBQUERY);
-        struct pipeline p = { .leaf = LEAF_WINDOW_FRAME };
-        TRY(subquery_grid(eval, matrix, grid, &p.frame_grid, &p.range_ms, &p.offset_ms, &p.fixed,
-                          &p.fixed_ms));
-        if (p.frame_grid.count == 0)
-            TRY(frame_open(eval, &p.frame));
-        else
-            TRY(eval_frame(eval, matrix->subquery.inner, &p.frame_grid, &p.frame));
-        *out = p;
-    }
-    out->window = f->id;
-    out->window_name = f->name;
-    out->window_arg = arg;
-    out->position =
-        matrix->type == NODE_SELECTOR ? matrix : NULL; /* Prometheus tells no place in a subquery */
-    out->arg_position = n->call.args[0];
-    out->drops_name |= f->id != FUNCTION_LAST_OVER_TIME && f->id != FUNCTION_FIRST_OVER_TIME;
-    return OK;
-}
-
-static err build_operator(struct eval *eval, const struct node *n, const struct grid *grid,
-                          struct pipeline *out)
-{
-    struct stage stage = { .return_bool = n->binary.return_bool };
-    stage.scalar_left = n->binary.left->value_type == PROMQL_SCALAR;
-    const struct node *vector = stage.scalar_left ? n->binary.right : n->binary.left;
-    const struct node *scalar = stage.scalar_left ? n->binary.left : n->binary.right;
-    TRY(pipeline_build(eval, vector, grid, out));
-    double *scalars;
-    TRY(eval_scalars(eval, scalar, grid, &scalars));
-    stage.scalars[0] = scalars;
-    stage_of_operator(n->binary.op, &stage);
-    return stage_add(eval, out, stage);
-}
-
-static err build_elementwise(struct eval *eval, const struct node *n, const struct grid *grid,
-                             struct pipeline *out)
-{
-    const struct function *f = n->call.function;
-    struct stage stage = { .grid = *grid, .name = f->name };
-    if (n->call.arg_count == 0) { /* hour() and its like: of the evaluation time */
-        struct frame *frame;
-        struct row row = { .labels = slice_of("", 0) };
-        TRY(frame_open(eval, &frame));
-        TRY(values_new(frame->pool, grid->count, &row.values));
-        for (size_t i = 0; i < grid->count; i++)
-            row.values[i] = (double)grid_t(grid, i) / 1000;
-        TRY(frame_add(frame, row));
-        *out = (struct pipeline){ .leaf = LEAF_FRAME, .frame = frame };
-    } else {
-        const struct node *arg = node_unwrap(n->call.args[0]);
-        if (f->id == FUNCTION_TIMESTAMP && arg->type == NODE_SELECTOR)
-            return build_selector(eval, arg, LEAF_TIMESTAMP, out);
-        TRY(pipeline_build(eval, arg, grid, out));
-    }
-    for (size_t i = 1; i < n->call.arg_count; i++) {
-        double *scalars;
-        TRY(eval_scalars(eval, n->call.args[i], grid, &scalars));
-        stage.scalars[i - 1] = scalars;
-    }
-    stage_of_function(f->id, &stage);
-    return stage_add(eval, out, stage);
-}
-
-err pipeline_build(struct eval *eval, const struct node *n, const struct grid *grid, struct pipeline *out)
-{
-    n = node_unwrap((struct node *)n);
-    if (n->type == NODE_SELECTOR)
-        return build_selector(eval, n, LEAF_SELECT, out);
-    if (n->type == NODE_UNARY) {
-        TRY(pipeline_build(eval, n->unary.inner, grid, out));
-        struct stage stage = { 0 };
-        stage_of_negation(&stage);
-        return n->unary.negate ? stage_add(eval, out, stage) : OK;
-    }
-    if (n->type == NODE_BINARY &&
-        (n->binary.left->value_type == PROMQL_SCALAR || n->binary.right->value_type == PROMQL_SCALAR))
-        return build_operator(eval, n, grid, out);
-    if (n->type == NODE_CALL && function_is_elementwise(n->call.function->id))
-        return build_elementwise(eval, n, grid, out);
-    if (n->type == NODE_CALL && n->call.function->id != FUNCTION_ABSENT_OVER_TIME &&
-        function_is_window(n->call.function->id))
-        return pipeline_build_window(eval, n, grid, out);
-    struct value value;
-    TRY(eval_node(eval, n, grid, &value));
-    check(value.type == PROMQL_VECTOR);
-    *out = (struct pipeline){ .leaf = LEAF_FRAME, .frame = value.frame };
-    return OK;
-}
-
 /* ---- raw samples ---- */
 
 static err raw_series(struct eval *eval, struct slice labels, struct sample_columns *c,
@@ -706,35 +601,61 @@ static err raw_series(struct eval *eval, struct slice labels, struct sample_colu
     return OK;
 }
 
+/* The series in the order of their labels. */
+static err raw_result(struct eval *eval, const struct promql_series *found, size_t count,
+                      struct promql_result *out)
+{
+    void *labels_memory, *series_memory;
+    uint32_t *order;
+    TRY(pool_alloc(eval->pool, (count + 1) * sizeof(struct slice), &labels_memory));
+    TRY(pool_alloc(eval->result_pool, (count + 1) * sizeof *out->series, &series_memory));
+    struct slice *labels = labels_memory;
+    for (size_t i = 0; i < count; i++)
+        labels[i] = found[i].labels;
+    TRY(labels_order(labels, (uint32_t)count, eval->pool, &order));
+    out->series = series_memory;
+    for (size_t i = 0; i < count; i++)
+        out->series[i] = found[order[i]];
+    out->series_count = count;
+    return OK;
+}
+
 err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms, struct promql_result *out)
 {
     struct pipeline p;
     struct grid grid = { .start_ms = end_ms, .count = 1 };
-    TRY(build_selector(eval, selector, LEAF_WINDOW, &p));
+    TRY(pipeline_build_selector(eval, selector, LEAF_WINDOW, &p));
     TRY(duration_of(eval, selector->selector.range, false, &p.range_ms));
     struct run run = { .eval = eval, .p = &p, .grid = &grid, .ends = ends_of(&p, &grid) };
     struct source_request request;
     size_t series_count;
     err e = OK;
     TRY(run_select(&run, &request, &series_count));
+    struct source_reader *reader = NULL;
     struct sample_columns columns = sample_columns_open(eval->pool);
+    struct buf labels = buf_open(eval->pool, LABELS_BYTES_MAX);
     void *memory;
-    TRY_OUT(pool_alloc(eval->result_pool, series_count * sizeof *out->series, &memory));
-    out->series = memory;
+    TRY_OUT(pool_alloc(eval->pool, (series_count + 1) * sizeof *out->series, &memory));
+    struct promql_series *found = memory;
+    size_t count = 0;
+    TRY_OUT(run.table->reader_open(run.set, &reader));
     for (size_t i = 0; i < series_count; i++) {
-        sample_columns_clear(&columns);
-        TRY_OUT(run.table->set_read(run.set, i, &columns));
+        TRY_OUT(run.table->read_samples(reader, i, &columns));
         eval->stats.samples_loaded += columns.count;
         TRY_OUT(guard_maybe(eval));
-        struct promql_series *series = &out->series[out->series_count];
-        TRY_OUT(raw_series(eval, run.table->set_labels(run.set, i), &columns, series));
-        out->series_count += series->count > 0;
+        buf_clear(&labels);
+        TRY_OUT(run.table->read_labels(reader, i, &labels));
+        TRY_OUT(raw_series(eval, buf_slice(&labels), &columns, &found[count]));
+        count += found[count].count > 0;
     }
+    TRY_OUT(raw_result(eval, found, count, out));
     if (run.set != NULL)
         TRY_OUT(proof_add(eval, run.table->set_proof(run.set)));
 out:
     sample_columns_close(&columns);
-    if (run.set != NULL)
+    if (run.set != NULL) {
+        run.table->reader_close(reader);
         run.table->set_close(run.set);
+    }
     return e;
 }

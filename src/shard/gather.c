@@ -1,6 +1,6 @@
 /* Row groups read for many series at once. See source.h.
  *
- * A block of a row group holds 64 series that arrived together; a query reads series in the order of their labels.
+ * A block of a row group holds 64 series that arrived together; a query reads series in the order of its set.
  * Reading a series alone decodes its block up to it, so a query over all of them would decode every block 64
  * times. Here the first reader of a block decodes it once and keeps the rows of every series of the set; the
  * others copy theirs.
@@ -27,12 +27,13 @@ struct gather {
 };
 
 /* The stream numbers of the set's series in one range of a view. */
-static err want(struct source_set *set, uint32_t partition, uint32_t range, struct gather_wanted *out)
+static err want(struct source_set *set, const struct view *view, uint32_t range, struct gather_wanted *out)
 {
     uint32_t count = 0;
-    for (size_t i = 0; i < set->series_count; i++) {
-        const struct set_series *s = &set->series[i];
-        if (s->partition != partition || s->local == METRIC_LOCAL_NONE)
+    const struct set_series *series = set->series + view->first_series;
+    for (size_t i = 0; i < view->series_count; i++) {
+        const struct set_series *s = &series[i];
+        if (s->local == METRIC_LOCAL_NONE)
             continue;
         uint32_t number = s->numbers[range];
         if (number != METRIC_ROW_NONE && number >= count)
@@ -41,9 +42,9 @@ static err want(struct source_set *set, uint32_t partition, uint32_t range, stru
     void *at;
     TRY(pool_zalloc(set->views.pool, ((size_t)count / 64 + 1) * sizeof(uint64_t), &at));
     *out = (struct gather_wanted){ .bits = at, .count = count };
-    for (size_t i = 0; i < set->series_count; i++) {
-        const struct set_series *s = &set->series[i];
-        if (s->partition != partition || s->local == METRIC_LOCAL_NONE)
+    for (size_t i = 0; i < view->series_count; i++) {
+        const struct set_series *s = &series[i];
+        if (s->local == METRIC_LOCAL_NONE)
             continue;
         uint32_t number = s->numbers[range];
         if (number != METRIC_ROW_NONE)
@@ -63,7 +64,7 @@ static err prepare(struct source_set *set, struct view *view)
             continue;
         struct gather_wanted *wanted = &view->wanted[piece->range_index];
         if (wanted->bits == NULL)
-            TRY(want(set, view->partition->number, piece->range_index, wanted));
+            TRY(want(set, view, piece->range_index, wanted));
         size_t count = metric_group_block_count(piece->group->group);
         TRY(pool_zalloc(set->views.pool, (count + 1) * sizeof *piece->blocks, &at));
         piece->blocks = at;

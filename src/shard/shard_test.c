@@ -200,7 +200,10 @@ static void the_last_row_wins(void **state)
         struct sample_columns columns = sample_columns_open(pool);
         assert_ok(source->table->select(source, &request, pool, &set));
         assert_int_equal(source->table->set_count(set), 1);
-        assert_ok(source->table->set_read(set, 0, &columns));
+        struct source_reader *reader;
+        assert_ok(source->table->reader_open(set, &reader));
+        assert_ok(source->table->read_samples(reader, 0, &columns));
+        source->table->reader_close(reader);
         assert_int_equal(columns.count, 1);
         assert_true(columns.values[0] == (double)i);
         sample_columns_close(&columns);

@@ -1,4 +1,4 @@
-/* What source.c and source_meta.c share: a query's snapshot of the partitions. */
+/* What select.c, source.c, gather.c and source_meta.c share: a query's snapshot of the partitions. */
 #ifndef SHARD_SOURCE_H
 #define SHARD_SOURCE_H
 
@@ -39,6 +39,7 @@ struct view {
     struct gather_wanted *wanted;  /* per range, once gather_open was called */
     struct view_segment *segments; /* likewise; NULL compact never */
     size_t segment_count;
+    size_t first_series, series_count; /* of the set's series, once they are selected */
 };
 
 struct views {
@@ -69,25 +70,35 @@ struct set_reference {
 };
 
 struct set_series {
-    struct slice labels;
     uint32_t partition;
-    uint32_t local;    /* METRIC_LOCAL_NONE: only in segments */
-    uint32_t *numbers; /* stream number per range of the view */
+    uint32_t id;    /* of the live index; METRIC_ID_NONE: only in segments */
+    uint32_t local; /* METRIC_LOCAL_NONE likewise */
     uint32_t first_reference, reference_count;
+    const uint32_t *numbers; /* stream number per range of the view */
 };
 
-struct set_reader;
 struct gather;
 
 struct source_set {
     struct views views;
     struct guard *guard;
+    struct slice tenant;
+    struct metric_index_view *index; /* labels of live series; NULL: no rows outside segments */
     struct set_series *series;
     size_t series_count;
     struct set_reference *references;
-    struct set_reader *readers; /* free ones, under views.lock */
-    struct gather *gather;      /* NULL: few series */
+    struct source_reader *readers; /* free ones, under views.lock */
+    struct gather *gather;         /* NULL: few series */
 };
+
+static inline bool is_damage(err e)
+{
+    return e == ERR_CORRUPT || e == ERR_IO || e == ERR_END || e == ERR_NOT_FOUND;
+}
+
+/* select.c */
+err source_select(struct source *source, const struct source_request *request, struct pool *pool,
+                  struct source_set **out_set);
 
 /* gather.c: rows of groups, each block decoded once for all series of the set. Open after the series are known;
  * ERR_LIMIT. */

@@ -251,11 +251,16 @@ static inline size_t world_read(struct world *w, struct source_set *set, uint32_
 {
     struct source *source = shards_source(w->shards);
     struct sample_columns columns = sample_columns_open(pool);
+    struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
+    struct source_reader *reader;
     size_t count = 0;
+    assert_ok(source->table->reader_open(set, &reader));
     for (size_t i = 0; i < source->table->set_count(set); i++) {
-        if (!slice_equal(source->table->set_labels(set, i), w->labels[partition][series]))
+        buf_clear(&labels);
+        assert_ok(source->table->read_labels(reader, i, &labels));
+        if (!slice_equal(buf_slice(&labels), w->labels[partition][series]))
             continue;
-        assert_ok(source->table->set_read(set, i, &columns));
+        assert_ok(source->table->read_samples(reader, i, &columns));
         assert_true(columns.count <= max);
         for (size_t k = 0; k < columns.count; k++) {
             seen[count++] = (struct world_seen){ columns.t_ms[k], double_bits(columns.values[k]) };
@@ -263,7 +268,9 @@ static inline size_t world_read(struct world *w, struct source_set *set, uint32_
                 assert_true(columns.t_ms[k - 1] < columns.t_ms[k]);
         }
     }
+    source->table->reader_close(reader);
     sample_columns_close(&columns);
+    buf_close(&labels);
     return count;
 }
 

@@ -6,7 +6,12 @@
 
 #include <stdlib.h>
 
+struct source_reader {
+    struct source_set *set;
+};
+
 struct source_set {
+    struct source_reader reader;
     struct pool *pool;
     const struct source_memory_series **series;
     size_t count;
@@ -14,12 +19,6 @@ struct source_set {
     struct guard *guard;
     struct proof proof;
 };
-
-static int compare_series(const void *a, const void *b)
-{
-    return labels_compare((*(const struct source_memory_series *const *)a)->labels,
-                          (*(const struct source_memory_series *const *)b)->labels);
-}
 
 static err memory_select(struct source *source, const struct source_request *request, struct pool *pool,
                          struct source_set **out_set)
@@ -44,21 +43,31 @@ static err memory_select(struct source *source, const struct source_request *req
             return ERR_LIMIT;
         set->series[set->count++] = &m->series[i];
     }
-    if (set->count > 1)
-        qsort(set->series, set->count, sizeof *set->series, compare_series);
+    set->reader.set = set;
     *out_set = set;
     return OK;
 }
 
 static size_t memory_count(const struct source_set *set) { return set->count; }
 
-static struct slice memory_labels(const struct source_set *set, size_t series)
+/* Reading keeps nothing: all readers of a set are the same. */
+static err memory_reader_open(struct source_set *set, struct source_reader **out_reader)
 {
-    return set->series[series]->labels;
+    *out_reader = &set->reader;
+    return OK;
 }
 
-static err memory_read(struct source_set *set, size_t series, struct sample_columns *columns)
+static void memory_reader_close(struct source_reader *reader) {}
+
+static err memory_labels(struct source_reader *reader, size_t series, struct buf *out)
 {
+    buf_put_slice(out, reader->set->series[series]->labels);
+    return buf_err(out);
+}
+
+static err memory_samples(struct source_reader *reader, size_t series, struct sample_columns *columns)
+{
+    const struct source_set *set = reader->set;
     const struct sample_columns *c = &set->series[series]->columns;
     size_t histogram = 0;
     sample_columns_clear(columns);
@@ -82,8 +91,10 @@ static void memory_close(struct source_set *set) { set->count = 0; }
 static const struct source_table table = {
     .select = memory_select,
     .set_count = memory_count,
-    .set_labels = memory_labels,
-    .set_read = memory_read,
+    .reader_open = memory_reader_open,
+    .reader_close = memory_reader_close,
+    .read_labels = memory_labels,
+    .read_samples = memory_samples,
     .set_proof = memory_proof,
     .set_close = memory_close,
 };
