@@ -134,6 +134,7 @@ struct node {
         } unary;
         struct {
             enum operator_type op;
+            uint32_t op_begin; /* byte of the source */
             bool return_bool;
             struct node *left, *right;
             struct matching matching;

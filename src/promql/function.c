@@ -171,11 +171,11 @@ static err check_binary(struct slice source, struct node *n, struct err_at *at)
     TRY(check_types(source, left, at));
     TRY(check_types(source, right, at));
     if (n->binary.return_bool && !operator_is_comparison(op))
-        return lex_error(source, n->begin, at, ERR_INPUT,
+        return lex_error(source, n->binary.op_begin, at, ERR_INPUT,
                          "bool modifier can only be used on comparison operators");
     bool both_scalar = left->value_type == PROMQL_SCALAR && right->value_type == PROMQL_SCALAR;
     if (operator_is_comparison(op) && !n->binary.return_bool && both_scalar)
-        return lex_error(source, n->begin, at, ERR_INPUT,
+        return lex_error(source, n->binary.op_begin, at, ERR_INPUT,
                          "comparisons between scalars must use BOOL modifier");
 
     for (size_t i = 0; i < n->binary.matching.name_count && n->binary.matching.on; i++)
@@ -191,19 +191,17 @@ static err check_binary(struct slice source, struct node *n, struct err_at *at)
             return lex_error(source, sides[i]->begin, at, ERR_INPUT,
                              "binary expression must contain only scalar and instant vector types");
     bool both_vector = left->value_type == PROMQL_VECTOR && right->value_type == PROMQL_VECTOR;
-    if (operator_is_set(op)) {
-        if (!both_vector)
-            return lex_error(source, n->begin, at, ERR_INPUT,
-                             "set operator \"%s\" not allowed in binary scalar expression",
-                             operator_name(op));
-        if (n->binary.matching.card == MATCH_MANY_TO_ONE || n->binary.matching.card == MATCH_ONE_TO_MANY)
-            return lex_error(source, n->begin, at, ERR_INPUT, "no grouping allowed for \"%s\" operation",
-                             operator_name(op));
-    } else if (!both_vector && (n->binary.matching.name_count > 0 ||
-                                n->binary.matching.card != MATCH_ONE_TO_ONE || n->binary.matching.written)) {
+    if (!both_vector && n->binary.matching.name_count > 0)
         return lex_error(source, n->begin, at, ERR_INPUT,
                          "vector matching only allowed between instant vectors");
-    }
+    if (!operator_is_set(op))
+        return OK;
+    if (!both_vector)
+        return lex_error(source, n->begin, at, ERR_INPUT,
+                         "set operator \"%s\" not allowed in binary scalar expression", operator_name(op));
+    if (n->binary.matching.card == MATCH_MANY_TO_ONE || n->binary.matching.card == MATCH_ONE_TO_MANY)
+        return lex_error(source, n->begin, at, ERR_INPUT, "no grouping allowed for \"%s\" operation",
+                         operator_name(op));
     return OK;
 }
 

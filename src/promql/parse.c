@@ -18,6 +18,7 @@
 #include "base/time.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <strings.h>
 
 #define ARG_COUNT_MAX 1024
@@ -121,9 +122,10 @@ static err parse_args(struct parser *p, const char *context, struct node ***out_
         count++;
         if (p->token.type != TOKEN_COMMA)
             break;
+        uint32_t comma = p->token.begin;
         TRY(parser_take(p));
         if (p->token.type == TOKEN_RIGHT_PAREN)
-            return FAIL(p, p->token.begin, "trailing commas not allowed in function call args");
+            return FAIL(p, comma, "trailing commas not allowed in function call args");
     }
     TRY(parser_expect(p, TOKEN_RIGHT_PAREN, context, "\",\" or \")\""));
     *out_args = args;
@@ -266,7 +268,7 @@ static err parse_primary(struct parser *p, struct node **out)
         return parse_name(p, out);
     case TOKEN_END:
         if (begin == 0 || p->last_end == 0)
-            return FAIL(p, begin, "no expression found in input");
+            return FAIL(p, 0, "no expression found in input");
         return parser_unexpected(p, "", NULL);
     default:
         return parser_unexpected(p, "", NULL);
@@ -340,6 +342,18 @@ static err parse_offset(struct parser *p, struct node *n)
     return OK;
 }
 
+struct number_text {
+    char text[400];
+};
+
+/* As Go's %f prints it. */
+static struct number_text number_text(double v)
+{
+    struct number_text t;
+    snprintf(t.text, sizeof t.text, "%f", v);
+    return t;
+}
+
 static err parse_at(struct parser *p, struct node *n)
 {
     uint32_t begin = p->token.begin;
@@ -358,13 +372,17 @@ static err parse_at(struct parser *p, struct node *n)
         if (p->token.type == TOKEN_NUMBER)
             seconds = p->token.number;
         else if (parser_sees(p, "inf") || parser_sees(p, "nan"))
-            seconds = INFINITY;
+            seconds = parser_sees(p, "inf") ? INFINITY : NAN;
         else
             return parser_unexpected(p, "@", "timestamp");
-        if (!(seconds * 1000 < 9.2e18))
-            return FAIL(p, p->token.begin, "timestamp out of bounds for @ modifier: %f",
-                        negative ? -seconds : seconds);
-        parsed.at_ms = (int64_t)round((negative ? -seconds : seconds) * 1000);
+        if (negative)
+            seconds = -seconds;
+        if (!(fabs(seconds) * 1000 < 9.2e18))
+            return FAIL(p, n->begin, "timestamp out of bounds for @ modifier: %s",
+                        isnan(seconds)   ? "NaN"
+                        : isinf(seconds) ? (negative ? "-Inf" : "+Inf")
+                                         : number_text(seconds).text);
+        parsed.at_ms = (int64_t)round(seconds * 1000);
         if (parsed.at_ms > TIME_MS_MAX || parsed.at_ms < TIME_MS_MIN)
             parsed.at_ms = parsed.at_ms > 0 ? TIME_MS_MAX : TIME_MS_MIN; /* nothing is stored out there */
         TRY(parser_take(p));
@@ -507,6 +525,7 @@ static err parse_expr(struct parser *p, int precedence_min, struct node **out)
         struct node *n;
         TRY(parser_node(p, NODE_BINARY, PROMQL_VECTOR, left->begin, &n));
         n->binary.op = op;
+        n->binary.op_begin = p->token.begin;
         n->binary.left = left;
         TRY(parser_take(p));
         TRY(parse_binary_modifiers(p, n));

@@ -23,8 +23,9 @@ err parser_label_list(struct parser *p, struct slice **out_names, size_t *out_co
     while (p->token.type != TOKEN_RIGHT_PAREN) {
         if (p->token.type != TOKEN_NAME && p->token.type != TOKEN_STRING)
             return parser_unexpected(p, context, "label");
-        if (p->token.type == TOKEN_NAME && memchr(p->token.text.at, ':', p->token.text.len) != NULL)
-            return parser_unexpected(p, context, "label");
+        if (p->token.type == TOKEN_NAME && (memchr(p->token.text.at, ':', p->token.text.len) != NULL ||
+                                            parser_sees(p, "inf") || parser_sees(p, "nan")))
+            return parser_unexpected(p, context, "label"); /* numbers, outside of braces */
         if (p->token.text.len == 0)
             return FAIL(p, p->token.begin, "invalid label name for %s: \"\"", context);
         if (count == capacity) {
@@ -118,7 +119,7 @@ static err parse_matchers(struct parser *p, struct node *n, size_t *capacity)
         case TOKEN_RIGHT_BRACE:
             if (label.type == TOKEN_STRING) {
                 if (n->selector.name.len > 0)
-                    return FAIL(p, label.begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
+                    return FAIL(p, n->begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
                                 (int)(n->selector.name.len & 0x7f), n->selector.name.at,
                                 (int)(label.text.len & 0x7f), label.text.at);
                 if (label.text.len == 0)
@@ -135,7 +136,7 @@ static err parse_matchers(struct parser *p, struct node *n, size_t *capacity)
         if (p->token.type != TOKEN_STRING)
             return parser_unexpected(p, context, "string");
         if (n->selector.name.len > 0 && slice_equal(label.text, name_label))
-            return FAIL(p, label.begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
+            return FAIL(p, n->begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
                         (int)(n->selector.name.len & 0x7f), n->selector.name.at,
                         (int)(p->token.text.len & 0x7f), p->token.text.at);
         TRY(selector_add(p, n, capacity, type, label.text, p->token.text, label.begin));
