@@ -574,8 +574,8 @@ static err count_value(struct value_counts *c, struct slice group, double v, siz
     return OK;
 }
 
-/* The label is set before the grouping, so that `without` can take it away again. The name of what is counted never
- * goes at the end (delayed name removal): what `by (__name__)` keeps stays. */
+/* The label is set before the grouping, so that `without` can take it away again. The name of what is counted
+ * never goes at the end (delayed name removal): what `by (__name__)` keeps stays. */
 static err aggregate_count_values(struct eval *eval, const struct node *n, const struct grid *grid,
                                   const struct frame *frame, const struct grouping *g, struct member *members,
                                   struct frame *out)

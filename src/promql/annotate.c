@@ -1,8 +1,8 @@
 /* Annotations: what an answer should tell besides its values, in Prometheus' words.
  *
- * Texts come from all over the evaluation and go, each once, to the result: at most PROMQL_ANNOTATION_COUNT_MAX of a
- * kind, then how many more there were. A repaired histogram is told once for a metric, with the span of all its
- * repairs.
+ * Texts come from all over the evaluation and go, each once, to the result: at most PROMQL_ANNOTATION_COUNT_MAX
+ * of a kind, then how many more there were. A repaired histogram is told once for a metric, with the span of all
+ * its repairs.
  * Invariants: 1. Only the evaluation's thread adds. 2. An annotation is a courtesy: without memory the answer goes
  * without it. 3. Everything lives in the result's pool.
  * Source: Prometheus 3.14, util/annotations. */
