@@ -84,10 +84,10 @@ static err info_of(struct metric_compact_writer *w, const struct sum *dropped, c
         .from_offset = c->from_offset,
         .to_generation = c->to_generation,
         .to_offset = c->to_offset,
-        .time = w->time,
+        .time = w->totals.time,
         .series_count = w->series_count,
-        .sum = w->sum,
-        .distinct = w->distinct,
+        .sum = w->totals.sum,
+        .distinct = w->totals.distinct,
         .tenants = w->tenant_names,
         .tenant_count = w->tenant_count,
     };

@@ -51,6 +51,55 @@ int metric_series_compare(struct slice a, struct slice b)
     return slice_compare(le_a, le_b);
 }
 
+/* Float rows of strictly ascending times, nearly all there are: no row decides anything. False: they do not ascend;
+ * totals are as before. */
+static bool add_plain(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
+{
+    struct sum sum = { 0 };
+    bool ascends = true;
+    for (size_t i = 1; i < rows->count; i++)
+        ascends &= rows->t_ms[i - 1] < rows->t_ms[i];
+    if (!ascends)
+        return false;
+    if (rows->start_ms == NULL)
+        for (size_t i = 0; i < rows->count; i++)
+            sum_add_hash(&sum, sum_row_hash(series, rows->t_ms[i], rows->value_bits[i], 0, SAMPLE_FLOAT));
+    else
+        for (size_t i = 0; i < rows->count; i++)
+            sum_add_hash(&sum, sum_row_hash(series, rows->t_ms[i], rows->value_bits[i], rows->start_ms[i],
+                                            SAMPLE_FLOAT));
+    sum_add(&totals->sum, sum);
+    sum_add(&totals->distinct, sum);
+    return true;
+}
+
+static bool add_any(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
+{
+    size_t h = 0;
+    for (size_t i = 0; i < rows->count; i++) {
+        bool is_histogram = h < rows->histogram_count && rows->histograms[h].row == i;
+        uint64_t bits = is_histogram ? sum_histogram_bits(rows->histograms[h++].bytes) : rows->value_bits[i];
+        int64_t start_ms = rows->start_ms == NULL ? 0 : rows->start_ms[i];
+        struct hash128 row = sum_row_hash(series, rows->t_ms[i], bits, start_ms,
+                                          is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
+        if (i + 1 < rows->count && rows->t_ms[i + 1] < rows->t_ms[i])
+            return false;
+        sum_add_hash(&totals->sum, row);
+        if (i + 1 == rows->count || rows->t_ms[i + 1] != rows->t_ms[i])
+            sum_add_hash(&totals->distinct, row);
+    }
+    return h == rows->histogram_count;
+}
+
+bool compact_totals_add(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
+{
+    check(rows->count >= 1);
+    int64_t first_ms = rows->t_ms[0], last_ms = rows->t_ms[rows->count - 1];
+    totals->time.min_ms = first_ms < totals->time.min_ms ? first_ms : totals->time.min_ms;
+    totals->time.max_ms = last_ms > totals->time.max_ms ? last_ms : totals->time.max_ms;
+    return (rows->histogram_count == 0 && add_plain(totals, series, rows)) || add_any(totals, series, rows);
+}
+
 void compact_vectors_put(const uint64_t *values, size_t rows, bool is_float, enum codec_effort effort,
                          struct buf *out)
 {

@@ -55,6 +55,17 @@ struct compact_part {
 
 _Static_assert(COMPACT_VECTORS_BYTES_MAX < 65536, "vector offsets are 16 bits");
 
+/* ---- what a segment says of its rows ---- */
+struct compact_totals {
+    struct sum sum, distinct; /* distinct: of equal times the last row */
+    struct time_range time;
+};
+#define COMPACT_TOTALS_NONE ((struct compact_totals){ .time = { INT64_MAX, INT64_MIN } })
+
+/* Add the rows of a series, one or more. False: times go back, or histograms are not at rows; totals are then of no
+ * use. Cost about 4 ns a row. */
+bool compact_totals_add(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows);
+
 /* ---- lists of vectors: (k - 1) 16-bit ends, then k vectors ---- */
 static inline size_t compact_vector_count(size_t rows)
 {

@@ -7,35 +7,8 @@
 #include "metric/compact_reader.h"
 #include "model/labels.h"
 
-struct totals {
-    struct sum sum, distinct;
-    struct time_range time;
-};
-
-/* False: rows out of order. */
-static bool add_rows(struct totals *t, struct hash128 series, const struct metric_rows *rows)
-{
-    size_t h = 0;
-    for (size_t i = 0; i < rows->count; i++) {
-        bool is_histogram = h < rows->histogram_count && rows->histograms[h].row == i;
-        uint64_t bits = is_histogram ? sum_histogram_bits(rows->histograms[h++].bytes) : rows->value_bits[i];
-        struct hash128 row =
-            sum_row_hash(series, rows->t_ms[i], bits, rows->start_ms == NULL ? 0 : rows->start_ms[i],
-                         is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
-        if (i + 1 < rows->count && rows->t_ms[i + 1] < rows->t_ms[i])
-            return false;
-        sum_add_hash(&t->sum, row);
-        if (i + 1 == rows->count || rows->t_ms[i + 1] != rows->t_ms[i])
-            sum_add_hash(&t->distinct, row);
-    }
-    t->time.min_ms = rows->t_ms[0] < t->time.min_ms ? rows->t_ms[0] : t->time.min_ms;
-    int64_t last_ms = rows->t_ms[rows->count - 1];
-    t->time.max_ms = last_ms > t->time.max_ms ? last_ms : t->time.max_ms;
-    return h == rows->histogram_count;
-}
-
-static err verify_tenant(struct metric_compact *c, size_t index, struct pool *scratch, struct totals *totals,
-                         struct err_at *at)
+static err verify_tenant(struct metric_compact *c, size_t index, struct pool *scratch,
+                         struct compact_totals *totals, struct err_at *at)
 {
     const struct compact_tenant *tenant = &c->tenants[index];
     const struct metric_part *part;
@@ -61,7 +34,7 @@ static err verify_tenant(struct metric_compact *c, size_t index, struct pool *sc
         TRY_OUT(metric_compact_read_all(cursor, tenant->first + i, &rows, at));
         TRY_OUT(metric_compact_series_time(cursor, tenant->first + i, &time, at));
         struct hash128 series = sum_series_hash(c->info->tenants[index], buf_slice(now));
-        if (rows.count == 0 || !add_rows(totals, series, &rows) || rows.t_ms[0] < time.min_ms ||
+        if (rows.count == 0 || !compact_totals_add(totals, series, &rows) || rows.t_ms[0] < time.min_ms ||
             rows.t_ms[rows.count - 1] > time.max_ms)
             TRY_OUT(err_set(at, ERR_CORRUPT, "rows of series %u are out of order", tenant->first + i));
     }
@@ -75,7 +48,7 @@ out:
 static err verify_rows(struct metric_compact *c, struct pool *scratch, struct err_at *at)
 {
     const struct segment_info *info = c->info;
-    struct totals t = { .time = { INT64_MAX, INT64_MIN } };
+    struct compact_totals t = COMPACT_TOTALS_NONE;
     for (size_t i = 0; i < info->tenant_count; i++)
         TRY(verify_tenant(c, i, scratch, &t, at));
     if (!sum_equal(t.sum, info->sum) || !sum_equal(t.distinct, info->distinct))

@@ -43,7 +43,7 @@ err metric_compact_writer_open(struct io *io, const struct metric_compact_config
     w->previous.tenant = buf_open(own, PREVIOUS_TENANT_BYTES_MAX);
     w->previous.labels = buf_open(own, LABELS_BYTES_MAX);
     w->timeline_map.pool = w->same_map.pool = w->metadata_map.pool = own;
-    w->time = (struct time_range){ INT64_MAX, INT64_MIN };
+    w->totals = COMPACT_TOTALS_NONE;
     TRY_OUT(segment_writer_open(io, config->path, SEGMENT_METRIC, own, &w->segment));
     *out_writer = w;
     return OK;
@@ -137,32 +137,6 @@ static err remember(struct metric_compact_writer *w, struct slice tenant, struct
     return OK;
 }
 
-/* Add the rows to both SUMs and the time range. ERR_ORDER: times go back, or histogram rows do. */
-static err add_sums(struct metric_compact_writer *w, struct slice tenant, struct slice labels,
-                    const struct metric_rows *rows)
-{
-    struct hash128 series = sum_series_hash(tenant, labels);
-    size_t h = 0;
-    for (size_t i = 0; i < rows->count; i++) {
-        bool is_histogram = h < rows->histogram_count && rows->histograms[h].row == i;
-        uint64_t bits = is_histogram ? sum_histogram_bits(rows->histograms[h++].bytes) : rows->value_bits[i];
-        int64_t start_ms = rows->start_ms == NULL ? 0 : rows->start_ms[i];
-        struct hash128 row = sum_row_hash(series, rows->t_ms[i], bits, start_ms,
-                                          is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
-        if (i + 1 < rows->count && rows->t_ms[i + 1] < rows->t_ms[i])
-            return ERR_ORDER;
-        sum_add_hash(&w->sum, row);
-        if (i + 1 == rows->count || rows->t_ms[i + 1] != rows->t_ms[i])
-            sum_add_hash(&w->distinct, row);
-    }
-    if (h != rows->histogram_count)
-        return ERR_ORDER;
-    w->time.min_ms = rows->t_ms[0] < w->time.min_ms ? rows->t_ms[0] : w->time.min_ms;
-    int64_t last_ms = rows->t_ms[rows->count - 1];
-    w->time.max_ms = last_ms > w->time.max_ms ? last_ms : w->time.max_ms;
-    return OK;
-}
-
 static err put_parts(struct metric_compact_writer *w, const struct compact_series *series,
                      const struct metric_rows *rows, bool *out_any_difference)
 {
@@ -198,7 +172,8 @@ err metric_compact_writer_series(struct metric_compact_writer *w, struct slice t
     if (order != 0)
         TRY(begin_tenant(w, tenant));
     TRY(metric_part_builder_add(w->builder, labels));
-    TRY(add_sums(w, tenant, labels, rows));
+    if (!compact_totals_add(&w->totals, sum_series_hash(tenant, labels), rows))
+        return ERR_ORDER;
     struct compact_granule *g = &w->granule;
     if (g->series_count == COMPACT_GRANULE_SERIES || g->part_count >= COMPACT_GRANULE_PARTS)
         TRY(compact_granule_flush(w));

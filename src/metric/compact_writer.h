@@ -87,8 +87,7 @@ struct metric_compact_writer {
     struct buf metadata;
     struct compact_map metadata_map;
 
-    struct sum sum, distinct;
-    struct time_range time;
+    struct compact_totals totals;
     struct slice *tenant_names; /* of the written info */
 };
 
