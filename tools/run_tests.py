@@ -22,7 +22,8 @@ def run_unit(build):
         os.unlink(log)
     env = dict(os.environ, ASAN_OPTIONS='detect_leaks=1:abort_on_error=1',
                UBSAN_OPTIONS='print_stacktrace=1', TSAN_OPTIONS='halt_on_error=1')
-    subprocess.run(['meson', 'test', '-C', build, '--print-errorlogs', '--num-processes', '2'], cwd=TOP, env=env)
+    subprocess.run(['meson', 'test', '-C', build, '--print-errorlogs', '--num-processes', '2',
+                    '--timeout-multiplier', '3'], cwd=TOP, env=env)
     passed = failed = skipped = 0
     with open(log, encoding='utf-8') as f:
         for line in f:
