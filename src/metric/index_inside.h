@@ -63,6 +63,7 @@ struct tail_entry {
     const uint8_t *labels;
     uint32_t len;
     uint32_t id;
+    _Atomic uint64_t pairs; /* two bits for each label; 0 until the first query looks */
 };
 
 struct tail {
@@ -145,7 +146,7 @@ static inline bool index_lives(const struct metric_index *index, uint32_t id)
     return chunk_partition(index_chunk(index, id), id) != ID_DROPPED;
 }
 
-static inline const struct tail_entry *tail_entry_at(const struct tail *tail, uint32_t i)
+static inline struct tail_entry *tail_entry_at(const struct tail *tail, uint32_t i)
 {
     return &tail->chunks[i / TAIL_CHUNK][i % TAIL_CHUNK];
 }

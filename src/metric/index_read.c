@@ -162,12 +162,38 @@ static err add_ordinals(const struct metric_index_view *view, const struct live_
     return OK;
 }
 
+static uint64_t pair_bits(struct slice name, struct slice value)
+{
+    uint64_t hash = hash64(value, hash64(name, 0));
+    return UINT64_C(1) << (hash & 63) | UINT64_C(1) << (hash >> 6 & 63);
+}
+
+/* The bits of an entry's labels. Made by whoever asks first, with the same outcome for all. */
+static uint64_t tail_pairs(struct tail_entry *entry)
+{
+    uint64_t pairs = atomic_load_explicit(&entry->pairs, memory_order_relaxed);
+    if (pairs != 0)
+        return pairs;
+    struct reader reader = reader_of(slice_of(entry->labels, entry->len));
+    struct label label;
+    while (labels_next(&reader, &label))
+        pairs |= pair_bits(label.name, label.value);
+    atomic_store_explicit(&entry->pairs, pairs, memory_order_relaxed);
+    return pairs;
+}
+
+/* A tail has no postings and may hold 16,384 series, so most are passed over by their bits. */
 static err select_tail(const struct metric_index_view *view, const struct matcher *matchers,
                        size_t matcher_count, struct id_list *list)
 {
+    uint64_t need = 0;
+    for (size_t i = 0; i < matcher_count; i++)
+        if (matchers[i].type == MATCH_EQUAL && matchers[i].value.len > 0)
+            need |= pair_bits(matchers[i].name, matchers[i].value);
     for (uint32_t i = 0; i < view->at.tail_count; i++) {
-        const struct tail_entry *entry = tail_entry_at(view->at.tail, i);
-        if (!matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len)) ||
+        struct tail_entry *entry = tail_entry_at(view->at.tail, i);
+        if ((need != 0 && (tail_pairs(entry) & need) != need) ||
+            !matchers_match(matchers, matcher_count, slice_of(entry->labels, entry->len)) ||
             !index_lives(view->index, entry->id))
             continue;
         TRY(pool_block_reserve(list->pool, (void **)&list->at, sizeof *list->at, list->count + 1,
