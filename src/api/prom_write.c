@@ -105,7 +105,8 @@ static bool import_body(const struct net_request *request, struct net_response *
     if (e == OK)
         return true;
     answer_text(response, e == ERR_LIMIT ? 413 : 400,
-                e == ERR_LIMIT ? "the body is too large when decompressed" : "the body is not valid gzip");
+                e == ERR_LIMIT ? "the decompressed body is larger than 256 MB"
+                               : "the body is not valid gzip");
     return false;
 }
 

@@ -53,7 +53,8 @@ static err read_files(const struct node_options *options, struct io *io, struct 
     if (options->config_file != NULL) {
         err e = io_read_file(io, options->config_file, CONFIG_BYTES_MAX, loaded->pool, &text);
         if (e != OK)
-            return err_set(at, e, "cannot read %s: %s", options->config_file, err_text(e));
+            return err_set(at, e, "cannot read %s: %s", options->config_file,
+                           e == ERR_LIMIT ? "larger than 16 MB" : err_text(e));
     }
     err e = config_parse(text, loaded->pool, &loaded->config, at);
     if (e == OK)
