@@ -15,7 +15,8 @@
 #include "base/check.h"
 #include "codec/int_format.h"
 
-#define SORT_COUNT_MIN 8 /* below, patching cannot pay for its own head */
+#define SORT_COUNT_MIN 8  /* below, patching cannot pay for its own head */
+#define TAIL_COUNT_MAX 96 /* beyond, a radix sort of all is cheaper than insertion into the tails */
 
 struct frame {
     int64_t base;
@@ -54,27 +55,29 @@ static void sort(int64_t *x, size_t n, int64_t min, unsigned bits)
         x[i] = (int64_t)(from[i] + (uint64_t)min);
 }
 
-/* The cheapest window over ascending s that leaves out at most n/8 values. */
+/* The cheapest window over ascending s that leaves out at most n/8 values. Looks at the n/8 + 1 least and greatest
+ * alone. */
 static struct frame frame_search(const int64_t *s, size_t n, struct frame best, bool with_base)
 {
     size_t outliers_max = n / 8;
     for (size_t low = 0; low <= outliers_max; low++) {
-        if (low > 0 && s[low] == s[low - 1])
+        /* What no choice of high can go below: all that may be left out is, at two bytes each. */
+        unsigned least =
+            frame_width(bit_length((uint64_t)s[n - 1 - (outliers_max - low)] - (uint64_t)s[low]));
+        size_t least_bytes = (n * least + 7) / 8;
+        if ((low > 0 && s[low] == s[low - 1]) || 2 * low + least_bytes >= best.bytes)
             continue;
         size_t low_bytes = with_base ? varint_bytes(zigzag(s[low])) : 0;
         for (size_t i = 0; i < low; i++)
             low_bytes += 1 + varint_bytes(zigzag(minus(s[i], s[low])));
-        if (low_bytes >= best.bytes)
-            break;
         size_t patch_bytes = low_bytes + 1 + (low > 0); /* with the width byte */
         for (size_t high = 0; low + high <= outliers_max; high++) {
-            if (high > 0) {
+            if (high > 0)
                 patch_bytes += 1 + varint_bytes(zigzag(minus(s[n - high], s[low]))) + (high == 1 && low == 0);
-                if (patch_bytes >= best.bytes)
-                    break;
-                if (s[n - high] == s[n - high - 1])
-                    continue;
-            }
+            if (patch_bytes + least_bytes >= best.bytes)
+                break;
+            if (high > 0 && s[n - high] == s[n - high - 1])
+                continue;
             unsigned width = frame_width(bit_length((uint64_t)s[n - 1 - high] - (uint64_t)s[low]));
             size_t bytes = patch_bytes + (n * width + 7) / 8;
             if (bytes < best.bytes)
@@ -84,32 +87,87 @@ static struct frame frame_search(const int64_t *s, size_t n, struct frame best, 
     return best;
 }
 
-/* Can leaving out at most n/8 values save bytes at all? Values by the top five of their `bits` bits: a window that
- * is d bits narrower covers at most 2^(5-d) + 1 of 32 neighbouring classes. What is outside costs a position, a byte
- * of varint at least, and their count once. Uniform steps, the commonest case, end here without a sort. */
-static bool frame_may_shrink(const int64_t *x, size_t n, int64_t min, unsigned bits)
+/* Values counted by the top five of their `bits` bits, as differences to the least. */
+struct classes {
+    unsigned shift;    /* class of x: (x - min) >> shift */
+    unsigned count;    /* of classes, at most 32 */
+    uint16_t upto[64]; /* values of classes below k; n from `count` on */
+};
+
+static void classes_count(const int64_t *x, size_t n, int64_t min, unsigned bits, struct classes *c)
 {
-    unsigned best_width = frame_width(bits);
-    uint16_t upto[64] = { 0 }; /* values of classes below k; classes are 0 … 31 */
-    unsigned shift = bits > 5 ? bits - 5 : 0, classes = 1u << (bits - shift);
+    *c = (struct classes){ .shift = bits > 5 ? bits - 5 : 0 };
+    c->count = 1u << (bits - c->shift);
     for (size_t i = 0; i < n; i++)
-        upto[(((uint64_t)x[i] - (uint64_t)min) >> shift) + 1]++;
+        c->upto[(((uint64_t)x[i] - (uint64_t)min) >> c->shift) + 1]++;
     for (unsigned k = 0; k < 63; k++)
-        upto[k + 1] = (uint16_t)(upto[k + 1] + upto[k]);
-    for (unsigned d = 1; d <= bits - shift; d++) {
-        unsigned span = (classes >> d) + (shift > 0), inside = 0;
-        for (unsigned k = 0; k < classes; k++) {
-            unsigned here = (unsigned)upto[k + span] - upto[k];
+        c->upto[k + 1] = (uint16_t)(c->upto[k + 1] + c->upto[k]);
+}
+
+/* Can leaving out at most n/8 values save bytes at all? A window that is d bits narrower covers at most 2^(5-d) + 1
+ * neighbouring classes. What is outside costs a position, a byte of varint at least, and their count once. */
+static bool frame_may_shrink(const struct classes *c, size_t n, unsigned bits)
+{
+    unsigned width = frame_width(bits), levels = bits - c->shift;
+    for (unsigned d = 1; d <= levels; d++) {
+        unsigned span = (c->count >> d) + (c->shift > 0), inside = 0;
+        for (unsigned k = 0; k < c->count; k++) {
+            unsigned here = (unsigned)c->upto[k + span] - c->upto[k];
             inside = here > inside ? here : inside;
         }
         size_t outside = n - inside;
         if (outside > n / 8)
             return false; /* narrower ones leave out more */
-        size_t saved = n * (best_width - (d == bits - shift ? 0 : frame_width(bits - d))) / 8;
-        if (saved > 1 + 2 * outside)
+        if (n * (width - (d == levels ? 0 : frame_width(bits - d))) / 8 > 1 + 2 * outside)
             return true;
     }
     return false;
+}
+
+static void sort_insertion(int64_t *x, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        int64_t v = x[i];
+        size_t to = i;
+        for (; to > 0 && x[to - 1] > v; to--)
+            x[to] = x[to - 1];
+        x[to] = v;
+    }
+}
+
+/* The n/8 + 1 least values of x to the front of s and as many of the greatest to its end, ascending; what is between
+ * them is anything. They are the first and last classes; when these are large, all is sorted. */
+static void sort_tails(const int64_t *x, size_t n, int64_t min, unsigned bits, const struct classes *c,
+                       int64_t *s)
+{
+    size_t wanted = n / 8 + 1;
+    unsigned low = 0, high = c->count;
+    while (c->upto[low] < wanted)
+        low++;
+    while (n - c->upto[high] < wanted)
+        high--;
+    size_t low_count = c->upto[low], high_count = n - c->upto[high];
+    if (c->shift == 0) { /* a class is a value */
+        for (unsigned k = 0; k < c->count; k++)
+            for (size_t i = c->upto[k]; i < c->upto[k + 1]; i++)
+                s[i] = (int64_t)((uint64_t)min + k);
+        return;
+    }
+    if (low >= high || low_count > TAIL_COUNT_MAX || high_count > TAIL_COUNT_MAX) {
+        memcpy(s, x, n * sizeof *s);
+        sort(s, n, min, bits);
+        return;
+    }
+    size_t from = 0, to = n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t class = ((uint64_t)x[i] - (uint64_t)min) >> c->shift;
+        if (class < low)
+            s[from++] = x[i];
+        else if (class >= high)
+            s[--to] = x[i];
+    }
+    sort_insertion(s, low_count);
+    sort_insertion(s + n - high_count, high_count);
 }
 
 /* The frame of n values; with_base: it is stored (else the caller folds it into the first value). */
@@ -123,11 +181,14 @@ static struct frame frame_find(const int64_t *x, size_t n, bool with_base)
     unsigned bits = bit_length((uint64_t)max - (uint64_t)min);
     struct frame best = { .base = min, .width = frame_width(bits) };
     best.bytes = 1 + (with_base ? varint_bytes(zigzag(min)) : 0) + (n * best.width + 7) / 8;
-    if (bits <= 1 || n < SORT_COUNT_MIN || !frame_may_shrink(x, n, min, bits))
+    if (bits <= 1 || n < SORT_COUNT_MIN)
+        return best;
+    struct classes classes;
+    classes_count(x, n, min, bits, &classes);
+    if (!frame_may_shrink(&classes, n, bits))
         return best;
     int64_t s[CODEC_VECTOR_COUNT_MAX];
-    memcpy(s, x, n * sizeof *s);
-    sort(s, n, min, bits);
+    sort_tails(x, n, min, bits, &classes, s);
     return frame_search(s, n, best, with_base);
 }
 
@@ -296,7 +357,7 @@ size_t int_encode(const int64_t *values, size_t count, enum codec_effort effort,
         plan_try(&plan, INT_BITMAP, nonzero, nonzero_count, first_bytes + (count + 6) / 8);
     if (s.none <= least + slack)
         plan_try(&plan, INT_NONE, q, count, first_bytes);
-    if (count > 2 && s.delta2 <= least + slack)
+    if (count > 2 && (s.delta2 <= least || (effort == CODEC_FULL && s.delta2 < s.delta)))
         plan_try(&plan, INT_DELTA2, d2, count - 2, first_bytes + varint_bytes(zigzag(d[0])));
     check(plan.bytes != SIZE_MAX);
 
