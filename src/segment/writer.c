@@ -3,7 +3,8 @@
  *   block ─ second stage if it saves 5 % ─ CRC32C ─ buffer of 1 MiB ─ io_file_write, SHA-256 on the way
  *   finish ─ footer (info, block directory as columns) ─ tail ─ sync ─ close
  *
- * LZ4 decodes three times as fast as Zstandard, so Zstandard must be 5 % smaller still to be taken.
+ * LZ4 decodes three times as fast as Zstandard, so Zstandard must be 5 % smaller still to be taken. Packed values of
+ * many series are incompressible block after block: then few are tried.
  * Invariants:
  *   1. Bytes go out in file order, each once; the digest is theirs.
  *   2. After a failed write the writer is dead: every later call returns that failure. */
@@ -18,6 +19,8 @@
 #define BUFFER_BYTES    (1u << 20)
 #define STAGE_BYTES_MIN 128 /* shorter content is not worth a try */
 #define ZSTD_LEVEL      1
+#define STAGE_MISSES    2 /* after so many blocks of a section that no compressor made smaller … */
+#define STAGE_EVERY     8 /* … only one in so many is tried */
 
 struct segment_writer {
     struct pool *pool; /* of everything below and the writer itself */
@@ -31,6 +34,7 @@ struct segment_writer {
     struct segment_entry *entries;
     size_t entry_count, entry_capacity;
     uint32_t section_counts[SEGMENT_SECTION_COUNT_MAX];
+    uint32_t section_misses[SEGMENT_SECTION_COUNT_MAX]; /* blocks since one was compressed */
 };
 
 static err flush(struct segment_writer *w)
@@ -122,8 +126,12 @@ err segment_writer_block(struct segment_writer *w, unsigned section, struct slic
                                    .section = (uint8_t)section,
                                    .content_bytes = (uint32_t)content.len };
     struct slice stored = content;
-    if (compress && content.len >= STAGE_BYTES_MIN)
-        TRY(w->failed = second_stage(w, content, &stored, &entry.stage));
+    uint32_t *misses = &w->section_misses[section];
+    if (compress && content.len >= STAGE_BYTES_MIN) {
+        if (*misses < STAGE_MISSES || *misses % STAGE_EVERY == 0)
+            TRY(w->failed = second_stage(w, content, &stored, &entry.stage));
+        *misses = entry.stage == STAGE_NONE ? *misses + 1 : 0;
+    }
     entry.stored_bytes = (uint32_t)stored.len;
     entry.crc = crc32c(stored, 0);
     TRY(w->failed = pool_block_reserve(w->pool, (void **)&w->entries, sizeof *w->entries, w->entry_count + 1,
