@@ -74,9 +74,9 @@ static bool convert(const uint64_t *bits, size_t n, unsigned e, int64_t *ints, s
 }
 
 #ifdef AVX2
-/* The same for four at a time, integers below 2^51: adding 1.5 · 2^52 rounds to an integer, whose bits are then the
- * low ones of the sum. Of integers below 2^53 no two neighbours have the same quotient, so both ways of rounding find
- * the same one or none. Returns how many values from the front are expressed, a multiple of 4. */
+/* The same for four at a time, integers below 2^51: adding 1.5 · 2^52 rounds to an integer, whose bits are then
+ * the low ones of the sum. Of integers below 2^53 no two neighbours have the same quotient, so both ways of
+ * rounding find the same one or none. Returns how many values from the front are expressed, a multiple of 4. */
 AVX2 static size_t express_run_avx2(const uint64_t *bits, size_t n, unsigned e, int64_t *out)
 {
     const __m256d magic = _mm256_set1_pd(6755399441055744.0), most = _mm256_set1_pd(2251799813685248.0);

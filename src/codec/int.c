@@ -104,8 +104,8 @@ static void classes_count(const int64_t *x, size_t n, int64_t min, unsigned bits
         c->upto[k + 1] = (uint16_t)(c->upto[k + 1] + c->upto[k]);
 }
 
-/* Can leaving out at most n/8 values save bytes at all? A window that is d bits narrower covers at most 2^(5-d) + 1
- * neighbouring classes. What is outside costs a position, a byte of varint at least, and their count once. */
+/* Can leaving out at most n/8 values save bytes at all? A window that is d bits narrower covers at most 2^(5-d) +
+ * 1 neighbouring classes. What is outside costs a position, a byte of varint at least, and their count once. */
 static bool frame_may_shrink(const struct classes *c, size_t n, unsigned bits)
 {
     unsigned width = frame_width(bits), levels = bits - c->shift;
@@ -135,8 +135,8 @@ static void sort_insertion(int64_t *x, size_t n)
     }
 }
 
-/* The n/8 + 1 least values of x to the front of s and as many of the greatest to its end, ascending; what is between
- * them is anything. They are the first and last classes; when these are large, all is sorted. */
+/* The n/8 + 1 least values of x to the front of s and as many of the greatest to its end, ascending; what is
+ * between them is anything. They are the first and last classes; when these are large, all is sorted. */
 static void sort_tails(const int64_t *x, size_t n, int64_t min, unsigned bits, const struct classes *c,
                        int64_t *s)
 {
@@ -256,8 +256,8 @@ static uint64_t common_divisor(const int64_t *q, size_t n, uint64_t any, unsigne
     return fits ? g : 1;
 }
 
-/* Exact division of all by odd << shift: the inverse of an odd number modulo 2^64 by Newton's iteration, each step of
- * which doubles the number of right bits (3 of them at the beginning). */
+/* Exact division of all by odd << shift: the inverse of an odd number modulo 2^64 by Newton's iteration, each
+ * step of which doubles the number of right bits (3 of them at the beginning). */
 static void divide(int64_t *q, size_t n, uint64_t odd, unsigned shift)
 {
     uint64_t inverse = odd;

@@ -51,8 +51,8 @@ int metric_series_compare(struct slice a, struct slice b)
     return slice_compare(le_a, le_b);
 }
 
-/* Float rows of strictly ascending times, nearly all there are: no row decides anything. False: they do not ascend;
- * totals are as before. */
+/* Float rows of strictly ascending times, nearly all there are: no row decides anything. False: they do not
+ * ascend; totals are as before. */
 static bool add_plain(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
 {
     struct sum sum = { 0 };

@@ -199,8 +199,8 @@ static err block_begin(const struct metric_group *g, uint32_t block, struct pool
     return OK;
 }
 
-/* The next series of the block: its head, the caller wants the body or not. ERR_END behind the last. Valid until the
- * call after the next. */
+/* The next series of the block: its head, the caller wants the body or not. ERR_END behind the last. Valid until
+ * the call after the next. */
 static err block_next(struct block_cursor *c, struct group_rows **out_rows)
 {
     if (c->done == c->series_count)

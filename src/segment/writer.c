@@ -3,8 +3,8 @@
  *   block ─ second stage if it saves 5 % ─ CRC32C ─ buffer of 1 MiB ─ io_file_write, SHA-256 on the way
  *   finish ─ footer (info, block directory as columns) ─ tail ─ sync ─ close
  *
- * LZ4 decodes three times as fast as Zstandard, so Zstandard must be 5 % smaller still to be taken. Packed values of
- * many series are incompressible block after block: then few are tried.
+ * LZ4 decodes three times as fast as Zstandard, so Zstandard must be 5 % smaller still to be taken. Packed values
+ * of many series are incompressible block after block: then few are tried.
  * Invariants:
  *   1. Bytes go out in file order, each once; the digest is theirs.
  *   2. After a failed write the writer is dead: every later call returns that failure. */
