@@ -144,6 +144,7 @@ static void options(void **state)
     static const char *const names[] = { "serve", "query", "config" };
     assert_string_equal(options_nearest("sevre", names, 3), "serve");
     assert_null(options_nearest("zzzzzzz", names, 3));
+    assert_null(options_nearest("foo", (const char *const[]){ "fsck" }, 1));
 }
 
 int main(void)

@@ -41,7 +41,7 @@ const char *options_nearest(const char *text, const char *const *names, size_t c
     size_t best_distance = NEAR_EDITS_MAX + 1;
     for (size_t i = 0; i < count; i++) {
         size_t d = distance(text, names[i]);
-        if (d < best_distance && d < strlen(names[i])) {
+        if (d < best_distance && d * 2 <= strlen(names[i])) {
             best = names[i];
             best_distance = d;
         }
