@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Mixed load on one node for half an hour: does anything grow, get lost or go wrong?
 
-usage: soak.py [--minutes 30] [--series 100000] [--plant] [--keep]
+usage: soak.py [--minutes 30] [--series 100000] [--plant] [--keep] [--work DIR] [--binary FILE]
 
 Writers of four tenants go on through every restart, each request repeated until it is acknowledged: `default` gets
 the benchmark's load with churn (bench/load), 5 s between scrapes; `numbered` requests whose value is their number;
@@ -64,23 +64,23 @@ def free_port():
 
 class Node(Server):
     """The node under test; `life` counts its starts."""
-    def __init__(self, binary, plant):
-        super().__init__('kelpie', WORK)
-        self.binary, self.plant, self.port, self.life = binary, plant, free_port(), 0
+    def __init__(self, options):
+        super().__init__('kelpie', options.work)
+        self.binary, self.plant, self.port, self.life = options.binary, options.plant, free_port(), 0
         self.begun = 0
         self.is_up = False
-        with open(os.path.join(WORK, 'kelpie.yaml'), 'w', encoding='utf-8') as f:
+        with open(os.path.join(self.folder, 'kelpie.yaml'), 'w', encoding='utf-8') as f:
             f.write(CONFIG)
 
     def command(self):
-        return [self.binary, 'serve', '--data', os.path.join(WORK, 'data'), '--http', '127.0.0.1:%d' % self.port,
-                '--config', os.path.join(WORK, 'kelpie.yaml')]
+        return [self.binary, 'serve', '--data', os.path.join(self.folder, 'data'), '--http', '127.0.0.1:%d' % self.port,
+                '--config', os.path.join(self.folder, 'kelpie.yaml')]
 
     def start(self):
         env = dict(os.environ)
         if self.plant:
             env['LD_PRELOAD'] = os.path.join(os.path.dirname(LOAD), 'libleak.so')
-        with open(os.path.join(WORK, 'out.log'), 'ab') as out:
+        with open(os.path.join(self.folder, 'out.log'), 'ab') as out:
             self.process = subprocess.Popen(self.command(), stdout=out, stderr=out, env=env)
         self.begun = time.monotonic()
         self.life += 1
@@ -295,11 +295,8 @@ def growth(samples, minute_s):
 
 class Run:
     def __init__(self, options):
-        if os.path.isdir(WORK):
-            shutil.rmtree(WORK)
-        os.makedirs(WORK)
         self.minute_s = options.minutes * 2.0   # a thirtieth of the run, in seconds
-        self.node = Node(options.binary, options.plant)
+        self.node = Node(options)
         self.stopping = False
         self.failures = []
         self.samples = []
@@ -308,7 +305,7 @@ class Run:
         lanes = 4
         steps = int(self.minute_s * 30 / INTERVAL) + 1
         self.start = time.time() + options.series * steps / 2e6 + 2   # making the load takes that long
-        path = os.path.join(WORK, 'load')
+        path = os.path.join(options.work, 'load')
         subprocess.run([LOAD, 'make', path, '--series', str(options.series), '--steps', str(steps), '--start',
                         str(int(self.start * 1000)), '--interval', str(INTERVAL * 1000), '--churn', '1',
                         '--connections', str(lanes)], check=True, stdout=subprocess.DEVNULL)
@@ -442,7 +439,7 @@ class Run:
             self.fail('edge: retention never dropped a row')
 
     def check_messages(self):
-        with open(os.path.join(WORK, 'out.log'), encoding='utf-8', errors='replace') as f:
+        with open(os.path.join(self.node.folder, 'out.log'), encoding='utf-8', errors='replace') as f:
             lines = f.read().split('\n')
         kinds = collections.Counter(re.sub(r'.*level=(\w+) msg="([^"]*)".*', r'\1: \2', line) for line in lines
                                     if line and 'level=info' not in line)
@@ -455,7 +452,7 @@ class Run:
         self.node.end(signal.SIGTERM)
         if self.node.process.returncode != 0:
             self.fail('SIGTERM: exit status %d' % self.node.process.returncode)
-        run = subprocess.run([self.node.binary, 'verify', '--data', os.path.join(WORK, 'data')], capture_output=True,
+        run = subprocess.run([self.node.binary, 'verify', '--data', os.path.join(self.node.folder, 'data')], capture_output=True,
                              text=True)
         if run.returncode != 0:
             self.fail('verify: %s' % (run.stdout + run.stderr)[-2000:])
@@ -478,7 +475,8 @@ def main():
     parser.add_argument('--minutes', type=float, default=30)
     parser.add_argument('--series', type=int, default=100000)
     parser.add_argument('--plant', action='store_true', help='leak on purpose')
-    parser.add_argument('--keep', action='store_true', help='leave the data in build/bench/soak')
+    parser.add_argument('--keep', action='store_true', help='leave the data and the load')
+    parser.add_argument('--work', default=WORK, help='folder, emptied first (build/bench/soak)')
     parser.add_argument('--binary', default=os.path.join(TOP, 'build/release/kelpie'))
     options = parser.parse_args()
     run = Run(options)
@@ -492,11 +490,13 @@ def main():
     finally:
         run.stopping = True
         run.node.kill()
-    with open(os.path.join(WORK, 'samples.json'), 'w', encoding='utf-8') as f:
+    with open(os.path.join(options.work, 'samples.json'), 'w', encoding='utf-8') as f:
         json.dump(run.samples, f)
     good = run.verdict()
     if not options.keep:
-        shutil.rmtree(os.path.join(WORK, 'data'))
+        for name in ('data', *('load.%d' % i for i in range(4))):
+            path = os.path.join(options.work, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     print('soak: %s' % ('good' if good else 'BAD'))
     return 0 if good else 1
 
