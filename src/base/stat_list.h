@@ -91,11 +91,15 @@
       "Bytes of answers' bodies as sent, after compression.")                                                \
     X(STAT_NODE_DATA_THROUGH_MS, GAUGE, "data_through_milliseconds",                                         \
       "Append time (Unix) of the newest record that queries see.")                                           \
+    X(STAT_NODE_FAR_FUTURE_ROWS, GAUGE, "far_future_rows",                                                   \
+      "Rows of open ranges later than 10 minutes after their append.")                                       \
     X(STAT_NODE_FREE_BYTES, GAUGE, "disk_free_bytes", "Free space on the data disk.")                        \
     X(STAT_NODE_HEAD_BYTES, GAUGE, "head_bytes", "Memory of the heads: rows not yet spilled.")               \
     X(STAT_NODE_HEAD_ROWS, GAUGE, "head_rows", "Rows in the heads.")                                         \
     X(STAT_NODE_INTAKE_CLOSED, GAUGE, "intake_closed",                                                       \
       "1 while writes are refused: free space below the floor, memory, disk error.")                         \
+    X(STAT_NODE_LOSSES, GAUGE, "losses", "Known losses that answers name.")                                  \
+    X(STAT_NODE_LOSSES_ACCEPTED, GAUGE, "losses_accepted", "Known losses that a person accepted.")           \
     X(STAT_NODE_LOG_LIVE_BYTES, GAUGE, "log_live_bytes",                                                     \
       "Bytes of log files with records that are still needed.")                                              \
     X(STAT_NODE_LOG_RECYCLED_BYTES, GAUGE, "log_recycled_bytes",                                             \
@@ -110,11 +114,14 @@
     X(STAT_NODE_RELOADS, COUNTER, "config_reloads_total", "Reloads of the configuration that were applied.") \
     X(STAT_NODE_RELOADS_FAILED, COUNTER, "config_reloads_failed_total",                                      \
       "Reloads of the configuration that were refused.")                                                     \
+    X(STAT_NODE_RETENTION_WAITS, GAUGE, "retention_waiting_partitions",                                      \
+      "Partitions whose retention would drop much at once and waits for a confirmation.")                    \
     X(STAT_NODE_SEGMENTS, GAUGE, "segments", "Live segments.")                                               \
     X(STAT_NODE_SEGMENT_BYTES, GAUGE, "segment_bytes", "Bytes of live segments.")                            \
     X(STAT_NODE_SEGMENT_ROWS, GAUGE, "segment_rows", "Rows in live segments.")                               \
     X(STAT_NODE_SERIES, GAUGE, "series", "Series in the live index.")                                        \
     X(STAT_NODE_STREAM_BYTES, GAUGE, "stream_bytes", "Bytes of stream files: spilled rows of open ranges.")  \
+    X(STAT_NODE_STREAM_GROUPS, GAUGE, "stream_groups", "Row groups in stream files.")                        \
     X(STAT_NODE_STREAM_ROWS, GAUGE, "stream_rows", "Rows in stream files.")                                  \
     X(STAT_NODE_UNRESOLVED_ROWS, GAUGE, "unresolved_rows",                                                   \
       "Rows of series whose labels are not known (yet); answers are incomplete.")                            \

@@ -182,10 +182,13 @@ static void node_refresh(void *context)
     struct log_usage log = log_usage(node->log);
     struct query_service_usage queries = query_service_usage(node->queries);
     stat_set(STAT_NODE_DATA_THROUGH_MS, shards.data_through_ms);
+    stat_set(STAT_NODE_FAR_FUTURE_ROWS, (int64_t)shards.far_future_rows);
     stat_set(STAT_NODE_FREE_BYTES, (int64_t)atomic_load(&node->free_bytes));
     stat_set(STAT_NODE_HEAD_BYTES, (int64_t)shards.head_bytes);
     stat_set(STAT_NODE_HEAD_ROWS, (int64_t)shards.head_rows);
     stat_set(STAT_NODE_INTAKE_CLOSED, atomic_load(&node->intake_floor) || shards_intake(node->shards) != OK);
+    stat_set(STAT_NODE_LOSSES, (int64_t)shards.losses);
+    stat_set(STAT_NODE_LOSSES_ACCEPTED, (int64_t)shards.losses_accepted);
     stat_set(STAT_NODE_LOG_LIVE_BYTES, (int64_t)log.live_bytes);
     stat_set(STAT_NODE_LOG_RECYCLED_BYTES, (int64_t)log.recycled_bytes);
     stat_set(STAT_NODE_MEMORY_BUDGET_BYTES, (int64_t)node->memory_bytes);
@@ -194,11 +197,13 @@ static void node_refresh(void *context)
     stat_set(STAT_NODE_QUERIES_RUNNING, queries.running);
     stat_set(STAT_NODE_QUERIES_WAITING, queries.waiting);
     stat_set(STAT_NODE_QUERY_BYTES, (int64_t)queries.bytes_used);
+    stat_set(STAT_NODE_RETENTION_WAITS, shards.retention_waits);
     stat_set(STAT_NODE_SEGMENT_BYTES, (int64_t)shards.segment_bytes);
     stat_set(STAT_NODE_SEGMENT_ROWS, (int64_t)shards.segment_rows);
     stat_set(STAT_NODE_SEGMENTS, (int64_t)shards.segment_count);
     stat_set(STAT_NODE_SERIES, (int64_t)shards.series_count);
     stat_set(STAT_NODE_STREAM_BYTES, (int64_t)shards.stream_bytes);
+    stat_set(STAT_NODE_STREAM_GROUPS, (int64_t)shards.stream_group_count);
     stat_set(STAT_NODE_STREAM_ROWS, (int64_t)shards.stream_rows);
     stat_set(STAT_NODE_UNRESOLVED_ROWS, (int64_t)shards.unresolved_rows);
 }

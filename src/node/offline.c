@@ -70,7 +70,26 @@ typedef err (*check_function)(const struct shards_config *config, struct io *io,
                               struct blob *blob, struct pool *pool, const struct shard_report *report,
                               struct shard_check *out_check);
 
-static int run_check(const char *name, const char *data_directory, check_function run)
+#define ACCEPT_MS_MAX (60 * MS_PER_MINUTE)
+
+/* fsck has set aside what is damaged; what that takes away is accepted, and what a start would name. */
+static err accept_losses(struct offline *offline, struct err_at *at)
+{
+    struct shards *shards;
+    struct shards_accepted accepted;
+    TRY(shards_open(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &shards, at));
+    err e = shards_losses_accept(shards, io_monotonic_ns(offline->io) + ACCEPT_MS_MAX * NS_PER_MS, &accepted);
+    if (e == OK)
+        printf("accepted: %llu losses, %llu segments, %llu rows without labels; answers are complete without "
+               "them,"
+               " verify lists them\n",
+               (unsigned long long)accepted.loss_count, (unsigned long long)accepted.segment_count,
+               (unsigned long long)accepted.waiting_row_count);
+    shards_close(shards);
+    return e;
+}
+
+static int run_check(const char *name, const char *data_directory, bool accepts, check_function run)
 {
     struct offline offline;
     struct err_at at = { 0 };
@@ -89,25 +108,39 @@ static int run_check(const char *name, const char *data_directory, check_functio
                (unsigned long long)check.row_count, (unsigned long long)check.segment_count,
                (unsigned long long)check.group_count, (unsigned long long)check.record_count,
                (unsigned long long)check.damage_count, (unsigned long long)check.unaccounted_bytes);
+    bool is_fine = e == OK && check.damage_count == 0;
+    if (e == OK && accepts) {
+        e = accept_losses(&offline, &at);
+        is_fine = e == OK;
+        if (e != OK)
+            fprintf(stderr, "kelpie %s: cannot accept the losses: %s\n", name,
+                    at.text[0] != 0 ? at.text : err_text(e));
+    }
     offline_close(&offline);
-    return e == OK && check.damage_count == 0 ? 0 : 1;
+    return is_fine ? 0 : 1;
 }
 
 static int check_command(const char *name, const char *summary, check_function run, int argc, char **argv)
 {
     const char *data_directory = NODE_DATA_DEFAULT;
+    bool accepts = false;
     const struct option list[] = {
         { "--data", "DIR", "data directory (default: data)", &data_directory, NULL },
+        { "--confirm-loss", NULL,
+          "then accept everything that is lost: it stays listed, but answers are complete without it", NULL,
+          &accepts },
     };
-    const struct command self = {
-        .name = name, .operands = "", .summary = summary, .options = list, .option_count = 1
-    };
+    const struct command self = { .name = name,
+                                  .operands = "",
+                                  .summary = summary,
+                                  .options = list,
+                                  .option_count = run == shard_fsck ? 2 : 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
     size_t count;
     int failed = options_parse(&self, argc, argv, operands, &count);
     if (failed != 0)
         return failed == 1 ? 0 : failed;
-    return run_check(name, data_directory, run);
+    return run_check(name, data_directory, accepts, run);
 }
 
 int command_verify(int argc, char **argv)

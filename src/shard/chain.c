@@ -70,6 +70,13 @@ static void put_losses(struct buf *out, const struct chain_entry *entry)
     }
 }
 
+static void put_inputs(struct buf *out, const struct chain_entry *entry)
+{
+    buf_put_le32(out, (uint32_t)entry->input_count);
+    for (size_t i = 0; i < entry->input_count; i++)
+        buf_put(out, entry->inputs[i], SHA256_BYTES);
+}
+
 static void put_commit(struct buf *out, const struct chain_entry *entry)
 {
     put_position(out, entry->start);
@@ -112,9 +119,7 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
     case CHAIN_REPLACE:
         put_sum(out, entry->dropped);
         put_sum(out, entry->distinct);
-        buf_put_le32(out, (uint32_t)entry->input_count);
-        for (size_t i = 0; i < entry->input_count; i++)
-            buf_put(out, entry->inputs[i], SHA256_BYTES);
+        put_inputs(out, entry);
         put_segments(out, entry);
         break;
     case CHAIN_RETAIN:
@@ -125,6 +130,15 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
         put_position(out, entry->end);
         if (entry->loss_count > 0)
             put_losses(out, entry);
+        break;
+    case CHAIN_LOST:
+    case CHAIN_ACCEPT:
+        put_position(out, entry->end);
+        buf_put(out, entry->state_digest, SHA256_BYTES);
+        buf_put_le64(out, entry->state_bytes);
+        put_losses(out, entry);
+        put_inputs(out, entry);
+        put_segments(out, entry);
         break;
     case CHAIN_KIND_COUNT:
         check(false);
@@ -241,21 +255,38 @@ static err get_commit(struct reader *r, struct pool *pool, struct chain_entry *e
     return get_segments(r, pool, entry);
 }
 
-static err get_replace(struct reader *r, struct pool *pool, struct chain_entry *entry)
+static err get_inputs(struct reader *r, struct pool *pool, struct chain_entry *entry)
 {
-    entry->dropped = get_sum(r);
-    entry->distinct = get_sum(r);
     size_t count = read_le32(r);
     if (count > CHAIN_SEGMENT_COUNT_MAX)
         return ERR_LIMIT;
-    if (!r->ok || count == 0 || count > read_left(r) / SHA256_BYTES)
+    if (!r->ok || count > read_left(r) / SHA256_BYTES)
         return ERR_CORRUPT;
     void *at;
-    TRY(pool_zalloc(pool, count * SHA256_BYTES, &at));
+    TRY(pool_zalloc(pool, count * SHA256_BYTES + 1, &at));
     entry->inputs = at;
     entry->input_count = count;
     for (size_t i = 0; i < count; i++)
         get_digest(r, entry->inputs[i]);
+    return OK;
+}
+
+static err get_replace(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->dropped = get_sum(r);
+    entry->distinct = get_sum(r);
+    TRY(get_inputs(r, pool, entry));
+    return entry->input_count > 0 ? get_segments(r, pool, entry) : ERR_CORRUPT;
+}
+
+/* LOST and ACCEPT. */
+static err get_amends(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->end = get_position(r);
+    get_digest(r, entry->state_digest);
+    entry->state_bytes = read_le64(r);
+    TRY(get_losses(r, pool, entry));
+    TRY(get_inputs(r, pool, entry));
     return get_segments(r, pool, entry);
 }
 
@@ -293,6 +324,10 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
         entry.end = get_position(&r);
         if (read_left(&r) > 0)
             TRY(get_losses(&r, pool, &entry));
+        break;
+    case CHAIN_LOST:
+    case CHAIN_ACCEPT:
+        TRY(get_amends(&r, pool, &entry));
         break;
     default:
         return ERR_VERSION;
@@ -406,6 +441,12 @@ static err add_losses(struct chain *c, const struct chain_entry *entry)
     return OK;
 }
 
+static void take_state(struct chain *c, const struct chain_entry *entry)
+{
+    memcpy(c->state_digests[1], c->state_digests[0], SHA256_BYTES);
+    memcpy(c->state_digests[0], entry->state_digest, SHA256_BYTES);
+}
+
 static err fold_commit(struct chain *c, const struct chain_entry *entry, const char **out_why)
 {
     if (position_compare(entry->start, c->end) != 0 || position_compare(entry->start, entry->end) >= 0) {
@@ -432,8 +473,7 @@ static err fold_commit(struct chain *c, const struct chain_entry *entry, const c
     c->end = entry->end;
     if (entry->data_through_ms > c->data_through_ms)
         c->data_through_ms = entry->data_through_ms;
-    memcpy(c->state_digests[1], c->state_digests[0], SHA256_BYTES);
-    memcpy(c->state_digests[0], entry->state_digest, SHA256_BYTES);
+    take_state(c, entry);
     c->unresolved = entry->unresolved;
     c->commit_count++;
     *out_why = NULL;
@@ -449,15 +489,21 @@ static size_t find_segment(const struct chain *c, const uint8_t digest[SHA256_BY
     return i;
 }
 
-static const char *replace_invalid(const struct chain *c, const struct chain_entry *entry, size_t *indexes)
+/* *out_count: how many of the inputs are live, their indexes ascending. Behind a lost entry an input may be
+ * one that only it named: what the outputs hold is known all the same, and of their sums nothing can be said. */
+static const char *replace_invalid(const struct chain *c, const struct chain_entry *entry, size_t *indexes,
+                                   size_t *out_count)
 {
     struct sum in = { 0 }, out = entry->dropped;
     struct log_position from = { UINT64_MAX, UINT64_MAX }, to = { 0, 0 };
+    size_t count = 0;
     for (size_t i = 0; i < entry->input_count; i++) {
         size_t at = find_segment(c, entry->inputs[i]);
+        if (at == c->segment_count && c->lost_count > 0)
+            continue;
         if (at == c->segment_count)
             return "an input is not live";
-        size_t k = i; /* insertion sort; equal indexes mean an input named twice */
+        size_t k = count++; /* insertion sort; equal indexes mean an input named twice */
         while (k > 0 && indexes[k - 1] > at) {
             indexes[k] = indexes[k - 1];
             k--;
@@ -468,6 +514,13 @@ static const char *replace_invalid(const struct chain *c, const struct chain_ent
         sum_add(&in, c->segments[at].sum);
         from = position_compare(c->segments[at].from, from) < 0 ? c->segments[at].from : from;
         to = position_compare(c->segments[at].to, to) > 0 ? c->segments[at].to : to;
+    }
+    *out_count = count;
+    if (count < entry->input_count) {
+        for (size_t i = 0; i < entry->segment_count; i++)
+            if (find_segment(c, entry->segments[i].digest) < c->segment_count)
+                return "an output is live";
+        return NULL;
     }
     for (size_t i = 0; i < entry->segment_count; i++) {
         const struct chain_segment *s = &entry->segments[i];
@@ -486,13 +539,13 @@ static err fold_replace(struct chain *c, const struct chain_entry *entry, const 
 {
     void *block = NULL;
     TRY(pool_block_resize(c->pool, &block, entry->input_count * sizeof(size_t)));
-    size_t *indexes = block;
+    size_t *indexes = block, count;
     err e = OK;
-    *out_why = replace_invalid(c, entry, indexes);
+    *out_why = replace_invalid(c, entry, indexes, &count);
     if (*out_why != NULL)
         goto out;
     TRY_OUT(reserve_segments(c, entry->segment_count));
-    for (size_t i = entry->input_count; i > 0; i--)
+    for (size_t i = count; i > 0; i--)
         remove_segment(c, indexes[i - 1]);
     for (size_t i = 0; i < entry->segment_count; i++)
         insert_segment(c, &entry->segments[i]);
@@ -525,6 +578,67 @@ static void fold_retain(struct chain *c, const struct chain_entry *entry, const 
     *out_why = NULL;
 }
 
+static err fold_lost(struct chain *c, const struct chain_entry *entry)
+{
+    TRY(reserve_segments(c, entry->segment_count));
+    TRY(add_losses(c, entry));
+    for (size_t i = 0; i < entry->input_count; i++) {
+        size_t at = find_segment(c, entry->inputs[i]);
+        if (at < c->segment_count)
+            remove_segment(c, at);
+    }
+    for (size_t i = 0; i < entry->segment_count; i++)
+        if (find_segment(c, entry->segments[i].digest) == c->segment_count)
+            insert_segment(c, &entry->segments[i]);
+    if (position_compare(entry->end, c->end) > 0)
+        c->end = entry->end;
+    static const uint8_t none[SHA256_BYTES];
+    if (memcmp(entry->state_digest, none, SHA256_BYTES) != 0)
+        take_state(c, entry);
+    c->lost_count++;
+    return OK;
+}
+
+static bool loss_equal(const struct chain_loss *a, const struct chain_loss *b)
+{
+    return a->kind == b->kind && position_compare(a->from, b->from) == 0 &&
+           position_compare(a->to, b->to) == 0 && a->range.min_ms == b->range.min_ms &&
+           a->range.max_ms == b->range.max_ms && a->row_count == b->row_count;
+}
+
+static err fold_accept(struct chain *c, const struct chain_entry *entry)
+{
+    struct chain_loss *gone = NULL;
+    void *block = NULL;
+    TRY(pool_block_resize(c->pool, &block, entry->input_count * sizeof *gone + 1));
+    gone = block;
+    struct chain_entry given_up = { .losses = gone };
+    for (size_t i = 0; i < entry->input_count; i++) {
+        size_t at = find_segment(c, entry->inputs[i]);
+        if (at == c->segment_count)
+            continue;
+        const struct chain_segment *s = &c->segments[at];
+        gone[given_up.loss_count++] =
+            (struct chain_loss){ LOSS_SEGMENT, s->from, s->to, s->range, s->sum.count, true };
+    }
+    err e = add_losses(c, &given_up);
+    pool_block_free(c->pool, block);
+    TRY(e);
+    for (size_t i = 0; i < entry->input_count; i++) {
+        size_t at = find_segment(c, entry->inputs[i]);
+        if (at == c->segment_count)
+            continue;
+        sum_add(&c->dropped, c->segments[at].sum);
+        remove_segment(c, at);
+    }
+    for (size_t i = 0; i < entry->loss_count; i++)
+        for (size_t k = 0; k < c->loss_count; k++)
+            c->losses[k].accepted = c->losses[k].accepted || loss_equal(&c->losses[k], &entry->losses[i]);
+    if (position_compare(entry->end, c->accepted_end) > 0)
+        c->accepted_end = entry->end;
+    return OK;
+}
+
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why)
 {
     if (entry->number != c->next_number || entry->partition != c->partition)
@@ -548,6 +662,12 @@ err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid
         TRY(add_losses(c, entry));
         c->end = entry->end;
         break;
+    case CHAIN_LOST:
+        TRY(fold_lost(c, entry));
+        break;
+    case CHAIN_ACCEPT:
+        TRY(fold_accept(c, entry));
+        break;
     case CHAIN_KIND_COUNT:
         check(false);
     }
@@ -556,6 +676,22 @@ err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid
     *out_valid = why == NULL;
     *out_why = why;
     return OK;
+}
+
+const char *shard_loss_text(uint8_t kind)
+{
+    switch (kind) {
+    case LOSS_LOG:
+        return "damaged log records";
+    case LOSS_UNRESOLVED:
+        return "unresolved series";
+    case LOSS_CHAIN:
+        return "damaged manifest entry";
+    case LOSS_SEGMENT:
+        return "damaged segment";
+    default:
+        return "loss";
+    }
 }
 
 struct sum chain_stored_sum(const struct chain *c)

@@ -28,6 +28,8 @@ enum chain_kind {
     CHAIN_REPLACE = 2,
     CHAIN_RETAIN = 3,
     CHAIN_GENERATION = 4,
+    CHAIN_LOST = 5,   /* stands where an entry could not be read any more */
+    CHAIN_ACCEPT = 6, /* a person accepts losses: answers are complete without them */
     CHAIN_KIND_COUNT
 };
 
@@ -43,15 +45,18 @@ enum cut_reason {
 enum chain_loss_kind {
     LOSS_LOG = 1,        /* damaged records of the log */
     LOSS_UNRESOLVED = 2, /* rows whose labels never came */
+    LOSS_CHAIN = 3,      /* what a damaged manifest entry told */
+    LOSS_SEGMENT = 4,    /* a segment that cannot be read and was given up */
     LOSS_KIND_COUNT
 };
 
-/* Something that was acknowledged and is not there; answers that touch its times say so. */
+/* Something that was acknowledged and is not there; answers that touch its times say so until it is accepted. */
 struct chain_loss {
     uint8_t kind;
     struct log_position from, to; /* offsets [from, to) */
     struct time_range range;      /* of the sample times that may be missing */
     uint64_t row_count;           /* 0 = unknown */
+    bool accepted;                /* by a person; of the fold, not of the bytes */
 };
 
 #define CHAIN_SEGMENT_FAR_FUTURE 1u /* rows later than 10 min after their append */
@@ -106,6 +111,10 @@ struct chain_entry {
     bool confirmed;    /* by a person, or after the wait: the step may be large */
 
     /* GENERATION: reading goes on at `end` */
+
+    /* LOST: the chain goes on at `end`; state (zero: as it was), losses; inputs are not live any more,
+     * segments are. ACCEPT: losses as the fold holds them; inputs are segments given up, which become accepted
+     * losses; rows that waited for labels since before `end` are accepted, too. */
 };
 
 /* Append the bytes of an entry. ERR_LIMIT. */
@@ -129,6 +138,8 @@ struct chain {
     uint8_t state_digests[2][SHA256_BYTES]; /* newest first; zero = none */
     struct sum unresolved;                  /* at `end` */
     struct sum dropped;                     /* by compaction and retention so far */
+    struct log_position accepted_end;       /* unresolved rows of producers last heard before are accepted */
+    uint64_t lost_count;                    /* LOST entries */
     uint64_t ignored_count;                 /* entries that were not valid */
     uint64_t commit_count;
 };
@@ -140,6 +151,9 @@ void chain_close(struct chain *c);
 /* Fold the next entry in. *out_valid false: it is ignored (but its number is taken), with a static
  * text why. ERR_LIMIT; ERR_CONFLICT: number or partition are not the expected ones, nothing changed. */
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why);
+
+/* What answers call a loss of this kind. Static. */
+const char *shard_loss_text(uint8_t kind);
 
 /* Sum of the live segments. */
 struct sum chain_stored_sum(const struct chain *c);

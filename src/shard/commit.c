@@ -420,9 +420,9 @@ static bool keeps_log(const struct partition *p, int64_t now_ns)
 static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 {
     const struct range *range = p->open_range;
-    if (p->cut_asked && (range->record_count == 0 || position_compare(range->start, p->cut_asked_start) != 0))
+    if (p->cut_asked && (range_is_empty(range) || position_compare(range->start, p->cut_asked_start) != 0))
         p->cut_asked = false; /* done: records that came since are not waited for */
-    if (p->apply_failed != OK || range->record_count == 0 || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
+    if (p->apply_failed != OK || range_is_empty(range) || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
         return 0;
     if (p->cut_asked)
         return CUT_ASKED;

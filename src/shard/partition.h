@@ -20,6 +20,7 @@
 #include "metric/metric.h"
 #include "segment/segment.h"
 #include "shard/chain.h"
+#include "shard/mend.h"
 #include "shard/state.h"
 #include "shard/stream.h"
 
@@ -198,6 +199,7 @@ struct partition {
     bool cut_sent;
     struct log_position cut_position; /* what the last CUT closes */
     uint64_t quarantined_count;
+    bool state_is_old;      /* the chain's newest state could not be read */
     int64_t retain_at_ns;   /* monotonic time of the last cut-off (or of the start) */
     int64_t retain_wait_ns; /* since when a large step waits; 0 = none */
     int64_t retain_wait_cutoff_ms;
@@ -252,6 +254,11 @@ err range_group_attach(struct range *range, struct io_file *file, uint64_t offse
 err range_numbers_bind(struct range *range, const uint32_t *locals, uint32_t count);
 void range_group_publish(struct range *range, struct range_group *group);
 err range_loss_add(struct range *range, const struct chain_loss *loss);
+/* Nothing that an entry would tell: no record, and no loss found at the start. */
+static inline bool range_is_empty(const struct range *range)
+{
+    return range->record_count == 0 && range->loss_count == 0;
+}
 void frozen_free(struct frozen *frozen);
 
 /* ---- capture.c: between struct partition and struct state ---- */
@@ -328,10 +335,6 @@ err shards_compact_step(struct shards *shards, bool *out_worked);
 err partition_retain(struct partition *p, bool *out_worked);
 /* Apply's: series that no producer, head or stream file needs leave the index. */
 void shards_index_retain(struct shards *shards);
-
-/* ---- snapshot.c ---- */
-/* Fold a chain from its objects; chain->next_number names the entry that an error is about. */
-err shard_chain_read(struct blob *blob, uint32_t partition, struct pool *pool, struct chain *chain);
 
 /* ---- recover.c ---- */
 err partition_recover(struct partition *p, struct err_at *at);

@@ -12,56 +12,46 @@
 
 #include "base/check.h"
 #include "base/diag.h"
+#include "base/stat.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 /* ---- chain ---- */
 
-static err read_chain(struct partition *p, struct err_at *at)
+/* A damaged entry never stops the start: what stands in for it says what is missing. */
+static void report_damage(void *context, const struct chain_entry *in_place, err why)
 {
-    err e = OK;
+    const struct partition *p = context;
+    bool is_rebuilt = in_place->kind != CHAIN_LOST;
+    stat_add(STAT_SHARD_QUARANTINED, 1);
+    diag(is_rebuilt ? DIAG_WARN : DIAG_ERROR,
+         is_rebuilt
+             ? "A manifest entry is damaged; it was built again from its state and segments."
+             : "A manifest entry is damaged; what is known of it stands in for it, and answers name the"
+               " rest until kelpie fsck --confirm-loss.",
+         "partition=%u number=%llu error=\"%s\" segments=%zu losses=%zu", p->number,
+         (unsigned long long)in_place->number, err_text(why), in_place->segment_count, in_place->loss_count);
+}
+
+static err read_chain(struct partition *p, uint64_t log_start, struct err_at *at)
+{
+    struct shards *shards = p->shards;
+    struct chain_reader reader = { .config = &shards->config,
+                                   .io = shards->io,
+                                   .blob = shards->blob,
+                                   .pool = shards->pool,
+                                   .partition = p->number,
+                                   .log_start = log_start,
+                                   .now_ms = io_now_ms(shards->io),
+                                   .damaged = report_damage,
+                                   .context = p };
     p->chain = chain_open(p->pool, p->number, (struct log_position){ .generation = 1 });
-    struct pool *scratch = pool_open(p->shards->pool, "chain", POOL_BYTES_UNLIMITED);
-    for (;;) {
-        char key[SHARD_KEY_BYTES_MAX];
-        chain_key(p->number, p->chain.next_number, key);
-        struct slice bytes;
-        struct chain_entry entry;
-        bool valid;
-        const char *why;
-        e = blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &bytes);
-        if (e == ERR_NOT_FOUND)
-            break;
-        if (e == OK)
-            e = chain_entry_decode(bytes, scratch, &entry);
-        if (e == OK)
-            e = chain_fold(&p->chain, &entry, &valid, &why);
-        if (e != OK) {
-            e = err_set(at, e == ERR_CONFLICT ? ERR_CORRUPT : e, "manifest entry %s: %s; run kelpie fsck",
-                        key, err_text(e));
-            goto out;
-        }
-        if (!valid)
-            diag(DIAG_WARN, "A manifest entry is not valid and ignored.", "key=%s reason=\"%s\"", key, why);
-        pool_reset(scratch);
-    }
-    /* A hole in the numbers hides what is behind it: that is damage, not an end. */
-    char prefix[SHARD_KEY_BYTES_MAX];
-    struct blob_entry *entries;
-    size_t count;
-    snprintf(prefix, sizeof prefix, "p%03u/chain", p->number);
-    TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
-    for (size_t i = 0, all = count; i < all; i++)
-        count -= strcmp(entries[i].key + strlen(prefix) + 1, CHAIN_MARK) == 0;
-    if (count > 0 && !p->shards->config.read_only)
-        TRY_OUT(partition_chain_promise(p));
-    if (count != p->chain.next_number - 1)
-        e = err_set(at, ERR_CORRUPT, "the manifest chain %s lacks entry %llu of %zu; run kelpie fsck", prefix,
-                    (unsigned long long)p->chain.next_number, count);
-out:
-    pool_close(scratch);
-    return e;
+    TRY(shard_chain_read(&reader, &p->chain, at));
+    if (p->chain.ignored_count > 0)
+        diag(DIAG_WARN, "Manifest entries are not valid and ignored.", "partition=%u entries=%llu", p->number,
+             (unsigned long long)p->chain.ignored_count);
+    return p->chain.next_number > 1 && !shards->config.read_only ? partition_chain_promise(p) : OK;
 }
 
 /* Objects that the fold does not name: builds and merges that a crash cut short, inputs not deleted in time. */
@@ -126,28 +116,66 @@ static bool is_zero(const uint8_t digest[SHA256_BYTES])
     return any == 0;
 }
 
-static err read_state(struct partition *p, struct err_at *at)
+static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BYTES], bool is_newest)
 {
-    p->data_through_ms = p->chain.data_through_ms;
-    if (is_zero(p->chain.state_digests[0]))
-        return OK;
-    err e = OK;
     char key[SHARD_KEY_BYTES_MAX];
-    state_key(p->number, p->chain.state_digests[0], key);
+    state_key(p->number, digest, key);
     struct pool *scratch = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
     struct finder finder = { .p = p };
     struct state_series series = { find_reference, find_labels, &finder };
     struct slice bytes;
     struct state state;
-    e = blob_get(p->shards->blob, key, STATE_BYTES_MAX, scratch, &bytes);
+    err e = blob_get(p->shards->blob, key, STATE_BYTES_MAX, scratch, &bytes);
     if (e == OK)
         e = state_object_decode(bytes, &series, scratch, &state);
-    if (e == OK)
+    if (e == OK) {
+        if (!is_newest)
+            state.unresolved_count = 0; /* some got their labels since */
         e = partition_restore(p, &state);
-    if (e != OK)
-        e = err_set(at, e, "state object %s: %s; run kelpie fsck", key, err_text(e));
+    }
     pool_close(scratch);
     return e;
+}
+
+/* Without the newest state the one before it serves: bindings are never changed, and none of those it lacks is
+ * taken for another: their rows in the tail of the log have no labels, which answers name. */
+static err read_state(struct partition *p, struct err_at *at)
+{
+    err e = OK, first = OK;
+    int64_t through_ms = p->chain.data_through_ms;
+    p->data_through_ms = through_ms;
+    for (int i = 0; i < 2; i++) {
+        if (is_zero(p->chain.state_digests[i]))
+            break;
+        e = read_state_object(p, p->chain.state_digests[i], i == 0);
+        if (e == OK || (e != ERR_CORRUPT && e != ERR_NOT_FOUND && e != ERR_END))
+            break;
+        first = i == 0 ? e : first;
+    }
+    if (first == OK || (e != OK && e != ERR_CORRUPT && e != ERR_NOT_FOUND && e != ERR_END))
+        return e == OK ? OK
+                       : err_set(at, e, "the state object of partition %u: %s; run kelpie fsck", p->number,
+                                 err_text(e));
+    p->data_through_ms = through_ms;
+    p->state_is_old = true;
+    stat_add(STAT_SHARD_QUARANTINED, 1);
+    diag(DIAG_ERROR,
+         "The newest state object is damaged; the start goes on from an older one, and rows whose labels"
+         " only it had are named in answers.",
+         "partition=%u error=\"%s\" older=\"%s\"", p->number, err_text(first), err_text(e));
+    return OK;
+}
+
+/* Rows that waited for their labels in the damaged state, unless a checkpoint behind it had them. */
+static err lost_unresolved(struct partition *p)
+{
+    struct chain_loss loss = { .kind = LOSS_UNRESOLVED,
+                               .from = p->chain.end,
+                               .to = p->chain.end,
+                               .range = { TIME_MS_MIN, TIME_MS_MAX },
+                               .row_count = p->chain.unresolved.count };
+    bool is_known = position_compare(p->applied, p->chain.end) > 0;
+    return p->state_is_old && loss.row_count > 0 && !is_known ? range_loss_add(p->open_range, &loss) : OK;
 }
 
 /* ---- stream files ---- */
@@ -465,11 +493,11 @@ static err log_hole(struct partition *p, uint64_t start_offset)
 err partition_recover(struct partition *p, struct err_at *at)
 {
     struct log_watermarks w = log_watermarks(p->shards->log, p->number);
-    TRY(read_chain(p, at));
+    TRY(read_chain(p, w.start_offset, at));
     if (w.end_offset < p->chain.end.offset)
         TRY(generation_begin(p, w.end_offset));
     /* With a hole between chain and log an entry may be lost, and what it named is kept for a person. */
-    if (!p->shards->config.read_only && w.start_offset <= p->chain.end.offset)
+    if (!p->shards->config.read_only && w.start_offset <= p->chain.end.offset && p->chain.lost_count == 0)
         TRY(remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
@@ -478,6 +506,7 @@ err partition_recover(struct partition *p, struct err_at *at)
     if (e == ERR_ORDER) /* the caller opens the partition again */
         TRY(generation_begin(p, w.end_offset));
     TRY(e);
+    TRY(lost_unresolved(p));
     TRY(log_hole(p, w.start_offset));
     p->head_from = p->applied;
     p->open_end = w.end_offset;

@@ -121,6 +121,16 @@ err shards_reconfigure(struct shards *shards, const struct shards_config *config
  * Confirm it. ERR_NOT_FOUND: none waits. */
 err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms);
 
+struct shards_accepted {
+    uint64_t loss_count;        /* damaged records, entries, rows that never got labels */
+    uint64_t segment_count;     /* that cannot be opened */
+    uint64_t waiting_row_count; /* of producers that ended, still without labels */
+};
+
+/* A person accepts everything that is lost: cut all, then record it. Answers are complete without it from then on;
+ * shard_verify lists it until retention passes. Errors as shards_cut_all. */
+err shards_losses_accept(struct shards *shards, int64_t deadline_ns, struct shards_accepted *out_accepted);
+
 struct shards_usage {
     uint64_t series_count; /* in the live index */
     uint64_t head_rows, head_bytes;
@@ -133,6 +143,8 @@ struct shards_usage {
     uint64_t far_future_rows;   /* later than 10 min after their append, in open ranges */
     uint64_t applied_records;   /* since the start */
     int64_t data_through_ms;    /* append time of the newest applied record */
+    uint64_t losses;            /* named in answers: of the chain and of open ranges */
+    uint64_t losses_accepted;   /* … and those a person accepted */
     uint32_t retention_waits;   /* partitions whose cut-off waits for a person */
 };
 struct shards_usage shards_usage(struct shards *shards);

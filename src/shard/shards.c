@@ -530,7 +530,7 @@ err shards_cut_all(struct shards *shards, int64_t deadline_ns)
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
-        p->cut_asked = p->open_range->record_count > 0 && p->apply_failed == OK;
+        p->cut_asked = !range_is_empty(p->open_range) && p->apply_failed == OK;
         p->cut_asked_start = p->open_range->start;
         io_mutex_unlock(&p->lock);
     }
@@ -587,6 +587,10 @@ struct shards_usage shards_usage(struct shards *shards)
         u.unresolved_rows += p->unresolved_count;
         for (size_t k = 0; k < p->segment_count; k++)
             u.quarantined_count += p->segments[k]->failed != OK;
+        for (size_t k = 0; k < p->chain.loss_count; k++)
+            *(p->chain.losses[k].accepted ? &u.losses_accepted : &u.losses) += 1;
+        for (struct range *r = p->ranges; r != NULL; r = r->next)
+            u.losses += r->loss_count;
         u.retention_waits += p->retain_wait_ns != 0;
         if (p->data_through_ms > u.data_through_ms)
             u.data_through_ms = p->data_through_ms;
@@ -607,7 +611,9 @@ struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition)
                            .next_offset = p->chain.end.offset,
                            .applied_offset = p->applied.offset };
     for (struct range *r = p->ranges; r != NULL; r = r->next)
-        sum_add(&s.sum, r->sum);
+        if (position_compare(r->start, p->chain.end) >=
+            0) /* else its entry is folded, its segments not taken yet */
+            sum_add(&s.sum, r->sum);
     struct state_incarnation producer;
     struct state one = { .incarnations = &producer, .incarnation_count = 1, .unresolved_count = 1 };
     for (size_t i = 0; i < p->unresolved_count; i++) {

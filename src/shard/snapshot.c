@@ -11,6 +11,7 @@
 #include "shard/partition.h"
 
 #include "base/check.h"
+#include "base/diag.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,12 @@ static err link_object(struct shards *shards, const char *to, const char *key)
     int to_len = snprintf(to_path, sizeof to_path, "%s/%s", to, key);
     if (from_len >= IO_PATH_BYTES_MAX || to_len >= IO_PATH_BYTES_MAX)
         return ERR_LIMIT;
-    return io_link(shards->io, from_path, to_path);
+    err e = io_link(shards->io, from_path, to_path);
+    if (e != ERR_NOT_FOUND)
+        return e;
+    diag(DIAG_ERROR, "An object is missing; the snapshot lacks it, too, and answers from it will say so.",
+         "object=%s", key);
+    return OK;
 }
 
 static err make_directory(struct io *io, const char *to, const char *below)
@@ -85,31 +91,6 @@ err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
 
 /* ---- restore ---- */
 
-err shard_chain_read(struct blob *blob, uint32_t partition, struct pool *pool, struct chain *chain)
-{
-    struct pool *scratch = pool_open(pool, "chain", POOL_BYTES_UNLIMITED);
-    err e = OK;
-    *chain = chain_open(pool, partition, (struct log_position){ .generation = 1 });
-    while (e == OK) {
-        char key[SHARD_KEY_BYTES_MAX];
-        struct slice bytes;
-        struct chain_entry entry;
-        bool valid;
-        const char *why;
-        chain_key(partition, chain->next_number, key);
-        pool_reset(scratch);
-        e = blob_get(blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &bytes);
-        if (e == OK)
-            e = chain_entry_decode(bytes, scratch, &entry);
-        else if (e == ERR_NOT_FOUND)
-            break;
-        if (e == OK)
-            e = chain_fold(chain, &entry, &valid, &why);
-    }
-    pool_close(scratch);
-    return e == ERR_NOT_FOUND ? OK : e;
-}
-
 err shard_restore(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
                   int64_t *out_through_ms)
 {
@@ -117,7 +98,15 @@ err shard_restore(const struct shards_config *config, struct io *io, struct blob
     for (uint32_t i = 0; i < config->partition_count; i++) {
         struct chain chain;
         char key[SHARD_KEY_BYTES_MAX];
-        TRY(shard_chain_read(blob, i, pool, &chain));
+        struct chain_reader reader = { .config = config,
+                                       .io = io,
+                                       .blob = blob,
+                                       .pool = pool,
+                                       .partition = i,
+                                       .log_start = UINT64_MAX,
+                                       .now_ms = io_now_ms(io) };
+        chain = chain_open(pool, i, (struct log_position){ .generation = 1 });
+        TRY(shard_chain_read(&reader, &chain, NULL));
         for (size_t k = 0; k < chain.segment_count; k++)
             if (chain.segments[k].range.max_ms > through_ms)
                 through_ms = chain.segments[k].range.max_ms;

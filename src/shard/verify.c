@@ -10,6 +10,7 @@
 #include "shard/partition.h"
 
 #include "base/check.h"
+#include "base/time.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -59,31 +60,10 @@ static err quarantine_path(struct verifier *v, const char *name, char out_path[I
 static err quarantine_object(struct verifier *v, const char *key)
 {
     char path[IO_PATH_BYTES_MAX];
-    struct blob_handle *handle = NULL;
-    struct io_file *file = NULL;
-    err e = OK;
-    void *chunk;
-    TRY(quarantine_path(v, key, path));
-    TRY_OUT(pool_alloc(v->pool, 1u << 20, &chunk));
-    TRY_OUT(blob_open(v->blob, key, &handle));
-    TRY_OUT(io_file_open(v->io, path, IO_WRITE, &file));
-    uint64_t size = blob_handle_size(handle);
-    for (uint64_t at = 0; at < size; at += 1u << 20) {
-        size_t len = size - at < 1u << 20 ? (size_t)(size - at) : 1u << 20;
-        TRY_OUT(blob_read(handle, at, chunk, len));
-        TRY_OUT(io_file_write(file, at, slice_of(chunk, len)));
-    }
-    TRY_OUT(io_file_sync(file));
-    TRY_OUT(io_dir_sync(v->io, v->config->quarantine_directory));
-    blob_handle_close(handle);
-    handle = NULL;
-    e = blob_delete(v->blob, key);
-    if (e == OK)
-        say(v, false, "moved %s to %s", key, path);
-out:
-    io_file_close(file);
-    blob_handle_close(handle);
-    return e;
+    TRY(shard_quarantine(v->io, v->config, key, path));
+    TRY(blob_delete(v->blob, key));
+    say(v, false, "moved %s to %s", key, path);
+    return OK;
 }
 
 static err quarantine_stream(struct verifier *v, const char *name)
@@ -141,29 +121,41 @@ static err verify_segment(struct verifier *v, uint32_t partition, const struct c
     return v->repairs && e != ERR_NOT_FOUND ? quarantine_object(v, key) : OK;
 }
 
-static err verify_state(struct verifier *v, const struct chain *chain)
+static err verify_state_object(struct verifier *v, const char *key, const uint8_t digest[SHA256_BYTES])
 {
-    uint8_t zero[SHA256_BYTES] = { 0 }, digest[SHA256_BYTES];
-    char key[SHARD_KEY_BYTES_MAX];
+    uint8_t actual[SHA256_BYTES];
     struct slice bytes;
-    if (memcmp(chain->state_digests[0], zero, SHA256_BYTES) == 0)
-        return OK;
-    state_key(chain->partition, chain->state_digests[0], key);
     pool_reset(v->pool);
-    err e = blob_get(v->blob, key, STATE_BYTES_MAX, v->pool, &bytes);
-    if (e == OK) {
-        struct sha256 *sha = sha256_open();
-        sha256_add(sha, bytes);
-        sha256_finish(sha, digest);
-        v->check.file_count++;
-        v->check.byte_count += bytes.len;
-        e = memcmp(digest, chain->state_digests[0], SHA256_BYTES) == 0 ? state_object_check(bytes)
-                                                                       : ERR_CORRUPT;
+    TRY(blob_get(v->blob, key, STATE_BYTES_MAX, v->pool, &bytes));
+    struct sha256 *sha = sha256_open();
+    sha256_add(sha, bytes);
+    sha256_finish(sha, actual);
+    v->check.file_count++;
+    v->check.byte_count += bytes.len;
+    return memcmp(digest, actual, SHA256_BYTES) == 0 ? state_object_check(bytes) : ERR_CORRUPT;
+}
+
+/* The newest state, and the one before it, which stands in for it and may be gone already. */
+static err verify_states(struct verifier *v, const struct chain *chain)
+{
+    static const uint8_t none[SHA256_BYTES];
+    for (int i = 0; i < 2; i++) {
+        char key[SHARD_KEY_BYTES_MAX];
+        if (memcmp(chain->state_digests[i], none, SHA256_BYTES) == 0)
+            continue;
+        state_key(chain->partition, chain->state_digests[i], key);
+        err e = verify_state_object(v, key, chain->state_digests[i]);
+        if (e == OK || (i == 1 && e == ERR_NOT_FOUND))
+            continue;
+        if (!is_damage(e))
+            return e;
+        say(v, true, "state object %s: %s; %s", key, err_text(e),
+            i == 1 ? "it is the older one, which nobody needs while the newest is whole"
+                   : "the start goes on from the one before it");
+        if (v->repairs && e != ERR_NOT_FOUND)
+            TRY(quarantine_object(v, key));
     }
-    if (!is_damage(e))
-        return e;
-    say(v, true, "state object %s: %s", key, err_text(e));
-    return OK; /* nothing can stand in for it: it stays where it is, and the start refuses and says so */
+    return OK;
 }
 
 static void hex_of(const uint8_t digest[SHA256_BYTES], char out_text[2 * SHA256_BYTES + 1])
@@ -205,39 +197,74 @@ static err count_unnamed(struct verifier *v, const struct chain *chain, const ch
     return OK;
 }
 
-static err verify_chain(struct verifier *v, uint32_t partition, struct pool *pool, struct chain *chain,
-                        bool *out_whole)
+static void report_entry(void *context, const struct chain_entry *in_place, err why)
 {
-    *out_whole = false;
-    err e = shard_chain_read(v->blob, partition, pool, chain);
-    if (e != OK && !is_damage(e) && e != ERR_CONFLICT)
-        return e;
+    struct verifier *v = context;
+    const char *verb = v->repairs ? "is" : "can be";
+    if (in_place->kind != CHAIN_LOST)
+        say(v, true,
+            "manifest entry p%03u/chain/%08llu: %s; it %s built again from its state and %zu segments",
+            in_place->partition, (unsigned long long)in_place->number, err_text(why), verb,
+            in_place->segment_count);
+    else
+        say(v, true,
+            "manifest entry p%03u/chain/%08llu: %s; its place %s taken by what is known: %zu segments, and"
+            " %s",
+            in_place->partition, (unsigned long long)in_place->number, err_text(why), verb,
+            in_place->segment_count,
+            in_place->loss_count > 0 ? "answers will name the rest as missing" : "nothing is missing");
+}
+
+static void list_losses(struct verifier *v, const struct chain *chain)
+{
+    for (size_t i = 0; i < chain->loss_count; i++) {
+        const struct chain_loss *l = &chain->losses[i];
+        char from[TIME_TEXT_BYTES], to[TIME_TEXT_BYTES];
+        time_print(l->range.min_ms, from);
+        time_print(l->range.max_ms, to);
+        say(v, false, "p%03u: %s: %s, offsets %llu to %llu of generation %llu, sample times %s to %s",
+            chain->partition,
+            l->accepted ? "loss accepted by a person" : "loss, named in answers until fsck --confirm-loss",
+            shard_loss_text(l->kind), (unsigned long long)l->from.offset, (unsigned long long)l->to.offset,
+            (unsigned long long)l->from.generation, from, to);
+    }
+}
+
+static err verify_chain(struct verifier *v, uint32_t partition, struct pool *pool, struct chain *chain)
+{
+    struct err_at at = { 0 };
+    struct chain_reader reader = { .config = v->config,
+                                   .io = v->io,
+                                   .blob = v->blob,
+                                   .pool = pool,
+                                   .partition = partition,
+                                   .log_start = log_watermarks(v->log, partition).start_offset,
+                                   .now_ms = io_now_ms(v->io),
+                                   .mends_io = true,
+                                   .damaged = report_entry,
+                                   .context = v };
+    *chain = chain_open(pool, partition, (struct log_position){ .generation = 1 });
+    err e = shard_chain_read(&reader, chain, &at);
     if (e != OK) {
-        say(v, true, "manifest entry p%03u/chain/%08llu: %s; put it back from a snapshot", partition,
-            (unsigned long long)chain->next_number, err_text(e));
-        return OK;
+        say(v, true, "%s", at.text);
+        return e;
     }
     char prefix[SHARD_KEY_BYTES_MAX];
     struct blob_entry *entries;
-    size_t count, marks = 0;
+    size_t count;
     snprintf(prefix, sizeof prefix, "p%03u/chain", partition);
     pool_reset(v->pool);
     TRY(blob_list(v->blob, prefix, v->pool, &entries, &count));
     for (size_t i = 0; i < count; i++) {
         uint64_t size;
-        marks += strcmp(entries[i].key + strlen(prefix) + 1, CHAIN_MARK) == 0;
         TRY(blob_size(v->blob, entries[i].key, &size));
         v->check.byte_count += size;
         v->check.file_count++;
     }
-    *out_whole = count - marks == chain->next_number - 1;
-    if (!*out_whole)
-        say(v, true,
-            "manifest entry p%03u/chain/%08llu is missing, later ones are there; put it back from a snapshot",
-            partition, (unsigned long long)chain->next_number);
     if (chain->ignored_count > 0)
         say(v, false, "p%03u: %llu manifest entries are not valid and ignored", partition,
             (unsigned long long)chain->ignored_count);
+    list_losses(v, chain);
     return OK;
 }
 
@@ -365,16 +392,13 @@ static err verify_all(struct verifier *v)
     err e = OK;
     for (uint32_t i = 0; i < v->config->partition_count; i++) {
         struct chain chain;
-        bool whole;
         pool_reset(pool);
-        TRY_OUT(verify_chain(v, i, pool, &chain, &whole));
+        TRY_OUT(verify_chain(v, i, pool, &chain));
         for (size_t k = 0; k < chain.segment_count; k++)
             TRY_OUT(verify_segment(v, i, &chain.segments[k]));
-        TRY_OUT(verify_state(v, &chain));
-        if (whole) {
-            TRY_OUT(count_unnamed(v, &chain, "segment"));
-            TRY_OUT(count_unnamed(v, &chain, "state"));
-        }
+        TRY_OUT(verify_states(v, &chain));
+        TRY_OUT(count_unnamed(v, &chain, "segment"));
+        TRY_OUT(count_unnamed(v, &chain, "state"));
         struct log_position chain_end = chain.end;
         chain_close(&chain);
         TRY_OUT(verify_log(v, i, chain_end));

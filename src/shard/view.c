@@ -30,9 +30,8 @@ void views_missing(struct views *views, uint32_t partition, struct time_range ra
 static void name_losses(struct views *views, struct view *view, const struct chain_loss *losses, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (time_overlaps(losses[i].range, view->range))
-            views_missing(views, view->partition->number, losses[i].range,
-                          losses[i].kind == LOSS_LOG ? "damaged log records" : "unresolved series");
+        if (!losses[i].accepted && time_overlaps(losses[i].range, view->range))
+            views_missing(views, view->partition->number, losses[i].range, shard_loss_text(losses[i].kind));
 }
 
 static void name_unresolved(struct views *views, struct view *view)
@@ -41,6 +40,9 @@ static void name_unresolved(struct views *views, struct view *view)
     struct time_range range = { INT64_MAX, INT64_MIN };
     for (size_t i = 0; i < p->unresolved_count; i++) {
         int64_t t_ms = p->unresolved[i].t_ms;
+        const struct producer *producer = &p->producers[p->unresolved[i].incarnation];
+        if (producer->is_dead && position_compare(producer->last, p->chain.accepted_end) < 0)
+            continue; /* accepted by a person */
         if (t_ms < view->range.min_ms || t_ms > view->range.max_ms)
             continue;
         range.min_ms = t_ms < range.min_ms ? t_ms : range.min_ms;

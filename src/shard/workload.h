@@ -66,6 +66,7 @@ struct world {
     uint64_t incarnation_count;
     bool announce_marks_at_send; /* canary: protocol §1.2 broken */
     uint64_t log_file_bytes;
+    bool was_complete;        /* what the last check's answer said of itself */
     uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
 };
 
@@ -330,7 +331,8 @@ static inline const char *world_check(struct world *w)
     }
     if (wrong == NULL && expected != stored)
         wrong = "rows are there that nobody wrote";
-    if (wrong == NULL && !source->table->set_proof(set)->complete)
+    w->was_complete = source->table->set_proof(set)->complete;
+    if (wrong == NULL && !w->was_complete)
         wrong = "the answer says it is not complete";
     for (uint32_t p = 0; p < WORLD_PARTITIONS && wrong == NULL; p++)
         if (!sum_equal(shards_partition_sum(w->shards, p).sum, sums[p]))

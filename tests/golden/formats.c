@@ -189,7 +189,14 @@ static void make_chain(struct buf *out)
                                .flags = CHAIN_SEGMENT_WIDE };
     struct chain_segment b = a;
     struct chain_loss loss = { LOSS_LOG, { 1, 3 }, { 1, 4 }, { 1500, 1600 }, 2 };
-    uint8_t inputs[1][SHA256_BYTES] = { { 1, 2, 3 } };
+    struct chain_loss gone = {
+        .kind = LOSS_CHAIN, .from = { 2, 0 }, .to = { 2, 7 }, .range = { 1500, 1700 }
+    };
+    uint8_t inputs[3][SHA256_BYTES] = { { 1, 2, 3 }, { 7 }, { 5 } };
+    struct chain_segment c = a;
+    c.digest[0] = 5;
+    c.from = (struct log_position){ 2, 0 };
+    c.to = (struct log_position){ 2, 7 };
     b.digest[0] = 9;
     b.sum = (struct sum){ 4, 5, 6 };
     struct chain_entry entries[] = {
@@ -217,6 +224,22 @@ static void make_chain(struct buf *out)
           .segment_count = 1 },
         { .kind = CHAIN_RETAIN, .cutoff_ms = 1200, .confirmed = true },
         { .kind = CHAIN_GENERATION, .end = { 2, 0 } },
+        { .kind = CHAIN_LOST,
+          .end = { 2, 7 },
+          .state_digest = { 6 },
+          .state_bytes = 55,
+          .losses = &gone,
+          .loss_count = 1,
+          .inputs = &inputs[1],
+          .input_count = 1,
+          .segments = &c,
+          .segment_count = 1 },
+        { .kind = CHAIN_ACCEPT,
+          .end = { 2, 6 },
+          .losses = &gone,
+          .loss_count = 1,
+          .inputs = &inputs[2],
+          .input_count = 1 },
     };
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
         struct buf one = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
@@ -246,9 +269,15 @@ static void read_chain(struct slice bytes)
     REQUIRE(r.ok && read_left(&r) == 0);
     REQUIRE(chain.segment_count == 1 && chain.segments[0].digest[0] == 9 && chain.segments[0].bytes == 4096);
     REQUIRE(chain.segments[0].flags == CHAIN_SEGMENT_WIDE && chain.segments[0].range.max_ms == 2000);
-    REQUIRE(chain.loss_count == 1 && chain.losses[0].range.max_ms == 1600 && chain.losses[0].row_count == 2);
-    REQUIRE(chain.cutoff_ms == 1200 && chain.end.generation == 2 && chain.data_through_ms == 2000);
-    REQUIRE(sum_equal(chain.dropped, (struct sum){ 1, 1, 1 }));
+    REQUIRE(chain.loss_count == 3 && !chain.losses[0].accepted && chain.losses[1].accepted);
+    REQUIRE(chain.losses[1].kind == LOSS_CHAIN && chain.losses[2].kind == LOSS_SEGMENT &&
+            chain.lost_count == 1);
+    REQUIRE(chain.losses[0].range.max_ms == 1600 && chain.losses[0].row_count == 2);
+    REQUIRE(chain.cutoff_ms == 1200 && chain.end.generation == 2 && chain.end.offset == 7 &&
+            chain.data_through_ms == 2000);
+    REQUIRE(chain.state_digests[0][0] == 6 && chain.state_digests[1][0] == 8 &&
+            chain.accepted_end.offset == 6);
+    REQUIRE(chain.dropped.count == 6);
     chain_close(&chain);
 }
 

@@ -206,18 +206,52 @@ def test_stream_file_without_fsck(stored, harm):
 @pytest.mark.parametrize('kind', ['chain', 'state'])
 @pytest.mark.parametrize('harm', [flip_start, flip_middle, flip_end, cut, empty])
 def test_chain_entry_and_state(stored, kind, harm):
-    """Without them nothing can be told: the node names the file and waits for a person."""
+    """The newest entry is built again from state and segments; the newest state is needed by the tail of the log alone,
+    which a clean stop has spilled."""
     path = stored.file('blob/p*/%s/*' % kind)
-    shutil.copy(path, str(path) + '.whole')
     harm(path)
-    os.rename(str(path) + '.whole', os.path.join(stored.node.data, 'whole'))
     name = os.path.join(*path.split(os.sep)[-3:])
     code, text = stored.verify()
     assert code != 0 and name in text, text
-    assert name in stored.refusal()
-    os.replace(os.path.join(stored.node.data, 'whole'), path)
+    for _ in range(2):
+        stored.node.start()
+        assert all(a.is_whole for a in ask(stored.node))
+        put(stored.node, 'dmg_more', TAIL)
+        assert stored.node.end() == 0
+    if kind == 'chain':
+        assert name.replace(os.sep, '_') in os.listdir(os.path.join(stored.node.data, 'quarantine'))
+        code, text = stored.verify()
+        assert code == 0, text
+
+
+@pytest.mark.parametrize('harm', [flip_middle, os.unlink])
+def test_older_chain_entry(stored, harm):
+    """Its segments are taken over; that they are all cannot be proved until a person says so."""
+    for n in range(3):
+        stored.node.start()
+        put(stored.node, 'dmg_more', TAIL + 100000 * n)
+        assert stored.node.request('/api/v1/admin/tsdb/snapshot', b'', method='POST').status == 200
+        stored.node.end()
+    harm(stored.files('blob/p*/chain/00000001')[0])
     stored.node.start()
-    assert all(a.is_whole for a in ask(stored.node))
+    answers = ask(stored.node)
+    assert all(a.rows == SERIES * SAMPLES for a in answers)
+    assert not all(a.is_complete for a in answers)
+    metrics = stored.node.request('/metrics').text
+    assert 'kelpie_losses 1' in metrics, metrics
+    put(stored.node, 'dmg_late', TAIL + 400000)
+    stored.node.end()
+    code, text = stored.fsck()
+    assert code == 0 and 'damaged manifest entry' in text, text
+    run = run_kelpie('fsck', '--confirm-loss', '--data', stored.node.data)
+    assert run.returncode == 0 and 'accepted: 1 losses' in run.stdout, run.stdout + run.stderr
+    for _ in range(2):
+        stored.node.start()
+        assert all(a.is_whole for a in ask(stored.node))
+        assert Answer(stored.node, 'dmg_late', TAIL + 400000).is_whole
+        assert stored.node.end() == 0
+    code, text = stored.verify()
+    assert code == 0 and 'loss accepted by a person' in text, text
 
 
 def test_state_lost(stored):
@@ -225,7 +259,8 @@ def test_state_lost(stored):
     os.unlink(path)
     code, text = stored.verify()
     assert code != 0 and os.path.basename(path) in text, text
-    assert os.path.basename(path) in stored.refusal()
+    stored.node.start()
+    assert all(a.is_whole for a in ask(stored.node))
 
 
 def test_last_chain_entry_lost(stored):
@@ -280,6 +315,14 @@ def test_log_record(tail, where):
     assert Answer(tail.node, 'dmg_more', TAIL + 200000).rows == SERIES * SAMPLES
     assert tail.node.request('/api/v1/admin/tsdb/snapshot', b'', method='POST').status == 200
     assert not Answer(tail.node, 'dmg_tail', TAIL).is_complete   # the loss is in the chain now
+    tail.node.end()
+    run = run_kelpie('fsck', '--confirm-loss', '--data', tail.node.data)
+    assert run.returncode == 0, run.stdout + run.stderr
+    tail.node.start()
+    answer = Answer(tail.node, 'dmg_tail', TAIL)
+    assert answer.is_complete and 0 < answer.rows < SERIES * SAMPLES   # accepted, and still listed
+    tail.node.end()
+    assert 'loss accepted by a person: damaged log records' in tail.verify()[1]
 
 
 def test_one_header_of_the_log(tail):

@@ -1,0 +1,33 @@
+/* Reading a chain, around entries that cannot be read: what else is there stands in for them. */
+#ifndef SHARD_MEND_H
+#define SHARD_MEND_H
+
+#include "blob/blob.h"
+#include "shard/chain.h"
+#include "shard/shard.h"
+
+struct chain_reader {
+    const struct shards_config
+        *config; /* read_only: nothing is written; else a stand-in takes the entry's name */
+    struct io *io;
+    struct blob *blob;
+    struct pool *pool; /* for the time of the call */
+    uint32_t partition;
+    uint64_t log_start; /* oldest offset of the partition's log; UINT64_MAX: there is none */
+    int64_t now_ms;
+    bool mends_io; /* read errors count as damage */
+    /* NULL is allowed. Called for each damaged entry with what stands in for it: the COMMIT as it was, or a
+     * LOST. */
+    void (*damaged)(void *context, const struct chain_entry *in_place, err why);
+    void *context;
+};
+
+/* Fold all entries into an opened chain. ERR_VERSION, ERR_IO, ERR_LIMIT, ERR_SPACE; at names the entry. */
+err shard_chain_read(const struct chain_reader *reader, struct chain *chain, struct err_at *at);
+
+/* Give a damaged object a second name in the quarantine; its own is left to the caller. ERR_NOT_FOUND, ERR_LIMIT,
+ * ERR_IO, ERR_SPACE. */
+err shard_quarantine(struct io *io, const struct shards_config *config, const char *key,
+                     char out_path[IO_PATH_BYTES_MAX]);
+
+#endif
