@@ -473,8 +473,7 @@ static void decode_request(struct exchange *x)
     static const char type[] = "application/x-www-form-urlencoded";
     struct slice content_type = net_request_header(q, "Content-Type");
     bool is_form = (q->method & (NET_POST | NET_PUT | NET_PATCH)) != 0 &&
-                   (x->route == NULL || !x->route->has_raw_body) &&
-                   content_type.len >= sizeof type - 1 &&
+                   (x->route == NULL || !x->route->has_raw_body) && content_type.len >= sizeof type - 1 &&
                    strncasecmp((const char *)content_type.at, type, sizeof type - 1) == 0;
     if (is_form && q->body.len > config->params_bytes_max)
         return refuse(x, 413, "the form is too large");

@@ -143,6 +143,8 @@ static void serve_one(struct worker *w, int fd, socklen_t peer_bytes)
     l->idle_count--;
     if (l->idle_count == 0 && l->thread_count < l->config.connections_max && !l->is_stopping)
         ERR_IGNORE(start_worker(l, NULL)); /* refused: connections wait until this one is over */
+    if (l->idle_count == 0)
+        l->config.full(l->config.context, true);
     io_mutex_unlock(&l->lock);
 
     err e = w->state != NULL ? OK : l->config.thread_begin(l->config.context, &w->state);
@@ -153,7 +155,8 @@ static void serve_one(struct worker *w, int fd, socklen_t peer_bytes)
 
     io_mutex_lock(&l->lock);
     w->is_serving = false;
-    l->idle_count++;
+    if (l->idle_count++ == 0)
+        l->config.full(l->config.context, false);
     io_mutex_unlock(&l->lock);
 }
 

@@ -22,6 +22,8 @@ struct listener_config {
     /* Serve one connection until it is over. Takes fd, which does not block and is not inherited. */
     void (*serve)(void *state, int fd, const struct sockaddr *peer, socklen_t peer_bytes);
     void (*thread_end)(void *state);
+    /* True: connections_max are being served and nobody accepts any more. False: somebody does again. */
+    void (*full)(void *context, bool is_full);
     void *context;
 };
 

@@ -284,6 +284,12 @@ static void daemon_serve(void *state, int fd, const struct sockaddr *peer, sockl
 
 static void daemon_close(void *state) { MHD_stop_daemon(state); }
 
+static void on_full(void *context, bool is_full)
+{
+    struct net_server *server = context;
+    watchdog_full(server->watchdog, is_full);
+}
+
 static err open_parts(struct net_server *server, const struct net_web_config *web, struct err_at *at)
 {
     const struct net_server_config *c = &server->config;
@@ -313,6 +319,7 @@ static err open_parts(struct net_server *server, const struct net_web_config *we
                                        .thread_begin = daemon_open,
                                        .serve = daemon_serve,
                                        .thread_end = daemon_close,
+                                       .full = on_full,
                                        .context = server };
     return listener_open(server->io, server->pool, &threads, &server->listener, at);
 }

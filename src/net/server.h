@@ -93,7 +93,7 @@ struct net_server_config {
     const struct net_web_config *web; /* NULL = no TLS, no credentials; borrowed during open */
     bool cors;                        /* answer Origin headers with "*", as Prometheus does */
 
-    unsigned connections_max;          /* 1,024; the next connection waits in the system's queue */
+    unsigned connections_max;          /* 1,024; then the idlest one is cut, or the next waits in the queue */
     unsigned connections_per_ip_max;   /* 512; more are closed at once */
     size_t body_bytes_max;             /* 64 MB → 413 */
     size_t bodies_in_flight_bytes_max; /* 512 MB over all requests → 503 */

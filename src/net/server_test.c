@@ -419,6 +419,46 @@ static void test_unread_answer_is_cut(void **state)
     assert_true(atomic_load(&streams_done) >= 1);
 }
 
+/* Idle connections make room for those that ask; busy ones do not. */
+static void test_many_connections(void **state)
+{
+    enum { IDLE_COUNT = 200 };
+    struct net_server_config config = test_config();
+    config.connections_max = 8;
+    config.head_ms_max = config.idle_ms_max = 60000;
+    struct net_server *server = start(&config);
+    int busy = dial(server), idle[IDLE_COUNT];
+    put(busy, "GET /slow" END "\r\n");
+    for (int i = 0; i < IDLE_COUNT; i++)
+        idle[i] = dial(server);
+    assert_has(talk(server, "GET /echo" END "\r\n"), " 200 OK");
+    assert_has(take(busy, 5000, NULL), "slept");
+    for (int i = 0; i < IDLE_COUNT; i++)
+        close(idle[i]);
+    close(busy);
+    /* of one address */
+    config.connections_per_ip_max = 3;
+    net_server_close(server, 1000);
+    server = start(&config);
+    for (int i = 0; i < 3; i++)
+        idle[i] = dial(server);
+    bool closed = false;
+    for (int i = 0; i < 100 && !closed; i++) { /* the others may still be in the queue */
+        int fd = dial(server);
+        take(fd, 50, &closed);
+        close(fd);
+    }
+    assert_true(closed);
+    close(idle[0]);
+    bool served = false;
+    for (int i = 0; i < 100 && !served; i++)
+        served = strstr(talk(server, "GET /echo" END "\r\n"), " 200 OK") != NULL;
+    assert_true(served);
+    close(idle[1]);
+    close(idle[2]);
+    net_server_close(server, 1000);
+}
+
 static void test_gzip_and_streams(void **state)
 {
     struct net_server_config config = test_config();
@@ -735,6 +775,7 @@ int main(void)
         cmocka_unit_test(test_body_budget),
         cmocka_unit_test(test_drips_are_cut),
         cmocka_unit_test(test_unread_answer_is_cut),
+        cmocka_unit_test(test_many_connections),
         cmocka_unit_test(test_gzip_and_streams),
         cmocka_unit_test(test_cancel_when_client_leaves),
         cmocka_unit_test(test_graceful_stop),

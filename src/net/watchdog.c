@@ -5,7 +5,8 @@
  *
  * Invariants
  * 1. A deadline is total for its phase: bytes that arrive do not move it. A body also has to keep a minimum
- *    rate once its grace is over.
+ *    rate once its grace is over. While connections wait to be accepted, the one that is idle longest has no
+ *    time left.
  * 2. A watch is in the list exactly while its fd is open, so shutdown never hits a reused number.
  * 3. The lock is a leaf: nothing is called while it is held but shutdown and the clock. */
 #include "net/watchdog.h"
@@ -29,6 +30,8 @@ struct watchdog {
     struct io_cond wake;
     struct watch *first;
     bool is_stopping_idle;
+    bool is_cutting_all;
+    bool is_full;
     bool is_closing;
 };
 
@@ -40,11 +43,24 @@ static void cut(struct watch *watch)
     shutdown(watch->fd, SHUT_RDWR); /* may fail when the peer was faster: then it is over anyway */
 }
 
+/* Cut the connection that waits longest for a request. */
+static void cut_idlest(struct watchdog *w)
+{
+    struct watch *idlest = NULL;
+    for (struct watch *watch = w->first; watch != NULL; watch = watch->next) {
+        if (watch->phase == WATCH_IDLE && !watch->is_cut &&
+            (idlest == NULL || watch->phase_start_ns < idlest->phase_start_ns))
+            idlest = watch;
+    }
+    if (idlest != NULL)
+        cut(idlest);
+}
+
 static bool is_too_slow(const struct watchdog *w, const struct watch *watch, int64_t now_ns)
 {
     if (watch->phase == WATCH_IDLE && w->is_stopping_idle)
         return true;
-    if (now_ns > watch->deadline_ns)
+    if (now_ns > watch->deadline_ns || w->is_cutting_all)
         return true;
     if (watch->phase != WATCH_BODY || w->config.body_bytes_per_s_min == 0)
         return false;
@@ -63,6 +79,8 @@ static void run(void *context)
             if (is_too_slow(w, watch, now_ns))
                 cut(watch);
         }
+        if (w->is_full) /* nobody was idle when it became full */
+            cut_idlest(w);
         io_cond_wait_for(&w->wake, &w->lock, LOOK_EVERY_NS);
     }
     io_mutex_unlock(&w->lock);
@@ -168,9 +186,19 @@ void watchdog_stop_idle(struct watchdog *w)
     io_mutex_unlock(&w->lock);
 }
 
+void watchdog_full(struct watchdog *w, bool is_full)
+{
+    io_mutex_lock(&w->lock);
+    w->is_full = is_full;
+    if (is_full)
+        cut_idlest(w);
+    io_mutex_unlock(&w->lock);
+}
+
 void watchdog_cut_all(struct watchdog *w)
 {
     io_mutex_lock(&w->lock);
+    w->is_cutting_all = true; /* those that are just being accepted, too */
     for (struct watch *watch = w->first; watch != NULL; watch = watch->next)
         cut(watch);
     io_mutex_unlock(&w->lock);

@@ -49,9 +49,12 @@ void watchdog_phase(struct watchdog *watchdog, struct watch *watch, enum watch_p
 void watchdog_body(struct watchdog *watchdog, struct watch *watch, size_t bytes);
 bool watchdog_was_cut(struct watchdog *watchdog, struct watch *watch);
 
+/* Are all connections taken? While they are, those that are idle longest make room. */
+void watchdog_full(struct watchdog *watchdog, bool is_full);
+
 /* From now on idle connections are cut at once. */
 void watchdog_stop_idle(struct watchdog *watchdog);
-/* Cut everything, now. */
+/* Cut everything, now and from now on. */
 void watchdog_cut_all(struct watchdog *watchdog);
 
 #endif
