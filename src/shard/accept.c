@@ -1,8 +1,8 @@
 /* A person accepts what is lost: answers are complete again, and the loss stays listed. See shard.h.
  *
  * Everything applied is cut and committed first, so that all losses are in the chain; then an entry of the chain
- * names exactly those that are accepted, segments that cannot be opened among them. What is lost later, also of the
- * same offsets, is a new loss and named.
+ * names exactly those that are accepted, segments that cannot be opened among them. What is lost later, also
+ * of the same offsets, is a new loss and named.
  *
  * Invariant: only what the entry names is accepted, and the entry is durable before an answer leaves it out. */
 #include "shard/partition.h"
