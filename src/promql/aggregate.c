@@ -307,7 +307,7 @@ static err aggregate_folded(struct eval *eval, const struct node *n, const struc
 
 struct member {
     double value;
-    uint32_t row;
+    struct row *row;
 };
 
 /* Rows of a frame by group: rows of group g are members[starts[g] … starts[g + 1]). */
@@ -360,12 +360,12 @@ static size_t members_at(const struct frame *frame, const struct grouping *g, si
     for (size_t i = g->starts[group]; i < g->starts[group + 1]; i++) {
         double v = frame->rows[g->members[i]].values[step];
         if (!is_absent(v))
-            out[count++] = (struct member){ v, g->members[i] };
+            out[count++] = (struct member){ v, &frame->rows[g->members[i]] };
     }
     return count;
 }
 
-/* Best first: NaN last, ties by row. */
+/* Best first: NaN last, ties by labels, so that the order of storage does not show. */
 static int compare_top(const void *a, const void *b)
 {
     const struct member *x = a, *y = b;
@@ -375,7 +375,7 @@ static int compare_top(const void *a, const void *b)
     } else if (x->value != y->value) {
         return x->value > y->value ? -1 : 1;
     }
-    return (x->row > y->row) - (x->row < y->row);
+    return labels_compare(x->row->labels, y->row->labels);
 }
 
 static int compare_bottom(const void *a, const void *b)
@@ -443,9 +443,9 @@ static err top_step(struct eval *eval, struct frame *frame, const struct groupin
     if (keep < count || sorted != NULL)
         members_best(members, count, keep, bottom ? compare_bottom : compare_top);
     for (size_t i = keep; i < count; i++)
-        frame->rows[members[i].row].values[step] = ABSENT;
+        members[i].row->values[step] = ABSENT;
     for (size_t i = 0; i < keep && sorted != NULL; i++)
-        TRY(frame_add(sorted, frame->rows[members[i].row]));
+        TRY(frame_add(sorted, *members[i].row));
     return OK;
 }
 

@@ -56,6 +56,17 @@ struct position_text position_of(const struct eval *eval, const struct node *n)
     return position;
 }
 
+/* Is the byte at i, 0x80 or above, part of a valid sequence? */
+static bool utf8_at(struct slice s, size_t i)
+{
+    size_t begin = i;
+    while (begin > 0 && i - begin < 3 && (s.at[begin] & 0xc0) == 0x80)
+        begin--;
+    uint8_t lead = s.at[begin];
+    size_t len = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    return lead >= 0xc0 && begin + len > i && begin + len <= s.len && utf8_valid(slice_part(s, begin, len));
+}
+
 struct quoted quote(struct slice s)
 {
     struct quoted q = { .text = { '"' } };
@@ -67,7 +78,7 @@ struct quoted quote(struct slice s)
         if (found != NULL) {
             q.text[len++] = '\\';
             q.text[len++] = letters[found - escaped];
-        } else if (c < 0x20 || c == 0x7f) {
+        } else if (c < 0x20 || c == 0x7f || (c >= 0x80 && !utf8_at(s, i))) {
             len += (size_t)snprintf(q.text + len, 5, "\\x%02x", c);
         } else {
             q.text[len++] = (char)c;

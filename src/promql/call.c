@@ -125,21 +125,16 @@ static err call_absent(struct eval *eval, const struct node *n, const struct gri
     return OK;
 }
 
-static int compare_rows(const void *a, const void *b)
+/* NaN last, ties by labels, so that the order of storage does not show. */
+static int compare_values(const struct row *a, const struct row *b, int direction)
 {
-    double x = ((const struct row *)a)->values[0], y = ((const struct row *)b)->values[0];
-    if (isnan(x) || isnan(y))
-        return isnan(x) - isnan(y);
-    return (x > y) - (x < y);
+    double x = a->values[0], y = b->values[0];
+    int order = isnan(x) || isnan(y) ? isnan(x) - isnan(y) : direction * ((x > y) - (x < y));
+    return order != 0 ? order : labels_compare(a->labels, b->labels);
 }
 
-static int compare_rows_descending(const void *a, const void *b)
-{
-    double x = ((const struct row *)a)->values[0], y = ((const struct row *)b)->values[0];
-    if (isnan(x) || isnan(y))
-        return isnan(x) - isnan(y);
-    return (x < y) - (x > y);
-}
+static int compare_rows(const void *a, const void *b) { return compare_values(a, b, 1); }
+static int compare_rows_descending(const void *a, const void *b) { return compare_values(a, b, -1); }
 
 static err call_sort(struct eval *eval, const struct node *n, const struct grid *grid,
                      struct frame **out_frame)

@@ -184,6 +184,10 @@ static err lex_number(struct lexer *lexer, struct token *token, struct err_at *a
     if (bad != len || !number_value(slice_part(rest, 0, len), &token->number))
         return lex_error(lexer->source, begin, at, ERR_INPUT, "bad number or duration syntax: \"%.*s\"",
                          (int)(bad < 60 ? bad : 60), (const char *)rest.at);
+    if (isinf(token->number))
+        return lex_error(lexer->source, begin, at, ERR_INPUT,
+                         "error parsing number: strconv.ParseFloat: parsing \"%.*s\": value out of range",
+                         (int)(len < 60 ? len : 60), (const char *)rest.at);
     lexer->at += (uint32_t)len;
     return OK;
 }

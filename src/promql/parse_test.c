@@ -161,6 +161,7 @@ static void test_bad(void **state)
         { "on", "unexpected identifier \"on\"", 1, 1 },
         { "08a", "bad number or duration syntax", 1, 1 },
         { "1.2.3", "bad number or duration syntax", 1, 1 },
+        { "2 + 1e400", "parsing \"1e400\": value out of range", 1, 5 },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);

@@ -65,12 +65,12 @@ def equal_but_names(d):
 def name_dropped_late(d):
     """3.0 (delayed name removal): __name__ goes at the very end, so series that are equal but for their names do not
     clash inside an expression, and series that follow each other in time are joined."""
-    return d.they_fail('same labelset')
+    return d.they_fail('same labelset', 'grouping labels must ensure unique matches')
 
 
 def name_seen_by_label_functions(d):
     """3.0 (delayed name removal): label_replace, label_join and `by (__name__)` still see the name."""
-    return '__name__' in d.text and d.op in ('label_replace', 'label_join', 'binary', 'topk', 'bottomk', 'quantile',
+    return ('__name__' in d.text or re.search(r'__n\\\S+me__', d.text)) and d.op in ('label_replace', 'label_join', 'binary', 'topk', 'bottomk', 'quantile',
                                              'count_values', 'sum', 'avg', 'min', 'max', 'count', 'group', 'stddev',
                                              'stdvar')
 
@@ -141,11 +141,6 @@ def last_digits(d):
     return False
 
 
-def count_of_last_digits(d):
-    """As last_digits, for a mathematical function inside: count_values makes labels of digits."""
-    return d.op == 'count_values' and last_digits(d)
-
-
 def ties(d):
     """Not defined: which of equal values topk and bottomk keep. The kept values are the same."""
     if d.op not in ('topk', 'bottomk') or not d.answered or d.when.step is not None:
@@ -173,7 +168,19 @@ def timestamp_at_with_offset(d):
 def ties_in_range(d):
     """Not defined, as above, in a range query: the order of series, and so the choice among equal values, is another
     than in an instant query."""
-    return d.when.step is not None and ('topk' in d.text or 'bottomk' in d.text) and d.answered
+    return d.when.step is not None and re.search('topk|bottomk', d.text, re.I) and d.answered
+
+
+def operand_without_steps(d):
+    """2.42 evaluates the inside of a subquery even when its range holds no step of it, and so meets its errors; newer
+    releases and Kelpie do not."""
+    return d.op == 'subquery' and d.ours['status'] == 'success' and d.theirs['status'] != 'success' and \
+        all(c['values'] == [] for c in d.ours['data']['result'])
+
+
+def many_to_one_in_subquery(d):
+    """3.0, as many_to_one_comparison, at a step of a subquery that the way down to it does not meet."""
+    return '[' in d.text and d.we_fail('multiple matches for labels') and COMPARES.search(d.text)
 
 
 def window_at_a_fixed_time(d):
@@ -197,6 +204,17 @@ def date_of_no_date(d):
 def dot_matches_newline(d):
     """3.0: `.` in a regular expression matches a newline."""
     return d.op in ('selector', 'range selector', 'label_replace') and 'words' in d.text and d.what in ('series', 'value')
+
+
+def two_fixed_times(d):
+    """2.42 loses the samples of a selector with `@` inside a subquery with `@` when the query's time is another."""
+    return d.op in ('subquery', 'range selector') and d.text.count('@') >= 2
+
+
+def arc_cosine_near_one(d):
+    """Go computes acos as a difference from π/2, which leaves fewer digits near 1 (and near infinity, acosh)."""
+    return d.op in ('acos', 'acosh', 'asin', 'atanh') and d.what == 'value' and \
+        all(abs(a - b) < 1e-12 for a, b in d.wrong())
 
 
 def logarithm_of_subnormal(d):
@@ -256,11 +274,13 @@ def extrapolation_to_zero(d):
     return True
 
 
-RULES = [name_dropped_late, name_seen_by_label_functions, name_kept_by_atan2, name_kept_by_comparison,
-         many_to_one_comparison, deviation_of_nan, sum_overflows, sum_nearer_to_exact, ties,
-         nothing_asked_for,         ties_in_subquery, ties_in_range, timestamp_at_with_offset,
-         window_at_a_fixed_time, window_at_a_fixed_time_in_subquery, date_of_no_date, dot_matches_newline,
-         logarithm_of_subnormal, extrapolation_to_zero, last_digits]
+RULES = [
+    name_dropped_late, name_seen_by_label_functions, name_kept_by_atan2, name_kept_by_comparison,
+    many_to_one_comparison, many_to_one_in_subquery, deviation_of_nan, sum_overflows, sum_nearer_to_exact, ties,
+    ties_in_subquery, ties_in_range, nothing_asked_for, operand_without_steps, timestamp_at_with_offset,
+    window_at_a_fixed_time, window_at_a_fixed_time_in_subquery, two_fixed_times, date_of_no_date, dot_matches_newline,
+    logarithm_of_subnormal, arc_cosine_near_one, extrapolation_to_zero, last_digits,
+]
 
 
 def explain(d):

@@ -449,11 +449,14 @@ static err evaluate(struct scenario *s, const struct evaluation *v, struct pool 
     return e;
 }
 
+/* A message may also be written as the HTTP API gives mistakes of the text: with line and column in front. */
 static const char *check_failure(const struct expectation *x, const struct err_at *at)
 {
     if (!x->fail)
         return at->text;
-    if (x->message != NULL && strcmp(x->message, at->text) != 0)
+    char placed[ERR_TEXT_BYTES_MAX + 64];
+    snprintf(placed, sizeof placed, "%u:%u: parse error: %s", at->line, at->column, at->text);
+    if (x->message != NULL && strcmp(x->message, at->text) != 0 && strcmp(x->message, placed) != 0)
         return at->text;
     if (x->pattern != NULL) {
         struct regex *regex;
