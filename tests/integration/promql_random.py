@@ -3,6 +3,8 @@
 A Node is an expression that can be asked by itself (value 'v' instant vector, 's' scalar, 'm' range vector), its
 operation, and the expressions below it: a difference is followed down to the smallest one that differs
 (promql_compare.py). `marks` says what of the language the whole tree uses, for the rules about known differences."""
+import re
+
 from promql_data import BUCKETS, METRICS, T0_MS
 
 ELEMENTWISE = ['abs', 'acos', 'acosh', 'asin', 'asinh', 'atan', 'atanh', 'ceil', 'cos', 'cosh', 'deg', 'exp', 'floor',
@@ -352,3 +354,34 @@ class Generator:
             selector = self.selector()
             return self.call('timestamp', selector)
         return self.call(self.pick('absent', 'timestamp', 'sort', 'sort_desc'), self.selector())
+
+
+# ---- damaged texts
+
+TOKEN = re.compile(r"""\s+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|`[^`]*`|[A-Za-z_:][A-Za-z0-9_:]*|\d[\w.]*"""
+                   r"""|==|!=|>=|<=|=~|!~|.""", re.S)
+INTRUDERS = ['(', ')', '{', '}', '[', ']', ',', ':', '@', 'offset', '5m', '-', '+', 'by', 'on', 'bool', 'group_left', 'sum',
+             'foo', '"x"', '1', '1e', '0x', '=', '=~', '!', 'inf', 'nan', 'start()', 'end', '$', '.', 'and', 'or',
+             'without', 'ignoring', '__name__', '1h30m', '5', '^', '%', '#', '\\', "'", '1.5.', '5mm', '1s500ms', 'atan2',
+             '5m30', 'start', 'time()', 'up', 'x_y', ':a', '1_0', 'é', '1e400', '0xfg', '08']
+
+
+def damage(rng, text):
+    """The text with one to three of its tokens lost, doubled, replaced, swapped or joined by another."""
+    tokens = TOKEN.findall(text)
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        if not tokens:
+            break
+        kind, i = rng.randrange(5), rng.randrange(len(tokens))
+        if kind == 0:
+            del tokens[i]
+        elif kind == 1:
+            tokens.insert(i, rng.choice(INTRUDERS))
+        elif kind == 2:
+            tokens[i] = rng.choice(INTRUDERS)
+        elif kind == 3:
+            tokens.insert(i, tokens[i])
+        else:
+            k = rng.randrange(len(tokens))
+            tokens[i], tokens[k] = tokens[k], tokens[i]
+    return ''.join(tokens)

@@ -11,11 +11,11 @@ import pytest
 from conftest import Node, Process, peer
 from promql_compare import Asker, Pair, When, load
 from promql_data import T0_MS
-from promql_random import Generator
-from promql_rules import RULES, find
+from promql_random import Generator, damage
+from promql_rules import RULES, explain_refusal, find
 
 FULL = os.environ.get('KELPIE_SIM') == 'full'
-QUERIES = 400000 if FULL else 5000
+QUERIES = 400000 if FULL else 3000
 FIXED_SEED = 1
 
 
@@ -74,6 +74,24 @@ def test_fixed_seed(pair, capsys):
 
 def test_another_seed(pair, capsys):
     ask_many(pair, int(os.environ.get('KELPIE_SEED', time.time_ns() // 1000 % 1000000)), QUERIES, capsys)
+
+
+def test_damaged_texts_are_judged_alike(pair, capsys):
+    """Both read a text or both refuse it, as mistake of the text or of the evaluation."""
+    seed, explained, defects = FIXED_SEED, collections.Counter(), []
+    for i in range(QUERIES // 2):
+        rng = random.Random('%d/%d' % (seed, i))
+        text = damage(rng, Generator(rng).one(3).text)
+        ours, theirs = (s.instant(text, T0_MS / 1000 + 900.777) for s in (pair.ours, pair.theirs))
+        if (ours['status'], ours.get('errorType')) == (theirs['status'], theirs.get('errorType')):
+            continue
+        why = explain_refusal(ours, theirs, text)
+        explained[why] += 1
+        if why is None and len(defects) < 20:
+            defects.append('%s\n    %s / %s' % (text, ours.get('error', 'answers'), theirs.get('error', 'answers')))
+    with capsys.disabled():
+        print('%d damaged texts, explained: %s' % (QUERIES // 2, dict(explained)))
+    assert not defects, '\n'.join(defects)
 
 
 def test_every_rule_says_what_changed():
