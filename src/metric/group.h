@@ -92,8 +92,8 @@ struct metric_group_facts {
 };
 struct metric_group_facts metric_group_facts(const struct metric_group *group);
 
-/* Read the dictionary: calls entry for number first_new_number, +1, …; slices live during the call.
- * ERR_CORRUPT, ERR_LIMIT, ERR_IO, and what entry returns. */
+/* Read the dictionary: calls entry for number first_new_number, +1, … with canonical labels; slices live
+ * during the call. ERR_CORRUPT, ERR_LIMIT, ERR_IO, and what entry returns. */
 err metric_group_dictionary(const struct metric_group *group, struct pool *scratch,
                             err (*entry)(void *context, uint32_t number, struct slice tenant,
                                          struct slice labels),

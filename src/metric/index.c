@@ -283,8 +283,6 @@ static err new_series(struct metric_index *index, struct tenant *tenant, struct 
 {
     struct partition *partition;
     uint32_t local;
-    if (labels_check(labels, NULL) != OK)
-        return ERR_INPUT;
     TRY(make_tail_room(index, tenant));
     TRY(table_grow(index));
     TRY(make_partition(index, partition_number, &partition));

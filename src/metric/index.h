@@ -28,12 +28,12 @@ struct metric_index;
 err metric_index_open(struct pool *parent, uint32_t partition_count, struct metric_index **out_index);
 void metric_index_close(struct metric_index *index);
 
-/* Find or register the series (tenant, canonical labels) of a partition.
- * out_id      its id, stable while the series lives    out_is_new  it was not there before
+/* Find or register the series (tenant, labels) of a partition. Labels are canonical: whoever decoded them has
+ * checked. out_id      its id, stable while the series lives    out_is_new  it was not there before
  * A new series gets the partition's next local number (dense from 0; numbers of dropped series are used
  * again, see retain).
- * Errors  ERR_INPUT labels are malformed   ERR_CONFLICT known in another partition, or two label sets
- *         share a fingerprint   ERR_LIMIT memory, tenants or ids.
+ * Errors  ERR_CONFLICT known in another partition, or two label sets share a fingerprint   ERR_LIMIT memory,
+ *         tenants or ids.
  * Owner   the writer.   Cost ~0.1 us known, ~0.7 us new (part building included). */
 err metric_index_add(struct metric_index *index, struct slice tenant, struct slice labels, uint32_t partition,
                      uint32_t *out_id, bool *out_is_new);

@@ -261,6 +261,7 @@ static err get_labels(struct reader *r, const struct state_series *series, struc
         buf_put_slice(&labels, rest);
         TRY_OUT(buf_err(&labels) == ERR_LIMIT && shared + rest.len > LABELS_BYTES_MAX ? ERR_CORRUPT
                                                                                       : buf_err(&labels));
+        TRY_OUT(labels_check(buf_slice(&labels), NULL) == OK ? OK : ERR_CORRUPT);
         TRY_OUT(series->labels(series->context, tenant, buf_slice(&labels), &locals[i]));
     }
     e = read_left(&t) == 0 ? OK : ERR_CORRUPT;
