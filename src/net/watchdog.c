@@ -43,12 +43,12 @@ static void cut(struct watch *watch)
     shutdown(watch->fd, SHUT_RDWR); /* may fail when the peer was faster: then it is over anyway */
 }
 
-/* Cut the connection that waits longest for a request. */
+/* Cut the connection that has been without a whole head of a request for longest. */
 static void cut_idlest(struct watchdog *w)
 {
     struct watch *idlest = NULL;
     for (struct watch *watch = w->first; watch != NULL; watch = watch->next) {
-        if (watch->phase == WATCH_IDLE && !watch->is_cut &&
+        if (watch->phase <= WATCH_HEAD && !watch->is_cut &&
             (idlest == NULL || watch->phase_start_ns < idlest->phase_start_ns))
             idlest = watch;
     }

@@ -12,7 +12,7 @@ struct io;
 struct watchdog;
 
 enum watch_phase {
-    WATCH_IDLE, /* between requests */
+    WATCH_IDLE, /* between requests; this and the next: nothing was asked yet */
     WATCH_HEAD, /* first byte … end of head */
     WATCH_BODY, /* body is arriving; a minimum rate holds too */
     WATCH_WORK, /* the handler runs: no deadline here */
