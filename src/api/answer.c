@@ -70,13 +70,11 @@ static err write_histogram(struct answer *answer, int64_t t_ms, struct slice byt
     json_open(json, '[');
     json_time(json, t_ms);
     json_open(json, '{');
-    json_key(json, "count");
-    json_value(json, histogram.is_float ? histogram.count_float : (double)histogram.count_int);
-    json_key(json, "sum");
-    json_value(json, histogram.sum);
+    json_value(json_key(json, "count"),
+               histogram.is_float ? histogram.count_float : (double)histogram.count_int);
+    json_value(json_key(json, "sum"), histogram.sum);
     if (bucket_count > 0) {
-        json_key(json, "buckets");
-        json_open(json, '[');
+        json_open(json_key(json, "buckets"), '[');
         for (size_t i = 0; i < bucket_count; i++) {
             json_open(json, '[');
             json_uint(json, buckets[i].boundaries);
@@ -97,14 +95,12 @@ static err write_vector_item(struct answer *answer)
     const struct promql_series *series = &answer->series[answer->item];
     struct json *json = &answer->json;
     json_open(json, '{');
-    json_key(json, "metric");
-    json_labels(json, series->labels);
+    json_labels(json_key(json, "metric"), series->labels);
     if (series->histogram_count > 0) {
         json_key(json, "histogram");
         TRY(write_histogram(answer, series->t_ms[0], series->histograms[0].bytes));
     } else {
-        json_key(json, "value");
-        json_point(json, series->t_ms[0], series->values[0]);
+        json_point(json_key(json, "value"), series->t_ms[0], series->values[0]);
     }
     json_close(json, '}');
     answer->item++;
@@ -135,12 +131,9 @@ static err write_matrix_item(struct answer *answer)
     bool has_values = series->count > series->histogram_count;
     if (answer->part == PART_METRIC) {
         json_open(json, '{');
-        json_key(json, "metric");
-        json_labels(json, series->labels);
-        if (has_values) {
-            json_key(json, "values");
-            json_open(json, '[');
-        }
+        json_labels(json_key(json, "metric"), series->labels);
+        if (has_values)
+            json_open(json_key(json, "values"), '[');
         answer->point = answer->histogram = 0;
         answer->part = PART_VALUES;
     }
@@ -152,10 +145,8 @@ static err write_matrix_item(struct answer *answer)
             json_close(json, ']');
         }
         answer->histogram = 0;
-        if (series->histogram_count > 0) {
-            json_key(json, "histograms");
-            json_open(json, '[');
-        }
+        if (series->histogram_count > 0)
+            json_open(json_key(json, "histograms"), '[');
         answer->part = PART_HISTOGRAMS;
     }
     for (; answer->histogram < series->histogram_count; answer->histogram++) {
@@ -198,13 +189,11 @@ static void write_head(struct answer *answer)
 {
     struct json *json = &answer->json;
     json_open(json, '{');
-    json_key(json, "status");
-    json_str(json, "success");
+    json_str(json_key(json, "status"), "success");
     json_key(json, "data");
     if (answer->result_type != NULL) {
         json_open(json, '{');
-        json_key(json, "resultType");
-        json_str(json, answer->result_type);
+        json_str(json_key(json, "resultType"), answer->result_type);
         json_key(json, "result");
     }
     json_open(json, '[');
@@ -219,18 +208,15 @@ static void write_head(struct answer *answer)
 
 static void write_seconds(struct json *json, const char *name, int64_t ns)
 {
-    json_key(json, name);
-    json_seconds(json, (double)ns / 1e9);
+    json_seconds(json_key(json, name), (double)ns / 1e9);
 }
 
 static void write_stats(struct answer *answer)
 {
     struct json *json = &answer->json;
     const struct query_times *times = &answer->times;
-    json_key(json, "stats");
-    json_open(json, '{');
-    json_key(json, "timings");
-    json_open(json, '{');
+    json_open(json_key(json, "stats"), '{');
+    json_open(json_key(json, "timings"), '{');
     write_seconds(json, "evalTotalTime", times->parse_ns + times->eval_ns);
     write_seconds(json, "resultSortTime", 0);
     write_seconds(json, "queryPreparationTime", times->parse_ns);
@@ -238,12 +224,9 @@ static void write_stats(struct answer *answer)
     write_seconds(json, "execQueueTime", times->queue_ns);
     write_seconds(json, "execTotalTime", times->queue_ns + times->parse_ns + times->eval_ns);
     json_close(json, '}');
-    json_key(json, "samples");
-    json_open(json, '{');
-    json_key(json, "totalQueryableSamples");
-    json_uint(json, answer->samples);
-    json_key(json, "peakSamples");
-    json_uint(json, answer->samples);
+    json_open(json_key(json, "samples"), '{');
+    json_uint(json_key(json, "totalQueryableSamples"), answer->samples);
+    json_uint(json_key(json, "peakSamples"), answer->samples);
     json_close(json, '}');
     json_close(json, '}');
 }
@@ -253,8 +236,7 @@ static void write_texts(struct json *json, const char *name, const struct slice 
 {
     if (count == 0 && last == NULL)
         return;
-    json_key(json, name);
-    json_open(json, '[');
+    json_open(json_key(json, name), '[');
     for (size_t i = 0; i < count; i++)
         json_string(json, texts[i]);
     if (last != NULL)
@@ -264,41 +246,28 @@ static void write_texts(struct json *json, const char *name, const struct slice 
 
 static void write_proof(struct json *json, const struct proof *proof)
 {
-    json_key(json, "kelpie");
-    json_open(json, '{');
-    json_key(json, "complete");
-    json_bool(json, proof->complete);
-    json_key(json, "dataThrough");
-    json_time(json, proof->data_through_ms);
-    json_key(json, "partitions");
-    json_open(json, '[');
+    json_open(json_key(json, "kelpie"), '{');
+    json_bool(json_key(json, "complete"), proof->complete);
+    json_time(json_key(json, "dataThrough"), proof->data_through_ms);
+    json_open(json_key(json, "partitions"), '[');
     for (size_t i = 0; i < proof->partition_count; i++) {
         const struct proof_partition *p = &proof->partitions[i];
         json_open(json, '{');
-        json_key(json, "partition");
-        json_uint(json, p->partition);
-        json_key(json, "generation");
-        json_uint(json, p->generation);
-        json_key(json, "applied");
-        json_uint(json, p->applied_offset);
-        json_key(json, "end");
-        json_uint(json, p->end_offset);
+        json_uint(json_key(json, "partition"), p->partition);
+        json_uint(json_key(json, "generation"), p->generation);
+        json_uint(json_key(json, "applied"), p->applied_offset);
+        json_uint(json_key(json, "end"), p->end_offset);
         json_close(json, '}');
     }
     json_close(json, ']');
-    json_key(json, "missing");
-    json_open(json, '[');
+    json_open(json_key(json, "missing"), '[');
     for (size_t i = 0; i < proof->missing_count; i++) {
         const struct proof_missing *m = &proof->missing[i];
         json_open(json, '{');
-        json_key(json, "partition");
-        json_uint(json, m->partition);
-        json_key(json, "reason");
-        json_str(json, m->reason);
-        json_key(json, "from");
-        json_time(json, m->range.min_ms);
-        json_key(json, "to");
-        json_time(json, m->range.max_ms);
+        json_uint(json_key(json, "partition"), m->partition);
+        json_str(json_key(json, "reason"), m->reason);
+        json_time(json_key(json, "from"), m->range.min_ms);
+        json_time(json_key(json, "to"), m->range.max_ms);
         json_close(json, '}');
     }
     json_close(json, ']');

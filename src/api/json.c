@@ -30,13 +30,14 @@ void json_close(struct json *j, char bracket)
     j->comma = true;
 }
 
-void json_key(struct json *j, const char *name)
+struct json *json_key(struct json *j, const char *name)
 {
     token(j);
     buf_put_u8(j->out, '"');
     buf_put_str(j->out, name);
     buf_put(j->out, "\":", 2);
     j->comma = false;
+    return j;
 }
 
 /* Length of the valid UTF-8 sequence at the begin of [at, end), 0 when there is none (Unicode 15,
@@ -113,12 +114,13 @@ static void put_quoted(struct buf *out, struct slice text)
     buf_put_u8(out, '"');
 }
 
-void json_key_slice(struct json *j, struct slice name)
+struct json *json_key_slice(struct json *j, struct slice name)
 {
     token(j);
     put_quoted(j->out, name);
     buf_put_u8(j->out, ':');
     j->comma = false;
+    return j;
 }
 
 void json_string(struct json *j, struct slice text)
@@ -244,9 +246,7 @@ void json_labels(struct json *j, struct slice labels)
     struct reader r = reader_of(labels);
     struct label label;
     json_open(j, '{');
-    while (labels_next(&r, &label)) {
-        json_key_slice(j, label.name);
-        json_string(j, label.value);
-    }
+    while (labels_next(&r, &label))
+        json_string(json_key_slice(j, label.name), label.value);
     json_close(j, '}');
 }

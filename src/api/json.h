@@ -21,10 +21,11 @@ static inline struct json json_begin(struct buf *out) { return (struct json){ .o
 void json_open(struct json *j, char bracket);  /* '{' or '[' */
 void json_close(struct json *j, char bracket); /* '}' or ']' */
 
-/* A member's name: static ASCII text that needs no escaping. */
-void json_key(struct json *j, const char *name);
+/* A member's name: static ASCII text that needs no escaping. Returns j, for the value:
+ * json_uint(json_key(j, "count"), 7). */
+struct json *json_key(struct json *j, const char *name);
 /* A member's name from outside. */
-void json_key_slice(struct json *j, struct slice name);
+struct json *json_key_slice(struct json *j, struct slice name);
 
 /* Strings: escaped; bytes that are not UTF-8 become U+FFFD one by one. */
 void json_string(struct json *j, struct slice text);

@@ -23,12 +23,6 @@ static void json_rfc3339(struct json *json, int64_t t_ms)
     json_str(json, text);
 }
 
-static void member(struct json *json, const char *name, const char *value)
-{
-    json_key(json, name);
-    json_str(json, value);
-}
-
 /* ---- metadata ---- */
 
 static int by_family(const void *a, const void *b)
@@ -40,16 +34,12 @@ static int by_family(const void *a, const void *b)
 
 static void write_family(struct json *json, const struct source_metadata *rows, size_t count)
 {
-    json_key_slice(json, rows[0].family);
-    json_open(json, '[');
+    json_open(json_key_slice(json, rows[0].family), '[');
     for (size_t i = 0; i < count; i++) {
         json_open(json, '{');
-        json_key(json, "type");
-        json_string(json, rows[i].type);
-        json_key(json, "help");
-        json_string(json, rows[i].help);
-        json_key(json, "unit");
-        json_string(json, rows[i].unit);
+        json_string(json_key(json, "type"), rows[i].type);
+        json_string(json_key(json, "help"), rows[i].help);
+        json_string(json_key(json, "unit"), rows[i].unit);
         json_close(json, '}');
     }
     json_close(json, ']');
@@ -104,14 +94,11 @@ void prom_metadata(void *context, struct net_request *request, struct net_respon
 static void write_counts(struct json *json, const char *name, const struct source_name_count *rows,
                          size_t count)
 {
-    json_key(json, name);
-    json_open(json, '[');
+    json_open(json_key(json, name), '[');
     for (size_t i = 0; i < count; i++) {
         json_open(json, '{');
-        json_key(json, "name");
-        json_string(json, rows[i].name);
-        json_key(json, "value");
-        json_uint(json, rows[i].count);
+        json_string(json_key(json, "name"), rows[i].name);
+        json_uint(json_key(json, "value"), rows[i].count);
         json_close(json, '}');
     }
     json_close(json, ']');
@@ -121,18 +108,12 @@ static void write_cardinality(struct call *call, const struct source_cardinality
 {
     struct json json = call_success(call);
     json_open(&json, '{');
-    json_key(&json, "headStats");
-    json_open(&json, '{');
-    json_key(&json, "numSeries");
-    json_uint(&json, c->series_count);
-    json_key(&json, "numLabelPairs");
-    json_uint(&json, c->label_pair_count);
-    json_key(&json, "chunkCount");
-    json_uint(&json, 0); /* there are none: rows lie in columns */
-    json_key(&json, "minTime");
-    json_int(&json, c->range.min_ms);
-    json_key(&json, "maxTime");
-    json_int(&json, c->range.max_ms);
+    json_open(json_key(&json, "headStats"), '{');
+    json_uint(json_key(&json, "numSeries"), c->series_count);
+    json_uint(json_key(&json, "numLabelPairs"), c->label_pair_count);
+    json_uint(json_key(&json, "chunkCount"), 0); /* there are none: rows lie in columns */
+    json_int(json_key(&json, "minTime"), c->range.min_ms);
+    json_int(json_key(&json, "maxTime"), c->range.max_ms);
     json_close(&json, '}');
     write_counts(&json, "seriesCountByMetricName", c->by_metric, c->by_metric_count);
     write_counts(&json, "labelValueCountByLabelName", c->by_label, c->by_label_count);
@@ -173,13 +154,13 @@ void prom_status_buildinfo(void *context, struct net_request *request, struct ne
         return;
     struct json json = call_success(&call);
     json_open(&json, '{');
-    member(&json, "version", PROMETHEUS_VERSION);
-    member(&json, "revision", "");
-    member(&json, "branch", "");
-    member(&json, "buildUser", "");
-    member(&json, "buildDate", "");
-    member(&json, "goVersion", "");
-    member(&json, "kelpieVersion", KELPIE_VERSION);
+    json_str(json_key(&json, "version"), PROMETHEUS_VERSION);
+    json_str(json_key(&json, "revision"), "");
+    json_str(json_key(&json, "branch"), "");
+    json_str(json_key(&json, "buildUser"), "");
+    json_str(json_key(&json, "buildDate"), "");
+    json_str(json_key(&json, "goVersion"), "");
+    json_str(json_key(&json, "kelpieVersion"), KELPIE_VERSION);
     json_close(&json, '}');
     call_done(&call, &json);
 }
@@ -194,24 +175,17 @@ void prom_status_runtimeinfo(void *context, struct net_request *request, struct 
     snprintf(retention, sizeof retention, "%llds", (long long)(config->retention_ms / MS_PER_SECOND));
     struct json json = call_success(&call);
     json_open(&json, '{');
-    json_key(&json, "startTime");
-    json_rfc3339(&json, config->start_ms);
-    json_key(&json, "serverTime");
-    json_rfc3339(&json, io_now_ms(config->io));
-    member(&json, "CWD", config->data_directory != NULL ? config->data_directory : "");
-    json_key(&json, "reloadConfigSuccess");
-    json_bool(&json, true);
-    json_key(&json, "lastConfigTime");
-    json_rfc3339(&json, config->start_ms);
-    json_key(&json, "corruptionCount");
-    json_uint(&json, 0);
-    json_key(&json, "goroutineCount");
-    json_uint(&json, 0);
-    json_key(&json, "GOMAXPROCS");
-    json_uint(&json, io_cpu_count(config->io));
-    member(&json, "GOGC", "");
-    member(&json, "GODEBUG", "");
-    member(&json, "storageRetention", config->retention_ms > 0 ? retention : "");
+    json_rfc3339(json_key(&json, "startTime"), config->start_ms);
+    json_rfc3339(json_key(&json, "serverTime"), io_now_ms(config->io));
+    json_str(json_key(&json, "CWD"), config->data_directory != NULL ? config->data_directory : "");
+    json_bool(json_key(&json, "reloadConfigSuccess"), true);
+    json_rfc3339(json_key(&json, "lastConfigTime"), config->start_ms);
+    json_uint(json_key(&json, "corruptionCount"), 0);
+    json_uint(json_key(&json, "goroutineCount"), 0);
+    json_uint(json_key(&json, "GOMAXPROCS"), io_cpu_count(config->io));
+    json_str(json_key(&json, "GOGC"), "");
+    json_str(json_key(&json, "GODEBUG"), "");
+    json_str(json_key(&json, "storageRetention"), config->retention_ms > 0 ? retention : "");
     json_close(&json, '}');
     call_done(&call, &json);
 }
@@ -233,8 +207,7 @@ void prom_status_flags(void *context, struct net_request *request, struct net_re
         if (value >= end)
             break;
         size_t value_len = strnlen((const char *)value, (size_t)(end - value));
-        json_key_slice(&json, slice_of(at, name_len));
-        json_string(&json, slice_of(value, value_len));
+        json_string(json_key_slice(&json, slice_of(at, name_len)), slice_of(value, value_len));
         at = value + value_len + 1;
     }
     json_close(&json, '}');
@@ -252,8 +225,7 @@ void prom_status_config(void *context, struct net_request *request, struct net_r
         call.api->config.config_text(call.api->config.context, &text);
     struct json json = call_success(&call);
     json_open(&json, '{');
-    json_key(&json, "yaml");
-    json_string(&json, buf_slice(&text));
+    json_string(json_key(&json, "yaml"), buf_slice(&text));
     json_close(&json, '}');
     call_done(&call, &json);
     buf_close(&text);
@@ -269,25 +241,18 @@ struct target_list {
 static void write_active(struct json *json, const struct api_target *target)
 {
     char text[32];
-    json_key(json, "labels");
-    json_labels(json, target->labels);
-    json_key(json, "scrapePool");
-    json_string(json, target->job);
-    json_key(json, "scrapeUrl");
-    json_string(json, target->url);
-    json_key(json, "globalUrl");
-    json_string(json, target->url);
-    json_key(json, "lastError");
-    json_string(json, target->error);
-    json_key(json, "lastScrape");
-    json_rfc3339(json, target->scraped_ms);
-    json_key(json, "lastScrapeDuration");
-    json_seconds(json, (double)target->took_ns / 1e9);
-    member(json, "health", target->health);
+    json_labels(json_key(json, "labels"), target->labels);
+    json_string(json_key(json, "scrapePool"), target->job);
+    json_string(json_key(json, "scrapeUrl"), target->url);
+    json_string(json_key(json, "globalUrl"), target->url);
+    json_string(json_key(json, "lastError"), target->error);
+    json_rfc3339(json_key(json, "lastScrape"), target->scraped_ms);
+    json_seconds(json_key(json, "lastScrapeDuration"), (double)target->took_ns / 1e9);
+    json_str(json_key(json, "health"), target->health);
     snprintf(text, sizeof text, "%gs", (double)target->interval_ms / 1000);
-    member(json, "scrapeInterval", text);
+    json_str(json_key(json, "scrapeInterval"), text);
     snprintf(text, sizeof text, "%gs", (double)target->timeout_ms / 1000);
-    member(json, "scrapeTimeout", text);
+    json_str(json_key(json, "scrapeTimeout"), text);
 }
 
 static void target_add(void *to, const struct api_target *target)
@@ -296,8 +261,7 @@ static void target_add(void *to, const struct api_target *target)
     if (target->is_dropped != list->wants_dropped)
         return;
     json_open(list->json, '{');
-    json_key(list->json, "discoveredLabels");
-    json_labels(list->json, target->discovered);
+    json_labels(json_key(list->json, "discoveredLabels"), target->discovered);
     if (!target->is_dropped)
         write_active(list->json, target);
     json_close(list->json, '}');
@@ -308,8 +272,7 @@ static void write_targets(struct call *call, struct json *json, const char *name
 {
     const struct api_config *config = &call->api->config;
     struct target_list list = { .json = json, .wants_dropped = wants_dropped };
-    json_key(json, name);
-    json_open(json, '[');
+    json_open(json_key(json, name), '[');
     if (config->targets != NULL && is_wanted)
         config->targets(config->context, call->request->pool, target_add, &list);
     json_close(json, ']');
@@ -325,8 +288,7 @@ void prom_targets(void *context, struct net_request *request, struct net_respons
     json_open(&json, '{');
     write_targets(&call, &json, "activeTargets", !slice_equal_str(state, "dropped"), false);
     write_targets(&call, &json, "droppedTargets", !slice_equal_str(state, "active"), true);
-    json_key(&json, "droppedTargetCounts");
-    json_open(&json, '{');
+    json_open(json_key(&json, "droppedTargetCounts"), '{');
     json_close(&json, '}');
     json_close(&json, '}');
     call_done(&call, &json);
@@ -341,12 +303,10 @@ static void empty_lists(void *context, struct net_request *request, struct net_r
         return;
     struct json json = call_success(&call);
     json_open(&json, '{');
-    json_key(&json, first);
-    json_open(&json, '[');
+    json_open(json_key(&json, first), '[');
     json_close(&json, ']');
     if (second != NULL) {
-        json_key(&json, second);
-        json_open(&json, '[');
+        json_open(json_key(&json, second), '[');
         json_close(&json, ']');
     }
     json_close(&json, '}');

@@ -325,18 +325,13 @@ static void put_exemplars(struct json *json, struct slice labels, const struct s
                           size_t count)
 {
     json_open(json, '{');
-    json_key(json, "seriesLabels");
-    json_labels(json, labels);
-    json_key(json, "exemplars");
-    json_open(json, '[');
+    json_labels(json_key(json, "seriesLabels"), labels);
+    json_open(json_key(json, "exemplars"), '[');
     for (size_t i = 0; i < count; i++) {
         json_open(json, '{');
-        json_key(json, "labels");
-        json_labels(json, exemplars[i].labels);
-        json_key(json, "value");
-        json_value(json, exemplars[i].value);
-        json_key(json, "timestamp");
-        json_time(json, exemplars[i].t_ms);
+        json_labels(json_key(json, "labels"), exemplars[i].labels);
+        json_value(json_key(json, "value"), exemplars[i].value);
+        json_time(json_key(json, "timestamp"), exemplars[i].t_ms);
         json_close(json, '}');
     }
     json_close(json, ']');
