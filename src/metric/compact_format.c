@@ -20,11 +20,29 @@ static bool next_other(struct reader *r, struct label *label, struct slice *le)
     return false;
 }
 
+static size_t first_difference(struct slice a, struct slice b)
+{
+    size_t n = a.len < b.len ? a.len : b.len, i = 0;
+    while (n - i >= 8 && get_le64(a.at + i) == get_le64(b.at + i))
+        i += 8;
+    while (i < n && a.at[i] == b.at[i])
+        i++;
+    return i;
+}
+
 int metric_series_compare(struct slice a, struct slice b)
 {
-    struct reader ra = reader_of(a), rb = reader_of(b);
-    struct slice le_a = slice_of(NULL, 0), le_b = le_a;
+    struct reader ra = reader_of(a), rb;
+    struct slice le_a = slice_of(NULL, 0), le_b;
     struct label x, y;
+    size_t same =
+        first_difference(a, b); /* labels that end before it are equal: neighbours share most of them */
+    for (struct reader next = ra; labels_next(&next, &x) && (size_t)(next.at - a.at) <= same; ra = next)
+        if (slice_equal(x.name, LE))
+            le_a = x.value;
+    size_t skipped = (size_t)(ra.at - a.at);
+    rb = reader_of(slice_part(b, skipped, b.len - skipped));
+    le_b = le_a;
     for (;;) {
         bool more_a = next_other(&ra, &x, &le_a), more_b = next_other(&rb, &y, &le_b);
         if (!more_a || !more_b) {

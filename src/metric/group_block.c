@@ -128,10 +128,12 @@ static err decode_values(struct reader *r, unsigned mode, uint32_t count, uint64
     if (mode > MODE_SCALE_MAX)
         return ERR_CORRUPT;
     uint64_t integer = 0;
+    struct reader at = *r; /* a copy that nobody points to stays in registers */
     for (uint32_t i = 0; i < count; i++) {
-        integer += (uint64_t)unzigzag(read_varint(r));
+        integer += (uint64_t)unzigzag(read_varint(&at));
         bits[i] = double_bits((double)(int64_t)integer);
     }
+    *r = at;
     for (uint32_t i = 0; i < count && mode > 0; i++)
         bits[i] = double_bits(bits_double(bits[i]) / powers[mode]);
     return r->ok ? OK : ERR_CORRUPT;
