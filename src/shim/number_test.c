@@ -42,6 +42,29 @@ static void prints_as_go_does(void **state)
     assert_true(slice_equal_str(slice_of(text, number_print_fixed(-__builtin_inf(), text)), "-Inf"));
 }
 
+static void prints_general(void **state)
+{
+    const struct {
+        double v;
+        const char *text;
+    } rows[] = { { 0, "0" },
+                 { -0.0, "-0" },
+                 { 1.5, "1.5" },
+                 { 999999.5, "999999.5" },
+                 { 1e6, "1e+06" },
+                 { 123456789, "1.23456789e+08" },
+                 { 1e-4, "0.0001" },
+                 { 1e-5, "1e-05" },
+                 { 1e300, "1e+300" },
+                 { -42, "-42" },
+                 { __builtin_inf(), "+Inf" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char text[NUMBER_TEXT_BYTES_MAX];
+        size_t len = number_print_general(rows[i].v, text);
+        assert_true(slice_equal_str(slice_of(text, len), rows[i].text));
+    }
+}
+
 static void round_trips(void **state)
 {
     struct test_random random = test_random_begin("round_trips");
@@ -79,6 +102,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prints_as_go_does),
+        cmocka_unit_test(prints_general),
         cmocka_unit_test(round_trips),
         cmocka_unit_test(refuses_and_accepts),
     };
