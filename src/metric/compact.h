@@ -51,7 +51,9 @@ struct metric_compact_config {
     const char *path; /* temporary name; the caller moves the file into place */
     uint32_t partition;
     uint64_t from_generation, from_offset, to_generation, to_offset;
-    bool fast; /* the quick search of encodings: +1–3 % size, half the time */
+    bool fast;      /* the quick search of encodings: +1–3 % size, half the time */
+    bool sum_known; /* the SUM of all rows to come is known: it is written, and not added up here; … */
+    struct sum sum; /* … this one. A verification of the file proves it */
 };
 
 /* Begin a segment. Errors as segment_writer_open. Owner: one thread. Memory: about 40 B a part and 24 B a

@@ -76,6 +76,11 @@ static err info_of(struct metric_compact_writer *w, const struct sum *dropped, c
     for (size_t i = 0; i < w->tenant_count; i++)
         w->tenant_names[i] = w->tenants[i].name;
     const struct metric_compact_config *c = &w->config;
+    struct compact_totals totals = w->totals;
+    if (c->sum_known) { /* the totals hold what repeats */
+        totals.sum = totals.distinct = c->sum;
+        sum_subtract(&totals.distinct, w->totals.sum);
+    }
     *out_info = (struct segment_info){
         .kind = SEGMENT_METRIC,
         .kind_version = METRIC_COMPACT_VERSION,
@@ -84,10 +89,10 @@ static err info_of(struct metric_compact_writer *w, const struct sum *dropped, c
         .from_offset = c->from_offset,
         .to_generation = c->to_generation,
         .to_offset = c->to_offset,
-        .time = w->totals.time,
+        .time = totals.time,
         .series_count = w->series_count,
-        .sum = w->totals.sum,
-        .distinct = w->totals.distinct,
+        .sum = totals.sum,
+        .distinct = totals.distinct,
         .tenants = w->tenant_names,
         .tenant_count = w->tenant_count,
     };

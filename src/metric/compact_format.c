@@ -71,14 +71,15 @@ int metric_series_compare(struct slice a, struct slice b)
 
 /* Float rows of strictly ascending times, nearly all there are: no row decides anything. False: they do not
  * ascend; totals are as before. */
-static bool add_plain(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
+static bool add_plain(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows,
+                      bool with_sum)
 {
     struct sum sum = { 0 };
     bool ascends = true;
     for (size_t i = 1; i < rows->count; i++)
         ascends &= rows->t_ms[i - 1] < rows->t_ms[i];
-    if (!ascends)
-        return false;
+    if (!ascends || !with_sum)
+        return ascends;
     if (rows->start_ms == NULL)
         for (size_t i = 0; i < rows->count; i++)
             sum_add_hash(&sum, sum_row_hash(series, rows->t_ms[i], rows->value_bits[i], 0, SAMPLE_FLOAT));
@@ -91,7 +92,8 @@ static bool add_plain(struct compact_totals *totals, struct hash128 series, cons
     return true;
 }
 
-static bool add_any(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
+static bool add_any(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows,
+                    bool with_sum)
 {
     size_t h = 0;
     for (size_t i = 0; i < rows->count; i++) {
@@ -102,20 +104,24 @@ static bool add_any(struct compact_totals *totals, struct hash128 series, const 
                                           is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT);
         if (i + 1 < rows->count && rows->t_ms[i + 1] < rows->t_ms[i])
             return false;
-        sum_add_hash(&totals->sum, row);
-        if (i + 1 == rows->count || rows->t_ms[i + 1] != rows->t_ms[i])
+        bool repeats = i + 1 < rows->count && rows->t_ms[i + 1] == rows->t_ms[i];
+        if (with_sum || repeats)
+            sum_add_hash(&totals->sum, row);
+        if (with_sum && !repeats)
             sum_add_hash(&totals->distinct, row);
     }
     return h == rows->histogram_count;
 }
 
-bool compact_totals_add(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows)
+bool compact_totals_add(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows,
+                        bool with_sum)
 {
     check(rows->count >= 1);
     int64_t first_ms = rows->t_ms[0], last_ms = rows->t_ms[rows->count - 1];
     totals->time.min_ms = first_ms < totals->time.min_ms ? first_ms : totals->time.min_ms;
     totals->time.max_ms = last_ms > totals->time.max_ms ? last_ms : totals->time.max_ms;
-    return (rows->histogram_count == 0 && add_plain(totals, series, rows)) || add_any(totals, series, rows);
+    return (rows->histogram_count == 0 && add_plain(totals, series, rows, with_sum)) ||
+           add_any(totals, series, rows, with_sum);
 }
 
 void compact_vectors_put(const uint64_t *values, size_t rows, bool is_float, enum codec_effort effort,

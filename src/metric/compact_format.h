@@ -62,9 +62,11 @@ struct compact_totals {
 };
 #define COMPACT_TOTALS_NONE ((struct compact_totals){ .time = { INT64_MAX, INT64_MIN } })
 
-/* Add the rows of a series, one or more. False: times go back, or histograms are not at rows; totals are then of
+/* Add the rows of a series, one or more; with_sum: to the SUMs too, else only what repeats in time counts: to
+ * `sum` and not to `distinct`. False: times go back, or histograms are not at rows; totals are then of
  * no use. Cost about 4 ns a row. */
-bool compact_totals_add(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows);
+bool compact_totals_add(struct compact_totals *totals, struct hash128 series, const struct metric_rows *rows,
+                        bool with_sum);
 
 /* ---- lists of vectors: (k - 1) 16-bit ends, then k vectors ---- */
 static inline size_t compact_vector_count(size_t rows)

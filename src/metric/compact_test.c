@@ -224,15 +224,19 @@ static err write_series(struct metric_compact_writer *w, const struct series *s)
     return e;
 }
 
-static err write_model(struct fixture *f, const struct model *m, const char *path,
-                       struct metric_compact_written *out_written)
+/* known: the SUM told to the writer, NULL: it adds up. */
+static err write_model_sum(struct fixture *f, const struct model *m, const char *path,
+                           const struct sum *known, struct metric_compact_written *out_written)
 {
     struct metric_compact_config config = { .path = path,
                                             .partition = 3,
                                             .from_generation = 1,
                                             .from_offset = 5,
                                             .to_generation = 1,
-                                            .to_offset = 77 };
+                                            .to_offset = 77,
+                                            .sum_known = known != NULL };
+    if (known != NULL)
+        config.sum = *known;
     struct metric_compact_writer *w = NULL;
     struct batch_metadata metadata = { .family = slice_str("metric_1"),
                                        .type = METRIC_COUNTER,
@@ -247,6 +251,12 @@ static err write_model(struct fixture *f, const struct model *m, const char *pat
         e = metric_compact_writer_finish(w, NULL, NULL, out_written);
     metric_compact_writer_close(w);
     return e;
+}
+
+static err write_model(struct fixture *f, const struct model *m, const char *path,
+                       struct metric_compact_written *out_written)
+{
+    return write_model_sum(f, m, path, NULL, out_written);
 }
 
 struct open_file {
@@ -343,18 +353,40 @@ static void compare_model(struct fixture *f, const struct model *m, struct test_
     close_file(&o);
 }
 
-static void verify_path(struct fixture *f, const char *path, const uint8_t *digest)
+static err verify_result(struct fixture *f, const char *path, const uint8_t *digest, struct err_at *at)
 {
     struct io_file *file;
     struct segment_source source;
-    struct err_at at = { 0 };
     struct segment_info info;
     assert_ok(io_file_open(f->io, path, IO_READ, &file));
     assert_ok(segment_source_file(file, &source));
-    err e = metric_compact_verify(source, digest, f->pool, &info, &at);
+    err e = metric_compact_verify(source, digest, f->pool, &info, at);
+    io_file_close(file);
+    return e;
+}
+
+static void verify_path(struct fixture *f, const char *path, const uint8_t *digest)
+{
+    struct err_at at = { 0 };
+    err e = verify_result(f, path, digest, &at);
     if (e != OK)
         fail_msg("verify: %s: %s", err_text(e), at.text);
-    io_file_close(file);
+}
+
+/* A SUM that the writer is told gives the same file; a wrong one is found. */
+static void check_known_sum(struct fixture *f, const struct model *m,
+                            const struct metric_compact_written *written)
+{
+    struct metric_compact_written again;
+    struct err_at at = { 0 };
+    struct sum sum = written->info.sum;
+    assert_ok(write_model_sum(f, m, "known", &sum, &again));
+    assert_memory_equal(again.file.digest, written->file.digest, SHA256_BYTES);
+    assert_ok(io_unlink(f->io, "known"));
+    sum.low++;
+    assert_ok(write_model_sum(f, m, "known", &sum, &again));
+    assert_err(ERR_CORRUPT, verify_result(f, "known", NULL, &at));
+    assert_ok(io_unlink(f->io, "known"));
 }
 
 static void test_model(void **state)
@@ -376,6 +408,7 @@ static void test_model(void **state)
         assert_ok(write_model(&f, &m, "s", &written));
         verify_path(&f, "s", written.file.digest);
         compare_model(&f, &m, &r, "s");
+        check_known_sum(&f, &m, &written);
         assert_ok(io_unlink(f.io, "s"));
         pool_close(model_pool);
         close_fixture(&f);

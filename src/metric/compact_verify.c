@@ -34,8 +34,8 @@ static err verify_tenant(struct metric_compact *c, size_t index, struct pool *sc
         TRY_OUT(metric_compact_read_all(cursor, tenant->first + i, &rows, at));
         TRY_OUT(metric_compact_series_time(cursor, tenant->first + i, &time, at));
         struct hash128 series = sum_series_hash(c->info->tenants[index], buf_slice(now));
-        if (rows.count == 0 || !compact_totals_add(totals, series, &rows) || rows.t_ms[0] < time.min_ms ||
-            rows.t_ms[rows.count - 1] > time.max_ms)
+        if (rows.count == 0 || !compact_totals_add(totals, series, &rows, true) ||
+            rows.t_ms[0] < time.min_ms || rows.t_ms[rows.count - 1] > time.max_ms)
             TRY_OUT(err_set(at, ERR_CORRUPT, "rows of series %u are out of order", tenant->first + i));
     }
 out:

@@ -4,7 +4,8 @@
  *
  * Blocks leave as they fill; in memory stay: the index part of the open tenant, hashes of timelines, two numbers a
  * granule. Invariants: 1. Series come strictly ascending by (tenant, metric_series_compare). 2. Every row given is
- * in SUM; the last of equal times is in the distinct SUM. 3. After an error the file is of no use. */
+ * in SUM (or the caller knew it); the last of equal times is in the distinct SUM. 3. After an error the file
+ * is of no use. */
 #include "base/check.h"
 #include "metric/compact_writer.h"
 #include "model/histogram.h"
@@ -172,7 +173,7 @@ err metric_compact_writer_series(struct metric_compact_writer *w, struct slice t
     if (order != 0)
         TRY(begin_tenant(w, tenant));
     TRY(metric_part_builder_add(w->builder, labels));
-    if (!compact_totals_add(&w->totals, sum_series_hash(tenant, labels), rows))
+    if (!compact_totals_add(&w->totals, sum_series_hash(tenant, labels), rows, !w->config.sum_known))
         return ERR_ORDER;
     struct compact_granule *g = &w->granule;
     if (g->series_count == COMPACT_GRANULE_SERIES || g->part_count >= COMPACT_GRANULE_PARTS)

@@ -22,6 +22,7 @@
 struct window {
     int64_t index; /* floor(t / window_ms); WINDOW_WIDE */
     uint64_t row_count;
+    struct sum sum; /* of its rows, while b->sums_known */
     struct metric_compact_writer *writer;
     struct build_output output;
 };
@@ -46,6 +47,7 @@ struct build {
     struct window *windows; /* ascending once counted */
     size_t window_count, window_capacity;
     size_t window_last;
+    bool sums_known;       /* every group lies in one window: SUMs of windows are those of their groups */
     struct series *series; /* sorted */
     size_t series_count;
     uint64_t *place; /* by number: where its next row goes in the slice; UINT64_MAX = not in it */
@@ -142,10 +144,13 @@ static err count(struct build *b)
         if (rows == 0)
             continue;
         TRY(metric_group_count(g->group, b->pool, b->place, b->range->numbers.count));
-        if (window_of(b, f->range.min_ms) == window_of(b, f->range.max_ms))
+        if (window_of(b, f->range.min_ms) == window_of(b, f->range.max_ms)) {
             TRY(count_row(b, f->range.min_ms, rows));
-        else
+            sum_add(&b->windows[b->window_last].sum, f->sum);
+        } else {
+            b->sums_known = false;
             TRY(walk_group(b, g, visit_windows));
+        }
     }
     return OK;
 }
@@ -169,6 +174,7 @@ static void limit_windows(struct build *b)
 {
     if (b->window_count <= WINDOW_COUNT_MAX)
         return;
+    b->sums_known = false;
     qsort(b->windows, b->window_count, sizeof *b->windows, window_rows_order);
     b->windows[WINDOW_COUNT_MAX - 1] = (struct window){ .index = WINDOW_WIDE };
     b->window_count = WINDOW_COUNT_MAX;
@@ -427,6 +433,8 @@ static err open_writer(struct build *b, struct window *w)
                                             .from_offset = b->range->start.offset,
                                             .to_generation = b->range->end.generation,
                                             .to_offset = b->range->end.offset,
+                                            .sum_known = b->sums_known,
+                                            .sum = w->sum,
                                             .fast = b->range->reason == CUT_SIZE ||
                                                     b->range->reason == CUT_BYTES_MAX };
     return metric_compact_writer_open(b->shards->io, &config, b->pool, &w->writer);
@@ -565,7 +573,9 @@ static err finish(struct build *b, struct build_output **out_outputs, size_t *ou
 err range_build(struct shards *shards, struct partition *p, struct range *range, struct pool *pool,
                 struct build_output **out_outputs, size_t *out_count)
 {
-    struct build b = { .shards = shards, .p = p, .range = range, .window_ms = shards->config.window_ms };
+    struct build b = {
+        .shards = shards, .p = p, .range = range, .window_ms = shards->config.window_ms, .sums_known = true
+    };
     err e = OK;
     void *at;
     b.pool = pool_open(pool, "build", POOL_BYTES_UNLIMITED);
