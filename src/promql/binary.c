@@ -369,6 +369,23 @@ static void frame_compact(struct frame *frame, size_t step_count)
     frame->count = kept;
 }
 
+/* Fill the gaps of a row; whether its name goes is told by whichever of the two begins first, as Prometheus meets
+ * them step by step. */
+static void row_fill(struct row *row, const struct row *filling, size_t count)
+{
+    bool begun = false;
+    for (size_t step = 0; step < count; step++) {
+        if (is_absent(filling->values[step])) {
+            begun |= !is_absent(row->values[step]);
+            continue;
+        }
+        if (!begun)
+            row->drop_name = filling->drop_name;
+        begun = true;
+        row->values[step] = filling->values[step];
+    }
+}
+
 /* Add the right side's rows to the left's frame; a row with the labels of a left one fills its gaps. */
 static err set_or(struct match *m)
 {
@@ -383,11 +400,8 @@ static err set_or(struct match *m)
         struct row row = right->rows[i];
         if (!values_any(row.values, m->grid->count))
             continue;
-        if (unique && label_index_find(&index, row.labels, &number) &&
-            left->rows[number].drop_name == row.drop_name) {
-            for (size_t step = 0; step < m->grid->count; step++)
-                if (!is_absent(row.values[step]))
-                    left->rows[number].values[step] = row.values[step];
+        if (unique && label_index_find(&index, row.labels, &number)) {
+            row_fill(&left->rows[number], &row, m->grid->count);
             continue;
         }
         double *values;

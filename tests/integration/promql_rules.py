@@ -92,6 +92,22 @@ def name_kept_by_comparison(d):
     return d.op == 'binary' and COMPARES.search(d.text) and equal_but_names(d)
 
 
+def name_of_what_came_first(d):
+    """3.0 (delayed name removal): in a range query `or` joins series that are equal up to a name that is still to be
+    dropped; what comes first in time tells whether it goes. Without names, the points are the same."""
+    if d.op != 'binary' or d.when.step is None or not d.answered or not re.search(r'\bor\b', d.text):
+        return False
+    sides = []
+    for answer in (d.ours, d.theirs):
+        points = {}
+        for (series, t), v in d.values(answer).items():
+            points.setdefault((tuple(l for l in series if l[0] != '__name__'), t), []).append(v)
+        sides.append(points)
+    return set(sides[0]) == set(sides[1]) and all(
+        len(a) == len(sides[1][k]) and all(same(x, y) for x, y in zip(sorted(a), sorted(sides[1][k])))
+        for k, a in sides[0].items())
+
+
 def many_to_one_comparison(d):
     """Newer: a comparison counts its matches before it filters: two left series for one right are an error also when
     no more than one passes."""
@@ -282,6 +298,7 @@ def extrapolation_to_zero(d):
 
 RULES = [
     name_dropped_late, name_seen_by_label_functions, name_kept_by_atan2, name_kept_by_comparison,
+    name_of_what_came_first,
     many_to_one_comparison, many_to_one_in_subquery, deviation_of_nan, sum_overflows, sum_nearer_to_exact, ties,
     ties_in_subquery, ties_in_range, nothing_asked_for, operand_without_steps, timestamp_at_with_offset,
     window_at_a_fixed_time, window_at_a_fixed_time_in_subquery, two_fixed_times, date_of_no_date, dot_matches_newline,
@@ -343,6 +360,6 @@ def find(pair, node, when):
         found, ours, theirs = pair.ask(node.text, when)
         if found is None:
             return None   # the reference's choice among equal values is another each time
-        return Difference(pair, node, when, found, ours, theirs), None
+        smallest = node, when, found, ours, theirs
     d = Difference(pair, *smallest)
     return d, explain(d)
