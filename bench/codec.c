@@ -3,74 +3,16 @@
  * Usage: bench_codec [series [values]]. */
 #include "codec/float.h"
 
-#include <math.h>
+#include "data.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-enum { KIND_COUNT = 8 };
+enum { KIND_COUNT = DATA_BUCKET + 1 };
 static const char *const KIND_NAMES[KIND_COUNT] = {
-    "constant", "integer counter", "seconds .01", "full counter", "pages", "gauge .1", "full gauge", "bucket",
+    "constant", "zero",     "integer counter", "seconds .01", "full counter",
+    "pages",    "gauge .1", "full gauge",      "bucket",
 };
-
-static uint64_t random_u64(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t v = *state;
-    v = (v ^ v >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    v = (v ^ v >> 27) * UINT64_C(0x94d049bb133111eb);
-    return v ^ v >> 31;
-}
-
-static void fill(uint64_t *bits, size_t n, unsigned kind, uint64_t *state)
-{
-    int64_t at = (int64_t)(random_u64(state) % 100000000);
-    double full = (double)at / 7;
-    uint64_t scale = 100 + random_u64(state) % 10000;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t r = random_u64(state);
-        double v = 0;
-        switch (kind) {
-        case 0:
-            v = (double)at;
-            break;
-        case 1:
-            at += (int64_t)(r % scale);
-            v = (double)at;
-            break;
-        case 2:
-            at += (int64_t)(r % 64);
-            v = (double)at / 100;
-            break;
-        case 3:
-            full += (double)(r >> 11) * 0x1p-53;
-            v = full;
-            break;
-        case 4:
-            at += r % 3 == 0 ? (int64_t)(r >> 8) % 64 - 32 : 0;
-            v = 4096.0 * (double)at;
-            break;
-        case 5:
-            v = (double)(500 + r % 40) / 10;
-            break;
-        case 6:
-            v = (double)(r >> 11) * 0x1p-53;
-            break;
-        default:
-            at += r % 10 == 0;
-            v = (double)at;
-            break;
-        }
-        bits[i] = double_bits(v);
-    }
-}
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 int main(int argc, char **argv)
 {
@@ -87,7 +29,8 @@ int main(int argc, char **argv)
         uint64_t state = kind, out[CODEC_VECTOR_COUNT_MAX];
         double ns[4], size[2];
         for (size_t s = 0; s < series; s++)
-            fill(in + s * vectors * CODEC_VECTOR_COUNT_MAX, vectors * CODEC_VECTOR_COUNT_MAX, kind, &state);
+            data_fill(in + s * vectors * CODEC_VECTOR_COUNT_MAX, vectors * CODEC_VECTOR_COUNT_MAX, kind,
+                      &state);
         for (int effort = CODEC_FAST; effort <= CODEC_FULL; effort++) {
             double from = now_ns();
             size_t at = 0;

@@ -1,29 +1,17 @@
-/* Size and speed of compact segments on data like node_exporter's: targets × series, 15 s apart, a share of each kind
- * as measured there. Prints bytes a sample by section, then CPU time a sample of writing, verifying, reading all and
- * reading the last hour. Not part of any test run. Usage: bench_compact [targets [samples]]. */
+/* Size and speed of compact segments on data like node_exporter's: targets × series, 15 s apart, a share of
+ * each kind as measured there. Prints bytes a sample by section, then CPU time a sample of writing, verifying,
+ * reading all and reading the last hour. Not part of any test run. Usage: bench_compact [targets [samples]]. */
 #include "metric/metric.h"
 #include "model/labels.h"
+
+#include "data.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { KIND_COUNT = 8, PER_TARGET = 100, BUCKET_COUNT = 15 };
-
-static uint64_t random_u64(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    return hash_mix(*state);
-}
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static void must(err e, const char *what)
 {
@@ -41,50 +29,7 @@ static unsigned kind_of(unsigned series)
     unsigned kind = 0;
     while (kind < KIND_COUNT && series >= ends[kind])
         kind++;
-    return kind;
-}
-
-static void fill(uint64_t *bits, size_t n, unsigned kind, uint64_t seed)
-{
-    uint64_t state = seed;
-    int64_t at = (int64_t)(random_u64(&state) % 100000000);
-    double full = (double)at / 7;
-    uint64_t scale = 100 + random_u64(&state) % 2000;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t r = random_u64(&state);
-        double v = 0;
-        switch (kind) {
-        case 0:
-            v = (double)at;
-            break;
-        case 1:
-            v = 0;
-            break;
-        case 2:
-            at += (int64_t)(r % scale);
-            v = (double)at;
-            break;
-        case 3:
-            at += (int64_t)(r % 200);
-            v = (double)at / 100;
-            break;
-        case 4:
-            full += (double)(r >> 11) * 0x1p-53;
-            v = full;
-            break;
-        case 5:
-            at += r % 3 == 0 ? (int64_t)(r >> 8) % 64 - 32 : 0;
-            v = 4096.0 * (double)at;
-            break;
-        case 6:
-            v = (double)(500 + r % 40) / 10;
-            break;
-        default:
-            v = (double)(r >> 11) * 0x1p-53;
-            break;
-        }
-        bits[i] = double_bits(v);
-    }
+    return (enum data_kind)kind;
 }
 
 /* The bucket of rank `bucket` (0 = +Inf) of one histogram, always the same for the same seed. */
@@ -93,7 +38,7 @@ static void fill_bucket(uint64_t *bits, size_t n, unsigned bucket, uint64_t seed
     uint64_t state = seed, count = 1000;
     for (size_t i = 0; i < n; i++) {
         for (int hits = 0; hits < 4; hits++)
-            count += random_u64(&state) % BUCKET_COUNT >= bucket;
+            count += data_random(&state) % BUCKET_COUNT >= bucket;
         bits[i] = double_bits((double)count);
     }
 }
@@ -144,7 +89,7 @@ static int compare(const void *a, const void *b)
     return metric_series_compare(((const struct item *)a)->labels, ((const struct item *)b)->labels);
 }
 
-static void write_all(struct metric_compact_writer *w, const struct item *items, size_t count, size_t samples)
+static void write_all(struct metric_compact_writer *w, struct item *items, size_t count, size_t samples)
 {
     int64_t *t_ms = calloc(samples, 8);
     uint64_t *bits = calloc(samples, 8);
@@ -152,14 +97,14 @@ static void write_all(struct metric_compact_writer *w, const struct item *items,
         exit(1);
     for (size_t i = 0; i < count; i++) {
         uint64_t state = items[i].target;
-        int64_t offset = (int64_t)(random_u64(&state) % 15000);
+        int64_t offset = (int64_t)(data_random(&state) % 15000);
         for (size_t k = 0; k < samples; k++)
             t_ms[k] = INT64_C(1700000000000) + offset + (int64_t)k * 15000 +
-                      (random_u64(&state) % 50 == 0 ? (int64_t)(random_u64(&state) % 20) : 0);
+                      (data_random(&state) % 50 == 0 ? (int64_t)(data_random(&state) % 20) : 0);
         if (items[i].bucket <= BUCKET_COUNT)
             fill_bucket(bits, samples, items[i].bucket, items[i].seed);
         else
-            fill(bits, samples, kind_of(items[i].series), items[i].seed);
+            data_fill(bits, samples, kind_of(items[i].series), &items[i].seed);
         struct metric_rows rows = { .t_ms = t_ms, .value_bits = bits, .count = samples };
         must(metric_compact_writer_series(w, slice_str("default"), items[i].labels, &rows), "series");
     }

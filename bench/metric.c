@@ -5,18 +5,12 @@
 #include "model/labels.h"
 #include "model/sum.h"
 
+#include "data.h"
+
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { TARGET_SERIES = 500 };
-
-static double now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 static void must(err e)
 {

@@ -605,20 +605,6 @@ static void test_merge(void **state)
     close_fixture(&f);
 }
 
-struct memory {
-    uint8_t *at;
-    size_t len;
-};
-
-static err memory_read(void *context, uint64_t offset, void *at, size_t len)
-{
-    struct memory *m = context;
-    if (offset > m->len || len > m->len - offset)
-        return ERR_END;
-    memcpy(at, m->at + offset, len);
-    return OK;
-}
-
 static void test_every_bit(void **state)
 {
     struct test_random r = test_random_begin("compact bits");
@@ -630,18 +616,19 @@ static void test_every_bit(void **state)
     assert_ok(write_model(&f, &m, "s", &written));
     struct slice all;
     assert_ok(io_read_file(f.io, "s", 1 << 20, f.pool, &all));
-    struct memory memory = { .at = test_malloc(all.len), .len = all.len };
-    struct segment_source source = { .read = memory_read, .context = &memory, .size = all.len };
-    memcpy(memory.at, all.at, all.len);
+    uint8_t *bytes = test_malloc(all.len);
+    struct slice memory = slice_of(bytes, all.len);
+    struct segment_source source = segment_source_bytes(&memory);
+    memcpy(bytes, all.at, all.len);
     assert_ok(metric_compact_verify(source, NULL, f.pool, NULL, &at));
     for (size_t bit = 0; bit < all.len * 8; bit++) {
-        memory.at[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
         err e = metric_compact_verify(source, NULL, f.pool, NULL, &at);
         if (e != ERR_CORRUPT && e != ERR_VERSION)
             fail_msg("bit %zu: %s", bit, err_text(e));
-        memory.at[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
-    test_free(memory.at);
+    test_free(bytes);
     assert_ok(io_unlink(f.io, "s"));
     close_fixture(&f);
 }

@@ -44,6 +44,20 @@ static err file_read(void *context, uint64_t offset, void *at, size_t len)
     return io_file_read(context, offset, at, len, NULL);
 }
 
+static err bytes_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    const struct slice *bytes = context;
+    if (offset > bytes->len || len > bytes->len - offset)
+        return ERR_END;
+    memcpy(at, bytes->at + offset, len);
+    return OK;
+}
+
+struct segment_source segment_source_bytes(const struct slice *bytes)
+{
+    return (struct segment_source){ .read = bytes_read, .context = (void *)bytes, .size = bytes->len };
+}
+
 err segment_source_file(struct io_file *file, struct segment_source *out_source)
 {
     out_source->read = file_read;

@@ -99,6 +99,9 @@ struct segment_source {
     uint64_t size;
 };
 
+/* A source over bytes in memory; *bytes and what it names outlive it. */
+struct segment_source segment_source_bytes(const struct slice *bytes);
+
 /* A source over an open file, which outlives it. */
 err segment_source_file(struct io_file *file, struct segment_source *out_source);
 

@@ -30,7 +30,7 @@ static void close_fixture(struct fixture *f)
     assert_int_equal(rmdir(f->directory), 0);
 }
 
-/* A file in memory as a source. */
+/* A file in memory as a source whose reads can fail. */
 struct memory {
     uint8_t *at;
     size_t len;
@@ -42,10 +42,8 @@ static err memory_read(void *context, uint64_t offset, void *at, size_t len)
     struct memory *m = context;
     if (m->fail != 0 && --m->fail == 0)
         return ERR_IO;
-    if (offset > m->len || len > m->len - offset)
-        return ERR_END;
-    memcpy(at, m->at + offset, len);
-    return OK;
+    struct slice bytes = slice_of(m->at, m->len);
+    return segment_source_bytes(&bytes).read(&bytes, offset, at, len);
 }
 
 static struct segment_source memory_source(struct memory *m)

@@ -14,20 +14,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define BLOCK_COUNT_MAX 512
 #define TAIL_BYTES      32
 
-struct memory {
-    uint8_t *at;
-    size_t len;
-};
-
-static err memory_read(void *context, uint64_t offset, void *at, size_t len)
-{
-    struct memory *m = context;
-    if (offset > m->len || len > m->len - offset)
-        return ERR_END;
-    memcpy(at, m->at + offset, len);
-    return OK;
-}
-
 static void put_tail(struct buf *file, size_t footer)
 {
     uint8_t tail[TAIL_BYTES] = { 0 };
@@ -152,8 +138,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assemble(data + 1, size - 1, &file);
     else
         repair(data + 1, size - 1, &file);
-    struct memory memory = { .at = file.at, .len = file.len };
-    struct segment_source source = { .read = memory_read, .context = &memory, .size = file.len };
+    struct slice memory = buf_slice(&file);
+    struct segment_source source = segment_source_bytes(&memory);
     struct metric_compact *c;
     struct err_at at;
     if (buf_err(&file) == OK && metric_compact_open(source, NULL, pool, &c, &at) == OK) {
