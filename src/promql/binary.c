@@ -92,7 +92,7 @@ static void labels_text(struct slice labels, struct buf *out)
 
 static err fail_duplicate(struct match *m, uint32_t group, struct slice a, struct slice b, bool right)
 {
-    if (labels_compare(a, b) < 0) { /* the later one first, as Prometheus meets them */
+    if (labels_compare(a, b) > 0) {
         struct slice swap = a;
         a = b;
         b = swap;

@@ -149,16 +149,15 @@ def sum_nearer_to_exact(d):
 
 
 def last_digits(d):
-    """The operands agree to 1e-9 but not in every digit (a compensated sum, another mathematical library), and the
-    operation turns that into a step: a comparison, floor, a label made of a value, a sort."""
+    """The operands agree to 1e-9 but not in every digit or in the sign of zero (a compensated sum, another mathematical
+    library), and the operation turns that into a step: a comparison, floor, a label made of a value, a sort."""
     if d.op in ('selector', 'range selector', 'number'):
         return False
     for found, ours, theirs in d.operands():
         if found is not None:
             return False
-        if ours['status'] == 'success' and ours['data']['resultType'] != 'string' and d.values(ours) != d.values(theirs):
-            digits = {str(v) for v in d.values(ours).values()} != {str(v) for v in d.values(theirs).values()}
-            if digits:
+        if ours['status'] == 'success' and ours['data']['resultType'] != 'string':
+            if {str(v) for v in d.values(ours).values()} != {str(v) for v in d.values(theirs).values()}:
                 return True
     return False
 
