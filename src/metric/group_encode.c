@@ -57,6 +57,7 @@ struct encoder {
     struct pool *scratch;
     struct metric_group_result *result;
     struct sum sum;
+    bool any_start; /* some row of the head has a start time */
     uint32_t first_new;
     uint32_t number_count;     /* of the file, with the new ones */
     uint32_t local_count;      /* one more than the largest local in the view */
@@ -213,6 +214,9 @@ static void gather_rows(const struct encoder *x, uint32_t number, struct group_r
         const struct head_row *r = head_row_of(head, row);
         rows->t_ms[i] = r->t_ms;
         rows->bits[i] = r->bits;
+    }
+    for (uint32_t i = 0; i < count && x->any_start; i++) {
+        uint32_t row = x->rows[from + i];
         rows->start_ms[i] = head_start_ms(head_chunk_of(head, row), row);
         rows->has_starts |= rows->start_ms[i] != 0;
     }
@@ -458,6 +462,9 @@ err metric_group_encode(const struct metric_head_view *view, struct sum sum,
                                           .histogram_count = view->histogram_count,
                                           .range = { .min_ms = INT64_MAX, .max_ms = INT64_MIN } };
     struct encoder x = { .view = view, .sum = sum, .door = door, .scratch = scratch, .result = &result };
+    for (uint32_t row = 0; row < view->row_count && !x.any_start; row += HEAD_CHUNK_ROWS)
+        x.any_start =
+            atomic_load_explicit(&head_chunk_of(view->head, row)->start_ms, memory_order_acquire) != NULL;
     TRY(number_series(&x, numbers));
     TRY(sort_rows(&x, KIND_FLOAT, view->row_count, &x.rows, &x.row_from));
     TRY(sort_rows(&x, KIND_HISTOGRAM, view->histogram_count, &x.histograms, &x.histogram_from));
