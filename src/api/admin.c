@@ -20,22 +20,29 @@ void admin_healthy(void *context, struct net_request *request, struct net_respon
     answer_text(response, 200, "Kelpie is healthy.");
 }
 
-void admin_ready(void *context, struct net_request *request, struct net_response *response)
+/* False: answered with 503. */
+static bool is_open(const struct api *api, struct net_response *response)
 {
-    const struct api *api = context;
     char reason[API_REASON_BYTES_MAX] = "";
-    if (api->config.is_ready == NULL || api->config.is_ready(api->config.context, reason)) {
-        answer_text(response, 200, "Kelpie is ready.");
-        return;
-    }
+    if (call_is_open(api, reason))
+        return true;
     answer_text(response, 503, reason[0] != 0 ? reason : "Kelpie is not ready.");
     ERR_IGNORE(net_response_header(response, "Retry-After", "1")); /* the status says it already */
+    return false;
+}
+
+void admin_ready(void *context, struct net_request *request, struct net_response *response)
+{
+    if (is_open(context, response))
+        answer_text(response, 200, "Kelpie is ready.");
 }
 
 void admin_reload(void *context, struct net_request *request, struct net_response *response)
 {
     const struct api *api = context;
     struct err_at at = { 0 };
+    if (!is_open(api, response))
+        return;
     if (api->config.reload == NULL) {
         answer_text(response, 403, "there is no configuration to reload");
         return;
@@ -67,6 +74,30 @@ void admin_snapshot(void *context, struct net_request *request, struct net_respo
     json_open(&json, '{');
     json_key(&json, "name");
     json_str(&json, name);
+    json_close(&json, '}');
+    call_done(&call, &json);
+}
+
+void admin_confirm_retention(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call;
+    int64_t cutoff_ms;
+    struct err_at at = { 0 };
+    if (!call_begin(&call, context, request, response))
+        return;
+    const struct api_config *config = &call.api->config;
+    err e = config->confirm_retention != NULL ? config->confirm_retention(config->context, &cutoff_ms)
+                                              : ERR_UNSUPPORTED;
+    if (e == ERR_NOT_FOUND)
+        ERR_IGNORE(err_set(&at, e, "no retention step waits for a confirmation"));
+    if (e != OK) {
+        call_fail_err(&call, e, &at);
+        return;
+    }
+    struct json json = call_success(&call);
+    json_open(&json, '{');
+    json_key(&json, "cutoffMs");
+    json_int(&json, cutoff_ms);
     json_close(&json, '}');
     call_done(&call, &json);
 }
@@ -111,6 +142,8 @@ static const char page[] =
 
 void admin_landing(void *context, struct net_request *request, struct net_response *response)
 {
+    if (!is_open(context, response))
+        return;
     response->content_type = "text/html; charset=utf-8";
     buf_put_str(&response->body, page);
 }

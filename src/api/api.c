@@ -1,7 +1,8 @@
 /* The table of routes. See api.h.
  *
  * Data comes from net/server.c, which has matched method and path; each handler builds a struct call from
- * the request and answers. The api itself is immutable after api_open, so handlers need no lock. */
+ * the request and answers. The api itself is immutable once it is ready (call_is_open), so handlers need no
+ * lock. */
 #include "api/api.h"
 
 #include "api/call.h"
@@ -27,6 +28,7 @@ static const struct net_route routes[] = {
     { .methods = NET_GET, .path = "/api/v1/status/config", .handle = prom_status_config },
     { .methods = NET_GET, .path = "/api/v1/status/tsdb", .handle = prom_status_tsdb },
     { .methods = NET_POST | NET_PUT, .path = "/api/v1/admin/tsdb/snapshot", .handle = admin_snapshot },
+    { .methods = NET_POST, .path = "/api/v1/admin/retention/confirm", .handle = admin_confirm_retention },
     { .methods = NET_POST, .path = "/api/v1/write", .handle = prom_write, .has_raw_body = true },
     { .methods = NET_POST, .path = "/api/v1/import/prometheus", .handle = prom_import, .has_raw_body = true },
     { .methods = NET_GET, .path = "/", .handle = admin_landing },
@@ -44,6 +46,12 @@ err api_open(const struct api_config *config, struct pool *pool, struct api **ou
     api->config = *config;
     *out_api = api;
     return OK;
+}
+
+void api_attach(struct api *api, struct query_service *queries, struct ingest *ingest)
+{
+    api->config.queries = queries;
+    api->config.ingest = ingest;
 }
 
 const struct net_route *api_routes(size_t *out_count)

@@ -47,11 +47,12 @@ typedef void (*api_target_add)(void *to, const struct api_target *target);
  * them may be NULL (then: ready, open, unsupported, empty). */
 struct api_config {
     struct io *io;
-    struct query_service *queries;
-    struct ingest *ingest; /* NULL: no writes */
-    void *context;         /* of the callbacks */
+    struct query_service *queries; /* NULL until api_attach */
+    struct ingest *ingest;         /* NULL: no writes */
+    void *context;                 /* of the callbacks */
 
-    /* Is the node ready? If not, reason (API_REASON_BYTES_MAX) says what it waits for. */
+    /* Is the node ready? If not, reason (API_REASON_BYTES_MAX) says what it waits for, and everything but
+     * /-/healthy, /-/ready and /metrics gets 503. */
     bool (*is_ready)(void *context, char *reason);
     /* May writes be taken now? OK; ERR_SPACE → 507; anything else → 503; with the reason. */
     err (*intake)(void *context, char *reason);
@@ -71,6 +72,9 @@ struct api_config {
     /* Make a snapshot; its name, below snapshots/ of the data directory, in out_name. */
     err (*snapshot)(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], struct err_at *at);
 
+    /* Confirm the retention step that waits for a person; its cut-off. ERR_NOT_FOUND: none waits. */
+    err (*confirm_retention)(void *context, int64_t *out_cutoff_ms);
+
     const char *data_directory;
     int64_t start_ms;     /* Unix time of the node's start */
     int64_t retention_ms; /* for runtimeinfo; 0 = for ever */
@@ -78,6 +82,9 @@ struct api_config {
 
 /* Open in pool, which frees it; what config points to is borrowed as long. ERR_LIMIT. */
 err api_open(const struct api_config *config, struct pool *pool, struct api **out_api);
+
+/* Hand over what was not open yet when the server began to listen; is_ready says no until after this. Once. */
+void api_attach(struct api *api, struct query_service *queries, struct ingest *ingest);
 
 /* The routes for net_server_config, whose context is the api. Static. */
 const struct net_route *api_routes(size_t *out_count);

@@ -400,6 +400,18 @@ static void administration(void **state)
     is_ready = false;
     get("/-/ready");
     expect_body(503, "still reading\n");
+    get("/-/healthy");
+    expect_body(200, "Kelpie is healthy.\n");
+    get("/metrics");
+    expect_part(200, "kelpie_build_info");
+    get("/api/v1/query?query=1");
+    expect_body(503, "{\"status\":\"error\",\"errorType\":\"unavailable\",\"error\":\"still reading\"}");
+    get("/api/v1/labels");
+    assert_int_equal(reply.status, 503);
+    ask_with("POST", "/-/reload", "", NULL);
+    expect_body(503, "still reading\n");
+    ask_with("POST", "/api/v1/write", "", NULL);
+    expect_body(503, "still reading\n");
     is_ready = true;
     ask_with("POST", "/-/reload", "", NULL);
     expect_part(200, "reloaded");

@@ -117,9 +117,19 @@ struct slice call_param(const struct call *call, const char *name)
     return value;
 }
 
+bool call_is_open(const struct api *api, char *reason)
+{
+    return api->config.is_ready == NULL || api->config.is_ready(api->config.context, reason);
+}
+
 bool call_begin(struct call *call, void *context, struct net_request *request, struct net_response *response)
 {
+    char reason[API_REASON_BYTES_MAX] = "";
     *call = (struct call){ .api = context, .request = request, .response = response };
+    if (!call_is_open(call->api, reason)) {
+        call_fail(call, CALL_UNAVAILABLE, "%s", reason);
+        return false;
+    }
     call->tenant = net_request_header(request, "X-Scope-OrgID");
     if (call->tenant.len == 0)
         call->tenant = slice_str("default");

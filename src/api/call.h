@@ -34,6 +34,10 @@ struct call {
     bool wants_proof;       /* proof=true, or stats=all */
 };
 
+/* Is the node ready? Not until then may anything but is_ready, refresh and the like be asked. reason:
+ * API_REASON_BYTES_MAX. */
+bool call_is_open(const struct api *api, char *reason);
+
 /* Read tenant and common parameters. False: the error is answered already. */
 bool call_begin(struct call *call, void *context, struct net_request *request, struct net_response *response);
 

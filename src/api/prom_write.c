@@ -48,6 +48,12 @@ static bool intake_is_open(const struct api *api, struct net_response *response)
 {
     char reason[API_REASON_BYTES_MAX] = "";
     const struct api_config *config = &api->config;
+    if (!call_is_open(api, reason)) {
+        stat_add(STAT_WRITES_REFUSED, 1);
+        answer_text(response, 503, reason);
+        put_number_header(response, "Retry-After", 1);
+        return false;
+    }
     if (config->ingest == NULL) {
         answer_text(response, 503, "this node takes no writes");
         return false;

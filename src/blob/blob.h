@@ -57,8 +57,8 @@ err blob_put_file(struct blob *blob, const char *key, const char *temp_path);
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle);
 void blob_handle_close(struct blob_handle *handle); /* NULL is allowed */
 
-/* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_NOT_FOUND (deleted meanwhile; that
- * may go unnoticed), ERR_LIMIT, ERR_IO. */
+/* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_NOT_FOUND (deleted meanwhile;
+ * that may go unnoticed), ERR_LIMIT, ERR_IO. */
 err blob_read(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
 uint64_t blob_handle_size(const struct blob_handle *handle);
 

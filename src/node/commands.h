@@ -9,7 +9,8 @@ int command_query(int argc, char **argv);  /* query_command.c */
 int command_verify(int argc, char **argv); /* offline.c */
 int command_fsck(int argc, char **argv);
 int command_export(int argc, char **argv);
-int command_snapshot(int argc, char **argv); /* snapshot.c */
+int command_snapshot(int argc, char **argv);
+int command_retention(int argc, char **argv); /* snapshot.c */
 int command_restore(int argc, char **argv);
 
 #endif

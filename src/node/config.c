@@ -303,6 +303,90 @@ static void print_limits(const struct config_limits *limits, const struct config
     }
 }
 
+static void print_text(struct slice text, struct buf *out)
+{
+    buf_put_u8(out, '"');
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.at[i];
+        if (c == '"' || c == '\\')
+            buf_put_u8(out, '\\');
+        if (c < 0x20 || c == 0x7f)
+            buf_printf(out, "\\x%02x", c);
+        else
+            buf_put_u8(out, c);
+    }
+    buf_put_u8(out, '"');
+}
+
+static bool is_secret(struct slice key)
+{
+    static const char *const names[] = { "password", "credentials", "bearer_token" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (slice_equal_str(key, names[i]))
+            return true;
+    return false;
+}
+
+/* Needs no quotes, and with them it might not be a number any more. */
+static bool is_word(struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.at[i];
+        bool is_fine = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       (c != 0 && strchr("_.+-/<>", c) != NULL);
+        if (!is_fine)
+            return false;
+    }
+    return true;
+}
+
+/* In flow style, which needs no indentation. Depth is bounded by the parser. */
+static void print_node(const struct yaml_node *node, struct buf *out)
+{
+    if (node->type == YAML_SCALAR && node->is_plain && is_word(node->text))
+        buf_put_slice(out, node->text);
+    else if (node->type == YAML_SCALAR)
+        print_text(node->text, out);
+    else
+        buf_put_u8(out, node->type == YAML_MAP ? '{' : '[');
+    for (size_t i = 0; node->type != YAML_SCALAR && i < node->count; i++) {
+        buf_put_str(out, i > 0 ? ", " : "");
+        if (node->type == YAML_SEQUENCE) {
+            print_node(node->items[i], out);
+            continue;
+        }
+        print_node(node->pairs[i].key, out);
+        buf_put_str(out, ": ");
+        if (is_secret(node->pairs[i].key->text))
+            buf_put_str(out, "<secret>");
+        else
+            print_node(node->pairs[i].value, out);
+    }
+    if (node->type != YAML_SCALAR)
+        buf_put_u8(out, node->type == YAML_MAP ? '}' : ']');
+}
+
+/* What ingest reads: one line a setting of `global`, one a job. */
+static void print_scraping(struct yaml_node *root, struct buf *out)
+{
+    struct yaml_node *global = yaml_get(root, "global"), *jobs = yaml_get(root, "scrape_configs");
+    if (global != NULL && global->type == YAML_MAP && global->count > 0)
+        buf_put_str(out, "global:   # live\n");
+    for (size_t i = 0; global != NULL && global->type == YAML_MAP && i < global->count; i++) {
+        buf_printf(out, "  %.*s: ", SLICE_ARG(global->pairs[i].key->text));
+        print_node(global->pairs[i].value, out);
+        buf_put_u8(out, '\n');
+    }
+    if (jobs == NULL || jobs->type != YAML_SEQUENCE || jobs->count == 0)
+        return;
+    buf_put_str(out, "scrape_configs:   # live\n");
+    for (size_t i = 0; i < jobs->count; i++) {
+        buf_put_str(out, "  - ");
+        print_node(jobs->items[i], out);
+        buf_put_u8(out, '\n');
+    }
+}
+
 void config_print(const struct config *config, struct buf *out)
 {
     const char *section = "";
@@ -319,16 +403,13 @@ void config_print(const struct config *config, struct buf *out)
         buf_put_str(out, "  overrides:\n");
     for (size_t i = 0; i < config->tenant_count; i++) {
         const struct config_tenant *tenant = &config->tenants[i];
-        buf_put_str(out, "    \"");
-        for (size_t k = 0; k < tenant->name.len; k++) {
-            uint8_t c = tenant->name.at[k];
-            if (c == '"' || c == '\\')
-                buf_put_u8(out, '\\');
-            buf_put_u8(out, c);
-        }
-        buf_put_str(out, "\":\n");
+        buf_put_str(out, "    ");
+        print_text(tenant->name, out);
+        buf_put_str(out, ":\n");
         print_limits(&tenant->limits, &config->limits, "      ", out);
     }
+    if (config->root != NULL)
+        print_scraping(config->root, out);
 }
 
 /* ---- comparing ---- */

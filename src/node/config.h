@@ -92,7 +92,8 @@ struct config config_default(void);
  * caller, who finds them in out_config->root. Errors ERR_INPUT "line L column C: …", ERR_LIMIT. */
 err config_parse(struct slice text, struct pool *pool, struct config *out_config, struct err_at *at);
 
-/* Append all settings as YAML, each with its unit and "# live" or "# restart". */
+/* Append all settings as YAML, each with its unit and "# live" or "# restart"; then `global` and
+ * `scrape_configs` as they were written, secrets masked. */
 void config_print(const struct config *config, struct buf *out);
 
 /* Names of the settings that differ and need a restart, appended to out as "storage.ack, http.cors"; their

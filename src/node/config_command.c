@@ -24,10 +24,9 @@ int command_config(int argc, char **argv)
                                   .operands_min = 1,
                                   .operands_max = 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     if (strcmp(operands[0], "show") != 0) {
         fprintf(stderr, "kelpie config: unknown action %s; there is: show\n", operands[0]);
         return 2;

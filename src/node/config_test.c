@@ -83,7 +83,10 @@ static void printing_reads_back(void **state)
     struct config config =
         parse("storage: {ack: os, retention: 1d12h, free_space_floor: 12345}\nlog: {level: warn}\n"
               "query: {timeout: 90s, max_memory: 3GiB}\n"
-              "limits: {max_series: 9, overrides: {'x \"y\"': {max_series: 8}}}\n");
+              "limits: {max_series: 9, overrides: {'x \"y\"': {max_series: 8}}}\n"
+              "global:\n  scrape_interval: 5s\n  external_labels: {a: 'b, c'}\n"
+              "scrape_configs:\n  - job_name: one\n    basic_auth: {username: ann, password: hush}\n"
+              "    static_configs: [{targets: ['127.0.0.1:9100']}]\n    metrics_path: /a b\n");
     struct buf first = buf_open(pool, 1 << 16), second = buf_open(pool, 1 << 16);
     config_print(&config, &first);
     buf_put_u8(&first, 0);
@@ -93,6 +96,10 @@ static void printing_reads_back(void **state)
     assert_string_equal((const char *)first.at, (const char *)second.at);
     assert_non_null(strstr((const char *)first.at, "  retention: 1d12h   # live\n"));
     assert_non_null(strstr((const char *)first.at, "  ack: os   # restart\n"));
+    assert_non_null(strstr((const char *)first.at, "  scrape_interval: 5s\n"));
+    assert_non_null(strstr((const char *)first.at, "metrics_path: \"/a b\""));
+    assert_non_null(strstr((const char *)first.at, "password: <secret>"));
+    assert_null(strstr((const char *)first.at, "hush"));
     buf_close(&first);
     buf_close(&second);
 }
@@ -114,7 +121,7 @@ static void options(void **state)
 {
     const char *file = NULL, *operands[OPTIONS_OPERANDS_MAX];
     bool flag = false;
-    size_t count = 9;
+    int status = 9;
     const struct option list[] = { { "--config", "FILE", "x", &file, NULL },
                                    { "--insecure", NULL, "y", NULL, &flag } };
     const struct command command = { .name = "test",
@@ -126,12 +133,12 @@ static void options(void **state)
                                      .operands_max = 2 };
     char *good_argv[] = { (char[]){ "--config" }, (char[]){ "f" },  (char[]){ "--insecure" },
                           (char[]){ "one" },      (char[]){ "--" }, (char[]){ "--two" } };
-    assert_int_equal(options_parse(&command, 6, good_argv, operands, &count), 0);
-    assert_true(count == 2 && flag);
+    assert_true(options_parse(&command, 6, good_argv, operands, &status));
+    assert_true(operands[2] == NULL && flag);
     assert_string_equal(file, "f");
     assert_string_equal(operands[1], "--two");
     char *with_equals[] = { (char[]){ "--config=g" }, (char[]){ "one" } };
-    assert_int_equal(options_parse(&command, 2, with_equals, operands, &count), 0);
+    assert_true(options_parse(&command, 2, with_equals, operands, &status));
     assert_string_equal(file, "g");
     char *wrong[][2] = {
         { (char[]){ "--confg" }, (char[]){ "f" } },
@@ -139,8 +146,13 @@ static void options(void **state)
         { (char[]){ "a" }, (char[]){ "--config" } },
         { (char[]){ "--insecure" }, (char[]){ "--insecure" } },
     };
-    for (size_t i = 0; i < 4; i++)
-        assert_int_equal(options_parse(&command, 2, wrong[i], operands, &count), 2);
+    for (size_t i = 0; i < 4; i++) {
+        assert_false(options_parse(&command, 2, wrong[i], operands, &status));
+        assert_int_equal(status, 2);
+    }
+    char *help[] = { (char[]){ "--help" } };
+    assert_false(options_parse(&command, 1, help, operands, &status));
+    assert_int_equal(status, 0);
     static const char *const names[] = { "serve", "query", "config" };
     assert_string_equal(options_nearest("sevre", names, 3), "serve");
     assert_null(options_nearest("zzzzzzz", names, 3));

@@ -9,10 +9,9 @@ static int command_version(int argc, char **argv)
 {
     static const struct command self = { .name = "version", .operands = "", .summary = "Print the version." };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     printf("kelpie %s\n", KELPIE_VERSION);
     return 0;
 }
@@ -31,6 +30,7 @@ static const struct entry entries[] = {
     { "verify", command_verify, "read and check everything a data directory holds; changes nothing" },
     { "fsck", command_fsck, "verify, then set aside what is damaged, so that a node can start" },
     { "snapshot", command_snapshot, "take a consistent copy of a running node's data" },
+    { "retention", command_retention, "confirm a large step of a running node's retention" },
     { "restore", command_restore, "make a data directory from a snapshot" },
     { "version", command_version, "print the version" },
 };

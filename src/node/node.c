@@ -1,8 +1,9 @@
 /* Starting, running and stopping a node. See node.h.
  *
- *   files → loaded → sink → data directory → identity (lock) → log → blob → shards → ingest → queries
- *         → scraping → api → server
- * and back in the opposite order: the server stops accepting first, the lock goes last.
+ *   files → loaded → sink → data directory → identity (lock) → api → server → log → blob → shards
+ *         → ingest → queries → scraping
+ * and back with the server first, which stops accepting; the lock goes last. The server listens while the
+ * storage opens, and answers that the node is starting.
  *
  * Threads: whoever opened the node steps and closes it; reloads may come from any connection's thread too and are
  * serialised by reload_mutex; api callbacks run on connection threads and read only atomics or call
@@ -59,6 +60,8 @@ struct node {
 
     struct io_mutex reload_mutex;
     struct loaded *loaded;
+    _Atomic bool
+        is_started; /* all members below `identity` are open; until then only server and api are asked */
     _Atomic bool intake_floor; /* free space is below the floor */
     _Atomic uint64_t free_bytes;
     bool was_ready;
@@ -126,9 +129,11 @@ static enum diag_level level_of(const struct config *config) { return (enum diag
 static bool node_is_ready(void *context, char *reason)
 {
     struct node *node = context;
-    if (shards_ready(node->shards))
+    bool is_started = atomic_load_explicit(&node->is_started, memory_order_acquire);
+    if (is_started && shards_ready(node->shards))
         return true;
-    snprintf(reason, API_REASON_BYTES_MAX, "Kelpie is starting: reading the tail of the log.");
+    snprintf(reason, API_REASON_BYTES_MAX, "Kelpie is starting: reading %s.",
+             is_started ? "the tail of the log" : "what is stored");
     return false;
 }
 
@@ -141,6 +146,13 @@ static err node_intake(void *context, char *reason)
                  " (%llu bytes free); writes resume by themselves",
                  (unsigned long long)atomic_load_explicit(&node->free_bytes, memory_order_relaxed));
         return ERR_SPACE;
+    }
+    /* What is in the log already needs memory to be applied: that last eighth is not for more of it. */
+    if (pool_used(node->pool) > node->memory_bytes - node->memory_bytes / 8) {
+        snprintf(reason, API_REASON_BYTES_MAX,
+                 "the memory budget of %llu MiB is nearly spent; writes resume by themselves",
+                 (unsigned long long)(node->memory_bytes >> 20));
+        return ERR_BUSY;
     }
     err e = shards_intake(node->shards);
     if (e != OK)
@@ -178,12 +190,16 @@ static void node_flags(void *context, struct buf *out)
 static void node_refresh(void *context)
 {
     struct node *node = context;
+    stat_set(STAT_NODE_FREE_BYTES, (int64_t)atomic_load(&node->free_bytes));
+    stat_set(STAT_NODE_MEMORY_BUDGET_BYTES, (int64_t)node->memory_bytes);
+    stat_set(STAT_NODE_MEMORY_BYTES, (int64_t)pool_used(node->pool));
+    if (!atomic_load_explicit(&node->is_started, memory_order_acquire))
+        return;
     struct shards_usage shards = shards_usage(node->shards);
     struct log_usage log = log_usage(node->log);
     struct query_service_usage queries = query_service_usage(node->queries);
     stat_set(STAT_NODE_DATA_THROUGH_MS, shards.data_through_ms);
     stat_set(STAT_NODE_FAR_FUTURE_ROWS, (int64_t)shards.far_future_rows);
-    stat_set(STAT_NODE_FREE_BYTES, (int64_t)atomic_load(&node->free_bytes));
     stat_set(STAT_NODE_HEAD_BYTES, (int64_t)shards.head_bytes);
     stat_set(STAT_NODE_HEAD_ROWS, (int64_t)shards.head_rows);
     stat_set(STAT_NODE_INTAKE_CLOSED, atomic_load(&node->intake_floor) || shards_intake(node->shards) != OK);
@@ -191,8 +207,6 @@ static void node_refresh(void *context)
     stat_set(STAT_NODE_LOSSES_ACCEPTED, (int64_t)shards.losses_accepted);
     stat_set(STAT_NODE_LOG_LIVE_BYTES, (int64_t)log.live_bytes);
     stat_set(STAT_NODE_LOG_RECYCLED_BYTES, (int64_t)log.recycled_bytes);
-    stat_set(STAT_NODE_MEMORY_BUDGET_BYTES, (int64_t)node->memory_bytes);
-    stat_set(STAT_NODE_MEMORY_BYTES, (int64_t)pool_used(node->pool));
     stat_set(STAT_NODE_QUARANTINED, (int64_t)shards.quarantined_count);
     stat_set(STAT_NODE_QUERIES_RUNNING, queries.running);
     stat_set(STAT_NODE_QUERIES_WAITING, queries.waiting);
@@ -238,6 +252,16 @@ static void node_targets(void *context, struct pool *pool, api_target_add add, v
         };
         add(to, &target);
     }
+}
+
+static err node_confirm_retention(void *context, int64_t *out_cutoff_ms)
+{
+    struct node *node = context;
+    err e = shards_retention_confirm(node->shards, out_cutoff_ms);
+    if (e == OK)
+        diag(DIAG_WARN, "A person confirmed a large step of retention.", "cutoff_ms=%lld",
+             (long long)*out_cutoff_ms);
+    return e;
 }
 
 /* data/snapshots/NAME: blob/ and NODE. NAME is the time, so that names sort, and a few random digits. */
@@ -382,8 +406,6 @@ static err open_log(struct node *node, struct err_at *at)
 
 static err open_storage(struct node *node, struct err_at *at)
 {
-    TRY(identity_open(node->io, node->pool, partition_count(node->io), SHARD_RANGE_BYTES_MAX_DEFAULT,
-                      &node->identity, &node->lock, at));
     TRY(open_log(node, at));
     err e = blob_open_dir("blob", node->io, node->pool, &node->blob);
     if (e != OK)
@@ -432,8 +454,6 @@ static err open_server(struct node *node, struct err_at *at)
     const struct config *config = &node->loaded->config;
     struct api_config api = {
         .io = node->io,
-        .queries = node->queries,
-        .ingest = node->ingest,
         .context = node,
         .is_ready = node_is_ready,
         .intake = node_intake,
@@ -444,6 +464,7 @@ static err open_server(struct node *node, struct err_at *at)
         .metrics_text = node_metrics_text,
         .targets = node_targets,
         .snapshot = node_snapshot,
+        .confirm_retention = node_confirm_retention,
         .data_directory = node->options.data_directory,
         .start_ms = node->start_ms,
         .retention_ms = config->retention_ms,
@@ -474,17 +495,20 @@ static err open_all(struct node *node, struct err_at *at)
     node->memory_bytes = memory_budget(node->cwd, config);
     pool_set_budget(node->pool, node->memory_bytes);
     TRY(open_data_directory(node, at));
-    TRY(open_storage(node, at));
+    TRY(identity_open(node->io, node->pool, partition_count(node->io), SHARD_RANGE_BYTES_MAX_DEFAULT,
+                      &node->identity, &node->lock, at));
     watch_space(node);
+    TRY(open_server(node, at));
+    diag(DIAG_INFO, "kelpie is listening",
+         "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu", KELPIE_VERSION,
+         node->options.listen, net_server_port(node->server), node->options.data_directory,
+         node->identity.partition_count, (unsigned long long)node->memory_bytes);
+    TRY(open_storage(node, at));
     TRY(open_ingest(node, at));
     TRY(open_queries(node));
     TRY(open_scraping(node, at));
-    TRY(open_server(node, at));
-    diag(DIAG_INFO, "kelpie is listening",
-         "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu took_ms=%lld",
-         KELPIE_VERSION, node->options.listen, net_server_port(node->server), node->options.data_directory,
-         node->identity.partition_count, (unsigned long long)node->memory_bytes,
-         (long long)(io_now_ms(node->io) - node->start_ms));
+    api_attach(node->api, node->queries, node->ingest);
+    atomic_store_explicit(&node->is_started, true, memory_order_release);
     return OK;
 }
 

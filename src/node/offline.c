@@ -136,10 +136,9 @@ static int check_command(const char *name, const char *summary, check_function r
                                   .options = list,
                                   .option_count = run == shard_fsck ? 2 : 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     return run_check(name, data_directory, accepts, run);
 }
 
@@ -363,9 +362,8 @@ int command_export(int argc, char **argv)
                                       " Changes nothing.",
                                   .option_count = sizeof list / sizeof list[0] };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     return run_export(&export, data_directory, is_rows);
 }

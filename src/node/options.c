@@ -117,8 +117,9 @@ static int take(const struct command *command, int argc, char **argv, int *at)
     return 0;
 }
 
-int options_parse(const struct command *command, int argc, char **argv,
-                  const char *operands[OPTIONS_OPERANDS_MAX], size_t *out_operand_count)
+/* As options_parse returns; -1: go on. */
+static int parse(const struct command *command, int argc, char **argv,
+                 const char *operands[OPTIONS_OPERANDS_MAX])
 {
     size_t count = 0;
     bool only_operands = false;
@@ -134,7 +135,7 @@ int options_parse(const struct command *command, int argc, char **argv,
             only_operands = true;
         } else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help(command);
-            return 1;
+            return 0;
         } else {
             int failed = take(command, argc, argv, &i);
             if (failed != 0)
@@ -146,6 +147,16 @@ int options_parse(const struct command *command, int argc, char **argv,
                 command->name);
         return 2;
     }
-    *out_operand_count = count;
-    return 0;
+    return -1;
+}
+
+bool options_parse(const struct command *command, int argc, char **argv,
+                   const char *operands[OPTIONS_OPERANDS_MAX], int *out_status)
+{
+    for (size_t i = 0; i < OPTIONS_OPERANDS_MAX; i++)
+        operands[i] = NULL;
+    int status = parse(command, argc, argv, operands);
+    if (status >= 0)
+        *out_status = status;
+    return status < 0;
 }

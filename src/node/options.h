@@ -24,10 +24,10 @@ struct command {
     size_t operands_min, operands_max;
 };
 
-/* Parse argv[0 … argc). Returns 0: go on; 1: help was asked for and printed, exit with 0; 2: a mistake was
- * reported on standard error, exit with 2. */
-int options_parse(const struct command *command, int argc, char **argv,
-                  const char *operands[OPTIONS_OPERANDS_MAX], size_t *out_operand_count);
+/* Parse argv[0 … argc); operands that are not there are NULL. False: end with *out_status: help was asked for and
+ * printed (0), or a mistake was reported on standard error (2). */
+bool options_parse(const struct command *command, int argc, char **argv,
+                   const char *operands[OPTIONS_OPERANDS_MAX], int *out_status);
 
 /* The name of names[0 … count) that is most like text, or NULL when none is near. */
 const char *options_nearest(const char *text, const char *const *names, size_t count);

@@ -246,10 +246,9 @@ int command_query(int argc, char **argv)
                                   .operands_min = 1,
                                   .operands_max = 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     if (question.step != NULL && (question.start == NULL || question.end == NULL)) {
         fprintf(stderr, "kelpie query: --step needs --start and --end\n");
         return 2;

@@ -86,10 +86,9 @@ int command_serve(int argc, char **argv)
         .option_count = sizeof list / sizeof list[0]
     };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     if (!check_config)
         return serve(&options);
     struct err_at at = { 0 };

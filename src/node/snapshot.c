@@ -1,4 +1,4 @@
-/* kelpie snapshot and kelpie restore.
+/* kelpie snapshot, kelpie retention and kelpie restore.
  *
  * A snapshot is made by the running node (POST /api/v1/admin/tsdb/snapshot): data/snapshots/NAME holds a blob
  * directory of links and a copy of NODE, consistent up to the moment of the cut. restore makes a new data
@@ -25,14 +25,16 @@
 
 /* ---- snapshot ---- */
 
-static int ask_node(const char *url, const char *user, const char *password)
+/* POST to an administrative path of a running node and print its answer. Returns the exit status. */
+static int ask_node(const char *name, const char *path, const char *url, const char *user,
+                    const char *password)
 {
     char target[NET_CLIENT_URL_BYTES_MAX];
     struct io *io;
     struct net_client *client = NULL;
     struct net_client_response response = { 0 };
     struct err_at at = { 0 };
-    snprintf(target, sizeof target, "%s/api/v1/admin/tsdb/snapshot", url);
+    snprintf(target, sizeof target, "%s%s", url, path);
     if (io_open(".", &io) != OK)
         return 1;
     struct pool *pool = pool_open(NULL, "snapshot", POOL_BYTES_UNLIMITED);
@@ -52,7 +54,7 @@ static int ask_node(const char *url, const char *user, const char *password)
     if (is_done)
         printf("%.*s\n", SLICE_ARG(buf_slice(&body)));
     else
-        fprintf(stderr, "kelpie snapshot: %s: %s%.*s\n", url, e != OK ? at.text : "",
+        fprintf(stderr, "kelpie %s: %s: %s%.*s\n", name, url, e != OK ? at.text : "",
                 SLICE_ARG(buf_slice(&body)));
     if (client != NULL)
         net_client_close(client);
@@ -78,11 +80,38 @@ int command_snapshot(int argc, char **argv)
                                       " its name.",
                                   .option_count = sizeof list / sizeof list[0] };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
-    return ask_node(url, user, password);
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
+    return ask_node(self.name, "/api/v1/admin/tsdb/snapshot", url, user, password);
+}
+
+int command_retention(int argc, char **argv)
+{
+    const char *url = "http://" NODE_LISTEN_DEFAULT, *user = NULL, *password = NULL;
+    bool is_confirmed = false;
+    const struct option list[] = {
+        { "--confirm", NULL, "let the step that waits go ahead", NULL, &is_confirmed },
+        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &url, NULL },
+        { "--user", "NAME", "for basic authentication", &user, NULL },
+        { "--password", "TEXT", "for basic authentication", &password, NULL },
+    };
+    const struct command self = { .name = "retention",
+                                  .operands = "",
+                                  .options = list,
+                                  .summary =
+                                      "Confirm a step of retention that would drop much at once and waits"
+                                      " (kelpie_retention_waiting_partitions); print its cut-off.",
+                                  .option_count = sizeof list / sizeof list[0] };
+    const char *operands[OPTIONS_OPERANDS_MAX];
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
+    if (!is_confirmed) {
+        fprintf(stderr, "kelpie retention: nothing is dropped without --confirm\n");
+        return 2;
+    }
+    return ask_node(self.name, "/api/v1/admin/retention/confirm", url, user, password);
 }
 
 /* ---- restore ---- */
@@ -203,10 +232,9 @@ int command_restore(int argc, char **argv)
                                   .operands_min = 1,
                                   .operands_max = 1 };
     const char *operands[OPTIONS_OPERANDS_MAX];
-    size_t count;
-    int failed = options_parse(&self, argc, argv, operands, &count);
-    if (failed != 0)
-        return failed == 1 ? 0 : failed;
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
     if (data == NULL) {
         fprintf(stderr, "kelpie restore: --data is missing; see kelpie restore --help\n");
         return 2;

@@ -463,6 +463,15 @@ err apply_record(struct partition *p, const struct log_record *record)
     return OK;
 }
 
+static void set_waits(struct partition *p, bool waits)
+{
+    if (p->apply_waits == waits)
+        return; /* only this thread writes it */
+    io_mutex_lock(&p->lock);
+    p->apply_waits = waits;
+    io_mutex_unlock(&p->lock);
+}
+
 /* Queries and workers look at it. */
 static void set_failed(struct partition *p, err e)
 {
@@ -474,7 +483,9 @@ static void set_failed(struct partition *p, err e)
 bool apply_partition(struct partition *p, size_t record_max)
 {
     bool worked = false;
-    for (size_t i = 0; i < record_max && (p->apply_failed == OK || p->apply_failed == ERR_IO); i++) {
+    for (size_t i = 0; i < record_max && !atomic_load(&p->shards->is_closing) &&
+                       (p->apply_failed == OK || p->apply_failed == ERR_IO);
+         i++) {
         if (!p->has_pending) {
             err e = log_reader_next(p->reader, &p->pending);
             if (e == ERR_END || e == ERR_LIMIT)
@@ -495,9 +506,11 @@ bool apply_partition(struct partition *p, size_t record_max)
         err e = apply_record(p, &p->pending);
         io_mutex_unlock(&p->lock);
         if (e == ERR_LIMIT || e == ERR_BUSY) { /* spill makes room; the record is tried again */
+            set_waits(p, true);
             shards_wake_work(p->shards);
             break;
         }
+        set_waits(p, false);
         if (e != OK) {
             set_failed(p, e);
             diag(DIAG_ERROR, "Cannot apply a record; the partition applies no more.",

@@ -172,6 +172,7 @@ struct partition {
     bool loss_open;        /* … the next record's append time ends its range */
     uint64_t open_end;     /* durable end when the shards were opened */
     err apply_failed;      /* OK, or corrupt: this partition applies no more */
+    bool apply_waits;      /* a record waits for memory or spill: intake is closed meanwhile */
 
     struct metric_head *head;
     struct log_position head_from;

@@ -357,6 +357,7 @@ void shards_intake_update(struct shards *shards)
         e = worse(e, p->spill_failed);
         e = worse(e, p->commit_failed);
         e = worse(e, p->apply_failed);
+        e = worse(e, p->apply_waits ? ERR_BUSY : OK);
         for (struct range *r = p->ranges; r != NULL; r = r->next) {
             for (struct frozen *f = r->frozen; f != NULL; f = f->next)
                 frozen_rows += f->view.row_count;

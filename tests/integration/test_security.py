@@ -1,6 +1,7 @@
 """The port closed: TLS, basic and bearer authentication by Prometheus' web configuration file."""
 import base64
 import crypt
+import signal
 import ssl
 import subprocess
 import time
@@ -63,3 +64,42 @@ def test_wrong_web_configuration_is_refused(tmp_path):
     web.write_text('tls_server_confg: {}\n')
     run = run_kelpie('serve', '--data', tmp_path / 'd', '--http', '127.0.0.1:0', '--web.config.file', web, timeout=20)
     assert run.returncode != 0 and 'tls_server_confg' in run.stderr
+
+
+def test_certificates_reload_both_ways(tmp_path, start, certificate):
+    """By SIGHUP and by /-/reload, the file of the same name with another certificate is served."""
+    web = tmp_path / 'web.yaml'
+    web.write_text('tls_server_config:\n  cert_file: %s\n  key_file: %s\n' % certificate)
+    node = start(Node(tmp_path / 'node', arguments=['--web.config.file', web]))
+    node.start(wait=False)
+    context = ssl._create_unverified_context()
+
+    def served():
+        return ssl.get_server_certificate(('127.0.0.1', node.port)).strip()
+
+    def wait_for(text):
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                if served() == text and ask(node, '/-/ready', 'https', context) == 200:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        assert served() == text
+
+    def renew():
+        run = subprocess.run(['openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost',
+                              '-keyout', certificate[1], '-out', certificate[0]], capture_output=True)
+        assert run.returncode == 0, run.stderr
+        return certificate[0].read_text().strip()
+
+    wait_for(certificate[0].read_text().strip())
+    second = renew()
+    request = urllib.request.Request('https://127.0.0.1:%d/-/reload' % node.port, method='POST')
+    with urllib.request.urlopen(request, timeout=10, context=context) as reply:
+        assert reply.status == 200
+    wait_for(second)
+    third = renew()
+    node.process.send_signal(signal.SIGHUP)
+    wait_for(third)
