@@ -275,13 +275,15 @@ def process_figures(pid):
 
 
 def growth(samples, minute_s):
-    """Verdict on samples of (second of the run, resident bytes, descriptors, …): a list of (text, is good)."""
+    """Verdict on samples of (second of the run, resident bytes, descriptors, bytes of pools but for queries, …): a
+    list of (text, is good). Queries in flight come and go with the speed of the machine, so that resident memory is
+    a fair figure only where nothing else runs; what the pools hold beside them is one anywhere."""
     def median(window, column):
         low, high = (m * minute_s for m in WINDOWS[window])
         values = [s[column] for s in samples if low <= s[0] <= high]
         return statistics.median(values) if values else None
     rows = []
-    for column, name, slack in ((1, 'resident bytes', 0), (2, 'descriptors', FDS_SLACK)):
+    for column, name, slack in ((1, 'resident bytes', 0), (2, 'descriptors', FDS_SLACK), (3, 'bytes of pools', 0)):
         early = median('early', column)
         for window in ('same process', 'equal age'):
             late = median(window, column)
@@ -338,15 +340,17 @@ class Run:
             rss, anonymous, fds, deleted, threads = process_figures(self.node.process.pid)
         except OSError:
             return
-        self.samples.append((time.time() - self.start, rss, fds, anonymous, deleted, threads))
+        gauges = self.last_counters
+        pools = gauges.get('kelpie_memory_bytes', 0) - gauges.get('kelpie_query_memory_bytes', 0)
+        self.samples.append((time.time() - self.start, rss, fds, pools, anonymous, deleted, threads))
 
     def line(self):
         minute = (time.time() - self.start) / 60
         last = self.samples[-1]
         print('%6.2f  age %4.0f s  rss %6.1f MB  anon %6.1f  pools %6.1f  fds %3d (deleted %d)  threads %2d  acknowledged %9d  '
               'repeated %3d  queries %6d  cuts %4d  compactions %4d  disk %7.1f MB'
-              % (minute, time.monotonic() - self.node.begun, last[1] / 1e6, last[3] / 1e6,
-                 self.last_counters.get('kelpie_memory_bytes', 0) / 1e6, last[2], last[4], last[5],
+              % (minute, time.monotonic() - self.node.begun, last[1] / 1e6, last[4] / 1e6, last[3] / 1e6,
+                 last[2], last[5], last[6],
                  sum(w.acknowledged for w in self.writers), sum(w.repeated for w in self.writers),
                  sum(a.answered for a in self.askers), self.totals['kelpie_shard_commits_total'],
                  self.totals['kelpie_shard_compactions_total'], self.node.disk() / 1e6), flush=True)
