@@ -114,6 +114,8 @@ static err sort_columns(struct sample_columns *c)
 
 err metric_columns_resolve(struct sample_columns *columns)
 {
+    if (sample_times_named(columns->times))
+        return OK;
     enum order order = order_of(columns);
     if (order == ORDER_UNIQUE)
         return OK;

@@ -279,12 +279,51 @@ static err take_start(struct metric_compact_cursor *c, const struct cursor_part 
     return OK;
 }
 
-/* Append rows [from, to) of a part, whose times are at t_ms. */
+/* Rows [from, to) of a timeline, which a slot of the cursor holds. */
+struct times_part {
+    struct cursor_times *slot;
+    size_t from, to;
+};
+
+static const int64_t *times_at(const struct times_part *part)
+{
+    return part->slot->t_ms + (part->from - part->slot->from * CODEC_VECTOR_COUNT_MAX);
+}
+
+/* The name of the times is a hash of them: what partitions and segments store apart is the same again. */
+static struct hash128 times_name(const struct times_part *part)
+{
+    struct cursor_times *slot = part->slot;
+    if (slot->name_from != part->from || slot->name_to != part->to) {
+        slot->name = hash128(slice_of(times_at(part), (part->to - part->from) * sizeof(int64_t)), 0);
+        slot->name_from = part->from;
+        slot->name_to = part->to;
+    }
+    return slot->name;
+}
+
+/* Append times; they have a name as long as every part continues the one before. */
+static void take_times(const struct times_part *part, struct sample_columns *columns)
+{
+    size_t base = columns->count;
+    const int64_t *t_ms = times_at(part);
+    struct hash128 name = { 0 };
+    if (base == 0) {
+        name = times_name(part);
+    } else if (sample_times_named(columns->times) && columns->t_ms[base - 1] < t_ms[0]) {
+        struct hash128 both[2] = { columns->times, times_name(part) };
+        name = hash128(slice_of(both, sizeof both), 0);
+    }
+    columns->times = name;
+    memcpy(columns->t_ms + base, t_ms, (part->to - part->from) * sizeof *t_ms);
+}
+
+/* Append the rows of a part that have these times; row `first` of the timeline is the part's first. */
 static err take_rows(struct metric_compact_cursor *c, const struct compact_part *part, uint32_t number,
-                     const int64_t *t_ms, size_t from, size_t to, struct sample_columns *columns,
+                     const struct times_part *times, size_t first, struct sample_columns *columns,
                      struct err_at *at)
 {
-    size_t n = to - from, base = columns->count;
+    size_t from = times->from - first, to = times->to - first, n = to - from, base = columns->count;
     size_t low = from / CODEC_VECTOR_COUNT_MAX, high = (to - 1) / CODEC_VECTOR_COUNT_MAX + 1;
     size_t skip = from - low * CODEC_VECTOR_COUNT_MAX;
     struct cursor_part p;
@@ -294,7 +333,7 @@ static err take_rows(struct metric_compact_cursor *c, const struct compact_part 
     err e = OK;
     double *values = columns->values + base;
     TRY_OUT(cursor_part_values(c, &p, low, high, (uint64_t *)values, at));
-    memcpy(columns->t_ms + base, t_ms, n * sizeof *t_ms);
+    take_times(times, columns);
     if (skip != 0)
         memmove(values, values + skip, n * sizeof *values);
     if (p.start.len != 0)
@@ -333,13 +372,15 @@ static err take_part(struct metric_compact_cursor *c, uint32_t number, const str
         if (from >= to)
             return OK;
     }
-    return take_rows(c, part, number, times->t_ms + (from - held), from - first, to - first, columns, at);
+    struct times_part taken = { times, from, to };
+    return take_rows(c, part, number, &taken, first, columns, at);
 }
 
 /* Of rows [base, count) with equal times keep the last. Times ascend. */
 static void drop_repeats(struct sample_columns *columns, size_t base, size_t histogram_base)
 {
     size_t kept = base, kept_histograms = histogram_base, h = histogram_base;
+    columns->times = (struct hash128){ 0 };
     for (size_t i = base; i < columns->count; i++) {
         bool is_histogram = h < columns->histogram_count && columns->histograms[h].row == i;
         struct slice bytes = is_histogram ? columns->histograms[h++].bytes : slice_of(NULL, 0);
@@ -375,6 +416,7 @@ static err take_series(struct metric_compact_cursor *c, uint32_t ordinal, struct
     if (e != OK) {
         columns->count = base;
         columns->histogram_count = histogram_base;
+        columns->times = (struct hash128){ 0 };
     }
     return e;
 }

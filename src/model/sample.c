@@ -46,6 +46,8 @@ err sample_columns_add(struct sample_columns *c, int64_t t_ms, double value, int
         TRY(start_reserve(c, c->count + 1));
         memset(c->start_ms, 0, c->count * sizeof *c->start_ms);
     }
+    c->times = (struct hash128){ 0 };
+    c->times = (struct hash128){ 0 };
     c->t_ms[c->count] = t_ms;
     c->values[c->count] = value;
     if (c->start_ms != NULL)

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/pool.h"
 #include "base/slice.h"
 
@@ -36,6 +37,10 @@ struct sample_columns {
     struct sample_histogram *histograms;
     size_t histogram_count;
     size_t histogram_capacity;
+    /* A name of the times, zero when they have none: equal names, equal t_ms. Series that were scraped together
+     * share their times, and who works on many of them need not look at the same times again. Times with a name
+     * ascend and do not repeat; whoever writes to t_ms otherwise takes the name away. */
+    struct hash128 times;
 };
 
 /* An empty set of columns in pool. */
@@ -51,7 +56,10 @@ static inline void sample_columns_clear(struct sample_columns *c)
 {
     c->count = 0;
     c->histogram_count = 0;
+    c->times = (struct hash128){ 0 };
 }
+
+static inline bool sample_times_named(struct hash128 times) { return (times.low | times.high) != 0; }
 
 /* Room for `rows` more rows in t_ms and values (start_ms too if it is in use). ERR_LIMIT. */
 err sample_columns_reserve(struct sample_columns *c, size_t rows);

@@ -19,6 +19,7 @@
     64 /* of one pipeline; the split depends on the series count alone, so that sums
                                    * do not depend on the number of workers */
 #define CHUNK_SERIES_MIN 64
+#define WINDOW_PLACES    8 /* runs of times whose windows a worker keeps */
 #define STAGE_COUNT_MAX  PROMQL_DEPTH_MAX
 
 /* Evaluation times: start + i × step for i in [0, count). */
@@ -177,16 +178,37 @@ struct window_input {
     const int64_t *t_ms; /* without stale markers */
     const double *values;
     size_t count;
-    struct grid ends; /* window i is (end - range, end]; step 0 = all the same */
+    struct hash128 times; /* name of t_ms, see sample_columns: windows are the same for equal names */
+    struct grid ends;     /* window i is (end - range, end]; step 0 = all the same */
     int64_t range_ms;
     int64_t eval_start_ms; /* evaluation time of step i, for predict_linear */
     int64_t eval_step_ms;
     const double *arg; /* scalar argument per step, or NULL */
 };
+/* A window holds the samples [low, high). */
+struct window_edge {
+    uint32_t low, high;
+};
+/* What a rate's extrapolation takes from times alone. */
+struct window_reach {
+    double sampled_ms;       /* from the first sample to the last */
+    double to_start, to_end; /* how far beyond them the window reaches, as far as is believed, ms */
+    double factor;           /* (sampled + to_start + to_end) / sampled × unit of the result */
+};
+/* The windows of one run of times. Blocks of the scratch's pool. */
+struct window_places {
+    struct hash128 times;         /* whose they are; zero: nobody's */
+    struct window_edge *edges;    /* per step */
+    struct window_reach *reaches; /* likewise, once a rate needed them */
+    size_t count, edge_capacity, reach_capacity;
+    bool has_reaches;
+};
 struct window_scratch {
     struct pool *pool;
     void *at;
     size_t bytes;
+    struct window_places places[WINDOW_PLACES]; /* by name: targets take turns in a selector's order */
+    struct window_places *current;
 };
 /* out[i] for every i in [0, ends.count): the function's value or ABSENT. ERR_LIMIT for scratch. */
 err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch,

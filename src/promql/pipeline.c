@@ -174,7 +174,12 @@ static bool window_takes_histograms(enum function_id id)
 static err columns_clean(struct worker *w, struct row *row)
 {
     struct sample_columns *c = &w->columns;
-    size_t kept = 0, histogram = 0;
+    size_t kept = 0, histogram = 0, stale = 0;
+    for (size_t i = 0; i < c->count; i++)
+        stale += sample_is_stale(c->values[i]);
+    if (stale == 0 && c->histogram_count == 0)
+        return OK; /* nearly always */
+    c->times = (struct hash128){ 0 };
     for (size_t i = 0; i < c->count; i++) {
         if (histogram < c->histogram_count && c->histograms[histogram].row == i) {
             struct slice bytes = c->histograms[histogram++].bytes;
@@ -252,6 +257,7 @@ static err window_row(struct worker *w, struct row *row, double *out)
         .t_ms = w->columns.t_ms,
         .values = w->columns.values,
         .count = w->columns.count,
+        .times = w->columns.times,
         .ends = run->ends,
         .range_ms = p->range_ms,
         .eval_start_ms = run->grid->start_ms,

@@ -1,7 +1,8 @@
 /* Range functions: one pass over the samples of one series gives the value at every step.
  *
- * A window is (end - range, end]. Both its edges only move forward from step to step, so two cursors walk the
- * samples once. On top of that each function keeps what it needs to not look at a sample again:
+ * A window is (end - range, end]. Both its edges only move forward from step to step, so one walk over the times
+ * finds them all; the next series with the same times (a target's series, a histogram's buckets) takes them as they
+ * are. On top of that each function keeps what it needs to not look at a sample again:
  *     rate, increase, delta    first and last sample, and the list of counter resets (rare, so summed per window
  *                              in order: bit for bit what a scan of the window would give)
  *     changes, resets          prefix counts
@@ -22,19 +23,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-struct cursor {
-    size_t low, high; /* the window holds samples [low, high) */
-};
-
-static inline void cursor_move(struct cursor *c, const struct window_input *in, int64_t end_ms)
-{
-    while (c->high < in->count && in->t_ms[c->high] <= end_ms)
-        c->high++;
-    int64_t begin_ms = end_ms - in->range_ms;
-    while (c->low < c->high && in->t_ms[c->low] <= begin_ms)
-        c->low++;
-}
-
 static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
 {
     if (bytes <= scratch->bytes)
@@ -48,28 +36,96 @@ static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
     return OK;
 }
 
+/* ---- edges ---- */
+
+/* The windows of all steps. Their ends do not go back, so two walks over the times find both edges. */
+static err edges_find(const struct window_input *in, struct window_scratch *scratch)
+{
+    size_t count = in->ends.count, low = 0, high = 0;
+    struct window_places *places = &scratch->places[in->times.low % WINDOW_PLACES];
+    scratch->current = places;
+    if (sample_times_named(in->times) && hash128_equal(places->times, in->times) && places->count == count)
+        return OK;
+    places->times = (struct hash128){ 0 };
+    places->has_reaches = false;
+    TRY(pool_block_reserve(scratch->pool, (void **)&places->edges, sizeof *places->edges, count,
+                           &places->edge_capacity));
+    for (size_t step = 0; step < count; step++) {
+        int64_t end_ms = grid_t(&in->ends, step), begin_ms = end_ms - in->range_ms;
+        while (high < in->count && in->t_ms[high] <= end_ms)
+            high++;
+        while (low < high && in->t_ms[low] <= begin_ms)
+            low++;
+        places->edges[step] = (struct window_edge){ (uint32_t)low, (uint32_t)high };
+    }
+    places->count = count;
+    places->times = in->times;
+    return OK;
+}
+
 /* ---- functions of first, last and count ---- */
 
-/* In milliseconds throughout and with two divisions: this runs once per series and step of every rate. */
-static double extrapolate(const struct window_input *in, size_t low, size_t high, int64_t end_ms,
-                          double change, bool counter, double scale)
+/* How far the change between first and last sample is taken beyond them: to the window's edge, or half an
+ * average interval where the edge is farther than 1.1 of them. */
+static err reaches_find(const struct window_input *in, struct window_scratch *scratch, double scale)
 {
-    double to_start = (double)(in->t_ms[low] - (end_ms - in->range_ms));
-    double to_end = (double)(end_ms - in->t_ms[high - 1]);
-    double sampled = (double)(in->t_ms[high - 1] - in->t_ms[low]);
-    double average = sampled / (double)(high - low - 1);
-    double threshold = average * 1.1;
-    if (to_start >= threshold)
-        to_start = average * 0.5;
-    /* A counter cannot be negative: do not extrapolate beyond the point where it would be 0. */
-    if (counter && change > 0 && in->values[low] >= 0 && sampled * in->values[low] < to_start * change) {
-        double to_zero = sampled * (in->values[low] / change);
-        if (to_zero < to_start)
-            to_start = to_zero;
+    struct window_places *places = scratch->current;
+    if (places->has_reaches)
+        return OK;
+    TRY(pool_block_reserve(scratch->pool, (void **)&places->reaches, sizeof *places->reaches, in->ends.count,
+                           &places->reach_capacity));
+    for (size_t step = 0; step < in->ends.count; step++) {
+        struct window_edge w = places->edges[step];
+        if (w.high - w.low < 2)
+            continue;
+        int64_t end_ms = grid_t(&in->ends, step);
+        double to_start = (double)(in->t_ms[w.low] - (end_ms - in->range_ms));
+        double to_end = (double)(end_ms - in->t_ms[w.high - 1]);
+        double sampled = (double)(in->t_ms[w.high - 1] - in->t_ms[w.low]);
+        double average = sampled / (double)(w.high - w.low - 1);
+        double threshold = average * 1.1;
+        if (to_start >= threshold)
+            to_start = average * 0.5;
+        if (to_end >= threshold)
+            to_end = average * 0.5;
+        places->reaches[step] = (struct window_reach){
+            .sampled_ms = sampled,
+            .to_start = to_start,
+            .to_end = to_end,
+            .factor = (sampled + to_start + to_end) / sampled * scale,
+        };
     }
-    if (to_end >= threshold)
-        to_end = average * 0.5;
-    return change * ((sampled + to_start + to_end) / sampled * scale);
+    places->has_reaches = true;
+    return OK;
+}
+
+/* A counter cannot be negative: it is not extrapolated beyond the point where it would be 0. */
+static double rate_of(const struct window_reach *r, double first, double change, bool counter, double scale)
+{
+    if (!counter || !(change > 0 && first >= 0 && r->sampled_ms * first < r->to_start * change))
+        return change * r->factor;
+    double to_zero = r->sampled_ms * (first / change);
+    double to_start = to_zero < r->to_start ? to_zero : r->to_start;
+    return change * ((r->sampled_ms + to_start + r->to_end) / r->sampled_ms * scale);
+}
+
+/* Samples below the one before them, in scratch. */
+static err resets_find(const struct window_input *in, struct window_scratch *scratch, uint32_t **out_resets,
+                       size_t *out_count)
+{
+    size_t count = 0;
+    for (size_t i = 1; i < in->count; i++)
+        count += in->values[i] < in->values[i - 1];
+    *out_count = count;
+    if (count == 0)
+        return OK;
+    TRY(scratch_reserve(scratch, count * sizeof **out_resets));
+    *out_resets = scratch->at;
+    count = 0;
+    for (size_t i = 1; i < in->count; i++)
+        if (in->values[i] < in->values[i - 1])
+            (*out_resets)[count++] = (uint32_t)i;
+    return OK;
 }
 
 static err window_rate(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
@@ -77,49 +133,37 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
 {
     bool counter = id != FUNCTION_DELTA;
     uint32_t *resets = NULL;
-    size_t reset_count = 0;
-    if (counter) {
-        for (size_t i = 1; i < in->count; i++)
-            reset_count += in->values[i] < in->values[i - 1];
-        if (reset_count > 0) {
-            TRY(scratch_reserve(scratch, reset_count * sizeof *resets));
-            resets = scratch->at;
-            reset_count = 0;
-            for (size_t i = 1; i < in->count; i++)
-                if (in->values[i] < in->values[i - 1])
-                    resets[reset_count++] = (uint32_t)i;
-        }
-    }
-    struct cursor c = { 0 };
-    size_t reset_low = 0;
+    size_t reset_count = 0, reset_low = 0;
     double scale = id == FUNCTION_RATE ? 1000 / (double)in->range_ms : 1;
+    if (counter)
+        TRY(resets_find(in, scratch, &resets, &reset_count));
+    TRY(reaches_find(in, scratch, scale));
     for (size_t step = 0; step < in->ends.count; step++) {
-        int64_t end_ms = grid_t(&in->ends, step);
-        cursor_move(&c, in, end_ms);
-        if (c.high - c.low < 2) {
+        struct window_edge w = scratch->current->edges[step];
+        if (w.high - w.low < 2) {
             out[step] = ABSENT;
             continue;
         }
-        double change = in->values[c.high - 1] - in->values[c.low];
-        while (reset_low < reset_count && resets[reset_low] <= c.low)
+        double first = in->values[w.low], change = in->values[w.high - 1] - first;
+        while (reset_low < reset_count && resets[reset_low] <= w.low)
             reset_low++;
-        for (size_t r = reset_low; r < reset_count && resets[r] < c.high; r++)
+        for (size_t r = reset_low; r < reset_count && resets[r] < w.high; r++)
             change += in->values[resets[r] - 1];
-        out[step] = extrapolate(in, c.low, c.high, end_ms, change, counter, scale);
+        out[step] = rate_of(&scratch->current->reaches[step], first, change, counter, scale);
     }
     return OK;
 }
 
-static void window_instant_rate(enum function_id id, const struct window_input *in, double *out)
+static void window_instant_rate(enum function_id id, const struct window_input *in,
+                                const struct window_scratch *scratch, double *out)
 {
-    struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
+        struct window_edge w = scratch->current->edges[step];
         out[step] = ABSENT;
-        if (c.high - c.low < 2)
+        if (w.high - w.low < 2)
             continue;
-        double last = in->values[c.high - 1], previous = in->values[c.high - 2];
-        int64_t interval_ms = in->t_ms[c.high - 1] - in->t_ms[c.high - 2];
+        double last = in->values[w.high - 1], previous = in->values[w.high - 2];
+        int64_t interval_ms = in->t_ms[w.high - 1] - in->t_ms[w.high - 2];
         if (interval_ms == 0)
             continue;
         if (id == FUNCTION_IDELTA)
@@ -129,19 +173,19 @@ static void window_instant_rate(enum function_id id, const struct window_input *
     }
 }
 
-static void window_pick(enum function_id id, const struct window_input *in, double *out)
+static void window_pick(enum function_id id, const struct window_input *in,
+                        const struct window_scratch *scratch, double *out)
 {
-    struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
-        if (c.high == c.low)
+        struct window_edge w = scratch->current->edges[step];
+        if (w.high == w.low)
             out[step] = ABSENT;
         else if (id == FUNCTION_COUNT_OVER_TIME)
-            out[step] = (double)(c.high - c.low);
+            out[step] = (double)(w.high - w.low);
         else if (id == FUNCTION_LAST_OVER_TIME)
-            out[step] = in->values[c.high - 1];
+            out[step] = in->values[w.high - 1];
         else if (id == FUNCTION_FIRST_OVER_TIME)
-            out[step] = in->values[c.low];
+            out[step] = in->values[w.low];
         else
             out[step] = 1; /* present_over_time, absent_over_time */
     }
@@ -161,10 +205,9 @@ static err window_events(enum function_id id, const struct window_input *in, str
                                            : current != previous && !(isnan(current) && isnan(previous));
         before[i] = before[i - 1] + event;
     }
-    struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
-        out[step] = c.high == c.low ? ABSENT : (double)(before[c.high - 1] - before[c.low]);
+        struct window_edge w = scratch->current->edges[step];
+        out[step] = w.high == w.low ? ABSENT : (double)(before[w.high - 1] - before[w.low]);
     }
     return OK;
 }
@@ -178,12 +221,11 @@ static err window_extreme(enum function_id id, const struct window_input *in, st
     TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
     uint32_t *queue = scratch->at; /* sample indexes, values best first; NaN never enters */
     size_t front = 0, back = 0, entered = 0;
-    struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
-        if (entered < c.low)
-            entered = c.low;
-        for (; entered < c.high; entered++) {
+        struct window_edge w = scratch->current->edges[step];
+        if (entered < w.low)
+            entered = w.low;
+        for (; entered < w.high; entered++) {
             double v = in->values[entered];
             if (isnan(v))
                 continue;
@@ -191,12 +233,12 @@ static err window_extreme(enum function_id id, const struct window_input *in, st
                 back--;
             queue[back++] = (uint32_t)entered;
         }
-        while (front < back && queue[front] < c.low)
+        while (front < back && queue[front] < w.low)
             front++;
-        if (c.high == c.low)
+        if (w.high == w.low)
             out[step] = ABSENT;
         else
-            out[step] = front < back ? in->values[queue[front]] : in->values[c.low];
+            out[step] = front < back ? in->values[queue[front]] : in->values[w.low];
     }
     return OK;
 }
@@ -261,35 +303,34 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
         TRY(scratch_reserve(scratch, (in->count + 1) * sizeof *stack));
         stack = scratch->at;
     }
-    struct cursor c = { 0 };
     size_t middle = 0, entered = 0; /* stack: [low, middle), back: [middle, entered) */
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
-        size_t count = c.high - c.low;
+        struct window_edge w = scratch->current->edges[step];
+        size_t count = w.high - w.low;
         if (count == 0) {
             out[step] = ABSENT;
             continue;
         }
         if (!overlap) {
             out[step] =
-                average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
+                average ? scan_average(in->values + w.low, count) : scan_sum(in->values + w.low, count);
             continue;
         }
-        if (c.low >= middle) {
-            middle = entered = c.high;
-            stack_fill(in, c.low, middle, stack);
+        if (w.low >= middle) {
+            middle = entered = w.high;
+            stack_fill(in, w.low, middle, stack);
             back = (struct partial_sum){ 0 };
         }
-        for (; entered < c.high; entered++)
+        for (; entered < w.high; entered++)
             kahan_add(in->values[entered], &back.sum, &back.c);
-        struct partial_sum total = stack[c.low];
+        struct partial_sum total = stack[w.low];
         double compensation = total.c + back.c;
         total.c = 0;
         kahan_add(back.sum, &total.sum, &total.c);
         total.c += compensation;
         if (!isfinite(total.sum))
             out[step] =
-                average ? scan_average(in->values + c.low, count) : scan_sum(in->values + c.low, count);
+                average ? scan_average(in->values + w.low, count) : scan_sum(in->values + w.low, count);
         else if (average)
             out[step] = total.sum / (double)count + total.c / (double)count;
         else
@@ -429,32 +470,32 @@ static void sorted_fill(struct sorted_window *w, const double *values, size_t co
 static err window_quantile(const struct window_input *in, struct window_scratch *scratch, double *out)
 {
     TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
-    struct sorted_window w = { .values = scratch->at };
-    struct cursor c = { 0 }, last = { 0 };
+    struct sorted_window sorted = { .values = scratch->at };
+    struct window_edge last = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
-        if (c.low >= last.high || (c.high - last.high) * 4 > c.high - c.low) {
-            sorted_fill(&w, in->values + c.low, c.high - c.low);
+        struct window_edge w = scratch->current->edges[step];
+        if (w.low >= last.high || (w.high - last.high) * 4 > w.high - w.low) {
+            sorted_fill(&sorted, in->values + w.low, w.high - w.low);
         } else {
-            for (size_t i = last.low; i < c.low; i++)
-                sorted_remove(&w, in->values[i]);
-            for (size_t i = last.high; i < c.high; i++)
-                sorted_insert(&w, in->values[i]);
+            for (size_t i = last.low; i < w.low; i++)
+                sorted_remove(&sorted, in->values[i]);
+            for (size_t i = last.high; i < w.high; i++)
+                sorted_insert(&sorted, in->values[i]);
         }
-        last = c;
-        out[step] = c.high == c.low ? ABSENT : quantile_sorted(in->arg[step], w.values, w.count);
+        last = w;
+        out[step] = w.high == w.low ? ABSENT : quantile_sorted(in->arg[step], sorted.values, sorted.count);
     }
     return OK;
 }
 
-static void window_scan(enum function_id id, const struct window_input *in, double *out)
+static void window_scan(enum function_id id, const struct window_input *in,
+                        const struct window_scratch *scratch, double *out)
 {
-    struct cursor c = { 0 };
     for (size_t step = 0; step < in->ends.count; step++) {
-        cursor_move(&c, in, grid_t(&in->ends, step));
-        size_t count = c.high - c.low;
-        const double *v = in->values + c.low;
-        const int64_t *t_ms = in->t_ms + c.low;
+        struct window_edge w = scratch->current->edges[step];
+        size_t count = w.high - w.low;
+        const double *v = in->values + w.low;
+        const int64_t *t_ms = in->t_ms + w.low;
         double slope, intercept;
         out[step] = ABSENT;
         if (count == 0)
@@ -518,6 +559,7 @@ bool function_is_window(enum function_id id)
 static err window_steps(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
                         double *out)
 {
+    TRY(edges_find(in, scratch));
     switch (id) {
     case FUNCTION_RATE:
     case FUNCTION_INCREASE:
@@ -525,14 +567,14 @@ static err window_steps(enum function_id id, const struct window_input *in, stru
         return window_rate(id, in, scratch, out);
     case FUNCTION_IRATE:
     case FUNCTION_IDELTA:
-        window_instant_rate(id, in, out);
+        window_instant_rate(id, in, scratch, out);
         return OK;
     case FUNCTION_COUNT_OVER_TIME:
     case FUNCTION_PRESENT_OVER_TIME:
     case FUNCTION_ABSENT_OVER_TIME:
     case FUNCTION_LAST_OVER_TIME:
     case FUNCTION_FIRST_OVER_TIME:
-        window_pick(id, in, out);
+        window_pick(id, in, scratch, out);
         return OK;
     case FUNCTION_CHANGES:
     case FUNCTION_RESETS:
@@ -546,7 +588,7 @@ static err window_steps(enum function_id id, const struct window_input *in, stru
     case FUNCTION_QUANTILE_OVER_TIME:
         return window_quantile(in, scratch, out);
     default:
-        window_scan(id, in, out);
+        window_scan(id, in, scratch, out);
         return OK;
     }
 }

@@ -303,11 +303,49 @@ static void test_regression(void **state)
     pool_close(pool);
 }
 
+/* Series that share times give what each gives alone, however their turns mix. */
+static void test_shared_times(void **state)
+{
+    enum { RUNS = 20, SAMPLES = 100 };
+    static const enum function_id ids[] = { FUNCTION_RATE, FUNCTION_DELTA, FUNCTION_MAX_OVER_TIME };
+    struct test_random random = test_random_begin("shared times");
+    int64_t t_ms[RUNS][SAMPLES];
+    size_t counts[RUNS];
+    double values[SAMPLES], out[60], alone[60];
+    for (int run = 0; run < RUNS; run++) {
+        counts[run] = test_random_below(&random, SAMPLES);
+        int64_t t = (int64_t)test_random_below(&random, 20000);
+        for (size_t i = 0; i < counts[run]; i++)
+            t_ms[run][i] = t += 1 + (int64_t)test_random_below(&random, 20000);
+    }
+    for (int round = 0; round < 3; round++) {
+        struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+        struct window_scratch scratch = { .pool = pool };
+        for (int i = 0; i < 300; i++) {
+            size_t run = test_random_below(&random, RUNS);
+            struct window_scratch fresh = { .pool = pool };
+            for (int k = 0; k < SAMPLES; k++)
+                values[k] = (double)test_random_below(&random, 1000);
+            struct window_input in = { .t_ms = t_ms[run],
+                                       .values = values,
+                                       .count = counts[run],
+                                       .range_ms = 60000,
+                                       .ends = { .start_ms = 7000, .step_ms = 15000, .count = 60 } };
+            assert_ok(window_apply(ids[round], &in, &fresh, alone));
+            in.times = run % 5 == 0 ? (struct hash128){ 0 } : (struct hash128){ run, 1 };
+            assert_ok(window_apply(ids[round], &in, &scratch, out));
+            assert_memory_equal(out, alone, sizeof out);
+        }
+        pool_close(pool);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_reference),
         cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_shared_times),
         cmocka_unit_test(test_regression),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

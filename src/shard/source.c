@@ -167,6 +167,7 @@ static err source_read_samples(struct source_reader *reader, size_t series, stru
         else
             TRY(e);
     }
+    size_t in_segments = columns->count;
     for (size_t i = 0; i < view->piece_count && s->local != METRIC_LOCAL_NONE; i++) {
         err e = read_piece(reader, s, &view->pieces[i], columns);
         if (is_damage(e))
@@ -174,6 +175,8 @@ static err source_read_samples(struct source_reader *reader, size_t series, stru
         else
             TRY(e);
     }
+    if (columns->count != in_segments)
+        columns->times = (struct hash128){ 0 };
     TRY(metric_columns_resolve(columns));
     return set->guard != NULL ? guard_samples(set->guard, columns->count) : OK;
 }
