@@ -42,6 +42,8 @@ err partition_freeze(struct partition *p)
     TRY_OUT(partition_capture(p, range, true, pool, &frozen->checkpoint));
     partition_captured(p);
     if (p->head_rows > 0) {
+        metric_head_publish(
+            p->head); /* rows that just got their labels count already: the view must have them */
         frozen->head = p->head;
         frozen->view = metric_head_view(p->head);
         p->head = next;
@@ -108,6 +110,8 @@ static err reserve(struct partition *p, const struct batch *b)
 static err unresolved_add(struct partition *p, struct range *range, size_t producer, uint32_t number,
                           int64_t t_ms, int64_t start_ms, uint64_t bits, struct slice histogram)
 {
+    if (number >= STATE_NUMBER_MAX)
+        return ERR_CORRUPT; /* a state with it could not be read back */
     if (p->unresolved_count >= STATE_UNRESOLVED_COUNT_MAX) {
         struct chain_loss loss = { .kind = LOSS_UNRESOLVED,
                                    .from = p->applied,
@@ -178,9 +182,9 @@ static err apply_announces(struct partition *p, struct range *range, size_t inde
         TRY(partition_series(p, b->tenant, b->announces[i].labels, &local));
         struct producer *producer = &p->producers[index];
         bool is_new = number >= producer->capacity || producer->locals[number] == STATE_UNBOUND;
-        TRY(producer_bind(p, producer, number, local));
-        if (is_new && p->unresolved_count > 0)
+        if (is_new && p->unresolved_count > 0) /* before it is bound: without memory it goes on here again */
             TRY(resolve(p, range, index, number, local));
+        TRY(producer_bind(p, producer, number, local));
     }
     return OK;
 }

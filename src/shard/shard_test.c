@@ -161,6 +161,43 @@ static void unresolved_rows_wait(void **state)
     check_world(w);
 }
 
+/* Rows wait; the record with their labels runs out of memory at its first, second, … allocation, and is tried
+ * again. */
+static void labels_that_come_without_memory(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    bool worked;
+    w->config.head_rows_max = 64;
+    for (uint64_t nth = 1; nth <= 12; nth++) {
+        world_init(w, f->io, f->pool, nth);
+        w->incarnation_count = nth * 100;
+        world_producer_renew(w);
+        assert_ok(world_open(w));
+        memset(w->producer.announced, 1, sizeof w->producer.announced); /* a lie */
+        write_rows(w, 12);
+        assert_ok(shards_wait_applied(w->shards, soon(w)));
+        assert_true(shards_usage(w->shards).unresolved_rows > 0);
+        memset(w->producer.announced, 0, sizeof w->producer.announced);
+        for (int i = 0; i < 40; i++) {
+            struct world_record *r = world_record_make(w, (uint32_t)i % WORLD_PARTITIONS, 40, false);
+            world_send(w, r);
+            assert_ok(log_pump(w->log));
+            pool_fault_at(w->node_pool, nth, false);
+            ERR_IGNORE(shards_apply_step(w->shards, &worked));
+            pool_fault_at(w->node_pool, 0, false);
+            world_answered(w, r);
+        }
+        assert_ok(shards_wait_applied(w->shards, soon(w)));
+        check_world(w);
+        assert_int_equal(shards_usage(w->shards).unresolved_rows, 0);
+        world_close_quick(w);
+        remove_tree(f->io, f->pool, "log");
+        remove_tree(f->io, f->pool, "stream");
+        remove_tree(f->io, f->pool, "blob");
+    }
+}
+
 /* Of equal (series, t) the highest position wins, wherever the rows are. */
 static void the_last_row_wins(void **state)
 {
@@ -511,6 +548,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, setup, teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, setup, teardown),
         cmocka_unit_test_setup_teardown(unresolved_rows_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(labels_that_come_without_memory, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_row_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(names_and_values, setup, teardown),
         cmocka_unit_test_setup_teardown(retention_hides_and_drops, setup, teardown),

@@ -247,7 +247,9 @@ void shards_close(struct shards *shards)
     for (uint32_t i = 0; i < shards->config.partition_count && !shards->config.read_only; i++) {
         struct partition *p = &shards->partitions[i];
         /* Only to shorten the next start's replay: a failure changes nothing that is promised. */
-        bool has_rows = p->head_rows > 0 && p->apply_failed == OK && partition_freeze(p) == OK;
+        bool in_record =
+            p->progress.floats_done || p->progress.histograms_done > 0; /* it comes again whole */
+        bool has_rows = p->head_rows > 0 && p->apply_failed == OK && !in_record && partition_freeze(p) == OK;
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             has_rows = has_rows || r->frozen != NULL;
         while (has_rows && partition_spill(p) == OK) {
