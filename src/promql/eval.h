@@ -183,7 +183,8 @@ struct window_input {
     int64_t range_ms;
     int64_t eval_start_ms; /* evaluation time of step i, for predict_linear */
     int64_t eval_step_ms;
-    const double *arg; /* scalar argument per step, or NULL */
+    const double *arg;   /* scalar argument per step, or NULL */
+    struct guard *guard; /* NULL: none */
 };
 /* A window holds the samples [low, high). */
 struct window_edge {
@@ -210,7 +211,8 @@ struct window_scratch {
     struct window_places places[WINDOW_PLACES]; /* by name: targets take turns in a selector's order */
     struct window_places *current;
 };
-/* out[i] for every i in [0, ends.count): the function's value or ABSENT. ERR_LIMIT for scratch. */
+/* out[i] for every i in [0, ends.count): the function's value or ABSENT. ERR_LIMIT for scratch, and the
+ * guard's errors. */
 err window_apply(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
                  double *out);
 bool function_is_window(enum function_id id);

@@ -263,6 +263,7 @@ static err window_row(struct worker *w, struct row *row, double *out)
         .eval_start_ms = run->grid->start_ms,
         .eval_step_ms = run->grid->step_ms,
         .arg = p->window_arg,
+        .guard = run->eval->request->guard,
     };
     TRY(window_apply(p->window, &in, &w->window, out));
     return window_note(w, row, out);

@@ -467,11 +467,23 @@ static void sorted_fill(struct sorted_window *w, const double *values, size_t co
     w->count = count;
 }
 
+/* Functions that look at whole windows may take minutes for one series: count what they look at, and ask the guard
+ * every million values. */
+static err scanned(const struct window_input *in, size_t *count, size_t more)
+{
+    *count += more;
+    if (*count < 1u << 20)
+        return OK;
+    *count = 0;
+    return in->guard != NULL ? guard_check(in->guard) : OK;
+}
+
 static err window_quantile(const struct window_input *in, struct window_scratch *scratch, double *out)
 {
     TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
     struct sorted_window sorted = { .values = scratch->at };
     struct window_edge last = { 0 };
+    size_t looked = 0;
     for (size_t step = 0; step < in->ends.count; step++) {
         struct window_edge w = scratch->current->edges[step];
         if (w.low >= last.high || (w.high - last.high) * 4 > w.high - w.low) {
@@ -482,21 +494,24 @@ static err window_quantile(const struct window_input *in, struct window_scratch 
             for (size_t i = last.high; i < w.high; i++)
                 sorted_insert(&sorted, in->values[i]);
         }
+        TRY(scanned(in, &looked, (w.high - w.low) / 16 + 1)); /* moved by memmove, or sorted now and then */
         last = w;
         out[step] = w.high == w.low ? ABSENT : quantile_sorted(in->arg[step], sorted.values, sorted.count);
     }
     return OK;
 }
 
-static void window_scan(enum function_id id, const struct window_input *in,
-                        const struct window_scratch *scratch, double *out)
+static err window_scan(enum function_id id, const struct window_input *in,
+                       const struct window_scratch *scratch, double *out)
 {
+    size_t looked = 0;
     for (size_t step = 0; step < in->ends.count; step++) {
         struct window_edge w = scratch->current->edges[step];
         size_t count = w.high - w.low;
         const double *v = in->values + w.low;
         const int64_t *t_ms = in->t_ms + w.low;
         double slope, intercept;
+        TRY(scanned(in, &looked, count));
         out[step] = ABSENT;
         if (count == 0)
             continue;
@@ -524,6 +539,7 @@ static void window_scan(enum function_id id, const struct window_input *in,
             check(false);
         }
     }
+    return OK;
 }
 
 bool function_is_window(enum function_id id)
@@ -588,8 +604,7 @@ static err window_steps(enum function_id id, const struct window_input *in, stru
     case FUNCTION_QUANTILE_OVER_TIME:
         return window_quantile(in, scratch, out);
     default:
-        window_scan(id, in, scratch, out);
-        return OK;
+        return window_scan(id, in, scratch, out);
     }
 }
 
