@@ -1,5 +1,5 @@
-/* A leak to be found: loaded into a node by LD_PRELOAD (bench/soak.py --plant), a thread takes LEAK_BYTES of memory
- * ten times a second and a descriptor every two seconds, and never gives them back. */
+/* A leak to be found: loaded into a node by LD_PRELOAD (bench/soak.py --plant), a thread takes LEAK_BYTES of
+ * memory ten times a second and a descriptor every two seconds, and never gives them back. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>

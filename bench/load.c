@@ -5,13 +5,13 @@
  *   load send FILE --port P [--path /api/v1/write] [--loops 1]
  *
  * `make` writes whole HTTP requests (snappy bodies), so that sending costs the client next to nothing and every
- * server gets the same bytes. `send` opens one connection a lane and sends that lane's requests in order, each after
- * the reply to the one before; it prints one JSON object: samples, seconds, latency quantiles, refused.
+ * server gets the same bytes. `send` opens one connection a lane and sends that lane's requests in order, each
+ * after the reply to the one before; it prints one JSON object: samples, seconds, latency quantiles, refused.
  *
  * The mix (docs/benchmark.md): targets of 500 series, alternating between node_exporter-like and Kubernetes-like
- * label sets; of 500 series 105 constants, 80 counters at rest, 55 integer counters, 30 CPU-second counters (0.01),
- * 20 full-precision counters, 30 page-sized gauges, 8 decimal gauges, 13 full-precision gauges, and 10 classic
- * histograms of 14 buckets + Inf with _count (their _sum are among the full-precision counters).
+ * label sets; of 500 series 105 constants, 80 counters at rest, 55 integer counters, 30 CPU-second counters
+ * (0.01), 20 full-precision counters, 30 page-sized gauges, 8 decimal gauges, 13 full-precision gauges, and 10
+ * classic histograms of 14 buckets + Inf with _count (their _sum are among the full-precision counters).
  * Scrape times: the interval, 2 % of them up to 20 ms late. Churn: each step, PERMILLE of a thousand targets get a
  * new instance label (a pod was replaced) and their counters start again. */
 #include <arpa/inet.h>

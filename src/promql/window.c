@@ -1,8 +1,8 @@
 /* Range functions: one pass over the samples of one series gives the value at every step.
  *
  * A window is (end - range, end]. Both its edges only move forward from step to step, so one walk over the times
- * finds them all; the next series with the same times (a target's series, a histogram's buckets) takes them as they
- * are. On top of that each function keeps what it needs to not look at a sample again:
+ * finds them all; the next series with the same times (a target's series, a histogram's buckets) takes them as
+ * they are. On top of that each function keeps what it needs to not look at a sample again:
  *     rate, increase, delta    first and last sample, and the list of counter resets (rare, so summed per window
  *                              in order: bit for bit what a scan of the window would give)
  *     changes, resets          prefix counts

@@ -2,11 +2,12 @@
  *
  *   forgetful MOUNTPOINT VOLATILE DURABLE SEED
  *
- * VOLATILE holds what processes see. DURABLE holds what a power cut would leave: the content of each file as of its
- * last fsync (DURABLE/.inode/N), and in each directory the names as of its last fsync, as hard links to those. At
- * start DURABLE is made anew from VOLATILE. When the file system ends (SIGTERM), the power goes out: of every range
- * written but not synced each 4 KiB page is kept or lost by the seed, and so are the names of every directory
- * changed but not synced; then the test copies DURABLE (without .inode) over VOLATILE and mounts again.
+ * VOLATILE holds what processes see. DURABLE holds what a power cut would leave: the content of each file as of
+ * its last fsync (DURABLE/.inode/N), and in each directory the names as of its last fsync, as hard links to
+ * those. At start DURABLE is made anew from VOLATILE. When the file system ends (SIGTERM), the power goes out:
+ * of every range written but not synced each 4 KiB page is kept or lost by the seed, and so are the names of
+ * every directory changed but not synced; then the test copies DURABLE (without .inode) over VOLATILE and mounts
+ * again.
  *
  * Runs single-threaded (-s), so that nothing here needs a lock. */
 #define FUSE_USE_VERSION 31
