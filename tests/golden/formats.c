@@ -192,7 +192,7 @@ static void make_chain(struct buf *out)
     struct chain_loss gone = {
         .kind = LOSS_CHAIN, .from = { 2, 0 }, .to = { 2, 7 }, .range = { 1500, 1700 }
     };
-    uint8_t inputs[3][SHA256_BYTES] = { { 1, 2, 3 }, { 7 }, { 5 } };
+    uint8_t inputs[3][SHA256_BYTES] = { { 1, 2, 3 }, { 7 }, { 5, 2, 3 } };
     struct chain_segment c = a;
     c.digest[0] = 5;
     c.from = (struct log_position){ 2, 0 };
