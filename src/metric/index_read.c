@@ -288,10 +288,13 @@ err metric_index_cursor_labels(struct metric_index_cursor *cursor, uint32_t id, 
 
 /* ---- names and values ---- */
 
+#define RECENT_TEXTS 64 /* neighbours in the tail repeat most of their names and values */
+
 struct texts {
     struct pool *pool;
     struct slice *at;
     size_t count, capacity;
+    struct slice recent[RECENT_TEXTS]; /* of the tail, by hash */
 };
 
 static err texts_add(struct texts *texts, const struct slice *add, size_t count)
@@ -302,6 +305,16 @@ static err texts_add(struct texts *texts, const struct slice *add, size_t count)
         memcpy(texts->at + texts->count, add, count * sizeof *add);
     texts->count += count;
     return OK;
+}
+
+/* Add a text of the tail, unless it was added a moment ago. */
+static err texts_add_tail(struct texts *texts, struct slice text)
+{
+    struct slice *recent = &texts->recent[hash64(text, 0) % RECENT_TEXTS];
+    if (recent->at != NULL && slice_equal(*recent, text))
+        return OK;
+    *recent = text;
+    return texts_add(texts, &text, 1);
 }
 
 /* Sort, drop repeats, copy into the caller's pool. */
@@ -377,12 +390,12 @@ static err texts_of_labels(struct slice labels, struct slice name, struct texts 
 {
     if (name.len > 0) {
         struct slice value = labels_get(labels, name);
-        return value.len == 0 ? OK : texts_add(texts, &value, 1);
+        return value.len == 0 ? OK : texts_add_tail(texts, value);
     }
     struct reader reader = reader_of(labels);
     struct label label;
     while (labels_next(&reader, &label))
-        TRY(texts_add(texts, &label.name, 1));
+        TRY(texts_add_tail(texts, label.name));
     return OK;
 }
 
