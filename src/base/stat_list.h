@@ -32,7 +32,7 @@
     X(STAT_INGEST_REFUSED_SERIES_LIMIT, COUNTER, "ingest_refused_series_limit_total",                        \
       "Samples refused because the tenant has too many active series.")                                      \
     X(STAT_INGEST_REFUSED_TIME_RANGE, COUNTER, "ingest_refused_time_range_total",                            \
-      "Samples refused for a timestamp outside the years -9999 to 9999.")                                    \
+      "Samples refused for a timestamp beyond the year 9999, or as far before 1970.")                        \
     X(STAT_INGEST_REFUSED_VALUE_LENGTH, COUNTER, "ingest_refused_value_length_total",                        \
       "Samples refused for a label value that is too long.")                                                 \
     X(STAT_INGEST_REQUESTS, COUNTER, "ingest_requests_total", "Write requests answered.")                    \

@@ -83,17 +83,17 @@ void ingest_step(struct ingest *ingest);
 
 /* ---- results ---- */
 /* Why something was refused: identifier, label of the statistic, words for a person. */
-#define INGEST_REASON_LIST(X)                                                       \
-    X(INGEST_NAME_MISSING, "name_missing", "series without __name__")               \
-    X(INGEST_LABELS_INVALID, "labels_invalid", "invalid labels")                    \
-    X(INGEST_LABEL_COUNT, "label_count", "too many labels in a series")             \
-    X(INGEST_NAME_LENGTH, "name_length", "label name or metric name too long")      \
-    X(INGEST_VALUE_LENGTH, "value_length", "label value too long")                  \
-    X(INGEST_SERIES_LIMIT, "series_limit", "too many active series")                \
-    X(INGEST_TIME_RANGE, "time_range", "timestamp outside the years -9999 to 9999") \
-    X(INGEST_HISTOGRAM_INVALID, "histogram_invalid", "invalid native histogram")    \
-    X(INGEST_EXEMPLAR_INVALID, "exemplar_invalid", "invalid exemplar")              \
-    X(INGEST_METADATA_INVALID, "metadata_invalid", "invalid metadata")              \
+#define INGEST_REASON_LIST(X)                                                                   \
+    X(INGEST_NAME_MISSING, "name_missing", "series without __name__")                           \
+    X(INGEST_LABELS_INVALID, "labels_invalid", "invalid labels")                                \
+    X(INGEST_LABEL_COUNT, "label_count", "too many labels in a series")                         \
+    X(INGEST_NAME_LENGTH, "name_length", "label name or metric name too long")                  \
+    X(INGEST_VALUE_LENGTH, "value_length", "label value too long")                              \
+    X(INGEST_SERIES_LIMIT, "series_limit", "too many active series")                            \
+    X(INGEST_TIME_RANGE, "time_range", "timestamp beyond the year 9999, or as far before 1970") \
+    X(INGEST_HISTOGRAM_INVALID, "histogram_invalid", "invalid native histogram")                \
+    X(INGEST_EXEMPLAR_INVALID, "exemplar_invalid", "invalid exemplar")                          \
+    X(INGEST_METADATA_INVALID, "metadata_invalid", "invalid metadata")                          \
     X(INGEST_SAMPLE_MISSING, "sample_missing", "series without sample or histogram")
 
 #define INGEST_REASON_ENUM(id, name, text) id,
