@@ -13,6 +13,7 @@ Every part can be stopped and run again: each measured turn is kept in build/ben
 targets. The load is made once by bench/load (build/bench/data). What is measured and how: docs/benchmark.md."""
 import argparse
 import datetime
+import http.client
 import json
 import os
 import platform
@@ -35,6 +36,7 @@ HOUR_START = DAY_START + 30 * 3600
 QUIET_WINDOW = 75       # seconds with less than QUIET_CPU of CPU: longer than any server's own timers
 QUIET_CPU = 0.75
 QUIET_MAX = 900
+QUERY_SECONDS = 1.0      # of repeating a query: its CPU is counted in ticks of 10 ms
 
 
 class Server:
@@ -261,6 +263,17 @@ def query_path(target, q):
     return '/api/v1/query?' + urllib.parse.urlencode(arguments)
 
 
+def ask(client, path):
+    """Seconds and bytes of one answer on a kept connection."""
+    begun = time.monotonic()
+    client.request('GET', path)
+    reply = client.getresponse()
+    body = reply.read()
+    if reply.status != 200:
+        print('  %d: %s' % (reply.status, body[:200]))
+    return time.monotonic() - begun, len(body)
+
+
 def part_queries(target, turn):
     with open(os.path.join(TOP, 'bench/queries.json'), encoding='utf-8') as f:
         queries = json.load(f)['queries']
@@ -268,23 +281,17 @@ def part_queries(target, turn):
     try:
         server.wait_ready()
         time.sleep(3)
+        client = http.client.HTTPConnection('127.0.0.1', server.port, timeout=120)
         for q in queries:
             path = query_path(target, q)
-            walls, cpus, size = [], [], 0
-            for _ in range(6):
-                used, begun = server.cpu(), time.monotonic()
-                try:
-                    body = server.get(path, timeout=120)
-                except OSError as e:
-                    body = b''
-                    print('  %s: %s: %s' % (target, q['name'], e))
-                walls.append(time.monotonic() - begun)
-                cpus.append(server.cpu() - used)
-                size = len(body)
-            # CPU is counted in ticks of 10 ms: the mean of the warm five is the figure, not their median.
-            keep('queries', target, dict(query=q['name'], wall_s=statistics.median(walls[1:]),
-                                         cpu_s=statistics.mean(cpus[1:]), first_wall_s=walls[0], bytes=size,
-                                         turn=turn))
+            first, size = ask(client, path)
+            again, _ = ask(client, path)
+            repeats = max(5, min(200, int(QUERY_SECONDS / again)))
+            used = server.cpu()
+            walls = [ask(client, path)[0] for _ in range(repeats)]
+            cpu = (server.cpu() - used) / repeats
+            keep('queries', target, dict(query=q['name'], wall_s=statistics.median(walls), cpu_s=cpu,
+                                         first_wall_s=first, repeats=repeats, bytes=size, turn=turn))
     finally:
         server.kill(signal.SIGTERM)
 
@@ -334,7 +341,7 @@ def report():
             values = {t: medians(rows, 'queries', t, key, query=name) for t in ('kelpie', 'victoria', 'prometheus')}
             peers = [v for t, v in values.items() if t != 'kelpie' and v is not None]
             if values['kelpie'] is not None and peers:
-                floor = 0.002 if key == 'cpu_s' else 0.0002   # below this the clock's grain decides
+                floor = 0.00005   # below this the clock's grain decides
                 products[key].append(max(min(peers), floor) / max(values['kelpie'], floor))
             lines.append(figure_line('%s: %s' % (name, key), values, False))
     for key, ratios in products.items():

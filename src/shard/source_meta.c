@@ -13,38 +13,37 @@
 
 /* ---- names and values ---- */
 
+/* Sorted and unique. */
 struct strings {
     struct pool *pool;
-    struct slice *items; /* block */
-    size_t count, capacity;
+    struct slice *items, *spare; /* blocks; the next merge goes to spare */
+    size_t count, capacity, spare_capacity;
 };
 
-static err strings_add(struct strings *s, const struct slice *items, size_t count)
+/* Merge another sorted list in; what is in both stays once. */
+static err strings_merge(struct strings *s, const struct slice *items, size_t count)
 {
-    void *block = s->items;
-    TRY(pool_block_reserve(s->pool, &block, sizeof *s->items, s->count + count + 1, &s->capacity));
-    s->items = block;
-    if (count > 0)
-        memcpy(s->items + s->count, items, count * sizeof *items);
-    s->count += count;
-    return OK;
-}
-
-static int slice_order(const void *a, const void *b)
-{
-    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
-}
-
-static void strings_sort(struct strings *s)
-{
-    if (s->count == 0)
-        return;
-    qsort(s->items, s->count, sizeof *s->items, slice_order);
-    size_t kept = 1;
-    for (size_t i = 1; i < s->count; i++)
-        if (!slice_equal(s->items[i], s->items[kept - 1]))
-            s->items[kept++] = s->items[i];
+    TRY(pool_block_reserve(s->pool, (void **)&s->spare, sizeof *s->spare, s->count + count + 1,
+                           &s->spare_capacity));
+    size_t left = 0, right = 0, kept = 0;
+    while (left < s->count && right < count) {
+        int order = slice_compare(s->items[left], items[right]);
+        s->spare[kept++] = order <= 0 ? s->items[left] : items[right];
+        left += order <= 0;
+        right += order >= 0;
+    }
+    while (left < s->count)
+        s->spare[kept++] = s->items[left++];
+    while (right < count)
+        s->spare[kept++] = items[right++];
+    struct slice *merged = s->spare;
+    size_t capacity = s->spare_capacity;
+    s->spare = s->items;
+    s->spare_capacity = s->capacity;
+    s->items = merged;
+    s->capacity = capacity;
     s->count = kept;
+    return OK;
 }
 
 /* Names (name NULL) or values of the live index. */
@@ -65,7 +64,7 @@ static err add_live(struct views *views, const struct slice *name, const struct 
         TRY(metric_index_names(index, request->tenant, ids, id_count, scratch, &items, &count));
     else
         TRY(metric_index_values(index, request->tenant, *name, ids, id_count, scratch, &items, &count));
-    return strings_add(out, items, count);
+    return strings_merge(out, items, count);
 }
 
 static err add_segment(struct metric_compact *compact, const struct slice *name,
@@ -93,7 +92,7 @@ static err add_segment(struct metric_compact *compact, const struct slice *name,
         TRY(metric_part_names(part, ordinals, ordinal_count, scratch, &items, &count));
     else
         TRY(metric_part_values(part, *name, ordinals, ordinal_count, scratch, &items, &count));
-    return strings_add(out, items, count);
+    return strings_merge(out, items, count);
 }
 
 static err add_request(struct views *views, const struct slice *name, const struct source_request *request,
@@ -111,9 +110,7 @@ static err add_request(struct views *views, const struct slice *name, const stru
             else
                 TRY(e);
         }
-        strings_sort(out);
     }
-    strings_sort(out);
     return request->guard != NULL ? guard_check(request->guard) : OK;
 }
 
