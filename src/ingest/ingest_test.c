@@ -223,7 +223,7 @@ static void samples_and_times(void **state)
     assert_int_equal(r.status, 400);
     assert_int_equal(r.samples, 2);
     assert_int_equal(r.refused[INGEST_TIME_RANGE], 2);
-    expect_text(&r, "timestamp outside");
+    expect_text(&r, "timestamp beyond the year 9999");
     expect_text(&r, "in up");
     assert_int_equal(ingest_usage(ingest).series, 1);
     ingest_close(ingest);
