@@ -285,8 +285,6 @@ static err verify_frames(struct verifier *v, struct io_file *file, uint64_t size
 {
     struct stream_part_header header;
     uint64_t offset = STREAM_FILE_HEADER_BYTES;
-    if (size < STREAM_FILE_HEADER_BYTES)
-        return OK; /* the power went while it was being made: it never held a row */
     TRY(stream_header_read(file, &header));
     for (;;) {
         struct stream_frame frame;
