@@ -13,12 +13,13 @@ Every part can be stopped and run again: each measured turn is kept in build/ben
 targets. The load is made once by bench/load (build/bench/data). What is measured and how: docs/benchmark.md."""
 import argparse
 import datetime
-import http.client
 import json
 import os
 import platform
+import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -263,15 +264,40 @@ def query_path(target, q):
     return '/api/v1/query?' + urllib.parse.urlencode(arguments)
 
 
-def ask(client, path):
-    """Seconds and bytes of one answer on a kept connection."""
-    begun = time.monotonic()
-    client.request('GET', path)
-    reply = client.getresponse()
-    body = reply.read()
-    if reply.status != 200:
-        print('  %d: %s' % (reply.status, body[:200]))
-    return time.monotonic() - begun, len(body)
+class Client:
+    """Asks over one kept connection with as little work of its own as can be: a whole HTTP library costs more than
+    the small answers measured with it."""
+    def __init__(self, port):
+        self.port = port
+        self.socket = socket.create_connection(('127.0.0.1', port), timeout=120)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = bytearray(1 << 20)
+
+    def ask(self, path):
+        """Seconds and bytes of one answer; an answer in chunks counts as sent."""
+        request = ('GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n' % (path, self.port)).encode()
+        begun = time.monotonic()
+        self.socket.sendall(request)
+        n = head = size = 0
+        chunked = False
+        tail = b''
+        while not head or (not tail.endswith(b'\r\n0\r\n\r\n') if chunked else n < head + size):
+            got = self.socket.recv_into(memoryview(self.buffer)[0 if head else n:])
+            if got == 0:
+                raise RuntimeError('connection closed within an answer')
+            if not head:
+                end = self.buffer.find(b'\r\n\r\n', 0, n + got)
+                if end >= 0:
+                    head = end + 4
+                    field = re.search(br'\r\ncontent-length: *([0-9]+)', self.buffer[:head], re.I)
+                    size, chunked = int(field.group(1)) if field else 0, field is None
+                    if not self.buffer.startswith(b'HTTP/1.1 200'):
+                        print('  refused: %s' % bytes(self.buffer[:n + got]))
+                tail = bytes(self.buffer[max(0, n + got - 7):n + got])
+            else:
+                tail = (tail + bytes(self.buffer[max(0, got - 7):got]))[-7:]
+            n += got
+        return time.monotonic() - begun, n - head
 
 
 def part_queries(target, turn):
@@ -281,14 +307,14 @@ def part_queries(target, turn):
     try:
         server.wait_ready()
         time.sleep(3)
-        client = http.client.HTTPConnection('127.0.0.1', server.port, timeout=120)
+        client = Client(server.port)
         for q in queries:
             path = query_path(target, q)
-            first, size = ask(client, path)
-            again, _ = ask(client, path)
-            repeats = max(5, min(200, int(QUERY_SECONDS / again)))
+            first, size = client.ask(path)
+            again = min(client.ask(path)[0] for _ in range(3))
+            repeats = max(5, min(5000, int(QUERY_SECONDS / again)))
             used = server.cpu()
-            walls = [ask(client, path)[0] for _ in range(repeats)]
+            walls = [client.ask(path)[0] for _ in range(repeats)]
             cpu = (server.cpu() - used) / repeats
             keep('queries', target, dict(query=q['name'], wall_s=statistics.median(walls), cpu_s=cpu,
                                          first_wall_s=first, repeats=repeats, bytes=size, turn=turn))
