@@ -291,6 +291,24 @@ err metric_head_append_metadata(struct metric_head *head, struct slice tenant, c
     return OK;
 }
 
+static void mark_slots(const struct slots *slots, uint8_t *bits, uint32_t count)
+{
+    for (uint32_t local = 0; local < count && local < slots->count; local++)
+        if (slots_at(slots, local) != SLOT_NONE)
+            bits[local / 8] |= (uint8_t)(1u << local % 8);
+}
+
+void metric_head_mark(const struct metric_head *head, uint8_t *bits, uint32_t count)
+{
+    mark_slots(&head->last_row, bits, count);
+    mark_slots(&head->last_histogram, bits, count);
+    for (uint32_t row = 0; row < head->exemplar_count; row++) {
+        uint32_t local = head_exemplar_of(head, row)->series;
+        if (local < count)
+            bits[local / 8] |= (uint8_t)(1u << local % 8);
+    }
+}
+
 void metric_head_publish(struct metric_head *head)
 {
     atomic_store_explicit(&head->visible_t_min, head->t_min, memory_order_relaxed);

@@ -79,6 +79,10 @@ err metric_head_append_metadata(struct metric_head *head, struct slice tenant,
  * are invisible until this is called. */
 void metric_head_publish(struct metric_head *head);
 
+/* Set bit `local` (of bytes, lowest first) for every series with a row, histogram or exemplar in the head, visible
+ * or not; local numbers from `count` on are passed over. The writer's: its series stay in the index. */
+void metric_head_mark(const struct metric_head *head, uint8_t *bits, uint32_t count);
+
 /* ---- reading: any thread ---- */
 
 /* What was visible at one moment; reads through it see nothing later. */

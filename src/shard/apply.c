@@ -84,6 +84,7 @@ err partition_close_range(struct partition *p, uint8_t reason, uint16_t format_v
     return OK;
 out:
     range->closed = false;
+    range->state = (struct state){ 0 };
     pool_close(state_pool);
     range_unref(next);
     return e;

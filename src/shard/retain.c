@@ -97,7 +97,7 @@ err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms)
 
 /* ---- the index ---- */
 
-/* Which local numbers of each partition are needed; NULL: all of them. */
+/* Which local numbers of each partition are needed. */
 struct needed {
     struct shards *shards;
     uint8_t **bits;
@@ -110,12 +110,31 @@ static void mark(struct needed *n, uint32_t partition, uint32_t local)
         n->bits[partition][local / 8] |= (uint8_t)(1u << local % 8);
 }
 
-/* Locked. Only a partition with nothing in heads and no range on its way can tell. */
+static void mark_state(struct needed *n, uint32_t partition, const struct state *state)
+{
+    for (size_t i = 0; i < state->incarnation_count; i++)
+        for (size_t k = 0; k < state->incarnations[i].binding_count; k++)
+            mark(n, partition, state->incarnations[i].locals[k]);
+}
+
+/* A range that is not committed yet: its rows, and the states that are still to be written with their labels. */
+static void mark_range(struct needed *n, uint32_t partition, const struct range *r)
+{
+    for (uint32_t k = 0; k < r->numbers.count; k++)
+        mark(n, partition, r->local_of_number[k]);
+    for (const struct frozen *f = r->frozen; f != NULL; f = f->next) {
+        mark_state(n, partition, &f->checkpoint);
+        if (f->head != NULL)
+            metric_head_mark(f->head, n->bits[partition], n->counts[partition]);
+    }
+    if (r->closed)
+        mark_state(n, partition, &r->state);
+}
+
+/* Locked, by apply: what a producer may still write, and what was written and is not in segments yet. */
 static err mark_partition(struct needed *n, struct partition *p, struct pool *pool)
 {
     void *at;
-    if (p->head_rows > 0 || p->closed_count > 0 || p->ranges->frozen != NULL || p->has_pending)
-        return OK;
     n->counts[p->number] = metric_index_local_count(n->shards->index, p->number);
     TRY(pool_zalloc(pool, n->counts[p->number] / 8 + 1, &at));
     n->bits[p->number] = at;
@@ -123,9 +142,10 @@ static err mark_partition(struct needed *n, struct partition *p, struct pool *po
         for (size_t k = 0; k < p->producers[i].capacity; k++)
             if (p->producers[i].locals[k] != STATE_UNBOUND)
                 mark(n, p->number, p->producers[i].locals[k]);
-    for (struct range *r = p->ranges; r != NULL; r = r->next)
-        for (uint32_t k = 0; k < r->numbers.count; k++)
-            mark(n, p->number, r->local_of_number[k]);
+    for (const struct range *r = p->ranges; r != NULL; r = r->next)
+        mark_range(n, p->number, r);
+    if (p->head != NULL)
+        metric_head_mark(p->head, n->bits[p->number], n->counts[p->number]);
     return OK;
 }
 
@@ -134,8 +154,7 @@ static bool keep(void *context, uint32_t id)
     const struct needed *n = context;
     uint32_t partition = metric_index_partition(n->shards->index, id);
     uint32_t local = metric_index_local(n->shards->index, id);
-    if (partition >= n->shards->config.partition_count || n->bits[partition] == NULL ||
-        local >= n->counts[partition])
+    if (partition >= n->shards->config.partition_count || local >= n->counts[partition])
         return true;
     return (n->bits[partition][local / 8] >> local % 8 & 1) != 0;
 }
@@ -152,21 +171,19 @@ void shards_index_retain(struct shards *shards)
     if (e == OK)
         e = pool_zalloc(pool, count * sizeof *n.counts, &at);
     n.counts = at;
-    bool any = false;
     for (uint32_t i = 0; e == OK && i < count; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
         e = mark_partition(&n, p, pool);
         io_mutex_unlock(&p->lock);
-        any = any || (e == OK && n.bits[i] != NULL);
     }
     /* Between the marks and the drop nothing can need a series anew: this is the thread that would. */
-    if (e == OK && any)
+    if (e == OK)
         e = metric_index_retain(shards->index, keep, &n, &dropped);
     if (dropped > 0)
         diag(DIAG_DEBUG, "Series that nobody writes left the index.", "series=%llu",
              (unsigned long long)dropped);
     pool_close(pool);
-    if (e == OK && any)
+    if (e == OK)
         atomic_store(&shards->retain_index, false);
 }

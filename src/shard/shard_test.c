@@ -308,6 +308,32 @@ static void retention_hides_and_drops(void **state)
     assert_int_equal(shards_usage(w->shards).segment_rows, 0);
 }
 
+/* Series of a process that ended leave the live index while others are written all the time and heads are never
+ * empty. */
+static void series_leave_under_load(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    write_rows(w, 60);
+    assert_ok(world_settle(w, 1000));
+    assert_int_equal(shards_usage(w->shards).series_count, WORLD_PARTITIONS * WORLD_SERIES);
+    world_close_quick(w);
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    w->series_count = 3;
+    for (int round = 0; round < 200; round++) {
+        for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+            assert_ok(world_append(w, p, 7, true));
+        assert_ok(world_settle(w, 3));
+    }
+    assert_true(shards_usage(w->shards).head_rows > 0);
+    assert_int_equal(shards_usage(w->shards).series_count, WORLD_PARTITIONS * 3);
+    check_world(w);
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    check_world(w);
+}
+
 static void a_damaged_stream_file_is_replayed(void **state)
 {
     struct fixture *f = *state;
@@ -552,6 +578,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_last_row_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(names_and_values, setup, teardown),
         cmocka_unit_test_setup_teardown(retention_hides_and_drops, setup, teardown),
+        cmocka_unit_test_setup_teardown(series_leave_under_load, setup, teardown),
         cmocka_unit_test_setup_teardown(a_damaged_stream_file_is_replayed, setup, teardown),
         cmocka_unit_test_setup_teardown(a_lost_log_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(verify_finds_and_fsck_sets_aside, setup, teardown),

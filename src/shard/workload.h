@@ -66,6 +66,7 @@ struct world {
     uint64_t incarnation_count;
     bool announce_marks_at_send; /* canary: protocol §1.2 broken */
     uint64_t log_file_bytes;
+    uint32_t series_count;    /* of each partition, that records are made for */
     bool was_complete;        /* what the last check's answer said of itself */
     uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
 };
@@ -88,6 +89,7 @@ static inline void world_init(struct world *w, struct io *io, struct pool *pool,
     w->pool = pool;
     w->config = world_config();
     w->log_file_bytes = 16u << 10;
+    w->series_count = WORLD_SERIES;
     w->random = (struct test_random){ .state = seed };
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
         for (uint32_t s = 0; s < WORLD_SERIES; s++) {
@@ -190,7 +192,7 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
     r->partition = partition;
     memcpy(r->incarnation, w->producer.id, INCARNATION_BYTES);
     for (size_t i = 0; i < count; i++) {
-        uint32_t s = (uint32_t)test_random_below(&w->random, WORLD_SERIES);
+        uint32_t s = (uint32_t)test_random_below(&w->random, w->series_count);
         int64_t t = w->next_t_ms[partition][s];
         w->next_t_ms[partition][s] += 15000;
         if (late && test_random_below(&w->random, 8) == 0)
