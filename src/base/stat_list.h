@@ -31,6 +31,8 @@
       "Series refused because they had no sample.")                                                          \
     X(STAT_INGEST_REFUSED_SERIES_LIMIT, COUNTER, "ingest_refused_series_limit_total",                        \
       "Samples refused because the tenant has too many active series.")                                      \
+    X(STAT_INGEST_REFUSED_SERIES_MEMORY, COUNTER, "ingest_refused_series_memory_total",                      \
+      "Samples refused because there is no memory for more series.")                                         \
     X(STAT_INGEST_REFUSED_TIME_RANGE, COUNTER, "ingest_refused_time_range_total",                            \
       "Samples refused for a timestamp beyond the year 9999, or as far before 1970.")                        \
     X(STAT_INGEST_REFUSED_VALUE_LENGTH, COUNTER, "ingest_refused_value_length_total",                        \

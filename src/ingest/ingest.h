@@ -43,16 +43,22 @@ struct ingest_tenant_limits {
 };
 
 struct ingest_config {
-    uint8_t hash_key[16];        /* routing; of the node's identity */
-    uint32_t partition_count;    /* 1 … LOG_PARTITION_COUNT_MAX */
-    size_t body_bytes_max;       /* of a body as sent; beyond: 413 */
-    size_t decoded_bytes_max;    /* after decompression, checked before allocating; beyond: 413 */
-    uint32_t requests_max;       /* requests in work at once, over all tenants; beyond: 429 */
-    int64_t idle_ms;             /* a series not used for so long is not active any more */
-    int64_t announce_ms;         /* every live number is announced again this often, 10–60 min */
-    int64_t rotate_ms;           /* a partition takes a new incarnation at most this often */
-    int64_t future_ms;           /* samples beyond now + this are accepted and counted */
-    struct ingest_limits limits; /* of tenants without own ones */
+    uint8_t hash_key[16];     /* routing; of the node's identity */
+    uint32_t partition_count; /* 1 … LOG_PARTITION_COUNT_MAX */
+    size_t body_bytes_max;    /* of a body as sent; beyond: 413 */
+    size_t decoded_bytes_max; /* after decompression, checked before allocating; beyond: 413 */
+    uint32_t requests_max;    /* requests in work at once, over all tenants; beyond: 429 */
+    int64_t idle_ms;          /* a series not used for so long is not active any more */
+    int64_t announce_ms;      /* every live number is announced again this often, 10–60 min */
+    int64_t rotate_ms;        /* a partition takes a new incarnation at most this often */
+    int64_t future_ms;        /* samples beyond now + this are accepted and counted */
+    uint64_t series_max;      /* in the table, over all tenants: what memory is for; 0 = no bound */
+    /* Does storage have memory for a series that the table does not know? Asked of any thread, before the series
+     * is entered; NULL: always. Canonical labels. False, or series_max reached: its rows are refused, all others
+     * go on. */
+    bool (*has_room)(void *context, struct slice tenant, struct slice labels);
+    void *context;
+    struct ingest_limits limits;                /* of tenants without own ones */
     const struct ingest_tenant_limits *tenants; /* borrowed for the call, copied */
     size_t tenant_count;
 };
@@ -90,6 +96,7 @@ void ingest_step(struct ingest *ingest);
     X(INGEST_NAME_LENGTH, "name_length", "label name or metric name too long")                  \
     X(INGEST_VALUE_LENGTH, "value_length", "label value too long")                              \
     X(INGEST_SERIES_LIMIT, "series_limit", "too many active series")                            \
+    X(INGEST_SERIES_MEMORY, "series_memory", "no memory for more series")                       \
     X(INGEST_TIME_RANGE, "time_range", "timestamp beyond the year 9999, or as far before 1970") \
     X(INGEST_HISTOGRAM_INVALID, "histogram_invalid", "invalid native histogram")                \
     X(INGEST_EXEMPLAR_INVALID, "exemplar_invalid", "invalid exemplar")                          \

@@ -549,6 +549,31 @@ static void series_limit(void **state)
     ingest_close(ingest);
 }
 
+static bool room_for_calm(void *context, struct slice tenant, struct slice labels)
+{
+    assert_ptr_equal(context, &m);
+    assert_true(slice_equal(tenant, tenant_a()));
+    return slice_equal_str(labels_get(labels, slice_str("__name__")), "calm");
+}
+
+static void no_memory_for_more_series(void **state)
+{
+    struct ingest_config config = ingest_config_default();
+    config.has_room = room_for_calm;
+    config.context = &m;
+    open_with(config);
+    for (int round = 0; round < 2; round++) {
+        pb_series(&m, "__name__=calm id=1", round, 1);
+        pb_series(&m, "__name__=wild id=1", round, 1);
+        struct ingest_result r = send(V1);
+        assert_int_equal(r.status, 400);
+        assert_int_equal(r.samples, 1);
+        assert_int_equal(r.refused[INGEST_SERIES_MEMORY], 1);
+        expect_text(&r, "memory.budget is taken; metric \"calm\" brought about 1");
+    }
+    ingest_close(ingest);
+}
+
 static void too_many_requests(void **state)
 {
     struct ingest_config config = ingest_config_default();
@@ -736,6 +761,7 @@ int main(void)
         cmocka_unit_test(headers_and_bodies),
         cmocka_unit_test(answers_of_the_log),
         cmocka_unit_test(series_limit),
+        cmocka_unit_test(no_memory_for_more_series),
         cmocka_unit_test(too_many_requests),
         cmocka_unit_test(text_import),
         cmocka_unit_test(own_rows),

@@ -19,6 +19,8 @@
 #include "base/stat.h"
 #include "base/time.h"
 
+#include <stdio.h>
+
 #define MISSES_MAX    8  /* wrong predictions in a row before predicting pauses … */
 #define MISSES_PAUSE  64 /* … for so many series */
 #define ROW_BYTES_MAX 32 /* of one row in a record, see batch.c */
@@ -284,16 +286,33 @@ static void growth_note(struct tenant *tenant, struct slice name)
     memcpy(least->name, name.at, len);
 }
 
-static void refuse_for_limit(struct ingest_request *r, struct slice labels)
+/* Table mutex held. bound: what was reached, for a person. */
+static void refuse_growth(struct ingest_request *r, enum ingest_reason reason, const char *bound,
+                          struct slice labels)
 {
     const struct growth *most = &r->tenant->growth[0];
     for (size_t i = 1; i < GROWTH_COUNT; i++)
         if (r->tenant->growth[i].count > most->count)
             most = &r->tenant->growth[i];
-    request_refuse(r, INGEST_SERIES_LIMIT, 1, labels,
-                   "limit %llu; metric \"%.*s\" brought about %llu of the new ones",
-                   (unsigned long long)r->tenant->limits.series_max, (int)most->len, most->name,
-                   (unsigned long long)most->count);
+    request_refuse(r, reason, 1, labels, "%s; metric \"%.*s\" brought about %llu of the new ones", bound,
+                   (int)most->len, most->name, (unsigned long long)most->count);
+}
+
+/* May the tenant, and the node, have one more series? Table mutex held. */
+static err admit_series(struct ingest_request *r, struct slice labels, bool has_room)
+{
+    uint64_t max = r->tenant->limits.series_max, all_max = r->ingest->config.series_max;
+    char bound[40];
+    if (max != 0 && atomic_load(&r->tenant->series) >= max) {
+        snprintf(bound, sizeof bound, "limit %llu", (unsigned long long)max);
+        refuse_growth(r, INGEST_SERIES_LIMIT, bound, labels);
+        return ERR_INPUT;
+    }
+    if (!has_room || (all_max != 0 && atomic_load(&r->ingest->table.count) >= all_max)) {
+        refuse_growth(r, INGEST_SERIES_MEMORY, "memory.budget is taken", labels);
+        return ERR_INPUT;
+    }
+    return OK;
 }
 
 static bool ends_with(struct slice s, const char *end)
@@ -334,17 +353,15 @@ static err register_series(struct ingest_request *r, struct hash128 hash, struct
     TRY(route_hash(r, hash, labels, &route));
     struct ingest *ingest = r->ingest;
     struct tenant *tenant = r->tenant;
+    const struct ingest_config *config = &ingest->config;
+    bool has_room = config->has_room == NULL ||
+                    config->has_room(config->context, slice_of(tenant->name, tenant->name_len), labels);
     err e = OK;
     io_mutex_lock(&ingest->table.mutex);
     uint32_t id = series_find(&ingest->table, hash);
     if (id != SERIES_NONE)
         goto out;
-    uint64_t active = atomic_load(&tenant->series);
-    if (tenant->limits.series_max != 0 && active >= tenant->limits.series_max) {
-        refuse_for_limit(r, labels);
-        e = ERR_INPUT;
-        goto out;
-    }
+    TRY_OUT(admit_series(r, labels, has_room));
     uint16_t partition = (uint16_t)jump_hash(route, ingest->config.partition_count);
     struct producer *producer = &ingest->producers[partition];
     if (producer->next_number >= UINT32_MAX - 1)

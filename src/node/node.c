@@ -36,7 +36,9 @@
 
 #define GIB              (UINT64_C(1) << 30)
 #define MEMORY_BYTES_MIN (256u << 20)
-#define SNAPSHOT_MS_MAX  (10 * MS_PER_MINUTE)
+/* A series takes about 150 bytes of memory in all; what is left of the budget is for heads, cache and queries. */
+#define SERIES_BYTES    400
+#define SNAPSHOT_MS_MAX (10 * MS_PER_MINUTE)
 
 struct node {
     struct pool *pool; /* root of all memory; its budget is the memory budget */
@@ -417,6 +419,12 @@ static err open_storage(struct node *node, struct err_at *at)
     return shards_run_threads(node->shards);
 }
 
+static bool node_has_room(void *context, struct slice tenant, struct slice labels)
+{
+    struct node *node = context;
+    return shards_have_room(node->shards, tenant, labels);
+}
+
 static err open_ingest(struct node *node, struct err_at *at)
 {
     struct ingest_config config = ingest_config_default();
@@ -428,6 +436,9 @@ static err open_ingest(struct node *node, struct err_at *at)
     TRY(loaded_tenants(node->loaded, node->loaded->pool, &tenants, &tenant_count));
     config.tenants = tenants;
     config.tenant_count = tenant_count;
+    config.series_max = node->memory_bytes / SERIES_BYTES;
+    config.has_room = node_has_room;
+    config.context = node;
     TRY(ingest_config_check(&config, at));
     return ingest_open(&config, node->io, node->log, node->pool, &node->ingest);
 }

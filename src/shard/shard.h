@@ -58,7 +58,8 @@ struct shards_config {
 
     int64_t retention_ms;     /* 0 = for ever */
     uint64_t cache_bytes_max; /* block cache over all segments */
-    uint64_t index_bytes_max; /* live index and bindings */
+    uint64_t index_bytes_max; /* live index: beyond it apply waits … */
+    uint64_t index_bytes_new; /* … and beyond this no new series are to be brought: shards_have_room */
     uint32_t thread_count;    /* background threads; 0 = cores */
     uint32_t canary;          /* enum shard_canary */
     bool read_only;           /* for tools: no file is created, changed or removed */
@@ -148,6 +149,10 @@ struct shards_usage {
     uint32_t retention_waits;   /* partitions whose cut-off waits for a person */
 };
 struct shards_usage shards_usage(struct shards *shards);
+
+/* May rows of this series be brought? False: it is not in the live index, and that has taken its share of the
+ * memory (bindings, stream numbers and what ingest keeps take as much again). Any thread. Labels canonical. */
+bool shards_have_room(struct shards *shards, struct slice tenant, struct slice labels);
 
 /* SUM and counts over everything a partition stores (segments by their entries, stream, head): what tests,
  * drills and the explorer compare. */

@@ -43,6 +43,7 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .compact_count_min = 4,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
+        .index_bytes_new = memory_bytes / 5,
     };
 }
 
@@ -560,6 +561,12 @@ err shards_cut_all(struct shards *shards, int64_t deadline_ns)
 }
 
 /* ---- numbers ---- */
+
+bool shards_have_room(struct shards *shards, struct slice tenant, struct slice labels)
+{
+    return pool_used(shards->index_pool) <= shards->config.index_bytes_new ||
+           metric_index_find(shards->index, sum_series_hash(tenant, labels)) != METRIC_ID_NONE;
+}
 
 struct source *shards_source(struct shards *shards) { return &shards->source; }
 

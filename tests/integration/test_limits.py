@@ -112,6 +112,27 @@ def test_series_of_a_tenant(configured):
     assert write(node, four, {'X-Scope-OrgID': 'large'}).status == 204
 
 
+def test_series_of_the_node(configured):
+    """A metric that grows without end gets its share of the memory, and what is known flows on, after a restart too."""
+    node = configured('memory: {budget: 256MiB}\n')
+    known = [(labels('known', i=str(i)), [(NOW * 1000, i)]) for i in range(100)]
+    assert write(node, known).status == 204
+    for part in range(4):
+        text = ''.join('wild{i="%d"} 1 %d\n' % (i, NOW * 1000) for i in range(part * 200000, (part + 1) * 200000))
+        reply = node.request('/api/v1/import/prometheus', text.encode(), timeout=120)
+        if reply.status != 204:
+            break
+    refused(reply, 400, 'no memory for more series')
+    assert 'metric "wild"' in reply.text
+    for restarted in (False, True):
+        if restarted:
+            node.end()
+            node.start()
+        later = [(name, [(NOW * 1000 + 1000 * (1 + restarted), 7)]) for name, _ in known]
+        assert write(node, later).status == 204
+        assert len(node.query('known == 7', NOW + 3)['data']['result']) == 100
+
+
 TOO_LARGE = {
     'label count': labels('bad', **{'l%d' % i: 'x' for i in range(60)}),
     'name bytes': labels('bad', **{'n' * 1025: 'x'}),
