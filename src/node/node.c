@@ -359,9 +359,12 @@ static err open_data_directory(struct node *node, struct err_at *at)
     const char *path = node->options.data_directory;
     err e = io_dir_create(node->cwd, path);
     if (e != OK && e != ERR_EXISTS)
-        return err_set(at, e, "cannot create the data directory %s: %s", path, err_text(e));
+        return err_set(at, e, "cannot create the data directory %s: %s", path,
+                       e == ERR_NOT_FOUND ? "there is no directory to create it in" : err_text(e));
     e = io_open(path, &node->io);
-    return e == OK ? OK : err_set(at, e, "cannot open the data directory %s: %s", path, err_text(e));
+    return e == OK ? OK
+                   : err_set(at, e, "cannot open the data directory %s: %s", path,
+                             e == ERR_NOT_FOUND ? "it is not a directory" : err_text(e));
 }
 
 static uint32_t partition_count(struct io *io)

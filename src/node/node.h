@@ -10,7 +10,7 @@
 
 #define NODE_LISTEN_DEFAULT "127.0.0.1:9428"
 #define NODE_DATA_DEFAULT   "data"
-#define NODE_DRAIN_MS       10000 /* running requests get this long at a stop, then are canceled */
+#define NODE_DRAIN_MS       5000 /* running requests get this long at a stop, then are canceled */
 #define NODE_PARTITIONS_MIN 8
 #define NODE_PARTITIONS_MAX 256
 

@@ -24,7 +24,8 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
     *out = (struct offline){ 0 };
     err e = io_open(data_directory, &out->io);
     if (e != OK)
-        return err_set(at, e, "cannot open the data directory %s: %s", data_directory, err_text(e));
+        return err_set(at, e, "cannot open the data directory %s: %s", data_directory,
+                       e == ERR_NOT_FOUND ? "there is no such directory" : err_text(e));
     out->pool = pool_open(NULL, "offline", POOL_BYTES_UNLIMITED);
     TRY(identity_open(out->io, out->pool, 0, 0, &out->identity, &out->lock, at));
     uint64_t memory_bytes = io_memory_bytes(out->io) / 2;
