@@ -97,7 +97,7 @@ def test_sigterm_under_load(tmp_path, start):
 
 
 def test_a_small_memory_budget(tmp_path, start):
-    """Ever new series and greedy queries against the smallest budget: 503 or 4xx, queries and process live on."""
+    """Ever new large series and greedy queries against the smallest budget: refused, queries and process live on."""
     node = start(Node(tmp_path / 'node', 'memory:\n  budget: 256MiB\nquery:\n  max_memory: 32MiB\n  timeout: 5s\n')).start()
     refused = 0
     sent = 0
@@ -114,6 +114,9 @@ def test_a_small_memory_budget(tmp_path, start):
         assert reply.status in (200, 204, 400, 503), reply.text
         if reply.status == 503:
             assert reply.headers['Retry-After'] and reply.text
+            refused += 1
+        elif reply.status == 400:
+            assert 'no memory for more series' in reply.text and 'metric "fat"' in reply.text
             refused += 1
         else:
             sent += 100
