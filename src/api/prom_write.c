@@ -127,7 +127,7 @@ void prom_import(void *context, struct net_request *request, struct net_response
     if (import_body(request, response, &room, &body)) {
         struct ingest_result result;
         ingest_import_text(api->config.ingest, tenant, net_request_header(request, "Content-Type"), body,
-                           &result);
+                           request->body.len, &result);
         answer_result(response, &result);
     }
     buf_close(&room);

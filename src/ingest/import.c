@@ -86,12 +86,11 @@ static err import_items(struct import *i, struct text_parser *parser, struct err
     }
 }
 
-void import_text_decode(struct ingest_request *r, struct slice content_type, struct slice body)
+void import_text_decode(struct ingest_request *r, struct slice content_type, struct slice body,
+                        size_t sent_bytes)
 {
-    if (body.len > r->ingest->config.body_bytes_max) {
-        request_fail(r, 413, "the body has %zu bytes, limit %zu", body.len, r->ingest->config.body_bytes_max);
+    if (!request_body_fits(r, sent_bytes))
         return;
-    }
     struct import import = { .r = r };
     struct text_parser parser;
     struct err_at at = { 0 };

@@ -193,11 +193,11 @@ struct ingest_request *ingest_begin_remote_write(struct ingest *ingest, struct s
 
 struct ingest_request *ingest_begin_import_text(struct ingest *ingest, struct slice tenant,
                                                 struct slice content_type, struct slice body,
-                                                struct ingest_result *out_refusal)
+                                                size_t sent_bytes, struct ingest_result *out_refusal)
 {
     struct ingest_request *r = request_begin(ingest, tenant, out_refusal);
     if (r != NULL)
-        import_text_decode(r, content_type, body);
+        import_text_decode(r, content_type, body, sent_bytes);
     return r;
 }
 
@@ -239,9 +239,10 @@ void ingest_remote_write(struct ingest *ingest, struct slice tenant, struct slic
 }
 
 void ingest_import_text(struct ingest *ingest, struct slice tenant, struct slice content_type,
-                        struct slice body, struct ingest_result *out_result)
+                        struct slice body, size_t sent_bytes, struct ingest_result *out_result)
 {
-    struct ingest_request *r = ingest_begin_import_text(ingest, tenant, content_type, body, out_result);
+    struct ingest_request *r =
+        ingest_begin_import_text(ingest, tenant, content_type, body, sent_bytes, out_result);
     if (r != NULL)
         ingest_wait(r, out_result);
 }

@@ -32,9 +32,10 @@ struct ingest_limits {
     uint32_t value_bytes_max; /* of a label value */
     uint32_t samples_per_request_max;
     uint32_t requests_in_flight_max;
+    uint64_t body_bytes_max; /* as sent; the config's holds besides */
 };
 
-/* 0 series, 60 labels, 1,024 and 4,096 bytes, 1,000,000 samples, 0 requests. */
+/* 0 series, 60 labels, 1,024 and 4,096 bytes, 1,000,000 samples, 0 requests, 0 body bytes. */
 struct ingest_limits ingest_limits_default(void);
 
 struct ingest_tenant_limits {
@@ -134,9 +135,10 @@ void ingest_remote_write(struct ingest *ingest, struct slice tenant, struct slic
                          struct slice content_encoding, struct slice body, struct ingest_result *out_result);
 
 /* Prometheus text 0.0.4 or, when content_type says so, OpenMetrics 1.0. Samples without a timestamp get
- * the present time. Everything up to the first malformed line is stored, and 400 names line and column. */
+ * the present time. Everything up to the first malformed line is stored, and 400 names line and column.
+ * sent_bytes: of the body as it came, before it was decompressed; the bounds of bodies are for these. */
 void ingest_import_text(struct ingest *ingest, struct slice tenant, struct slice content_type,
-                        struct slice body, struct ingest_result *out_result);
+                        struct slice body, size_t sent_bytes, struct ingest_result *out_result);
 
 /* Rows that this process made itself: scraping, rules, self telemetry. */
 struct ingest_row {
@@ -174,7 +176,7 @@ struct ingest_request *ingest_begin_remote_write(struct ingest *ingest, struct s
                                                  struct slice body, struct ingest_result *out_refusal);
 struct ingest_request *ingest_begin_import_text(struct ingest *ingest, struct slice tenant,
                                                 struct slice content_type, struct slice body,
-                                                struct ingest_result *out_refusal);
+                                                size_t sent_bytes, struct ingest_result *out_refusal);
 struct ingest_request *ingest_begin_write(struct ingest *ingest, struct slice tenant,
                                           const struct ingest_rows *rows, struct ingest_result *out_refusal);
 

@@ -613,7 +613,7 @@ static void text_import(void **state)
     static const char text[] = "# HELP up is\\nit\n# TYPE up gauge\nup{b=\"2\",a=\"1\"} 1 1000\nup 2\n"
                                "dup{a=\"1\",a=\"2\"} 1\n# TYPE x counter\nx 1 2000\n";
     struct ingest_result r;
-    ingest_import_text(ingest, tenant_a(), slice_str("text/plain"), slice_str(text), &r);
+    ingest_import_text(ingest, tenant_a(), slice_str("text/plain"), slice_str(text), sizeof text - 1, &r);
     assert_int_equal(r.status, 400);
     assert_int_equal(r.samples, 3);
     assert_int_equal(r.refused[INGEST_LABELS_INVALID], 1);
@@ -624,7 +624,8 @@ static void text_import(void **state)
             assert_true(fake->rows[i].t_ms > now_ms - 60000 && fake->rows[i].t_ms <= now_ms);
 
     static const char open[] = "a_total{x=\"y\"} 5 1.5 # {trace_id=\"t\"} 0.5\nbroken\nb 1\n# EOF\n";
-    ingest_import_text(ingest, tenant_a(), slice_str("application/openmetrics-text"), slice_str(open), &r);
+    ingest_import_text(ingest, tenant_a(), slice_str("application/openmetrics-text"), slice_str(open),
+                       sizeof open - 1, &r);
     assert_int_equal(r.status, 400);
     assert_true(r.samples == 1 && r.exemplars == 1);
     expect_text(&r, "line 2, column 7: expected a space or {");
@@ -636,9 +637,9 @@ static void text_import(void **state)
     config.body_bytes_max = 1024;
     config.limits.samples_per_request_max = 2;
     open_with(config);
-    ingest_import_text(ingest, tenant_a(), slice_str(""), slice_of(large, sizeof large), &r);
+    ingest_import_text(ingest, tenant_a(), slice_str(""), slice_of(large, sizeof large), sizeof large, &r);
     assert_int_equal(r.status, 413);
-    ingest_import_text(ingest, tenant_a(), slice_str(""), slice_str("a 1\na 2\na 3\n"), &r);
+    ingest_import_text(ingest, tenant_a(), slice_str(""), slice_str("a 1\na 2\na 3\n"), 12, &r);
     assert_int_equal(r.status, 413);
     assert_int_equal(fake->row_count, 0);
     ingest_close(ingest);

@@ -79,10 +79,8 @@ void remote_write_decode(struct ingest_request *r, struct slice content_type, st
         request_fail(r, 415, "unknown content encoding; expected snappy (block format)");
         return;
     }
-    if (body.len > config->body_bytes_max) {
-        request_fail(r, 413, "the body has %zu bytes, limit %zu", body.len, config->body_bytes_max);
+    if (!request_body_fits(r, body.len))
         return;
-    }
     err e = snappy_block_decode(body, config->decoded_bytes_max, &r->decoded);
     if (e == ERR_LIMIT && buf_err(&r->decoded) == OK) {
         request_fail(r, 413, "the decompressed body is larger than %zu bytes", config->decoded_bytes_max);

@@ -220,7 +220,11 @@ err remote_write_2_decode(struct ingest_request *r, struct slice message, struct
 /* One Histogram message, the same in both versions. ERR_INPUT: malformed; refused ones are OK. */
 err remote_histogram_decode(struct ingest_request *r, struct series_ref *ref, struct slice message,
                             struct err_at *at);
-void import_text_decode(struct ingest_request *r, struct slice content_type, struct slice body);
+void import_text_decode(struct ingest_request *r, struct slice content_type, struct slice body,
+                        size_t sent_bytes);
+
+/* Is a body of so many bytes, as sent, within the bounds? False: the request has failed with 413. */
+bool request_body_fits(struct ingest_request *r, size_t sent_bytes);
 void rows_decode(struct ingest_request *r, const struct ingest_rows *rows);
 
 /* ERR_FULL when the tenant's samples_per_request_max is passed. */

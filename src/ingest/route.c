@@ -425,6 +425,16 @@ static void refuse_time(struct ingest_request *r, const struct series_ref *ref, 
     request_refuse(r, INGEST_TIME_RANGE, 1, ref->labels, "%lld ms", (long long)t_ms);
 }
 
+bool request_body_fits(struct ingest_request *r, size_t sent_bytes)
+{
+    size_t max = r->ingest->config.body_bytes_max;
+    if (r->tenant->limits.body_bytes_max != 0 && r->tenant->limits.body_bytes_max < max)
+        max = (size_t)r->tenant->limits.body_bytes_max;
+    if (sent_bytes > max)
+        request_fail(r, 413, "the body has %zu bytes, limit %zu", sent_bytes, max);
+    return sent_bytes <= max;
+}
+
 err request_room(const struct ingest_request *r)
 {
     uint32_t max = r->tenant->limits.samples_per_request_max;

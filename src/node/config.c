@@ -70,19 +70,18 @@ static const struct setting settings[] = {
 
 #define SETTING_COUNT (sizeof settings / sizeof settings[0])
 
-struct limit_setting {
-    const char *key;
-    size_t offset;
-    int64_t max;
-};
-
-static const struct limit_setting limit_settings[] = {
-    { "max_series", offsetof(struct config_limits, series_max), ANY },
-    { "max_labels_per_series", offsetof(struct config_limits, labels_per_series_max), LABEL_COUNT_MAX },
-    { "max_label_name_bytes", offsetof(struct config_limits, name_bytes_max), LABELS_BYTES_MAX },
-    { "max_label_value_bytes", offsetof(struct config_limits, value_bytes_max), LABELS_BYTES_MAX },
-    { "max_samples_per_request", offsetof(struct config_limits, samples_per_request_max), UINT32_MAX },
-    { "max_requests_in_flight", offsetof(struct config_limits, requests_in_flight_max), UINT32_MAX },
+/* Of `limits` and of each of its overrides; offsets into struct config_limits. */
+#define LIMIT(field) offsetof(struct config_limits, field)
+static const struct setting limit_settings[] = {
+    { "limits", "max_series", LIMIT(series_max), T_COUNT, LIVE, 0, ANY, NULL },
+    { "limits", "max_labels_per_series", LIMIT(labels_per_series_max), T_COUNT, LIVE, 0, LABEL_COUNT_MAX,
+      NULL },
+    { "limits", "max_label_name_bytes", LIMIT(name_bytes_max), T_BYTES, LIVE, 0, LABELS_BYTES_MAX, NULL },
+    { "limits", "max_label_value_bytes", LIMIT(value_bytes_max), T_BYTES, LIVE, 0, LABELS_BYTES_MAX, NULL },
+    { "limits", "max_samples_per_request", LIMIT(samples_per_request_max), T_COUNT, LIVE, 0, UINT32_MAX,
+      NULL },
+    { "limits", "max_requests_in_flight", LIMIT(requests_in_flight_max), T_COUNT, LIVE, 0, UINT32_MAX, NULL },
+    { "limits", "max_body_bytes", LIMIT(body_bytes_max), T_BYTES, LIVE, 0, GIB, NULL },
 };
 
 #define LIMIT_COUNT (sizeof limit_settings / sizeof limit_settings[0])
@@ -118,10 +117,10 @@ struct config config_default(void)
 
 /* ---- reading ---- */
 
-static err read_setting(const struct setting *s, struct yaml_node *section, struct config *config,
-                        struct err_at *at)
+/* base: the struct that the row's offset is of. */
+static err read_setting(const struct setting *s, struct yaml_node *section, void *base, struct err_at *at)
 {
-    void *field = (char *)config + s->offset;
+    void *field = (char *)base + s->offset;
     struct yaml_node *node = yaml_get(section, s->key);
     if (node == NULL || yaml_is_null(node))
         return OK;
@@ -161,13 +160,8 @@ static err read_setting(const struct setting *s, struct yaml_node *section, stru
 
 static err read_limits(struct yaml_node *map, struct config_limits *limits, struct err_at *at)
 {
-    for (size_t i = 0; i < LIMIT_COUNT; i++) {
-        const struct limit_setting *s = &limit_settings[i];
-        uint64_t *field = (uint64_t *)((char *)limits + s->offset);
-        int64_t number = (int64_t)*field;
-        TRY(yaml_get_int(map, s->key, 0, s->max, &number, at));
-        *field = (uint64_t)number;
-    }
+    for (size_t i = 0; i < LIMIT_COUNT; i++)
+        TRY(read_setting(&limit_settings[i], map, limits, at));
     return OK;
 }
 
@@ -267,10 +261,10 @@ static void print_bytes(struct buf *out, uint64_t bytes)
     buf_printf(out, "%llu%s", (unsigned long long)bytes, units[unit]);
 }
 
-static void print_setting(const struct setting *s, const struct config *config, struct buf *out)
+static void print_setting(const struct setting *s, const void *base, const char *indent, struct buf *out)
 {
-    const void *field = (const char *)config + s->offset;
-    buf_printf(out, "  %s: ", s->key);
+    const void *field = (const char *)base + s->offset;
+    buf_printf(out, "%s%s: ", indent, s->key);
     switch (s->type) {
     case T_BOOL:
         buf_put_str(out, *(const bool *)field ? "true" : "false");
@@ -298,8 +292,7 @@ static void print_limits(const struct config_limits *limits, const struct config
         size_t offset = limit_settings[i].offset;
         uint64_t value = *(const uint64_t *)((const char *)limits + offset);
         if (unless == NULL || value != *(const uint64_t *)((const char *)unless + offset))
-            buf_printf(out, "%s%s: %llu   # live\n", indent, limit_settings[i].key,
-                       (unsigned long long)value);
+            print_setting(&limit_settings[i], limits, indent, out);
     }
 }
 
@@ -395,7 +388,7 @@ void config_print(const struct config *config, struct buf *out)
             section = settings[i].section;
             buf_printf(out, "%s:\n", section);
         }
-        print_setting(&settings[i], config, out);
+        print_setting(&settings[i], config, "  ", out);
     }
     buf_put_str(out, "limits:\n");
     print_limits(&config->limits, NULL, "  ", out);

@@ -28,6 +28,7 @@ struct config_limits {
     uint64_t value_bytes_max;
     uint64_t samples_per_request_max;
     uint64_t requests_in_flight_max;
+    uint64_t body_bytes_max;
 };
 
 struct config_tenant {

@@ -129,6 +129,7 @@ struct ingest_limits loaded_limits(const struct config_limits *limits)
         .value_bytes_max = (uint32_t)limits->value_bytes_max,
         .samples_per_request_max = (uint32_t)limits->samples_per_request_max,
         .requests_in_flight_max = (uint32_t)limits->requests_in_flight_max,
+        .body_bytes_max = limits->body_bytes_max,
     };
 }
 

@@ -87,6 +87,27 @@ def test_samples_of_a_request(configured):
     refused(node.request('/api/v1/import/prometheus', text.encode()), 413, 'more than 10 samples in a request')
 
 
+def test_body_of_a_tenant(configured):
+    node = configured('limits: {overrides: {small: {max_body_bytes: 1KiB}}}\n')
+    small = {'X-Scope-OrgID': 'small'}
+    few, many = ([(labels('m', i=str(i), text=str(i) * 90), [(NOW * 1000, i)]) for i in range(n)] for n in (2, 200))
+    assert write(node, few, small).status == 204
+    refused(write(node, many, small), 413, 'limit 1024')
+    assert write(node, many).status == 204
+    text = '# a comment\n' * 1000 + 'small 1 %d\n' % (NOW * 1000)
+    refused(node.request('/api/v1/import/prometheus', text.encode(), small), 413, 'limit 1024')
+    packed = node.request('/api/v1/import/prometheus', gzip.compress(text.encode()), dict(small, **{'Content-Encoding': 'gzip'}))
+    assert packed.status == 204, packed.text
+
+
+def test_import_larger_than_a_body(shared):
+    """The bound of a body is for what was sent; decompressed it may be larger."""
+    text = '# a comment that says nothing\n' * (40 * MB // 30) + 'large_import 1 %d\n' % (NOW * 1000)
+    reply = shared.request('/api/v1/import/prometheus', gzip.compress(text.encode(), 1), {'Content-Encoding': 'gzip'}, timeout=60)
+    assert reply.status == 204, reply.text
+    assert is_stored(shared, 'large_import')
+
+
 def test_tenants(shared):
     connection = http.client.HTTPConnection('127.0.0.1', shared.port, timeout=30)
     body = request_v1([(labels('tenant'), [(NOW * 1000, 1)])])
