@@ -6,6 +6,7 @@
  * every complete value, cleared by an opening bracket and by a name. */
 #include "api/json.h"
 
+#include "base/decimal.h"
 #include "model/labels.h"
 #include "shim/number.h"
 
@@ -150,30 +151,17 @@ void json_bool(struct json *j, bool value)
 
 void json_null(struct json *j) { put_plain(j, "null", 4); }
 
-/* Decimal digits of v, written backwards from end. Returns where they begin. */
-static char *digits(char *end, uint64_t v)
-{
-    do {
-        *--end = (char)('0' + v % 10);
-        v /= 10;
-    } while (v != 0);
-    return end;
-}
-
 void json_uint(struct json *j, uint64_t value)
 {
-    char text[24], *end = text + sizeof text;
-    char *at = digits(end, value);
-    put_plain(j, at, (size_t)(end - at));
+    char text[DECIMAL_TEXT_BYTES_MAX];
+    put_plain(j, text, decimal_print(value, text));
 }
 
 void json_int(struct json *j, int64_t value)
 {
-    char text[24], *end = text + sizeof text;
-    char *at = digits(end, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
-    if (value < 0)
-        *--at = '-';
-    put_plain(j, at, (size_t)(end - at));
+    char text[DECIMAL_TEXT_BYTES_MAX + 1] = "-";
+    size_t len = decimal_print(value < 0 ? 0 - (uint64_t)value : (uint64_t)value, text + 1);
+    put_plain(j, value < 0 ? text : text + 1, value < 0 ? len + 1 : len);
 }
 
 void json_seconds(struct json *j, double seconds)
@@ -195,43 +183,40 @@ void json_value(struct json *j, double value)
     put_plain(j, text, len + 2);
 }
 
-/* Milliseconds as seconds, written backwards from end. */
-static char *time_digits(char *end, int64_t t_ms)
+#define TIME_TEXT_BYTES_MAX (DECIMAL_TEXT_BYTES_MAX + 8)
+
+/* Milliseconds as seconds; returns the length. */
+static size_t print_time(int64_t t_ms, char out[TIME_TEXT_BYTES_MAX])
 {
-    uint64_t ms = t_ms < 0 ? 0 - (uint64_t)t_ms : (uint64_t)t_ms;
-    uint64_t fraction = ms % 1000;
-    if (fraction != 0) {
-        *--end = (char)('0' + fraction % 10);
-        *--end = (char)('0' + fraction / 10 % 10);
-        *--end = (char)('0' + fraction / 100);
-        *--end = '.';
-    }
-    end = digits(end, ms / 1000);
+    uint64_t ms = t_ms < 0 ? 0 - (uint64_t)t_ms : (uint64_t)t_ms, fraction = ms % 1000;
+    char *to = out;
     if (t_ms < 0)
-        *--end = '-';
-    return end;
+        *to++ = '-';
+    to += decimal_print(ms / 1000, to);
+    if (fraction != 0) {
+        *to++ = '.';
+        *to++ = (char)('0' + fraction / 100);
+        *to++ = (char)('0' + fraction / 10 % 10);
+        *to++ = (char)('0' + fraction % 10);
+    }
+    return (size_t)(to - out);
 }
 
 void json_time(struct json *j, int64_t t_ms)
 {
-    char text[32], *end = text + sizeof text;
-    char *at = time_digits(end, t_ms);
-    put_plain(j, at, (size_t)(end - at));
+    char text[TIME_TEXT_BYTES_MAX];
+    put_plain(j, text, print_time(t_ms, text));
 }
 
 void json_point(struct json *j, int64_t t_ms, double value)
 {
-    token(j);
-    char time[32], *time_end = time + sizeof time;
-    char *at = time_digits(time_end, t_ms);
-    size_t time_len = (size_t)(time_end - at);
-    char *to = (char *)buf_room(j->out, time_len + NUMBER_TEXT_BYTES_MAX + 5);
-    if (to == NULL)
+    char *begin = (char *)buf_room(j->out, TIME_TEXT_BYTES_MAX + NUMBER_TEXT_BYTES_MAX + 6), *to = begin;
+    if (begin == NULL)
         return;
-    char *begin = to;
+    if (j->comma)
+        *to++ = ',';
     *to++ = '[';
-    memcpy(to, at, time_len);
-    to += time_len;
+    to += print_time(t_ms, to);
     *to++ = ',';
     *to++ = '"';
     to += number_print_json(value, to);

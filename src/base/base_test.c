@@ -1,9 +1,13 @@
 /* Floor 0: pools keep their budgets and undo refused charges, buffers stick to their maximum, readers
- * never pass the end, CRC32C agrees with the published vector and with its table form. */
+ * never pass the end, digits are those of the C library, CRC32C agrees with the published vector and with its
+ * table form. */
 #include "base/test.h"
 
 #include "base/buf.h"
+#include "base/decimal.h"
 #include "base/sha256.h"
+
+#include <math.h>
 
 static void pool_budget_holds(void **state)
 {
@@ -55,6 +59,80 @@ static void buf_sticks_to_its_maximum(void **state)
     assert_true(slice_equal_str(buf_slice(&b), "42"));
     buf_close(&b);
     pool_close(root);
+}
+
+static void integers_print(void **state)
+{
+    struct test_random random = test_random_begin("integers_print");
+    for (int i = 0; i < 100000; i++) {
+        uint64_t v = i < 12 ? (uint64_t)i : test_random_u64(&random) >> test_random_below(&random, 64);
+        char text[DECIMAL_TEXT_BYTES_MAX + 1], expected[32];
+        text[decimal_print(v, text)] = 0;
+        snprintf(expected, sizeof expected, "%llu", (unsigned long long)v);
+        assert_string_equal(text, expected);
+    }
+}
+
+/* Digits of a text without point and leading zeros. */
+static void strip(const char *text, char *out)
+{
+    for (; *text != 0; text++)
+        if (*text != '.' && (*text != '0' || *out != 0)) {
+            *out++ = *text;
+            *out = 0;
+        }
+}
+
+/* The digits of the first precision that comes back: the shortest, the nearest of its length. Where the library
+ * leaves the choice (the interval of a power of two is lopsided) only that it comes back. */
+static void assert_shortest(double v)
+{
+    char text[DECIMAL_TEXT_BYTES_MAX + 1], expected[40], digits[40] = "", expected_digits[40] = "";
+    if (v == floor(v))
+        return;
+    size_t len = decimal_print_double(v, text);
+    text[len] = 0;
+    assert_true(len > 2 && strtod(text, NULL) == v);
+    if ((double_bits(v) & ((UINT64_C(1) << 52) - 1)) == 0)
+        return;
+    for (int precision = 0; precision < 17; precision++) {
+        snprintf(expected, sizeof expected, "%.*e", precision, v);
+        if (strtod(expected, NULL) == v)
+            break;
+    }
+    expected[strcspn(expected, "e")] = 0;
+    strip(expected, expected_digits);
+    strip(text, digits);
+    assert_string_equal(digits, expected_digits);
+}
+
+static void doubles_print_shortest(void **state)
+{
+    struct test_random random = test_random_begin("doubles_print_shortest");
+    for (int i = 0; i < 30000; i++) {
+        uint64_t mantissa = test_random_u64(&random) >> 12, exponent = test_random_below(&random, 90) + 986;
+        uint64_t few = i % 2 == 0 ? 0 : (UINT64_C(1) << test_random_below(&random, 52)) - 1;
+        assert_shortest(bits_double(exponent << 52 | (mantissa & ~few)));
+        assert_shortest((double)test_random_below(&random, 1000000) / 1000);
+        assert_shortest((double)test_random_below(&random, 1000) /
+                        (double)(1 + test_random_below(&random, 99)));
+    }
+    const struct {
+        double v;
+        const char *text;
+    } rows[] = { { 0.5, "0.5" },
+                 { 0.1, "0.1" },
+                 { 12.34, "12.34" },
+                 { 0x1p-37, "0.000000000007275957614183426" },
+                 { 4503599627370495.5, "4503599627370495.5" },
+                 { 0.30000000000000004, "0.30000000000000004" },
+                 { 1e-11, "0.00000000001" } };
+    char text[DECIMAL_TEXT_BYTES_MAX];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        assert_true(slice_equal_str(slice_of(text, decimal_print_double(rows[i].v, text)), rows[i].text));
+    const double refused[] = { 0, -0.5, 1e-12, 0x1p53, __builtin_nan(""), __builtin_inf() };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+        assert_int_equal(decimal_print_double(refused[i], text), 0);
 }
 
 static void varints_round_trip(void **state)
@@ -149,6 +227,8 @@ int main(void)
         cmocka_unit_test(pool_budget_holds),
         cmocka_unit_test(pool_faults_are_injected),
         cmocka_unit_test(buf_sticks_to_its_maximum),
+        cmocka_unit_test(integers_print),
+        cmocka_unit_test(doubles_print_shortest),
         cmocka_unit_test(varints_round_trip),
         cmocka_unit_test(readers_go_bad_not_past_the_end),
         cmocka_unit_test(crc32c_matches_vectors),

@@ -1,5 +1,7 @@
-// std::to_chars and from_chars behind a C face. See number.h.
+// Numbers as text: the digits of base/decimal.h, or std::to_chars; from_chars. See number.h.
 #include "shim/number.h"
+
+#include "base/decimal.h"
 
 #include <charconv>
 #include <cmath>
@@ -19,18 +21,15 @@ static size_t print_special(double v, char *out)
     return put_text(out, v > 0 ? "+Inf" : "-Inf");
 }
 
-// Lay out the shortest digits ourselves: to_chars' fixed form prints exact integers above 2^53 where Go
-// pads the shortest digits with zeros.
-extern "C" size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX])
+// Digits from the library, laid out by ourselves: its fixed form prints exact integers above 2^53 where Go pads
+// the shortest digits with zeros.
+static size_t print_unusual(double magnitude, char *out)
 {
-    if (!std::isfinite(v))
-        return print_special(v, out);
     char text[40];
-    std::to_chars_result r = std::to_chars(text, text + sizeof text, v, std::chars_format::scientific);
+    std::to_chars_result r =
+        std::to_chars(text, text + sizeof text, magnitude, std::chars_format::scientific);
     const char *at = text;
     char *to = out;
-    if (*at == '-')
-        *to++ = *at++;
     char digits[32];
     int digit_count = 0;
     for (; at != r.ptr && *at != 'e'; at++)
@@ -49,7 +48,7 @@ extern "C" size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX])
         for (int i = point; i < 0; i++)
             *to++ = '0';
         std::memcpy(to, digits, static_cast<size_t>(digit_count));
-        return static_cast<size_t>(to + digit_count - out) - (v == 0 ? 2 : 0);   // "0.0" is "0"
+        return static_cast<size_t>(to + digit_count - out);
     }
     for (int i = 0; i < point || i < digit_count; i++) {
         if (i == point)
@@ -57,6 +56,22 @@ extern "C" size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX])
         *to++ = i < digit_count ? digits[i] : '0';
     }
     return static_cast<size_t>(to - out);
+}
+
+extern "C" size_t number_print_fixed(double v, char out[NUMBER_TEXT_BYTES_MAX])
+{
+    if (!std::isfinite(v))
+        return print_special(v, out);
+    char *to = out;
+    if (std::signbit(v)) {
+        *to++ = '-';
+        v = -v;
+    }
+    size_t sign = static_cast<size_t>(to - out);
+    if (v < 0x1p53 && v == static_cast<double>(static_cast<int64_t>(v)))   // the common case by far
+        return sign + decimal_print(static_cast<uint64_t>(v), to);
+    size_t len = decimal_print_double(v, to);
+    return sign + (len != 0 ? len : print_unusual(v, to));
 }
 
 extern "C" size_t number_print_general(double v, char out[NUMBER_TEXT_BYTES_MAX])
@@ -81,12 +96,6 @@ extern "C" size_t number_print_json(double v, char out[NUMBER_TEXT_BYTES_MAX])
         std::to_chars_result r =
             std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, v, std::chars_format::scientific);
         return static_cast<size_t>(r.ptr - out);   // Prometheus keeps Go's two exponent digits: 1e-07
-    }
-    // Small integers are the common case by far.
-    if (magnitude < 1e15 && v == static_cast<double>(static_cast<long long>(v)) &&
-        !(v == 0 && std::signbit(v))) {
-        std::to_chars_result r = std::to_chars(out, out + NUMBER_TEXT_BYTES_MAX, static_cast<long long>(v));
-        return static_cast<size_t>(r.ptr - out);
     }
     return number_print_fixed(v, out);
 }
