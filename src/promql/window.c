@@ -6,7 +6,8 @@
  *     rate, increase, delta    first and last sample, and the list of counter resets (rare, so summed per window
  *                              in order: bit for bit what a scan of the window would give)
  *     changes, resets          prefix counts
- *     min, max                 a queue of candidates, monotonic in value
+ *     min, max                 two stacks of the best so far (below); with NaN or -0 among the values, a queue of
+ *                              candidates, monotonic in value, which keeps the first of equal ones
  *     sum, avg                 where windows overlap much: two stacks (suffix sums of the older part, a running
  *                              sum of the newer), which add but never subtract, so that no precision is lost;
  *                              else a plain scan
@@ -22,26 +23,51 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#define RESET_BLOCK 16 /* samples compared between two branches */
+
+/* Keeps what is there. */
 static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
 {
     if (bytes <= scratch->bytes)
         return OK;
     bytes += bytes / 2;
-    pool_block_free(scratch->pool, scratch->at);
-    scratch->at = NULL;
-    scratch->bytes = 0;
     TRY(pool_block_resize(scratch->pool, &scratch->at, bytes));
     scratch->bytes = bytes;
     return OK;
 }
 
+/* Windows that share samples may take minutes for one series: count what is looked at beyond each sample once, and
+ * ask the guard every million values. */
+static err scanned(const struct window_input *in, size_t *count, size_t more)
+{
+    *count += more;
+    if (*count < 1u << 20)
+        return OK;
+    *count = 0;
+    return in->guard != NULL ? guard_check(in->guard) : OK;
+}
+
 /* ---- edges ---- */
+
+/* The first sample behind t_ms, at `from` or later. Windows advance by much the same count: `advance`, that of the
+ * step before, is tried first and kept up to date. */
+static size_t edge_find(const struct window_input *in, size_t from, int64_t t_ms, size_t *advance)
+{
+    size_t at = *advance < in->count - from ? from + *advance : in->count;
+    while (at < in->count && in->t_ms[at] <= t_ms)
+        at++;
+    while (at > from && in->t_ms[at - 1] > t_ms)
+        at--;
+    *advance = at - from;
+    return at;
+}
 
 /* The windows of all steps. Their ends do not go back, so two walks over the times find both edges. */
 static err edges_find(const struct window_input *in, struct window_scratch *scratch)
 {
-    size_t count = in->ends.count, low = 0, high = 0;
+    size_t count = in->ends.count, low = 0, high = 0, low_advance = 0, high_advance = 0;
     struct window_places *places = &scratch->places[in->times.low % WINDOW_PLACES];
     scratch->current = places;
     if (sample_times_named(in->times) && hash128_equal(places->times, in->times) && places->count == count)
@@ -51,11 +77,9 @@ static err edges_find(const struct window_input *in, struct window_scratch *scra
     TRY(pool_block_reserve(scratch->pool, (void **)&places->edges, sizeof *places->edges, count,
                            &places->edge_capacity));
     for (size_t step = 0; step < count; step++) {
-        int64_t end_ms = grid_t(&in->ends, step), begin_ms = end_ms - in->range_ms;
-        while (high < in->count && in->t_ms[high] <= end_ms)
-            high++;
-        while (low < high && in->t_ms[low] <= begin_ms)
-            low++;
+        int64_t end_ms = grid_t(&in->ends, step);
+        high = edge_find(in, high, end_ms, &high_advance);
+        low = edge_find(in, low, end_ms - in->range_ms, &low_advance);
         places->edges[step] = (struct window_edge){ (uint32_t)low, (uint32_t)high };
     }
     places->count = count;
@@ -109,22 +133,43 @@ static double rate_of(const struct window_reach *r, double first, double change,
     return change * ((r->sampled_ms + to_start + r->to_end) / r->sampled_ms * scale);
 }
 
+/* Samples below the one before them: all of [*at, end) up to the first such, at *at; false when there is none. Pairs
+ * of them are compared at once, blocks of pairs looked at together. */
+static bool reset_next(const double *v, size_t end, size_t *at)
+{
+    size_t i = *at;
+    for (; i + RESET_BLOCK <= end; i += RESET_BLOCK) {
+        typedef double pair __attribute__((vector_size(16)));
+        typedef int64_t pair_mask __attribute__((vector_size(16)));
+        pair_mask any = { 0 };
+        for (size_t k = 0; k < RESET_BLOCK; k += 2) {
+            pair before, now;
+            memcpy(&before, v + i + k - 1, sizeof before);
+            memcpy(&now, v + i + k, sizeof now);
+            any |= now < before;
+        }
+        if ((any[0] | any[1]) != 0)
+            break;
+    }
+    while (i < end && !(v[i] < v[i - 1]))
+        i++;
+    *at = i;
+    return i < end;
+}
+
 /* Samples below the one before them, in scratch. */
 static err resets_find(const struct window_input *in, struct window_scratch *scratch, uint32_t **out_resets,
                        size_t *out_count)
 {
     size_t count = 0;
-    for (size_t i = 1; i < in->count; i++)
-        count += in->values[i] < in->values[i - 1];
+    for (size_t i = 1; reset_next(in->values, in->count, &i); i++) {
+        if (count % 256 == 0) {
+            TRY(scratch_reserve(scratch, (count + 256) * sizeof **out_resets));
+            *out_resets = scratch->at;
+        }
+        (*out_resets)[count++] = (uint32_t)i;
+    }
     *out_count = count;
-    if (count == 0)
-        return OK;
-    TRY(scratch_reserve(scratch, count * sizeof **out_resets));
-    *out_resets = scratch->at;
-    count = 0;
-    for (size_t i = 1; i < in->count; i++)
-        if (in->values[i] < in->values[i - 1])
-            (*out_resets)[count++] = (uint32_t)i;
     return OK;
 }
 
@@ -133,7 +178,7 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
 {
     bool counter = id != FUNCTION_DELTA;
     uint32_t *resets = NULL;
-    size_t reset_count = 0, reset_low = 0;
+    size_t reset_count = 0, reset_low = 0, looked = 0;
     double scale = id == FUNCTION_RATE ? 1000 / (double)in->range_ms : 1;
     if (counter)
         TRY(resets_find(in, scratch, &resets, &reset_count));
@@ -147,8 +192,10 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
         double first = in->values[w.low], change = in->values[w.high - 1] - first;
         while (reset_low < reset_count && resets[reset_low] <= w.low)
             reset_low++;
-        for (size_t r = reset_low; r < reset_count && resets[r] < w.high; r++)
+        size_t r = reset_low;
+        for (; r < reset_count && resets[r] < w.high; r++)
             change += in->values[resets[r] - 1];
+        TRY(scanned(in, &looked, r - reset_low));
         out[step] = rate_of(&scratch->current->reaches[step], first, change, counter, scale);
     }
     return OK;
@@ -214,10 +261,58 @@ static err window_events(enum function_id id, const struct window_input *in, str
 
 /* ---- min and max ---- */
 
-static err window_extreme(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
-                          double *out)
+static inline double better_of(double now, double best, bool max)
 {
-    bool max = id == FUNCTION_MAX_OVER_TIME;
+    return max ? (now > best ? now : best) : (now < best ? now : best);
+}
+
+/* The best of v and `best`. Four at a time, since each comparison waits for the one before. */
+static inline double best_of(const double *v, size_t count, double best, bool max)
+{
+    size_t i = 0;
+    if (count >= 8) {
+        double b0 = best, b1 = best, b2 = best, b3 = best;
+        for (; i + 4 <= count; i += 4) {
+            b0 = better_of(v[i], b0, max);
+            b1 = better_of(v[i + 1], b1, max);
+            b2 = better_of(v[i + 2], b2, max);
+            b3 = better_of(v[i + 3], b3, max);
+        }
+        best = better_of(better_of(b0, b1, max), better_of(b2, b3, max), max);
+    }
+    for (; i < count; i++)
+        best = better_of(v[i], best, max);
+    return best;
+}
+
+/* Windows over values whose order decides nothing. Two stacks, as for sums: of the samples up to `middle` the best
+ * from each window's begin on, found where a window begins at the middle or behind, and the best of the newer. */
+static inline void extreme_stacks(const struct window_input *in, const struct window_edge *edges, bool max,
+                                  double *out)
+{
+    const double *v = in->values, worst = max ? -INFINITY : INFINITY;
+    double newer = worst;
+    size_t middle = 0, entered = 0;
+    for (size_t step = 0; step < in->ends.count; step++) {
+        struct window_edge w = edges[step];
+        if (w.low >= middle) {
+            size_t end = step + 1, at = w.high;
+            double best = newer = worst;
+            middle = entered = w.high;
+            while (end < in->ends.count && edges[end].low < middle)
+                end++;
+            for (size_t i = end; i-- > step; at = edges[i].low)
+                out[i] = best = best_of(v + edges[i].low, at - edges[i].low, best, max);
+        }
+        newer = best_of(v + entered, w.high - entered, newer, max);
+        entered = w.high;
+        out[step] = w.high == w.low ? ABSENT : better_of(newer, out[step], max);
+    }
+}
+
+/* Any values. The first of equal ones (0 and -0) is taken; NaN only where there is nothing else. */
+static err extreme_queue(const struct window_input *in, struct window_scratch *scratch, bool max, double *out)
+{
     TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
     uint32_t *queue = scratch->at; /* sample indexes, values best first; NaN never enters */
     size_t front = 0, back = 0, entered = 0;
@@ -240,6 +335,21 @@ static err window_extreme(enum function_id id, const struct window_input *in, st
         else
             out[step] = front < back ? in->values[queue[front]] : in->values[w.low];
     }
+    return OK;
+}
+
+static err window_extreme(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                          double *out)
+{
+    bool max = id == FUNCTION_MAX_OVER_TIME, plain = true;
+    for (size_t i = 0; i < in->count; i++)
+        plain &= !isnan(in->values[i]) & (double_bits(in->values[i]) != UINT64_C(1) << 63);
+    if (!plain)
+        return extreme_queue(in, scratch, max, out);
+    if (max)
+        extreme_stacks(in, scratch->current->edges, true, out);
+    else
+        extreme_stacks(in, scratch->current->edges, false, out);
     return OK;
 }
 
@@ -279,6 +389,15 @@ static double scan_average(const double *v, size_t count)
     return sum / (double)count + c / (double)count;
 }
 
+static err scan_window(const struct window_input *in, struct window_edge w, bool average, size_t *looked,
+                       double *out)
+{
+    const double *v = in->values + w.low;
+    size_t count = w.high - w.low;
+    *out = average ? scan_average(v, count) : scan_sum(v, count);
+    return scanned(in, looked, count);
+}
+
 struct partial_sum {
     double sum, c;
 };
@@ -303,7 +422,7 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
         TRY(scratch_reserve(scratch, (in->count + 1) * sizeof *stack));
         stack = scratch->at;
     }
-    size_t middle = 0, entered = 0; /* stack: [low, middle), back: [middle, entered) */
+    size_t middle = 0, entered = 0, looked = 0; /* stack: [low, middle), back: [middle, entered) */
     for (size_t step = 0; step < in->ends.count; step++) {
         struct window_edge w = scratch->current->edges[step];
         size_t count = w.high - w.low;
@@ -312,8 +431,7 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
             continue;
         }
         if (!overlap) {
-            out[step] =
-                average ? scan_average(in->values + w.low, count) : scan_sum(in->values + w.low, count);
+            TRY(scan_window(in, w, average, &looked, &out[step]));
             continue;
         }
         if (w.low >= middle) {
@@ -329,8 +447,7 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
         kahan_add(back.sum, &total.sum, &total.c);
         total.c += compensation;
         if (!isfinite(total.sum))
-            out[step] =
-                average ? scan_average(in->values + w.low, count) : scan_sum(in->values + w.low, count);
+            TRY(scan_window(in, w, average, &looked, &out[step]));
         else if (average)
             out[step] = total.sum / (double)count + total.c / (double)count;
         else
@@ -465,17 +582,6 @@ static void sorted_fill(struct sorted_window *w, const double *values, size_t co
     memcpy(w->values, values, count * sizeof *values);
     qsort(w->values, count, sizeof *values, compare_doubles);
     w->count = count;
-}
-
-/* Functions that look at whole windows may take minutes for one series: count what they look at, and ask the guard
- * every million values. */
-static err scanned(const struct window_input *in, size_t *count, size_t more)
-{
-    *count += more;
-    if (*count < 1u << 20)
-        return OK;
-    *count = 0;
-    return in->guard != NULL ? guard_check(in->guard) : OK;
 }
 
 static err window_quantile(const struct window_input *in, struct window_scratch *scratch, double *out)
