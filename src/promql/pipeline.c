@@ -170,13 +170,35 @@ static bool window_takes_histograms(enum function_id id)
            id == FUNCTION_ABSENT_OVER_TIME;
 }
 
+/* A stale marker is a NaN, and nearly no series has any: pairs are looked at together. */
+static bool any_nan(const double *v, size_t count)
+{
+    typedef double pair __attribute__((vector_size(16)));
+    typedef int64_t pair_mask __attribute__((vector_size(16)));
+    pair_mask any = { 0 }, more = { 0 };
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        pair a, b;
+        memcpy(&a, v + i, sizeof a);
+        memcpy(&b, v + i + 2, sizeof b);
+        any |= a != a;
+        more |= b != b;
+    }
+    any |= more;
+    bool found = (any[0] | any[1]) != 0;
+    for (; i < count; i++)
+        found |= v[i] != v[i];
+    return found;
+}
+
 /* Take stale markers out of the columns; refuse histograms where the function would need them. */
 static err columns_clean(struct worker *w, struct row *row)
 {
     struct sample_columns *c = &w->columns;
     size_t kept = 0, histogram = 0, stale = 0;
-    for (size_t i = 0; i < c->count; i++)
-        stale += sample_is_stale(c->values[i]);
+    if (any_nan(c->values, c->count))
+        for (size_t i = 0; i < c->count; i++)
+            stale += sample_is_stale(c->values[i]);
     if (stale == 0 && c->histogram_count == 0)
         return OK; /* nearly always */
     c->times = (struct hash128){ 0 };

@@ -133,8 +133,8 @@ static double rate_of(const struct window_reach *r, double first, double change,
     return change * ((r->sampled_ms + to_start + r->to_end) / r->sampled_ms * scale);
 }
 
-/* Samples below the one before them: all of [*at, end) up to the first such, at *at; false when there is none. Pairs
- * of them are compared at once, blocks of pairs looked at together. */
+/* The first sample of [*at, end) below the one before it, at *at; false when there is none. Pairs are compared at
+ * once, blocks of pairs looked at together. */
 static bool reset_next(const double *v, size_t end, size_t *at)
 {
     size_t i = *at;
