@@ -14,9 +14,10 @@
 #include <string.h>
 
 /* Read by jemalloc at its start. Without a thread of its own it gives memory back only in threads that go on
- * allocating: after a few large queries a node kept three times what its pools held. */
+ * allocating: after a few large queries a node kept three times what its pools held. Freed pages go after a second
+ * and not ten: under mixed load they were 60 to 160 MB, and what is used all the time is used again within one. */
 extern const char *const malloc_conf;
-const char *const malloc_conf = "background_thread:true";
+const char *const malloc_conf = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
 
 #define CHUNK_BYTES_MIN ((size_t)1 << 10)
 #define CHUNK_BYTES_MAX ((size_t)1 << 18)

@@ -91,6 +91,7 @@
       "Requests being read, handled or answered.")                                                           \
     X(STAT_NET_RESPONSE_BYTES, COUNTER, "http_response_body_bytes_total",                                    \
       "Bytes of answers' bodies as sent, after compression.")                                                \
+    X(STAT_NODE_CACHE_BYTES, GAUGE, "segment_cache_bytes", "Memory of decoded blocks that are kept.")        \
     X(STAT_NODE_DATA_THROUGH_MS, GAUGE, "data_through_milliseconds",                                         \
       "Append time (Unix) of the newest record that queries see.")                                           \
     X(STAT_NODE_FAR_FUTURE_ROWS, GAUGE, "far_future_rows",                                                   \

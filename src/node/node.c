@@ -214,6 +214,7 @@ static void node_refresh(void *context)
     stat_set(STAT_NODE_QUERIES_WAITING, queries.waiting);
     stat_set(STAT_NODE_QUERY_BYTES, (int64_t)queries.bytes_used);
     stat_set(STAT_NODE_RETENTION_WAITS, shards.retention_waits);
+    stat_set(STAT_NODE_CACHE_BYTES, (int64_t)shards.cache_bytes);
     stat_set(STAT_NODE_SEGMENT_BYTES, (int64_t)shards.segment_bytes);
     stat_set(STAT_NODE_SEGMENT_ROWS, (int64_t)shards.segment_rows);
     stat_set(STAT_NODE_SEGMENTS, (int64_t)shards.segment_count);

@@ -4,7 +4,8 @@
  *   in use ─ cache_release (last) ─→ idle, newest of the shard's list ─ over budget ─→ oldest freed
  *   idle ─ cache_take: hit ─→ in use
  *
- * Keys are (segment id, block); ids are never reused, so a closed segment's blocks simply age.
+ * Keys are (segment id, block); ids are never reused. A closed segment's blocks go with it: replaced segments
+ * would fill the budget with what nobody can ask for.
  * Invariants:
  *   1. Idle entries are in the list, entries in use are not; both are in the table.
  *   2. A shard's pool is touched only under its lock.
@@ -109,18 +110,25 @@ static void list_remove(struct cache_shard *shard, struct cache_entry *entry)
     entry->newer = entry->older = NULL;
 }
 
+/* Free the idle entry that *at leads to. Under the lock. */
+static void drop(struct cache_shard *shard, struct cache_entry **at)
+{
+    struct cache_entry *entry = *at;
+    list_remove(shard, entry);
+    *at = entry->next_in_bucket;
+    shard->bytes -= entry_bytes(entry->len);
+    shard->count--;
+    pool_block_free(shard->pool, entry);
+}
+
 /* Free idle entries while the shard is over its budget. Under the lock. */
 static void shrink(struct cache_shard *shard)
 {
     while (shard->bytes > shard->bytes_max && shard->oldest != NULL) {
-        struct cache_entry *entry = shard->oldest;
-        list_remove(shard, entry);
-        *find(shard, entry->hash, entry->segment_id, entry->block) = entry->next_in_bucket;
-        shard->bytes -= entry_bytes(entry->len);
-        shard->count--;
+        const struct cache_entry *oldest = shard->oldest;
+        drop(shard, find(shard, oldest->hash, oldest->segment_id, oldest->block));
         shard->evicted++;
         stat_add(STAT_SEGMENT_CACHE_EVICTIONS, 1);
-        pool_block_free(shard->pool, entry);
     }
 }
 
@@ -205,4 +213,19 @@ void cache_release(struct segment_cache *cache, struct cache_entry *entry)
         shrink(shard);
     }
     io_mutex_unlock(&shard->lock);
+}
+
+void cache_forget(struct segment_cache *cache, uint64_t segment_id, uint32_t block_count)
+{
+    for (uint32_t block = 0; block < block_count; block++) {
+        uint64_t hash;
+        struct cache_shard *shard = shard_of(cache, segment_id, block, &hash);
+        io_mutex_lock(&shard->lock);
+        struct cache_entry **at = find(shard, hash, segment_id, block);
+        if (*at != NULL) {
+            check((*at)->users == 0);
+            drop(shard, at);
+        }
+        io_mutex_unlock(&shard->lock);
+    }
 }

@@ -49,5 +49,7 @@ err cache_take(struct segment_cache *cache, uint64_t segment_id, uint32_t block,
 struct cache_entry *cache_publish(struct segment_cache *cache, struct cache_entry *entry);
 void cache_abandon(struct segment_cache *cache, struct cache_entry *entry);
 void cache_release(struct segment_cache *cache, struct cache_entry *entry);
+/* A segment that is being closed, of which no block is in use: free its blocks [0, block_count). */
+void cache_forget(struct segment_cache *cache, uint64_t segment_id, uint32_t block_count);
 
 #endif

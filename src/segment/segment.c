@@ -263,6 +263,7 @@ void segment_close(struct segment *segment)
 {
     if (segment == NULL)
         return;
+    cache_forget(segment->cache, segment->id, segment->entry_count);
     segment_cache_close(segment->own_cache);
     pool_close(segment->pool);
 }

@@ -161,6 +161,8 @@ static void test_round_trip(void **state)
     content_of(content, 1 + 2 * 7919, 2, true);
     assert_memory_equal(section.at, content, 1 + 2 * 7919);
     segment_close(s);
+    u = segment_cache_usage(cache);
+    assert_true(u.bytes == 0 && u.block_count == 0); /* nobody can ask for its blocks any more */
     segment_cache_close(cache);
     io_file_close(file);
     assert_ok(io_unlink(f.io, "s"));

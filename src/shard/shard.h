@@ -137,6 +137,7 @@ struct shards_usage {
     uint64_t head_rows, head_bytes;
     uint64_t stream_rows, stream_bytes, stream_group_count;
     uint64_t segment_rows, segment_bytes, segment_count;
+    uint64_t cache_bytes;       /* of decoded blocks */
     uint64_t duplicate_records; /* not applied: seen before */
     uint64_t unresolved_rows;   /* of series whose labels are not known (yet) */
     uint64_t lost_records;      /* damaged in the log: named in answers */

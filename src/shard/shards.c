@@ -573,6 +573,7 @@ struct source *shards_source(struct shards *shards) { return &shards->source; }
 struct shards_usage shards_usage(struct shards *shards)
 {
     struct shards_usage u = { .series_count = metric_index_series(shards->index),
+                              .cache_bytes = segment_cache_usage(shards->cache).bytes,
                               .data_through_ms = INT64_MIN,
                               .duplicate_records = atomic_load(&shards->duplicate_records),
                               .lost_records = atomic_load(&shards->lost_records),
