@@ -26,28 +26,6 @@ static enum order order_of(const struct sample_columns *c)
     return order;
 }
 
-/* Keep the last of equal times; the columns are in time order. */
-static void drop_repeats(struct sample_columns *c)
-{
-    size_t kept = 0, kept_histograms = 0, h = 0;
-    for (size_t i = 0; i < c->count; i++) {
-        bool is_histogram = h < c->histogram_count && c->histograms[h].row == i;
-        struct slice bytes = is_histogram ? c->histograms[h++].bytes : slice_of(NULL, 0);
-        if (i + 1 < c->count && c->t_ms[i + 1] == c->t_ms[i])
-            continue;
-        c->t_ms[kept] = c->t_ms[i];
-        c->values[kept] = c->values[i];
-        if (c->start_ms != NULL)
-            c->start_ms[kept] = c->start_ms[i];
-        if (is_histogram)
-            c->histograms[kept_histograms++] =
-                (struct sample_histogram){ .row = (uint32_t)kept, .bytes = bytes };
-        kept++;
-    }
-    c->count = kept;
-    c->histogram_count = kept_histograms;
-}
-
 /* Everything that the sort needs beside the columns, in one block. */
 struct scratch {
     struct sort_item *items, *more;
@@ -121,6 +99,6 @@ err metric_columns_resolve(struct sample_columns *columns)
         return OK;
     if (order == ORDER_NONE)
         TRY(sort_columns(columns));
-    drop_repeats(columns);
+    sample_columns_drop_repeats(columns, 0, 0);
     return OK;
 }

@@ -376,29 +376,6 @@ static err take_part(struct metric_compact_cursor *c, uint32_t number, const str
     return take_rows(c, part, number, &taken, first, columns, at);
 }
 
-/* Of rows [base, count) with equal times keep the last. Times ascend. */
-static void drop_repeats(struct sample_columns *columns, size_t base, size_t histogram_base)
-{
-    size_t kept = base, kept_histograms = histogram_base, h = histogram_base;
-    columns->times = (struct hash128){ 0 };
-    for (size_t i = base; i < columns->count; i++) {
-        bool is_histogram = h < columns->histogram_count && columns->histograms[h].row == i;
-        struct slice bytes = is_histogram ? columns->histograms[h++].bytes : slice_of(NULL, 0);
-        if (i + 1 < columns->count && columns->t_ms[i + 1] == columns->t_ms[i])
-            continue;
-        columns->t_ms[kept] = columns->t_ms[i];
-        columns->values[kept] = columns->values[i];
-        if (columns->start_ms != NULL)
-            columns->start_ms[kept] = columns->start_ms[i];
-        if (is_histogram)
-            columns->histograms[kept_histograms++] =
-                (struct sample_histogram){ .row = (uint32_t)kept, .bytes = bytes };
-        kept++;
-    }
-    columns->count = kept;
-    columns->histogram_count = kept_histograms;
-}
-
 /* All parts of a series into columns; *out_parts (may be NULL) unused rows are cut back on failure. */
 static err take_series(struct metric_compact_cursor *c, uint32_t ordinal, struct time_range range,
                        bool all_rows, struct sample_columns *columns, struct err_at *at)
@@ -428,7 +405,7 @@ err metric_compact_read(struct metric_compact_cursor *c, uint32_t ordinal, struc
     pool_reset(c->arena);
     TRY(take_series(c, ordinal, range, false, columns, at));
     if (c->compact->info->sum.count != c->compact->info->distinct.count)
-        drop_repeats(columns, base, histogram_base);
+        sample_columns_drop_repeats(columns, base, histogram_base);
     return OK;
 }
 

@@ -47,7 +47,6 @@ err sample_columns_add(struct sample_columns *c, int64_t t_ms, double value, int
         memset(c->start_ms, 0, c->count * sizeof *c->start_ms);
     }
     c->times = (struct hash128){ 0 };
-    c->times = (struct hash128){ 0 };
     c->t_ms[c->count] = t_ms;
     c->values[c->count] = value;
     if (c->start_ms != NULL)
@@ -65,4 +64,26 @@ err sample_columns_add_histogram(struct sample_columns *c, int64_t t_ms, struct 
     c->histograms[c->histogram_count++] =
         (struct sample_histogram){ .row = (uint32_t)(c->count - 1), .bytes = bytes };
     return OK;
+}
+
+void sample_columns_drop_repeats(struct sample_columns *c, size_t base, size_t histogram_base)
+{
+    size_t kept = base, kept_histograms = histogram_base, h = histogram_base;
+    c->times = (struct hash128){ 0 };
+    for (size_t i = base; i < c->count; i++) {
+        bool is_histogram = h < c->histogram_count && c->histograms[h].row == i;
+        struct slice bytes = is_histogram ? c->histograms[h++].bytes : slice_of(NULL, 0);
+        if (i + 1 < c->count && c->t_ms[i + 1] == c->t_ms[i])
+            continue;
+        c->t_ms[kept] = c->t_ms[i];
+        c->values[kept] = c->values[i];
+        if (c->start_ms != NULL)
+            c->start_ms[kept] = c->start_ms[i];
+        if (is_histogram)
+            c->histograms[kept_histograms++] =
+                (struct sample_histogram){ .row = (uint32_t)kept, .bytes = bytes };
+        kept++;
+    }
+    c->count = kept;
+    c->histogram_count = kept_histograms;
 }

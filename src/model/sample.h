@@ -69,4 +69,8 @@ err sample_columns_add(struct sample_columns *c, int64_t t_ms, double value, int
 err sample_columns_add_histogram(struct sample_columns *c, int64_t t_ms, struct slice bytes,
                                  int64_t start_ms);
 
+/* Of rows [base, count) with equal times keep the last. Their times ascend; histograms from histogram_base on are
+ * theirs. The times lose their name. */
+void sample_columns_drop_repeats(struct sample_columns *c, size_t base, size_t histogram_base);
+
 #endif
