@@ -92,10 +92,12 @@ static void bench_select(struct bench *b, const char *what, const struct matcher
     size_t found = 0;
     struct pool *pool = pool_open(b->pool, "select", POOL_BYTES_UNLIMITED);
     double from = now_ns();
+    uint32_t token = metric_index_hold(b->index);
     for (int i = 0; i < 10; i++) {
         must(metric_index_select(b->index, slice_str(tenant), matchers, count, pool, &ids, &found));
         pool_reset(pool);
     }
+    metric_index_release(b->index, token);
     printf("select %-38s %8.0f us, %zu series\n", what, (now_ns() - from) / 10e3, found);
     pool_close(pool);
 }
@@ -121,8 +123,10 @@ static void bench_selects(struct bench *b)
     struct slice *values;
     size_t count;
     double from = now_ns();
+    uint32_t token = metric_index_hold(b->index);
     must(metric_index_values(b->index, slice_str(tenant), slice_str("instance"), NULL, 0, b->pool, &values,
                              &count));
+    metric_index_release(b->index, token);
     printf("values of instance                            %8.0f us, %zu values\n", (now_ns() - from) / 1e3,
            count);
     struct metric_cardinality cardinality;

@@ -54,6 +54,12 @@ uint32_t metric_index_local_count(const struct metric_index *index, uint32_t par
  * index. ERR_NOT_FOUND, ERR_LIMIT. */
 err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out);
 
+/* A query holds the index from before its first look at ids until it keeps none any more: what it sees is not
+ * freed, and local numbers freed after the hold began are not given to other series before the release. Select,
+ * views, names and values below are asked under a hold. */
+uint32_t metric_index_hold(struct metric_index *index); /* returns a token */
+void metric_index_release(struct metric_index *index, uint32_t token);
+
 /* Ids of the live series that satisfy all matchers, ascending, in arena memory of pool (unknown tenant:
  * none). ERR_LIMIT. */
 err metric_index_select(struct metric_index *index, struct slice tenant, const struct matcher *matchers,
@@ -112,11 +118,6 @@ err metric_index_tenants(struct metric_index *index, struct pool *pool, struct s
 /* Live series of a tenant and of the node. */
 uint64_t metric_index_tenant_series(struct metric_index *index, struct slice tenant);
 uint64_t metric_index_series(const struct metric_index *index);
-
-/* A query that keeps ids or local numbers over several calls holds the index meanwhile: local numbers
- * freed after the hold began are not given to other series before the release. */
-uint32_t metric_index_hold(struct metric_index *index); /* returns a token */
-void metric_index_release(struct metric_index *index, uint32_t token);
 
 /* Drop every series for which keep answers false. Survivors keep id and local number. Parts with no
  * living series go, parts with more than half dead are rewritten. Queries wait for microseconds at a

@@ -156,6 +156,20 @@ static inline uint32_t extent_end(const struct live_part *part, uint32_t extent)
     return extent + 1 < part->extent_count ? part->extents[extent + 1].ordinal : part->part.series_count;
 }
 
+/* The last part whose ids begin at or below id; count when there is no part. */
+static inline size_t part_of_id(struct live_part *const *parts, size_t count, uint32_t id)
+{
+    size_t from = 0, to = count;
+    while (to - from > 1) {
+        size_t middle = from + (to - from) / 2;
+        if (parts[middle]->id_min <= id)
+            from = middle;
+        else
+            to = middle;
+    }
+    return from;
+}
+
 /* The tenant of a name, NULL. Under the lock, or the writer. */
 struct tenant *index_find_tenant(const struct metric_index *index, struct slice name);
 struct tenant *index_tenant_of(const struct metric_index *index, uint32_t id);

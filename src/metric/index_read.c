@@ -6,7 +6,7 @@
  *
  * Invariants
  *  1. Parts come before the tail and their ids ascend, so results are ascending by construction.
- *  2. While a view is open the index is held, so no id chunk that it may touch is freed. */
+ *  2. Whoever asks holds the index meanwhile, so no id chunk that a view may touch is freed. */
 #include "metric/index_inside.h"
 
 #include "base/check.h"
@@ -51,31 +51,30 @@ void index_view_close(struct index_view *view)
     tail_unref(view->tail);
 }
 
-/* An open view, the index held, and memory that goes with both. */
+/* An open view and memory that goes with it. */
 struct metric_index_view {
     struct metric_index *index;
     struct pool *pool;
     struct index_view at; /* the moment */
-    uint32_t token;
 };
 
 err metric_index_view_open(struct metric_index *index, struct slice tenant, struct pool *parent,
                            struct metric_index_view **out_view)
 {
-    uint32_t token = metric_index_hold(index);
+    check(atomic_load_explicit(&index->holders[0], memory_order_relaxed) +
+              atomic_load_explicit(&index->holders[1], memory_order_relaxed) >
+          0);
     struct pool *pool = pool_open(parent, "index query", POOL_BYTES_UNLIMITED);
     void *memory;
     err e = OK;
     TRY_OUT(pool_zalloc(pool, sizeof(struct metric_index_view), &memory));
     struct metric_index_view *view = memory;
-    *view = (struct metric_index_view){ .index = index, .pool = pool, .token = token };
+    *view = (struct metric_index_view){ .index = index, .pool = pool };
     TRY_OUT(index_view_open(index, tenant, pool, &view->at));
     *out_view = view;
 out:
-    if (e != OK) {
+    if (e != OK)
         pool_close(pool);
-        metric_index_release(index, token);
-    }
     return e;
 }
 
@@ -83,28 +82,11 @@ void metric_index_view_close(struct metric_index_view *view)
 {
     if (view == NULL)
         return;
-    struct metric_index *index = view->index;
-    uint32_t token = view->token;
     index_view_close(&view->at);
     pool_close(view->pool);
-    metric_index_release(index, token);
 }
 
 /* ---- labels of one series ---- */
-
-/* The last part whose ids begin at or below id; count when there is no part. */
-static size_t part_of_id(struct live_part *const *parts, size_t count, uint32_t id)
-{
-    size_t from = 0, to = count;
-    while (to - from > 1) {
-        size_t middle = from + (to - from) / 2;
-        if (parts[middle]->id_min <= id)
-            from = middle;
-        else
-            to = middle;
-    }
-    return from;
-}
 
 err index_labels_of(const struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out)
 {

@@ -83,16 +83,9 @@ static void drop_series(struct metric_index *index, struct id_chunk *chunk, uint
     if (pool_block_reserve(index->pool, (void **)&limbo->locals, sizeof *limbo->locals,
                            limbo->local_count + 1, &limbo->local_capacity) == OK)
         limbo->locals[limbo->local_count++] = (struct freed_local){ partition_number, local };
-    size_t from = 0, to = tenant->part_count;
-    while (to - from > 1) {
-        size_t middle = from + (to - from) / 2;
-        if (tenant->parts[middle]->id_min <= id)
-            from = middle;
-        else
-            to = middle;
-    }
-    if (from != to && live_part_find(tenant->parts[from], id, &ordinal))
-        atomic_fetch_add_explicit(&tenant->parts[from]->dropped, 1, memory_order_release);
+    size_t at = part_of_id(tenant->parts, tenant->part_count, id);
+    if (at != tenant->part_count && live_part_find(tenant->parts[at], id, &ordinal))
+        atomic_fetch_add_explicit(&tenant->parts[at]->dropped, 1, memory_order_release);
     else
         tenant->tail->dropped++;
 }

@@ -129,6 +129,7 @@ static void check_select(struct world *w, struct test_random *random)
         assert_ok(matcher_init(pool, (enum match_type)test_random_below(random, 4),
                                slice_str(names[test_random_below(random, 5)]),
                                slice_str(patterns[test_random_below(random, 8)]), &matchers[i], NULL));
+    uint32_t token = metric_index_hold(w->index);
     assert_ok(metric_index_select(w->index, tenant_name, matchers, matcher_count, pool, &ids, &count));
     for (uint32_t i = 0; i < w->count; i++) {
         const struct series *s = &w->series[i];
@@ -154,6 +155,7 @@ static void check_select(struct world *w, struct test_random *random)
             metric_index_values(w->index, tenant_name, slice_str(""), NULL, 0, pool, &values, &value_count));
         assert_int_equal(value_count, 0);
     }
+    metric_index_release(w->index, token);
     for (size_t i = 0; i < matcher_count; i++)
         matcher_done(&matchers[i]);
     pool_close(pool);
@@ -215,7 +217,9 @@ static void index_equals_list(void **state)
     size_t count;
     assert_ok(metric_index_tenants(w.index, w.pool, &names, &count));
     assert_int_equal(count, 3);
+    uint32_t token = metric_index_hold(w.index);
     assert_ok(metric_index_names(w.index, slice_str("nobody"), NULL, 0, w.pool, &names, &count));
+    metric_index_release(w.index, token);
     assert_int_equal(count, 0);
     world_close(&w);
 }
@@ -321,7 +325,9 @@ static void allocation_failures_change_nothing(void **state)
             uint32_t *ids;
             size_t count;
             pool_fault_at(root, 0, false);
+            uint32_t token = metric_index_hold(index);
             assert_ok(metric_index_select(index, slice_str("t"), NULL, 0, answer, &ids, &count));
+            metric_index_release(index, token);
             assert_int_equal(count, 3000);
             pool_close(answer);
         }
@@ -448,6 +454,7 @@ static void views_outlive_drops(void **state)
     uint64_t dropped;
     for (uint32_t i = 0; i < SERIES; i++)
         add_series(&w, i, 0);
+    uint32_t token = metric_index_hold(w.index);
     assert_ok(metric_index_view_open(w.index, slice_str(tenants[0]), w.pool, &view));
     assert_ok(metric_index_retain(w.index, is_odd, NULL, &dropped));
     assert_true(dropped >= SERIES / 2);
@@ -465,6 +472,7 @@ static void views_outlive_drops(void **state)
     assert_err(ERR_NOT_FOUND, metric_index_cursor_labels(cursor, UINT32_MAX - 1, &labels));
     metric_index_view_close(view);
     metric_index_view_close(NULL);
+    metric_index_release(w.index, token);
     world_close(&w);
 }
 
