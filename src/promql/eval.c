@@ -133,7 +133,7 @@ err subquery_grid(struct eval *eval, const struct node *n, const struct grid *ou
 
 /* ---- the result ---- */
 
-/* Sort the rows by their labels. */
+/* Sort the rows by their labels, into an array of their own; the frame takes no more. */
 static err rows_sort(struct frame *frame)
 {
     void *memory;
@@ -147,8 +147,7 @@ static err rows_sort(struct frame *frame)
     struct row *rows = memory;
     for (size_t i = 0; i < frame->count; i++)
         rows[i] = frame->rows[order[i]];
-    if (frame->count > 0)
-        memcpy(frame->rows, rows, frame->count * sizeof *rows);
+    frame->rows = rows;
     return OK;
 }
 
@@ -190,29 +189,17 @@ static err rows_drop_names(struct frame *frame)
     return OK;
 }
 
-err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid, bool keep_order)
+/* Drop names, sort rows by labels, join rows with equal ones. */
+static err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid, bool keep_order)
 {
     TRY(rows_drop_names(frame));
-    struct row *ordered = NULL;
+    struct row *given = frame->rows;
     size_t count = frame->count;
-    if (keep_order) {
-        void *memory;
-        TRY(pool_alloc(frame->pool, (count + 1) * sizeof *ordered, &memory));
-        ordered = memory;
-        if (count > 0)
-            memcpy(ordered, frame->rows, count * sizeof *ordered);
-    }
-    bool sorted = true;
-    for (size_t i = 1; i < count && sorted; i++)
-        sorted = labels_compare(frame->rows[i - 1].labels, frame->rows[i].labels) < 0;
-    if (!sorted) {
-        TRY(rows_sort(frame));
-        TRY(rows_join(eval, frame, grid));
-    }
+    TRY(rows_sort(frame));
+    TRY(rows_join(eval, frame, grid));
     if (keep_order) {
         check(frame->count == count); /* an instant result joins nothing: it fails instead */
-        if (count > 0)
-            memcpy(frame->rows, ordered, count * sizeof *ordered);
+        frame->rows = given;
     }
     return OK;
 }

@@ -341,8 +341,6 @@ err eval_scalars(struct eval *eval, const struct node *n, const struct grid *gri
 /* The grid of a subquery's inner expression for an outer grid. ERR_LIMIT too many steps. */
 err subquery_grid(struct eval *eval, const struct node *n, const struct grid *outer, struct grid *out_grid,
                   int64_t *out_range_ms, int64_t *out_offset_ms, bool *out_fixed, int64_t *out_fixed_ms);
-/* Sort rows by labels, drop names, merge equal label sets. */
-err frame_finish(struct eval *eval, struct frame *frame, const struct grid *grid, bool keep_order);
 err duration_of(struct eval *eval, const struct duration *d, bool allow_negative, int64_t *out_ms);
 
 #endif
