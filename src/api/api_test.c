@@ -242,11 +242,10 @@ static void exemplars_and_metadata(void **state)
     get("/api/v1/query_exemplars?query=test&start=1700000000000&end=1700000001000");
     expect_body(200, SUCCESS("[]"));
     fake.has_exemplar = true;
-    get("/api/v1/query_exemplars?query=rate(big%5B1m%5D)");
-    expect_body(
-        200,
-        SUCCESS("[{\"seriesLabels\":{\"__name__\":\"big\"},\"exemplars\":[{\"labels\":{},\"value\":\"0.5\","
-                "\"timestamp\":1.250}]}]"));
+    get("/api/v1/query_exemplars?query=rate(up%5B1m%5D)");
+    expect_body(200, SUCCESS("[{\"seriesLabels\":{\"__name__\":\"up\",\"job\":\"a\"},\"exemplars\":[{"
+                             "\"labels\":{},\"value\":\"0.5\","
+                             "\"timestamp\":1.250}]}]"));
     get("/api/v1/query_exemplars?query=)");
     expect_part(400, "bad_data");
     get("/api/v1/metadata");
@@ -452,7 +451,6 @@ static int open_all(void **state)
         fake_histogram(&fake, h, i * 1000);
     for (int i = 0; i < 5000; i++)
         fake_sample(big, (i + 1) * 1000, i + 0.5);
-    fake_sort(&fake);
     fake.exemplar = (struct source_exemplar){ .t_ms = 1250, .value = 0.5 };
 
     struct query_config query = query_config_default();

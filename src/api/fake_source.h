@@ -36,11 +36,6 @@ struct source_set {
     size_t index[FAKE_SERIES_MAX];
 };
 
-static inline int fake_by_labels(const void *a, const void *b)
-{
-    return labels_compare(((const struct fake_series *)a)->labels, ((const struct fake_series *)b)->labels);
-}
-
 /* text: "name|label=value|label=value", labels sorted. */
 static inline struct fake_series *fake_add(struct fake_source *fake, const char *text)
 {
@@ -303,12 +298,6 @@ static inline void fake_open(struct fake_source *fake, struct pool *pool)
     fake->pool = pool;
     fake->proof.complete = true;
     fake->proof.data_through_ms = 5000;
-}
-
-/* After the last fake_add: series come sorted by labels. */
-static inline void fake_sort(struct fake_source *fake)
-{
-    qsort(fake->series, fake->count, sizeof fake->series[0], fake_by_labels);
 }
 
 #endif
