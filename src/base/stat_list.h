@@ -110,7 +110,7 @@
     X(STAT_NODE_MEMORY_BUDGET_BYTES, GAUGE, "memory_budget_bytes",                                           \
       "Memory that all pools together may take.")                                                            \
     X(STAT_NODE_MEMORY_BYTES, GAUGE, "memory_bytes", "Memory that all pools together hold.")                 \
-    X(STAT_NODE_QUARANTINED, GAUGE, "quarantined_objects", "Damaged objects that were set aside.")           \
+    X(STAT_NODE_QUARANTINED, GAUGE, "quarantined_objects", "Live segments known to be damaged.")             \
     X(STAT_NODE_QUERIES_RUNNING, GAUGE, "queries_running", "Queries in evaluation.")                         \
     X(STAT_NODE_QUERIES_WAITING, GAUGE, "queries_waiting", "Queries that wait for a slot.")                  \
     X(STAT_NODE_QUERY_BYTES, GAUGE, "query_memory_bytes", "Memory that all queries together hold.")          \
@@ -168,8 +168,7 @@
       "Log records not applied because their sequence was seen before.")                                     \
     X(STAT_SHARD_LOST_RECORDS, COUNTER, "shard_lost_records_total",                                          \
       "Log records that were damaged; answers name what may be missing.")                                    \
-    X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total",                                            \
-      "Files and objects set aside because of damage.")                                                      \
+    X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total", "Files and objects found damaged.")        \
     X(STAT_SHARD_SPILLED_BYTES, COUNTER, "shard_spilled_bytes_total",                                        \
       "Bytes of frames written to stream files.")                                                            \
     X(STAT_SHARD_SPILLED_ROWS, COUNTER, "shard_spilled_rows_total",                                          \

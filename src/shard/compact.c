@@ -8,7 +8,9 @@
  * Invariants
  *  1. A merge takes neighbours only (chain_may_replace), so that "highest position wins" stays decided by the
  * order of segments.
- *  2. Inputs = outputs + dropped, in counts and SUM, checked before the entry and by the fold. */
+ *  2. Inputs = outputs + dropped, in counts and SUM, checked before the entry and by the fold.
+ *  3. A segment known to be damaged is not merged: what of it can be read stays readable, and the others go on
+ * without it. */
 #include "shard/partition.h"
 
 #include "base/check.h"
@@ -107,7 +109,7 @@ static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t
     size_t count = 0;
     for (size_t i = 0; i < p->chain.segment_count; i++) {
         const struct chain_segment *s = &p->chain.segments[i];
-        if ((s->flags & CHAIN_SEGMENT_WIDE) == 0 && p->segments[i]->failed == OK)
+        if ((s->flags & CHAIN_SEGMENT_WIDE) == 0 && !atomic_load(&p->segments[i]->is_damaged))
             c[count++] = (struct candidate){ i, window_of(s->range.min_ms, config->window_ms), s->bytes };
     }
     qsort(c, count, sizeof *c, candidate_order);
@@ -174,9 +176,12 @@ static err write_merged(struct merge *m, struct pool *pool)
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)
         e = OK; /* every row was below the cut-off */
-    if (e == ERR_CORRUPT)
+    if (e == ERR_CORRUPT) {
         diag(DIAG_ERROR, "A segment cannot be merged; it stays as it is.", "partition=%u detail=\"%s\"",
              m->p->number, at.text);
+        for (size_t i = 0; i < m->count; i++)
+            live_segment_examine(m->inputs[i], pool);
+    }
     TRY_OUT(e);
     m->dropped = written.info.dropped;
     sum_add(&m->dropped, written.info.expired);

@@ -2,35 +2,12 @@
  * is the same before and after. A doubled row is planted (records applied twice), so that the count is seen to
  * fail when it must: the kill tests of the whole program rely on it. Method: SUM is additive over a multiset, so
  * count and SUM of what comes out against those of the model's records. */
-#include "shard/workload.h"
+#include "shard/fixture.h"
 
 #include "base/hash.h"
 
-#include <unistd.h>
-
-struct fixture {
-    struct world world;
-    struct pool *pool;
-    struct io *io;
-    char root[64];
-};
-
-static int setup(void **state)
-{
-    static struct fixture f;
-    memset(&f, 0, sizeof f);
-    strcpy(f.root, "/tmp/kelpie-export-XXXXXX");
-    assert_non_null(mkdtemp(f.root));
-    f.pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
-    assert_ok(io_open(f.root, &f.io));
-    world_init(&f.world, f.io, f.pool, test_seed());
-    world_producer_renew(&f.world);
-    *state = &f;
-    return 0;
-}
-
-/* Every name and every byte below path: a fingerprint; removes them when asked. */
-static uint64_t walk(struct fixture *f, const char *path, bool removes)
+/* Every name and every byte below path. */
+static uint64_t fingerprint(struct fixture *f, const char *path)
 {
     struct io_dir_entry *entries;
     size_t count;
@@ -43,29 +20,13 @@ static uint64_t walk(struct fixture *f, const char *path, bool removes)
         snprintf(child, sizeof child, "%s/%s", path, entries[i].name);
         hash = hash_mix(hash + crc32c(slice_str(child), 0));
         if (entries[i].is_dir) {
-            hash = hash_mix(hash + walk(f, child, removes));
-            if (removes)
-                ERR_IGNORE(io_dir_remove(f->io, child));
-        } else if (removes) {
-            ERR_IGNORE(io_unlink(f->io, child));
-        } else {
-            assert_ok(io_read_file(f->io, child, 64u << 20, f->pool, &bytes));
-            hash = hash_mix(hash + crc32c(bytes, 0) + ((uint64_t)bytes.len << 32));
+            hash = hash_mix(hash + fingerprint(f, child));
+            continue;
         }
+        assert_ok(io_read_file(f->io, child, 64u << 20, f->pool, &bytes));
+        hash = hash_mix(hash + crc32c(bytes, 0) + ((uint64_t)bytes.len << 32));
     }
     return hash;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    if (f->world.shards != NULL)
-        world_close_quick(&f->world);
-    walk(f, ".", true);
-    io_close(f->io);
-    rmdir(f->root);
-    pool_close(f->pool);
-    return 0;
 }
 
 struct seen {
@@ -114,7 +75,7 @@ static struct seen export_all(struct fixture *f)
     struct shard_rows_door door = { see, &seen };
     struct shard_exported exported;
     struct pool *pool = pool_open(NULL, "tool", POOL_BYTES_UNLIMITED);
-    uint64_t before = walk(f, ".", false);
+    uint64_t before = fingerprint(f, ".");
     assert_ok(log_open(&config, w->io, pool, &log, &at));
     assert_ok(blob_open_dir_as_is("blob", w->io, pool, &blob));
     assert_ok(shard_export(&w->config, w->io, log, blob, pool, &door, &exported, &at));
@@ -123,7 +84,7 @@ static struct seen export_all(struct fixture *f)
     log_close(log);
     blob_close(blob);
     pool_close(pool);
-    assert_int_equal(walk(f, ".", false), before);
+    assert_int_equal(fingerprint(f, "."), before);
     return seen;
 }
 
@@ -144,32 +105,25 @@ static void expect_model(struct fixture *f)
     assert_true(sum_equal(seen.sum, sum));
 }
 
-static void write_rows(struct world *w, int records)
-{
-    for (int i = 0; i < records; i++)
-        assert_ok(world_append(w, (uint32_t)test_random_below(&w->random, WORLD_PARTITIONS),
-                               1 + test_random_below(&w->random, 40), true));
-}
-
 static void rows_come_out_wherever_they_lie(void **state)
 {
     struct fixture *f = *state;
     struct world *w = &f->world;
     assert_ok(world_open(w));
-    write_rows(w, 40);
+    world_write(w, 40);
     assert_ok(world_settle(w, 1000));
     world_close_quick(w);
     expect_model(f); /* row groups, and segments of what was cut */
     assert_ok(world_open(w));
-    write_rows(w, 60);
-    assert_ok(shards_cut_all(w->shards, io_monotonic_ns(w->io) + 20 * NS_PER_SECOND));
+    world_write(w, 60);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     world_close_quick(w);
     expect_model(f); /* segments only */
     assert_ok(world_open(w));
-    write_rows(w, 60);
+    world_write(w, 60);
     world_close_quick(w);
     expect_model(f); /* both */
-    walk(f, "stream", true);
+    fixture_remove(f, "stream");
     expect_model(f); /* the log in place of stream files, in more heads than may wait */
 }
 
@@ -188,7 +142,7 @@ static void a_record_sent_twice_is_stored_once(void **state)
     }
     world_close_quick(w);
     expect_model(f);
-    walk(f, "stream", true);
+    fixture_remove(f, "stream");
     expect_model(f);
 }
 
@@ -208,7 +162,7 @@ static void a_doubled_row_is_seen(void **state)
         }
         world_answered(w, r);
         if (is_cut)
-            assert_ok(shards_cut_all(w->shards, io_monotonic_ns(w->io) + 20 * NS_PER_SECOND));
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
         else
             assert_ok(shards_wait_applied(w->shards, INT64_MAX));
         world_close_quick(w);
@@ -229,7 +183,7 @@ static void errors_come_through(void **state)
     struct shard_exported exported;
     struct err_at at = { 0 };
     assert_ok(world_open(w));
-    write_rows(w, 5);
+    world_write(w, 5);
     shards_close(w->shards);
     w->shards = NULL;
     assert_err(ERR_CANCELED,
@@ -244,10 +198,10 @@ static void errors_come_through(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(rows_come_out_wherever_they_lie, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_record_sent_twice_is_stored_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_doubled_row_is_seen, setup, teardown),
-        cmocka_unit_test_setup_teardown(errors_come_through, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_come_out_wherever_they_lie, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_record_sent_twice_is_stored_once, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_doubled_row_is_seen, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(errors_come_through, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,9 @@
  * Invariants
  *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and
  * the last reference is gone.
- *  2. A segment that was found damaged is never asked again by queries; answers name its times. */
+ *  2. A segment that cannot be opened is never asked again; answers name its times. One with a damaged block is:
+ * answers that need the block name it each time, those that do not are complete. That it is damaged is known from
+ * the first read on: counted, told once, no input of a merge. */
 #include "shard/partition.h"
 
 #include "base/diag.h"
@@ -57,14 +59,19 @@ static err handle_read(void *context, uint64_t offset, void *at, size_t len)
     return blob_read(context, offset, at, len);
 }
 
+static struct segment_source source_of(const struct live_segment *segment)
+{
+    return (struct segment_source){ .read = handle_read,
+                                    .context = segment->handle,
+                                    .size = blob_handle_size(segment->handle) };
+}
+
 static err open_locked(struct live_segment *segment, struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
     segment_key(segment->partition, segment->facts.digest, key);
     TRY(blob_open(segment->shards->blob, key, &segment->handle));
-    struct segment_source source = { .read = handle_read,
-                                     .context = segment->handle,
-                                     .size = blob_handle_size(segment->handle) };
+    struct segment_source source = source_of(segment);
     err e = source.size == segment->facts.bytes
                 ? metric_compact_open(source, segment->shards->cache, segment->pool, &segment->compact, at)
                 : err_set(at, ERR_CORRUPT, "the object has another size than the chain says");
@@ -80,13 +87,13 @@ static err open_locked(struct live_segment *segment, struct err_at *at)
     return e;
 }
 
-static void damaged_locked(struct live_segment *segment, err e, const struct err_at *at)
+void live_segment_damaged(struct live_segment *segment, err e, const struct err_at *at)
 {
-    if (segment->failed != OK)
+    if (e == ERR_IO || atomic_exchange(&segment->is_damaged, true))
         return;
-    segment->failed = e;
     stat_add(STAT_SHARD_QUARANTINED, 1);
-    diag(DIAG_ERROR, "A segment cannot be read; answers that need it say so. Run kelpie fsck.",
+    diag(DIAG_ERROR,
+         "A segment cannot be read in whole; answers that need what is damaged say so. Run kelpie fsck.",
          "partition=%u digest=%02x%02x%02x%02x error=\"%s\" detail=\"%s\"", segment->partition,
          segment->facts.digest[0], segment->facts.digest[1], segment->facts.digest[2],
          segment->facts.digest[3], err_text(e), at->text);
@@ -100,17 +107,22 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
     if (e == OK && segment->compact == NULL) {
         e = open_locked(segment, &at);
         if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END ||
-            e == ERR_UNSUPPORTED)
-            damaged_locked(segment, e, &at);
+            e == ERR_UNSUPPORTED) {
+            segment->failed = e;
+            live_segment_damaged(segment, e, &at);
+        }
     }
     *out_compact = segment->compact;
     io_mutex_unlock(&segment->lock);
     return e;
 }
 
-void live_segment_damaged(struct live_segment *segment, const struct err_at *at)
+void live_segment_examine(struct live_segment *segment, struct pool *pool)
 {
-    io_mutex_lock(&segment->lock);
-    damaged_locked(segment, ERR_CORRUPT, at);
-    io_mutex_unlock(&segment->lock);
+    struct segment_source source = source_of(segment);
+    struct segment_info info;
+    struct err_at at = { 0 };
+    err e = metric_compact_verify(source, segment->facts.digest, pool, &info, &at);
+    if (e == ERR_CORRUPT || e == ERR_END)
+        live_segment_damaged(segment, e, &at);
 }

@@ -1,65 +1,17 @@
 /* Damaged manifest entries and state objects, on a real disk: the node starts, nothing is answered as complete
  * that is not, and what segments, states and log still have is there. Model and oracle: workload.h. */
-#include "shard/workload.h"
+#include "shard/fixture.h"
 
 #include "shard/partition.h"
 
-#include <unistd.h>
-
-struct fixture {
-    struct world world;
-    struct pool *pool;
-    struct io *io;
-    char root[64];
-};
-
 static int setup(void **state)
 {
-    static struct fixture f;
-    memset(&f, 0, sizeof f);
-    strcpy(f.root, "/tmp/kelpie-mend-XXXXXX");
-    assert_non_null(mkdtemp(f.root));
-    f.pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
-    assert_ok(io_open(f.root, &f.io));
-    world_init(&f.world, f.io, f.pool, test_seed());
-    f.world.config.compact = false;
-    world_producer_renew(&f.world);
-    *state = &f;
-    return 0;
-}
-
-static void remove_tree(struct io *io, struct pool *pool, const char *path)
-{
-    struct io_dir_entry *entries;
-    size_t count;
-    if (io_dir_list(io, path, pool, &entries, &count) != OK)
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char child[IO_PATH_BYTES_MAX];
-        snprintf(child, sizeof child, "%s/%s", path, entries[i].name);
-        if (entries[i].is_dir)
-            remove_tree(io, pool, child);
-        else
-            ERR_IGNORE(io_unlink(io, child));
-    }
-    ERR_IGNORE(io_dir_remove(io, path));
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    if (f->world.shards != NULL)
-        world_close_quick(&f->world);
-    remove_tree(f->io, f->pool, ".");
-    io_close(f->io);
-    rmdir(f->root);
-    pool_close(f->pool);
+    fixture_setup(state);
+    ((struct fixture *)*state)->world.config.compact = false;
     return 0;
 }
 
 /* ---- what tests do ---- */
-
-static int64_t soon(struct world *w) { return io_monotonic_ns(w->io) + 20 * NS_PER_SECOND; }
 
 static void write_rows(struct world *w, int records)
 {
@@ -74,7 +26,7 @@ static void make_ranges(struct world *w, int ranges)
     assert_ok(world_open(w));
     for (int i = 0; i < ranges; i++) {
         write_rows(w, 12);
-        assert_ok(shards_cut_all(w->shards, soon(w)));
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
     }
 }
 
@@ -85,32 +37,12 @@ static void reopen(struct world *w)
     assert_ok(world_open(w));
 }
 
-static void check_whole(struct world *w)
-{
-    const char *wrong = world_check(w);
-    if (wrong != NULL)
-        fail_msg("%s", wrong);
-}
-
 /* Every row is there, once and right, but the node cannot know it. */
 static void check_named(struct world *w)
 {
     const char *wrong = world_check(w);
     assert_non_null(wrong);
     assert_string_equal(wrong, "the answer says it is not complete");
-}
-
-static void flip(struct io *io, const char *path)
-{
-    struct io_file *file;
-    uint64_t size;
-    uint8_t byte;
-    assert_ok(io_file_open(io, path, IO_WRITE, &file));
-    assert_ok(io_file_size(file, &size));
-    assert_ok(io_file_read(file, size / 2, &byte, 1, NULL));
-    byte ^= 16;
-    assert_ok(io_file_write(file, size / 2, slice_of(&byte, 1)));
-    io_file_close(file);
 }
 
 static void chain_path(uint64_t number, char out[IO_PATH_BYTES_MAX])
@@ -133,8 +65,6 @@ static size_t count_files(struct fixture *f, const char *directory)
     return count;
 }
 
-static void no_line(void *context, bool is_damage, const char *text) { *(int *)context += is_damage; }
-
 typedef err (*check_function)(const struct shards_config *config, struct io *io, struct log *log,
                               struct blob *blob, struct pool *pool, const struct shard_report *report,
                               struct shard_check *out_check);
@@ -146,7 +76,7 @@ static int offline(struct fixture *f, check_function run)
     struct shards_config config = w->config;
     struct shard_check check;
     int damages = 0;
-    struct shard_report report = { no_line, &damages };
+    struct shard_report report = { fixture_count_damage, &damages };
     struct log_config log_config = { .directory = "log",
                                      .cluster_id = { 7 },
                                      .partition_count = WORLD_PARTITIONS,
@@ -180,19 +110,19 @@ static void the_newest_entry_is_built_again(void **state)
     assert_ok(world_settle(w, 100));
     world_close_quick(w);
     chain_path(3, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     assert_int_equal(offline(f, shard_verify), 1);
     world_producer_renew(w);
     assert_ok(world_open(w));
-    check_whole(w);
+    world_expect(w);
     assert_int_equal(count_files(f, "quarantine"), 1);
     write_rows(w, 20);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
-    check_whole(w);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_expect(w);
     world_close_quick(w);
     assert_int_equal(offline(f, shard_verify), 0);
     assert_ok(world_open(w));
-    check_whole(w);
+    world_expect(w);
 }
 
 static void fsck_does_what_a_start_does(void **state)
@@ -203,13 +133,13 @@ static void fsck_does_what_a_start_does(void **state)
     make_ranges(w, 3);
     world_close_quick(w);
     chain_path(3, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     assert_int_equal(offline(f, shard_fsck), 1);
     assert_int_equal(offline(f, shard_verify), 0);
     assert_int_equal(count_files(f, "quarantine"), 1);
     world_producer_renew(w);
     assert_ok(world_open(w));
-    check_whole(w);
+    world_expect(w);
 }
 
 /* Its state is long gone, so nobody can tell whether all its segments are there. */
@@ -222,14 +152,14 @@ static void an_older_entry_is_named(void **state)
     write_rows(w, 10);
     world_close_quick(w);
     chain_path(2, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     for (int life = 0; life < 3; life++) {
         world_producer_renew(w);
         assert_ok(world_open(w));
         check_named(w);
         assert_int_equal(w->shards->partitions[0].chain.lost_count, 1);
         write_rows(w, 20);
-        assert_ok(shards_cut_all(w->shards, soon(w)));
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
         check_named(w);
         world_close_quick(w);
     }
@@ -266,14 +196,14 @@ static void a_merge_is_taken_over(void **state)
     assert_true(p->segment_count < 4 && p->chain.next_number == 6);
     world_close_quick(w);
     chain_path(5, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     world_producer_renew(w);
     assert_ok(world_open(w));
-    check_whole(w);
+    world_expect(w);
     write_rows(w, 10);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     reopen(w);
-    check_whole(w);
+    world_expect(w);
 }
 
 /* What a commit brought was merged since: the merge's output has it, and nobody can tell whether that is all. */
@@ -285,10 +215,10 @@ static void a_merged_commit_is_named(void **state)
     make_ranges(w, 4);
     merge_all(w);
     write_rows(w, 10);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     world_close_quick(w);
     chain_path(2, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     for (int life = 0; life < 2; life++) {
         world_producer_renew(w);
         assert_ok(world_open(w));
@@ -304,7 +234,7 @@ static void a_merged_commit_is_named(void **state)
 static struct shards_accepted accept_all(struct world *w)
 {
     struct shards_accepted accepted;
-    assert_ok(shards_losses_accept(w->shards, soon(w), &accepted));
+    assert_ok(shards_losses_accept(w->shards, world_soon(w), &accepted));
     return accepted;
 }
 
@@ -317,13 +247,13 @@ static void a_person_accepts(void **state)
     make_ranges(w, 6);
     world_close_quick(w);
     chain_path(2, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     assert_ok(world_open(w));
     check_named(w);
     assert_int_equal(accept_all(w).loss_count, 1);
     assert_int_equal(shards_usage(w->shards).losses, 0);
     for (int life = 0; life < 2; life++) {
-        check_whole(w);
+        world_expect(w);
         assert_int_equal(shards_usage(w->shards).losses_accepted, 1);
         assert_int_equal(accept_all(w).loss_count, 0);
         write_rows(w, 10);
@@ -331,7 +261,7 @@ static void a_person_accepts(void **state)
     }
     world_close_quick(w);
     chain_path(4, path);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     assert_ok(world_open(w));
     check_named(w);
     assert_int_equal(shards_usage(w->shards).losses, 1);
@@ -350,7 +280,7 @@ static void segments_and_waiting_rows_are_accepted(void **state)
     snprintf(segment, sizeof segment, "blob/%s", key);
     write_rows(w, 10);
     world_close_quick(w);
-    remove_tree(f->io, f->pool, "stream");
+    fixture_remove(f, "stream");
     assert_ok(io_unlink(f->io, path[0]));
     assert_ok(io_unlink(f->io, path[1]));
     assert_ok(io_unlink(f->io, segment));
@@ -365,7 +295,7 @@ static void segments_and_waiting_rows_are_accepted(void **state)
         assert_non_null(world_check(w));
         assert_true(w->was_complete); /* without them */
         write_rows(w, 10);
-        assert_ok(shards_cut_all(w->shards, soon(w)));
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
         reopen(w);
     }
 }
@@ -380,15 +310,15 @@ static void an_older_state_serves(void **state)
     make_ranges(w, 3);
     state_path(w, 0, path);
     world_close_quick(w);
-    flip(f->io, path);
+    fixture_flip(f, path, 2);
     assert_int_equal(offline(f, shard_verify), 1);
     world_producer_renew(w);
     assert_ok(world_open(w));
-    check_whole(w); /* all its producers ended: nothing of it is needed */
+    world_expect(w); /* all its producers ended: nothing of it is needed */
     write_rows(w, 20);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     reopen(w);
-    check_whole(w);
+    world_expect(w);
     assert_false(w->shards->partitions[0].state_is_old);
     world_close_quick(w);
     assert_int_equal(offline(f, shard_verify), 1); /* now it is the older one */
@@ -408,19 +338,19 @@ static void a_tail_without_labels_is_named(void **state)
     write_rows(w, 10);
     assert_ok(log_pump(w->log));
     world_close_quick(w);
-    remove_tree(f->io, f->pool, "stream"); /* as after kill -9: nothing of it was spilled */
-    flip(f->io, path[0]);
-    flip(f->io, path[1]);
+    fixture_remove(f, "stream"); /* as after kill -9: nothing of it was spilled */
+    fixture_flip(f, path[0], 2);
+    fixture_flip(f, path[1], 2);
     for (int life = 0; life < 2; life++) {
         world_producer_renew(w);
         assert_ok(world_open(w));
-        assert_ok(shards_wait_applied(w->shards, soon(w)));
+        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
         assert_true(shards_usage(w->shards).unresolved_rows > 0);
         assert_non_null(world_check(w));
         assert_false(w->was_complete);
         assert_true(shards_usage(w->shards).segment_rows > 0);
         write_rows(w, 10);
-        assert_ok(shards_cut_all(w->shards, soon(w)));
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
         world_close_quick(w);
     }
 }
@@ -439,7 +369,7 @@ static void harm(struct fixture *f, const char *path, uint64_t how)
         assert_ok(io_file_truncate(file, size / 2));
         io_file_close(file);
     } else {
-        flip(f->io, path);
+        fixture_flip(f, path, 2);
     }
 }
 
@@ -460,7 +390,7 @@ static void whatever_is_damaged_is_never_silent(void **state)
             merge_all(w);
         write_rows(w, (int)test_random_below(&r, 20));
         if (test_random_below(&r, 2) == 0)
-            assert_ok(shards_cut_all(w->shards, soon(w)));
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
         world_close_quick(w);
         for (uint64_t harms = 1 + test_random_below(&r, 2); harms > 0; harms--) {
             char directory[64], path[IO_PATH_BYTES_MAX];
@@ -482,31 +412,31 @@ static void whatever_is_damaged_is_never_silent(void **state)
                 (w->was_complete || strstr(wrong, "value") != NULL || strstr(wrong, "nobody") != NULL))
                 fail_msg("round %d, life %d: %s", round, life, wrong);
             write_rows(w, 5);
-            assert_ok(shards_cut_all(w->shards, soon(w)));
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
             world_close_quick(w);
             if (life == 1)
                 offline(f, shard_fsck);
         }
-        remove_tree(f->io, f->pool, "blob");
-        remove_tree(f->io, f->pool, "log");
-        remove_tree(f->io, f->pool, "stream");
-        remove_tree(f->io, f->pool, "quarantine");
+        fixture_remove(f, "blob");
+        fixture_remove(f, "log");
+        fixture_remove(f, "stream");
+        fixture_remove(f, "quarantine");
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(the_newest_entry_is_built_again, setup, teardown),
-        cmocka_unit_test_setup_teardown(fsck_does_what_a_start_does, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_older_entry_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_merge_is_taken_over, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_merged_commit_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_person_accepts, setup, teardown),
-        cmocka_unit_test_setup_teardown(segments_and_waiting_rows_are_accepted, setup, teardown),
-        cmocka_unit_test_setup_teardown(an_older_state_serves, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_tail_without_labels_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(whatever_is_damaged_is_never_silent, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_newest_entry_is_built_again, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(fsck_does_what_a_start_does, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_older_entry_is_named, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_merge_is_taken_over, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_merged_commit_is_named, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_person_accepts, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(segments_and_waiting_rows_are_accepted, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_older_state_serves, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_tail_without_labels_is_named, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(whatever_is_damaged_is_never_silent, setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

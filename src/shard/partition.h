@@ -111,7 +111,8 @@ struct live_segment {
     struct pool *pool;
     struct blob_handle *handle;
     struct metric_compact *compact;
-    err failed; /* OK, or why it cannot be read: named in answers */
+    err failed;              /* OK, or why it cannot be opened: named in answers */
+    _Atomic bool is_damaged; /* it cannot be opened, or a block of it cannot be read. Any thread */
 };
 
 /* One producer in this partition. Owned by apply, like all of struct producers. */
@@ -326,8 +327,11 @@ struct live_segment *live_segment_ref(struct live_segment *segment);
 void live_segment_unref(struct live_segment *segment);
 /* Open it if it is not. The compact reader lives as long as the reference. */
 err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact);
-/* A read found damage: remembered, counted, named from now on. */
-void live_segment_damaged(struct live_segment *segment, const struct err_at *at);
+/* Reading a block failed with e. What is not ERR_IO, which may pass, is counted and told to people once, and keeps
+ * the segment out of merges. */
+void live_segment_damaged(struct live_segment *segment, err e, const struct err_at *at);
+/* Read all of an open segment for what is damaged. pool: scratch. */
+void live_segment_examine(struct live_segment *segment, struct pool *pool);
 
 /* ---- compact.c, retain.c ---- */
 err shards_commit_step(struct shards *shards, bool *out_worked); /* cut, build, commit, retain */

@@ -90,19 +90,29 @@ struct ordinals {
     size_t count;
 };
 
+err segment_labels_open(struct metric_compact *compact, struct slice tenant, struct pool *pool,
+                        struct segment_labels *out_labels)
+{
+    const struct metric_part *part;
+    struct err_at at = { 0 };
+    uint32_t count;
+    TRY(metric_compact_index(compact, tenant, &part, &at));
+    metric_compact_tenant(compact, tenant, &out_labels->first, &count);
+    return metric_part_cursor_open(part, pool, &out_labels->cursor);
+}
+
+err segment_labels_read(struct segment_labels *labels, uint32_t ordinal, struct buf *out)
+{
+    TRY(metric_part_cursor_seek(&labels->cursor, ordinal - labels->first));
+    return metric_part_cursor_labels(&labels->cursor, out);
+}
+
 static err add_ordinals(struct select *s, struct view *view, uint32_t segment, struct ordinals ordinals,
                         struct join *j)
 {
-    struct metric_compact *compact = view->segments[segment].compact;
-    const struct metric_part *part;
-    struct metric_part_cursor cursor; /* ordinals ascend: each block of the index is walked once */
-    struct err_at at = { 0 };
-    uint32_t first, all;
-    if (j->slots != NULL) {
-        TRY(metric_compact_index(compact, s->request->tenant, &part, &at));
-        TRY(metric_part_cursor_open(part, s->scratch, &cursor));
-        metric_compact_tenant(compact, s->request->tenant, &first, &all);
-    }
+    struct segment_labels labels = { 0 }; /* ordinals ascend: each block of the index is walked once */
+    if (j->slots != NULL)
+        TRY(segment_labels_open(view->segments[segment].compact, s->request->tenant, s->scratch, &labels));
     void *block = s->triples;
     TRY(pool_block_reserve(s->scratch, &block, sizeof *s->triples, s->triple_count + ordinals.count,
                            &s->triple_capacity));
@@ -113,8 +123,7 @@ static err add_ordinals(struct select *s, struct view *view, uint32_t segment, s
             TRY(series_new(s, &series));
         } else {
             buf_clear(&j->labels);
-            TRY(metric_part_cursor_seek(&cursor, ordinals.at[i] - first));
-            TRY(metric_part_cursor_labels(&cursor, &j->labels));
+            TRY(segment_labels_read(&labels, ordinals.at[i], &j->labels));
             struct hash128 hash = sum_series_hash(s->request->tenant, buf_slice(&j->labels));
             TRY(series_of(s, j, hash, &series));
         }
@@ -134,13 +143,9 @@ static err select_segments(struct select *s, struct view *view, struct ordinals 
         err e =
             metric_compact_select(view->segments[i].compact, s->request->tenant, s->request->matchers,
                                   s->request->matcher_count, s->scratch, &lists[i].at, &lists[i].count, &at);
-        if (is_damage(e)) {
+        if (e != OK)
             lists[i].count = 0;
-            views_missing(&s->set->views, view->partition->number, view->segments[i].live->facts.range,
-                          "damaged segment index");
-        } else {
-            TRY(e);
-        }
+        TRY(views_segment_read(&s->set->views, view, i, e, &at, "damaged segment index"));
         *out_total += lists[i].count;
     }
     return OK;
@@ -261,12 +266,9 @@ static err select_partition(struct select *s, struct view *view, struct live_ids
     if (places > 1)
         TRY(join_open(s, total + ids.count, &join));
     for (uint32_t i = 0; i < view->segment_count; i++) {
+        struct err_at at = { .text = "labels of series" };
         err e = add_ordinals(s, view, i, lists[i], &join);
-        if (is_damage(e))
-            views_missing(&s->set->views, view->partition->number, view->segments[i].live->facts.range,
-                          "damaged segment index");
-        else
-            TRY(e);
+        TRY(views_segment_read(&s->set->views, view, i, e, &at, "damaged segment index"));
     }
     if (ids.count > 0) {
         TRY(read_numbers(s, view, &ids));

@@ -141,7 +141,7 @@ struct shards_usage {
     uint64_t duplicate_records; /* not applied: seen before */
     uint64_t unresolved_rows;   /* of series whose labels are not known (yet) */
     uint64_t lost_records;      /* damaged in the log: named in answers */
-    uint64_t quarantined_count; /* objects set aside */
+    uint64_t quarantined_count; /* live segments known to be damaged */
     uint64_t far_future_rows;   /* later than 10 min after their append, in open ranges */
     uint64_t applied_records;   /* since the start */
     int64_t data_through_ms;    /* append time of the newest applied record */

@@ -1,90 +1,22 @@
 /* The room as a whole on a real disk: what is written is read back the same from heads, row groups and
  * segments, over restarts, cuts, merges, retention and damage. Model and oracle: workload.h. */
-#include "shard/workload.h"
+#include "shard/fixture.h"
 
 #include "shard/partition.h"
-
-#include <unistd.h>
-
-struct fixture {
-    struct world world;
-    struct pool *pool;
-    struct io *io;
-    char root[64];
-};
-
-static int setup(void **state)
-{
-    static struct fixture f;
-    memset(&f, 0, sizeof f);
-    strcpy(f.root, "/tmp/kelpie-shard-XXXXXX");
-    assert_non_null(mkdtemp(f.root));
-    f.pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
-    assert_ok(io_open(f.root, &f.io));
-    world_init(&f.world, f.io, f.pool, test_seed());
-    world_producer_renew(&f.world);
-    *state = &f;
-    return 0;
-}
-
-static void remove_tree(struct io *io, struct pool *pool, const char *path)
-{
-    struct io_dir_entry *entries;
-    size_t count;
-    if (io_dir_list(io, path, pool, &entries, &count) != OK)
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char child[IO_PATH_BYTES_MAX];
-        snprintf(child, sizeof child, "%s/%s", path, entries[i].name);
-        if (entries[i].is_dir)
-            remove_tree(io, pool, child);
-        else
-            ERR_IGNORE(io_unlink(io, child));
-    }
-    ERR_IGNORE(io_dir_remove(io, path));
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    if (f->world.shards != NULL)
-        world_close_quick(&f->world);
-    remove_tree(f->io, f->pool, ".");
-    io_close(f->io);
-    rmdir(f->root);
-    pool_close(f->pool);
-    return 0;
-}
-
-static void check_world(struct world *w)
-{
-    const char *wrong = world_check(w);
-    if (wrong != NULL)
-        fail_msg("%s", wrong);
-}
-
-static void write_rows(struct world *w, int records)
-{
-    for (int i = 0; i < records; i++)
-        assert_ok(world_append(w, (uint32_t)test_random_below(&w->random, WORLD_PARTITIONS),
-                               1 + test_random_below(&w->random, 40), true));
-}
-
-static int64_t soon(struct world *w) { return io_monotonic_ns(w->io) + 20 * NS_PER_SECOND; }
 
 static void rows_in_heads(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
     w->config.head_rows_max = 4096;
     assert_ok(world_open(w));
-    check_world(w);
-    write_rows(w, 50);
-    check_world(w);
+    world_expect(w);
+    world_write(w, 50);
+    world_expect(w);
     assert_int_equal(shards_usage(w->shards).stream_rows, 0);
     assert_true(shards_usage(w->shards).head_rows > 0);
     world_close_quick(w); /* spills */
     assert_ok(world_open(w));
-    check_world(w);
+    world_expect(w);
     assert_true(shards_usage(w->shards).stream_rows > 0);
 }
 
@@ -93,25 +25,25 @@ static void rows_everywhere_and_restarts(void **state)
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
     for (int round = 0; round < 6; round++) {
-        write_rows(w, 40);
-        check_world(w);
+        world_write(w, 40);
+        world_expect(w);
         assert_ok(world_settle(w, 1000));
-        check_world(w);
+        world_expect(w);
         if (round % 2 == 1) {
             world_close_quick(w);
             world_producer_renew(w);
             assert_ok(world_open(w));
-            check_world(w);
+            world_expect(w);
         }
     }
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     struct shards_usage u = shards_usage(w->shards);
     assert_int_equal(u.stream_rows + u.head_rows, 0);
     assert_true(u.segment_rows > 0);
-    check_world(w);
+    world_expect(w);
     world_close_quick(w);
     assert_ok(world_open(w));
-    check_world(w);
+    world_expect(w);
 }
 
 static void a_resent_record_counts_once(void **state)
@@ -126,14 +58,14 @@ static void a_resent_record_counts_once(void **state)
         world_send(w, r); /* as after a lost answer */
         assert_ok(log_pump(w->log));
         if (i == 15) {
-            assert_ok(shards_cut_all(w->shards, soon(w)));
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
             world_close_quick(w);
             assert_ok(world_open(w));
             world_send(w, r);
             assert_ok(log_pump(w->log));
         }
     }
-    check_world(w);
+    world_expect(w);
     assert_true(shards_usage(w->shards).duplicate_records > 10);
 }
 
@@ -143,22 +75,22 @@ static void unresolved_rows_wait(void **state)
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
     memset(w->producer.announced, 1, sizeof w->producer.announced); /* a lie */
-    write_rows(w, 5);
-    assert_ok(shards_wait_applied(w->shards, soon(w)));
+    world_write(w, 5);
+    assert_ok(shards_wait_applied(w->shards, world_soon(w)));
     assert_true(shards_usage(w->shards).unresolved_rows > 0);
     assert_string_equal(world_check(w), "an acknowledged record is lost");
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     world_close_quick(w); /* through the state object */
     assert_ok(world_open(w));
     uint64_t waiting = shards_usage(w->shards).unresolved_rows;
     assert_true(waiting > 0);
     memset(w->producer.announced, 0, sizeof w->producer.announced);
     for (int i = 0; i < 40; i++)
-        write_rows(w, 1);
-    check_world(w);
+        world_write(w, 1);
+    world_expect(w);
     assert_int_equal(shards_usage(w->shards).unresolved_rows, 0);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
-    check_world(w);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_expect(w);
 }
 
 /* Rows wait; the record with their labels runs out of memory at its first, second, … allocation, and is tried
@@ -175,8 +107,8 @@ static void labels_that_come_without_memory(void **state)
         world_producer_renew(w);
         assert_ok(world_open(w));
         memset(w->producer.announced, 1, sizeof w->producer.announced); /* a lie */
-        write_rows(w, 12);
-        assert_ok(shards_wait_applied(w->shards, soon(w)));
+        world_write(w, 12);
+        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
         assert_true(shards_usage(w->shards).unresolved_rows > 0);
         memset(w->producer.announced, 0, sizeof w->producer.announced);
         for (int i = 0; i < 40; i++) {
@@ -188,13 +120,13 @@ static void labels_that_come_without_memory(void **state)
             pool_fault_at(w->node_pool, 0, false);
             world_answered(w, r);
         }
-        assert_ok(shards_wait_applied(w->shards, soon(w)));
-        check_world(w);
+        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+        world_expect(w);
         assert_int_equal(shards_usage(w->shards).unresolved_rows, 0);
         world_close_quick(w);
-        remove_tree(f->io, f->pool, "log");
-        remove_tree(f->io, f->pool, "stream");
-        remove_tree(f->io, f->pool, "blob");
+        fixture_remove(f, "log");
+        fixture_remove(f, "stream");
+        fixture_remove(f, "blob");
     }
 }
 
@@ -226,7 +158,7 @@ static void the_last_row_wins(void **state)
         assert_ok(log_pump(w->log));
         assert_int_equal(r.answer, WORLD_ACKED);
         if (i % 3 == 0)
-            assert_ok(shards_cut_all(w->shards, soon(w)));
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
         if (i == 8)
             assert_ok(world_settle(w, 1000)); /* merges what is there */
         struct pool *pool = pool_open(w->pool, "read", POOL_BYTES_UNLIMITED);
@@ -256,7 +188,7 @@ static void names_and_values(void **state)
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
     for (int i = 0; i < 3; i++) {
-        write_rows(w, 60);
+        world_write(w, 60);
         struct source *source = shards_source(w->shards);
         struct source_request request = { .tenant = slice_str("default"),
                                           .range = { TIME_MS_MIN, TIME_MS_MAX },
@@ -281,7 +213,7 @@ static void names_and_values(void **state)
         assert_true(slice_equal_str(items[0], "host-0"));
         assert_true(proof.complete);
         matcher_done(&m);
-        assert_ok(shards_cut_all(w->shards, soon(w)));
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
     }
 }
 
@@ -289,8 +221,8 @@ static void retention_hides_and_drops(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
-    write_rows(w, 60);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    world_write(w, 60);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     struct shards_config config = w->config;
     config.retention_ms = MS_PER_DAY;
     assert_ok(shards_reconfigure(w->shards, &config, NULL));
@@ -314,7 +246,7 @@ static void series_leave_under_load(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
-    write_rows(w, 60);
+    world_write(w, 60);
     assert_ok(world_settle(w, 1000));
     assert_int_equal(shards_usage(w->shards).series_count, WORLD_PARTITIONS * WORLD_SERIES);
     world_close_quick(w);
@@ -328,10 +260,10 @@ static void series_leave_under_load(void **state)
     }
     assert_true(shards_usage(w->shards).head_rows > 0);
     assert_int_equal(shards_usage(w->shards).series_count, WORLD_PARTITIONS * 3);
-    check_world(w);
+    world_expect(w);
     world_close_quick(w);
     assert_ok(world_open(w));
-    check_world(w);
+    world_expect(w);
 }
 
 static void a_damaged_stream_file_is_replayed(void **state)
@@ -340,7 +272,7 @@ static void a_damaged_stream_file_is_replayed(void **state)
     struct world *w = &f->world;
     w->config.cut_group_count = 1000;
     assert_ok(world_open(w));
-    write_rows(w, 80);
+    world_write(w, 80);
     assert_ok(world_settle(w, 1000));
     world_close_quick(w);
     struct io_dir_entry *entries;
@@ -349,27 +281,19 @@ static void a_damaged_stream_file_is_replayed(void **state)
     assert_true(count > 0);
     for (size_t i = 0; i < count; i++) {
         char path[IO_PATH_BYTES_MAX];
-        struct io_file *file;
-        uint64_t size;
-        uint8_t byte;
         snprintf(path, sizeof path, "stream/%s", entries[i].name);
-        assert_ok(io_file_open(f->io, path, IO_WRITE, &file));
-        assert_ok(io_file_size(file, &size));
-        assert_ok(io_file_read(file, size / 2, &byte, 1, NULL));
-        byte ^= 4;
-        assert_ok(io_file_write(file, size / 2, slice_of(&byte, 1)));
-        io_file_close(file);
+        fixture_flip(f, path, 2);
     }
     assert_ok(world_open(w));
-    check_world(w);
-    write_rows(w, 40);
+    world_expect(w);
+    world_write(w, 40);
     assert_ok(world_settle(w, 1000));
-    check_world(w);
+    world_expect(w);
     world_close_quick(w);
     assert_ok(world_open(w));
-    check_world(w);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
-    check_world(w);
+    world_expect(w);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_expect(w);
 }
 
 static bool is_complete(struct world *w)
@@ -395,10 +319,10 @@ static void a_lost_log_is_named(void **state)
     struct world *w = &f->world;
     w->config.cut_group_count = 1000;
     assert_ok(world_open(w));
-    write_rows(w, 40);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
+    world_write(w, 40);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
     uint64_t committed = shards_usage(w->shards).segment_rows;
-    write_rows(w, 80);
+    world_write(w, 80);
     assert_ok(world_settle(w, 1000));
     world_close_quick(w);
     struct io_dir_entry *entries;
@@ -411,7 +335,7 @@ static void a_lost_log_is_named(void **state)
         assert_ok(world_open(w));
         assert_false(is_complete(w));
         uint64_t before = shards_usage(w->shards).applied_records;
-        write_rows(w, 100); /* beyond the offsets that the stream files had */
+        world_write(w, 100); /* beyond the offsets that the stream files had */
         assert_ok(world_settle(w, 1000));
         assert_true(shards_usage(w->shards).applied_records - before >= 100);
         assert_int_equal(shards_usage(w->shards).duplicate_records, 0);
@@ -436,30 +360,15 @@ static void threads_do_it_too(void **state)
             io_sleep_ns(w->io, 50000);
         world_answered(w, r);
         if (i % 50 == 49)
-            check_world(w);
+            world_expect(w);
     }
-    assert_ok(shards_cut_all(w->shards, soon(w)));
-    check_world(w);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_expect(w);
     assert_true(shards_ready(w->shards));
     assert_ok(shards_intake(w->shards));
     world_close_quick(w);
     assert_ok(world_open(w));
-    check_world(w);
-}
-
-static void no_line(void *context, bool is_damage, const char *text) { *(int *)context += is_damage; }
-
-static void flip_byte(struct io *io, const char *path)
-{
-    struct io_file *file;
-    uint64_t size;
-    uint8_t byte;
-    assert_ok(io_file_open(io, path, IO_WRITE, &file));
-    assert_ok(io_file_size(file, &size));
-    assert_ok(io_file_read(file, size / 3, &byte, 1, NULL));
-    byte ^= 1;
-    assert_ok(io_file_write(file, size / 3, slice_of(&byte, 1)));
-    io_file_close(file);
+    world_expect(w);
 }
 
 /* Offline: everything is read; a damaged segment is named, set aside by fsck, and answers say so. */
@@ -468,22 +377,22 @@ static void verify_finds_and_fsck_sets_aside(void **state)
     struct fixture *f = *state;
     struct world *w = &f->world;
     assert_ok(world_open(w));
-    write_rows(w, 60);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
-    write_rows(w, 20);
-    assert_ok(shards_wait_applied(w->shards, soon(w)));
+    world_write(w, 60);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_write(w, 20);
+    assert_ok(shards_wait_applied(w->shards, world_soon(w)));
     char path[IO_PATH_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
     segment_key(0, w->shards->partitions[0].chain.segments[0].digest, key);
     snprintf(path, sizeof path, "blob/%s", key);
     shards_close(w->shards); /* log and blob stay open: the tools take them */
     w->shards = NULL;
     int damages = 0;
-    struct shard_report report = { no_line, &damages };
+    struct shard_report report = { fixture_count_damage, &damages };
     struct shard_check check;
     assert_ok(shard_verify(&w->config, f->io, w->log, w->blob, w->pool, &report, &check));
     assert_int_equal(check.damage_count, 0);
     assert_true(check.segment_count > 0 && check.group_count > 0 && check.record_count > 0);
-    flip_byte(f->io, path);
+    fixture_flip(f, path, 3);
     assert_ok(shard_verify(&w->config, f->io, w->log, w->blob, w->pool, &report, &check));
     assert_int_equal(check.damage_count, 1);
     assert_int_equal(damages, 1);
@@ -507,18 +416,71 @@ static void verify_finds_and_fsck_sets_aside(void **state)
     pool_close(pool);
 }
 
+/* A block of a segment is damaged while the node runs: who needs it is told, the rest is served, people hear of it
+ * once, and merges go on without the segment. */
+static void a_damaged_block_is_remembered(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    for (int merges_first = 0; merges_first < 2; merges_first++) {
+        w->config.compact = false;
+        assert_ok(world_open(w));
+        for (int i = 0; i < 4; i++) {
+            world_write(w, 40);
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
+        }
+        struct partition *p = &w->shards->partitions[0];
+        char path[IO_PATH_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
+        size_t damaged = 0; /* the largest: not the wide one, which no merge takes */
+        for (size_t i = 1; i < p->chain.segment_count; i++)
+            damaged = p->chain.segments[i].bytes > p->chain.segments[damaged].bytes ? i : damaged;
+        uint8_t digest[SHA256_BYTES];
+        memcpy(digest, p->chain.segments[damaged].digest, sizeof digest);
+        segment_key(0, digest, key);
+        snprintf(path, sizeof path, "blob/%s", key);
+        fixture_flip(f, path, 16); /* near the start, where the rows are */
+        assert_int_equal(shards_usage(w->shards).quarantined_count, 0);
+        atomic_store(&w->shards->compact, true);
+        size_t before = p->chain.segment_count;
+        if (merges_first) { /* the first fails, and finds out why */
+            assert_ok(world_settle(w, 1000));
+            assert_int_equal(shards_usage(w->shards).quarantined_count, 1);
+            assert_true(p->compact_retry_ns > 0);
+            p->compact_retry_ns = 0;
+        }
+        for (int i = 0; i < 2; i++) {
+            assert_non_null(world_check(w));
+            assert_false(w->was_complete);
+            assert_int_equal(shards_usage(w->shards).quarantined_count, 1);
+        }
+        assert_ok(world_settle(w, 1000));
+        assert_int_equal(p->compact_retry_ns, 0);
+        assert_true(p->chain.segment_count < before);
+        bool is_there = false;
+        for (size_t i = 0; i < p->chain.segment_count; i++)
+            is_there = is_there || memcmp(p->chain.segments[i].digest, digest, sizeof digest) == 0;
+        assert_true(is_there);
+        world_close_quick(w);
+        fixture_remove(f, "log");
+        fixture_remove(f, "stream");
+        fixture_remove(f, "blob");
+        world_init(w, f->io, f->pool, test_seed());
+        world_producer_renew(w);
+    }
+}
+
 static void a_snapshot_comes_back(void **state)
 {
     struct fixture *f = *state;
     struct world *w = &f->world;
     assert_ok(world_open(w));
-    write_rows(w, 50);
-    assert_ok(shards_snapshot(w->shards, "copy", soon(w)));
-    assert_err(ERR_EXISTS, shards_snapshot(w->shards, "copy", soon(w)));
+    world_write(w, 50);
+    assert_ok(shards_snapshot(w->shards, "copy", world_soon(w)));
+    assert_err(ERR_EXISTS, shards_snapshot(w->shards, "copy", world_soon(w)));
     world_close_quick(w);
-    remove_tree(f->io, f->pool, "blob");
-    remove_tree(f->io, f->pool, "log");
-    remove_tree(f->io, f->pool, "stream");
+    fixture_remove(f, "blob");
+    fixture_remove(f, "log");
+    fixture_remove(f, "stream");
     assert_ok(io_rename(f->io, "copy", "blob"));
     struct blob *blob;
     int64_t through_ms;
@@ -528,14 +490,14 @@ static void a_snapshot_comes_back(void **state)
     blob_close(blob);
     world_producer_renew(w);
     assert_ok(world_open(w));
-    check_world(w);
+    world_expect(w);
     assert_int_equal(shards_partition_sum(w->shards, 0).generation, 2);
-    write_rows(w, 50);
-    assert_ok(shards_cut_all(w->shards, soon(w)));
-    check_world(w);
+    world_write(w, 50);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_expect(w);
     world_close_quick(w);
     assert_ok(world_open(w));
-    check_world(w);
+    world_expect(w);
 }
 
 static void bad_configurations(void **state)
@@ -570,20 +532,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_configurations),
-        cmocka_unit_test_setup_teardown(rows_in_heads, setup, teardown),
-        cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_resent_record_counts_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(unresolved_rows_wait, setup, teardown),
-        cmocka_unit_test_setup_teardown(labels_that_come_without_memory, setup, teardown),
-        cmocka_unit_test_setup_teardown(the_last_row_wins, setup, teardown),
-        cmocka_unit_test_setup_teardown(names_and_values, setup, teardown),
-        cmocka_unit_test_setup_teardown(retention_hides_and_drops, setup, teardown),
-        cmocka_unit_test_setup_teardown(series_leave_under_load, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_damaged_stream_file_is_replayed, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_lost_log_is_named, setup, teardown),
-        cmocka_unit_test_setup_teardown(verify_finds_and_fsck_sets_aside, setup, teardown),
-        cmocka_unit_test_setup_teardown(a_snapshot_comes_back, setup, teardown),
-        cmocka_unit_test_setup_teardown(threads_do_it_too, setup, teardown),
+        cmocka_unit_test_setup_teardown(rows_in_heads, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(unresolved_rows_wait, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(labels_that_come_without_memory, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(the_last_row_wins, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(names_and_values, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(retention_hides_and_drops, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(series_leave_under_load, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_stream_file_is_replayed, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_lost_log_is_named, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(verify_finds_and_fsck_sets_aside, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_damaged_block_is_remembered, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_snapshot_comes_back, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(threads_do_it_too, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -597,7 +597,7 @@ struct shards_usage shards_usage(struct shards *shards)
         u.segment_count += p->chain.segment_count;
         u.unresolved_rows += p->unresolved_count;
         for (size_t k = 0; k < p->segment_count; k++)
-            u.quarantined_count += p->segments[k]->failed != OK;
+            u.quarantined_count += atomic_load(&p->segments[k]->is_damaged);
         for (size_t k = 0; k < p->chain.loss_count; k++)
             *(p->chain.losses[k].accepted ? &u.losses_accepted : &u.losses) += 1;
         for (struct range *r = p->ranges; r != NULL; r = r->next)

@@ -18,8 +18,7 @@
 /* Cursors into one segment, opened on use. */
 struct segment_cursors {
     struct metric_compact_cursor *rows;
-    struct metric_part_cursor labels; /* part NULL: not open */
-    uint32_t first;                   /* ordinal of the tenant's first series */
+    struct segment_labels labels;
 };
 
 /* Cursors and scratch memory of one thread at a time. */
@@ -101,32 +100,24 @@ static err source_read_labels(struct source_reader *reader, size_t series, struc
     struct set_reference reference = set->references[s->first_reference];
     struct segment_cursors *cursors;
     TRY(cursors_of(reader, s->partition, reference.segment, &cursors));
-    if (cursors->labels.part == NULL) {
-        struct metric_compact *compact = set->views.views[s->partition].segments[reference.segment].compact;
-        const struct metric_part *part;
-        struct err_at at = { 0 };
-        uint32_t count;
-        TRY(metric_compact_index(compact, set->tenant, &part, &at));
-        metric_compact_tenant(compact, set->tenant, &cursors->first, &count);
-        TRY(metric_part_cursor_open(part, reader->pool, &cursors->labels));
-    }
-    TRY(metric_part_cursor_seek(&cursors->labels, reference.ordinal - cursors->first));
-    return metric_part_cursor_labels(&cursors->labels, out);
+    if (cursors->labels.cursor.part == NULL)
+        TRY(segment_labels_open(set->views.views[s->partition].segments[reference.segment].compact,
+                                set->tenant, reader->pool, &cursors->labels));
+    return segment_labels_read(&cursors->labels, reference.ordinal, out);
 }
 
 /* Rows of one segment; histogram bytes move to where they live as long as the columns. */
 static err read_segment(struct source_reader *reader, const struct set_series *s,
-                        struct set_reference reference, struct sample_columns *columns)
+                        struct set_reference reference, struct sample_columns *columns, struct err_at *at)
 {
     const struct view *view = &reader->set->views.views[s->partition];
     struct segment_cursors *cursors;
-    struct err_at at = { 0 };
     size_t before = columns->histogram_count;
     TRY(cursors_of(reader, s->partition, reference.segment, &cursors));
     if (cursors->rows == NULL)
         TRY(metric_compact_cursor_open(view->segments[reference.segment].compact, reader->pool,
                                        &cursors->rows));
-    TRY(metric_compact_read(cursors->rows, reference.ordinal, view->range, columns, &at));
+    TRY(metric_compact_read(cursors->rows, reference.ordinal, view->range, columns, at));
     for (size_t i = before; i < columns->histogram_count; i++)
         TRY(pool_copy(columns->pool, columns->histograms[i].bytes, &columns->histograms[i].bytes));
     return OK;
@@ -160,12 +151,9 @@ static err source_read_samples(struct source_reader *reader, size_t series, stru
         TRY(guard_check(set->guard));
     for (uint32_t i = 0; i < s->reference_count; i++) {
         struct set_reference reference = set->references[s->first_reference + i];
-        err e = read_segment(reader, s, reference, columns);
-        if (is_damage(e))
-            views_missing(&set->views, s->partition, view->segments[reference.segment].live->facts.range,
-                          "damaged block");
-        else
-            TRY(e);
+        struct err_at at = { 0 };
+        err e = read_segment(reader, s, reference, columns, &at);
+        TRY(views_segment_read(&set->views, view, reference.segment, e, &at, "damaged block"));
     }
     size_t in_segments = columns->count;
     for (size_t i = 0; i < view->piece_count && s->local != METRIC_LOCAL_NONE; i++) {

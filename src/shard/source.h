@@ -96,6 +96,21 @@ static inline bool is_damage(err e)
     return e == ERR_CORRUPT || e == ERR_IO || e == ERR_END || e == ERR_NOT_FOUND;
 }
 
+/* view.c: a segment of the view was read with this outcome. Damage is remembered and named as missing, and is then
+ * OK to go on with; all else is handed back. what: static text. Any thread. */
+err views_segment_read(struct views *views, const struct view *view, uint32_t segment, err e,
+                       const struct err_at *at, const char *what);
+
+/* select.c: labels of one tenant's series in a segment, by its ordinals; ascending ones are cheap. Memory in pool.
+ * ERR_CORRUPT, ERR_IO, ERR_LIMIT. */
+struct segment_labels {
+    struct metric_part_cursor cursor; /* part NULL: not open */
+    uint32_t first;                   /* ordinal of the tenant's first series */
+};
+err segment_labels_open(struct metric_compact *compact, struct slice tenant, struct pool *pool,
+                        struct segment_labels *out_labels);
+err segment_labels_read(struct segment_labels *labels, uint32_t ordinal, struct buf *out);
+
 /* select.c */
 err source_select(struct source *source, const struct source_request *request, struct pool *pool,
                   struct source_set **out_set);

@@ -68,11 +68,11 @@ static err add_live(struct views *views, const struct slice *name, const struct 
 }
 
 static err add_segment(struct metric_compact *compact, const struct slice *name,
-                       const struct source_request *request, struct pool *scratch, struct strings *out)
+                       const struct source_request *request, struct pool *scratch, struct strings *out,
+                       struct err_at *at)
 {
     const struct metric_part *part;
-    struct err_at at = { 0 };
-    err e = metric_compact_index(compact, request->tenant, &part, &at);
+    err e = metric_compact_index(compact, request->tenant, &part, at);
     if (e == ERR_NOT_FOUND)
         return OK; /* no series of this tenant */
     TRY(e);
@@ -81,7 +81,7 @@ static err add_segment(struct metric_compact *compact, const struct slice *name,
     struct slice *items;
     if (request->matcher_count > 0) {
         TRY(metric_compact_select(compact, request->tenant, request->matchers, request->matcher_count,
-                                  scratch, &ordinals, &ordinal_count, &at));
+                                  scratch, &ordinals, &ordinal_count, at));
         if (ordinal_count == 0)
             return OK;
         metric_compact_tenant(compact, request->tenant, &first, &all);
@@ -104,11 +104,9 @@ static err add_request(struct views *views, const struct slice *name, const stru
         for (size_t k = 0; k < view->segment_count; k++) {
             if (!time_overlaps(view->segments[k].live->facts.range, request->range))
                 continue;
-            err e = add_segment(view->segments[k].compact, name, request, scratch, out);
-            if (e == ERR_CORRUPT || e == ERR_IO || e == ERR_END)
-                views_missing(views, i, view->segments[k].live->facts.range, "damaged segment index");
-            else
-                TRY(e);
+            struct err_at at = { 0 };
+            err e = add_segment(view->segments[k].compact, name, request, scratch, out, &at);
+            TRY(views_segment_read(views, view, (uint32_t)k, e, &at, "damaged segment index"));
         }
     }
     return request->guard != NULL ? guard_check(request->guard) : OK;
@@ -221,12 +219,9 @@ static err exemplars_of_segments(struct source_set *set, const struct set_series
         struct err_at at = { 0 };
         err e = metric_compact_exemplars(view->segments[reference.segment].compact, reference.ordinal,
                                          x->pool, &found, &count, &at);
-        if (e == ERR_CORRUPT || e == ERR_IO || e == ERR_END) {
-            views_missing(&set->views, s->partition, view->segments[reference.segment].live->facts.range,
-                          "damaged block");
-            continue;
-        }
-        TRY(e);
+        if (e != OK)
+            count = 0;
+        TRY(views_segment_read(&set->views, view, reference.segment, e, &at, "damaged block"));
         for (size_t k = 0; k < count; k++)
             TRY(exemplars_add(x, found[k].t_ms, found[k].value, found[k].labels));
     }
@@ -244,7 +239,7 @@ err source_set_exemplars(struct source_set *set, size_t series, struct pool *poo
     TRY_OUT(exemplars_of_segments(set, s, &x));
     for (size_t i = 0; i < view->piece_count && s->local != METRIC_LOCAL_NONE; i++) {
         e = exemplars_of_piece(set, s, &view->pieces[i], &x);
-        if (e == ERR_CORRUPT || e == ERR_IO || e == ERR_END)
+        if (is_damage(e))
             views_missing(&set->views, s->partition, view->range, "damaged row group");
         else
             TRY_OUT(e);

@@ -27,6 +27,17 @@ void views_missing(struct views *views, uint32_t partition, struct time_range ra
     io_mutex_unlock(&views->lock);
 }
 
+err views_segment_read(struct views *views, const struct view *view, uint32_t segment, err e,
+                       const struct err_at *at, const char *what)
+{
+    if (!is_damage(e))
+        return e;
+    struct live_segment *live = view->segments[segment].live;
+    live_segment_damaged(live, e, at);
+    views_missing(views, view->partition->number, live->facts.range, what);
+    return OK;
+}
+
 static void name_losses(struct views *views, struct view *view, const struct chain_loss *losses, size_t count)
 {
     for (size_t i = 0; i < count; i++)
