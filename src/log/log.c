@@ -34,6 +34,7 @@ void log_append(struct log *log, struct log_append *append)
 
 err log_pump(struct log *log) { return log->driver->pump(log); }
 err log_run_thread(struct log *log) { return log->driver->run_thread(log); }
+void log_drain(struct log *log) { log->driver->drain(log); }
 
 void log_on_durable(struct log *log, void (*wake)(void *context), void *context)
 {

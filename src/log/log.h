@@ -88,6 +88,10 @@ err log_pump(struct log *log);
 /* Run log_pump on a thread of its own until log_close. */
 err log_run_thread(struct log *log);
 
+/* Wait until every append that was queued is answered and no callback runs, pumping where no thread does: before
+ * memory of appends, or of the listener after log_on_durable took it away, is freed. Not from a callback. */
+void log_drain(struct log *log);
+
 /* ---- reading ---- */
 struct log_record {
     struct log_position position;

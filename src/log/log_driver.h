@@ -11,6 +11,7 @@ struct log_driver {
     void (*append)(struct log *log, struct log_append *append);
     err (*pump)(struct log *log);
     err (*run_thread)(struct log *log);
+    void (*drain)(struct log *log);
     void (*on_durable)(struct log *log, void (*wake)(void *context), void *context);
     err (*reader_open)(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
     void (*reader_close)(struct log_reader *reader);

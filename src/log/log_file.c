@@ -407,11 +407,27 @@ static void thread_run(void *context)
         if (log->queue == NULL && !log->is_closing)
             (void)io_cond_wait_for(&log->work, &log->mutex, idle_wait_ns(log));
         bool stop = log->is_closing;
+        log->is_pumping = !stop;
         io_mutex_unlock(&log->mutex);
         if (stop)
             return;                        /* log_close pumps the rest */
         ERR_IGNORE(file_pump(&log->base)); /* each append was told; the next group tries a new file */
+        io_mutex_lock(&log->mutex);
+        log->is_pumping = false;
+        io_cond_broadcast(&log->idle);
+        io_mutex_unlock(&log->mutex);
     }
+}
+
+static void file_drain(struct log *base)
+{
+    struct log_file *log = log_file_of(base);
+    while (log->thread == NULL && log->queue != NULL)
+        ERR_IGNORE(file_pump(base)); /* a group that fails is answered too */
+    io_mutex_lock(&log->mutex);
+    while (log->queue != NULL || log->is_pumping)
+        io_cond_wait(&log->idle, &log->mutex);
+    io_mutex_unlock(&log->mutex);
 }
 
 static err file_run_thread(struct log *base)
@@ -528,6 +544,7 @@ static void destroy(struct log_file *log)
     for (size_t i = 0; i < log->file_count; i++)
         log_store_file_free(log, log->files[i]);
     io_cond_done(&log->work);
+    io_cond_done(&log->idle);
     io_mutex_done(&log->mutex);
     io_mutex_done(&log->store_mutex);
     pool_close(log->pool);
@@ -561,6 +578,7 @@ static const struct log_driver file_driver = {
     .append = file_append,
     .pump = file_pump,
     .run_thread = file_run_thread,
+    .drain = file_drain,
     .on_durable = file_on_durable,
     .reader_open = log_read_open,
     .reader_close = log_read_close,
@@ -611,6 +629,7 @@ err log_file_open(const struct log_config *config, struct io *io, struct pool *p
     io_mutex_init(&log->store_mutex);
     io_mutex_init(&log->mutex);
     io_cond_init(&log->work);
+    io_cond_init(&log->idle);
 
     size_t count = config->partition_count;
     void *arrays[4] = { NULL };

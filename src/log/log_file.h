@@ -98,12 +98,12 @@ struct log_file {
 
     struct io_mutex store_mutex; /* one thread at a time removes files */
     struct io_mutex mutex;
-    struct io_cond work;
+    struct io_cond work, idle;
 
     /* under mutex */
     struct log_append *queue, *queue_last;
     uint64_t queued_bytes;
-    bool is_closing;
+    bool is_closing, is_pumping;
     uint64_t *ends, *trims; /* per partition: next offset; what is not needed below */
     struct log_store_file **files;
     size_t file_count, file_capacity;

@@ -46,6 +46,27 @@ static void rows_everywhere_and_restarts(void **state)
     world_expect(w);
 }
 
+/* A control record that the log has not written yet when the node stops: it lies in memory that goes. */
+static void a_cut_under_way_is_waited_for(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    struct control_append *cut;
+    bool worked;
+    w->config.cut_group_count = 1;
+    assert_ok(world_open(w));
+    cut = &w->shards->partitions[0].cut;
+    for (int i = 0; i < 20; i++)
+        assert_ok(world_append(w, 0, 20, false));
+    assert_ok(shards_apply_step(w->shards, &worked));
+    while (worked)
+        assert_ok(shards_spill_step(w->shards, &worked));
+    assert_ok(shards_background_step(w->shards, &worked));
+    assert_true(cut->in_flight);
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+}
+
 static void a_resent_record_counts_once(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
@@ -534,6 +555,7 @@ int main(void)
         cmocka_unit_test(bad_configurations),
         cmocka_unit_test_setup_teardown(rows_in_heads, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_cut_under_way_is_waited_for, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(unresolved_rows_wait, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(labels_that_come_without_memory, fixture_setup, fixture_teardown),

@@ -245,6 +245,7 @@ void shards_close(struct shards *shards)
         log_on_durable(shards->log, NULL, NULL);
     for (uint32_t i = 0; i < shards->thread_count; i++)
         io_thread_join(shards->threads[i]);
+    log_drain(shards->log); /* control records lie in the partitions, and we listen to it */
     for (uint32_t i = 0; i < shards->config.partition_count && !shards->config.read_only; i++) {
         struct partition *p = &shards->partitions[i];
         /* Only to shorten the next start's replay: a failure changes nothing that is promised. */
