@@ -35,7 +35,7 @@ DECODERS = {
     'remote_write_2': ['src/ingest/remote_write_2.c', 'src/ingest/remote_histogram.c'],
     'segment': ['src/segment/segment.c', 'src/metric/compact_read.c', 'src/metric/compact_values.c',
                 'src/metric/compact_cursor.c', 'src/metric/compact_verify.c'],
-    'snappy': ['src/codec/snappy.c'],
+    'snappy': ['src/codec/snappy.c:decode'],
     'state': ['src/shard/state.c:^get_|decode|check|control', 'src/shard/dedupe.c'],
     'stream': ['src/shard/stream.c:read|parse|path|check'],
     'text': ['src/ingest/text.c'],

@@ -66,7 +66,10 @@ static void columns(const uint8_t *data, size_t size, size_t n, enum codec_effor
     must(read_left(&r) == 0);
     int64_t integers[CODEC_VECTOR_COUNT_MAX];
     size_t some = n < CODEC_VECTOR_COUNT_MAX ? n : CODEC_VECTOR_COUNT_MAX;
-    (void)float_integers(in, some, integers);
+    if (float_integers(in, some, integers)) {
+        float_from_integers(integers, some, out);
+        must(memcmp(in, out, some * 8) == 0);
+    }
     pool_close(pool);
 }
 

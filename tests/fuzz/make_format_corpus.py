@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
-tests/fuzz/corpus/{chain,state,stream,log,batch,index_part,identity,histogram,form,web_config}/golden-*."""
+tests/fuzz/corpus/{chain,state,stream,log,batch,index_part,identity,histogram,form,web_config,config,
+float}/golden-*. Seeds of other names are kept: files and groups that a node wrote, and what fuzzing found."""
 import os
 import struct
 
@@ -43,6 +44,47 @@ def varint(n):
     return out + bytes([n])
 
 
+JOB = 'scrape_configs:\n- job_name: a\n  '
+
+# Each is refused in a place of its own.
+CONFIG_MISTAKES = [
+    'global:\n  body_size_limit: 2GB\n',
+    'global:\n  body_size_limit: 0\n  scrape_interval: 0s\n  scrape_timeout: 2m\n',
+    'global:\n  external_labels:\n    "": x\n', 'global:\n  external_labels: {a: , b: 1}\n',
+    'global:\n  external_labels: {%s}\n' % ', '.join('l%d: 1' % i for i in range(1100)),
+    'scrape_configs: {}\n', 'scrape_configs:\n- job_name: ""\n', 'scrape_configs:\n- job_name: "\\xff"\n',
+    'scrape_configs:\n- job_name: a\n- job_name: a\n', JOB + 'tenant: ""\n', JOB + 'scrape_timeout: 2m\n',
+    JOB + 'scrape_interval: 5s\n', JOB + 'static_configs:\n  - targets: ["http://a/b"]\n',
+    JOB + 'file_sd_configs:\n  - refresh_interval: 1m\n', JOB + 'file_sd_configs:\n  - files: [a.txt]\n',
+    JOB + 'file_sd_configs:\n  - files: [/a/b*.yml, c.json, "x*/y*.yaml"]\n',
+    JOB + 'file_sd_configs:\n  - files: [%s]\n' % ', '.join('f%d.yml' % i for i in range(1100)),
+    JOB + 'params: {%s}\n' % ', '.join('p%d: [1]' % i for i in range(300)),
+    JOB + 'basic_auth: {password: x}\n', JOB + 'basic_auth: {username: u, password: x, password_file: y}\n',
+    JOB + 'authorization: {type: basic}\n', JOB + 'authorization: {credentials: x, credentials_file: y}\n',
+    JOB + 'bearer_token: x\n  bearer_token_file: y\n', JOB + 'bearer_token: x\n  basic_auth: {username: u}\n',
+    JOB + 'bearer_token: "x\\ny"\n', JOB + 'tls_config: {cert_file: x}\n',
+    JOB + 'tls_config: {ca_file: /x, min_version: TLS12, server_name: s, insecure_skip_verify: true}\n',
+    JOB + 'tls_config: {min_version: TLS9}\n', JOB + 'unknown: 1\n']
+
+
+def floats(*values):
+    return struct.pack('<%dd' % len(values), *values)
+
+
+def float_seeds():
+    """Values that the codec takes different ways: integers, decimals of many scales, bits, stale markers."""
+    stale = struct.pack('<Q', 0x7ff0000000000002)
+    counters = floats(*(float(1000 + 7 * i) for i in range(256)))
+    decimals = floats(*(round(0.001 * i * i, 3) for i in range(200)))
+    tiny = floats(*(i * 1e-12 for i in range(1, 60)))
+    rough = floats(*((0.1 + i) ** 0.5 for i in range(64)))
+    odd = floats(float('nan'), float('inf'), -0.0, 1e300)
+    mixed = floats(*range(40)) + stale + odd + floats(*range(20)) + stale
+    for values in (counters, decimals, tiny, rough, mixed, 40 * stale, 300 * floats(2.5)):
+        for choice in (3, 7, 1, 8 + 3, 8 + 7):   # vectors of floats at both efforts, of integers; columns
+            yield bytes([choice, 255]) + values
+
+
 def main():
     bodies = [entry[4:-4] for entry in entries(golden('chain_1'))]   # the harness makes magic and checksum
     seed('chain', 0, b''.join(struct.pack('<H', len(b)) + b for b in bodies))
@@ -80,6 +122,10 @@ def main():
             'bearer_tokens:\n  - secret\n  - other\n', 'Bearer secret', 'http_server_config:\n  http2: true\n'
             '  headers:\n    X-Frame-Options: deny\n', 'tls_server_config: 1\n', 'basic_auth_users: []\nx: y\n']):
         seed('web_config', i, text)
+    for i, text in enumerate(CONFIG_MISTAKES):
+        seed('config', i, text)
+    for i, content in enumerate(float_seeds()):
+        seed('float', i, content)
 
 
 if __name__ == '__main__':

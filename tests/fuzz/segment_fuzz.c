@@ -1,7 +1,7 @@
 /* Segments with any content and valid checksums: opening, reading and verifying ends in rows or in errors.
  * Input: byte 0 chooses. 0: the bytes are blocks (section, length as le16, content), from which a file with true
  * checksums is made; the footer's counts come from the first 16 bytes. Else: the bytes are a file whose
- * footer's and tail's checksums are repaired. */
+ * checksums are repaired: of blocks, where its directory can be read, of footer and tail. */
 #include "base/hash.h"
 #include "codec/int.h"
 #include "metric/metric.h"
@@ -10,9 +10,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define FILE_BYTES_MAX  (1u << 20)
-#define BLOCK_COUNT_MAX 512
-#define TAIL_BYTES      32
+#define FILE_BYTES_MAX     (1u << 20)
+#define BLOCK_COUNT_MAX    512
+#define TAIL_BYTES         32
+#define FOOTER_FIXED_BYTES 160
 
 static void put_tail(struct buf *file, size_t footer)
 {
@@ -50,7 +51,7 @@ static void assemble(const uint8_t *data, size_t size, struct buf *file)
         crcs[n++] = crc32c(content, 0);
     }
     size_t footer = file->len;
-    uint8_t fixed[160] = { METRIC_COMPACT_VERSION };
+    uint8_t fixed[FOOTER_FIXED_BYTES] = { METRIC_COMPACT_VERSION };
     put_le64(fixed + 56, get_le16(facts.at));                         /* series */
     put_le64(fixed + 64, get_le32(facts.at + 4));                     /* rows */
     put_le64(fixed + 88, get_le32(facts.at + 4) - (facts.at[2] & 1)); /* distinct rows */
@@ -69,14 +70,42 @@ static void assemble(const uint8_t *data, size_t size, struct buf *file)
     put_tail(file, footer);
 }
 
-/* A file as it is, with the last two checksums repaired. */
+/* The checksums of the blocks that the directory at the end of a footer names; it is followed by padding. */
+static void repair_blocks(uint8_t *file, size_t footer, size_t end)
+{
+    uint32_t columns[4][BLOCK_COUNT_MAX];
+    struct reader r = reader_of(slice_of(file + footer, end - footer));
+    read_bytes(&r, FOOTER_FIXED_BYTES);
+    for (uint64_t tenants = read_varint(&r); tenants > 0 && r.ok; tenants--)
+        read_string(&r);
+    uint32_t n = read_le32(&r);
+    if (!r.ok || n > BLOCK_COUNT_MAX)
+        return;
+    for (int i = 0; i < 4; i++)
+        if (int_column_decode_u32(&r, n, columns[i]) != OK)
+            return;
+    size_t offset = 16;
+    for (uint32_t i = 0; i < n && read_left(&r) >= 4; offset += columns[3][i++]) {
+        if (columns[3][i] > footer - offset)
+            return;
+        put_le32(file + end - read_left(&r), crc32c(slice_of(file + offset, columns[3][i]), 0));
+        read_le32(&r);
+    }
+}
+
+/* A file as it is, with its checksums repaired. */
 static void repair(const uint8_t *data, size_t size, struct buf *file)
 {
     if (size < TAIL_BYTES)
         return;
     uint64_t footer = get_le64(data + size - TAIL_BYTES);
     buf_put(file, data, size - TAIL_BYTES);
-    put_tail(file, footer < file->len ? (size_t)footer : file->len);
+    size_t end = file->len, start = footer >= 16 && footer < end ? (size_t)footer : end;
+    buf_put(file, (uint8_t[CODEC_PAD_BYTES]){ 0 }, CODEC_PAD_BYTES);
+    if (buf_err(file) == OK && start < end)
+        repair_blocks(file->at, start, end);
+    file->len = end;
+    put_tail(file, start);
 }
 
 static void read_everything(struct metric_compact *c, struct pool *pool)
