@@ -1,5 +1,6 @@
 /* Remote write: headers → protocol version → decompressed message → its decoder. See request.h.
  * Source: Prometheus remote write 1.0 and 2.0 specifications. */
+#include "ingest/protobuf.h"
 #include "ingest/request.h"
 
 #include "codec/snappy.h"
@@ -98,4 +99,15 @@ void remote_write_decode(struct ingest_request *r, struct slice content_type, st
         request_fail(r, 503, "out of memory for this request");
     else
         request_seal(r, NULL);
+}
+
+void remote_series_refused(struct ingest_request *r, struct slice message)
+{
+    struct reader reader = reader_of(message);
+    struct field f;
+    uint64_t count = 0;
+    while (field_next(&reader, &f))
+        count += f.wire == WIRE_BYTES && f.number >= 2 && f.number <= 4;
+    if (count > 1)
+        request_refuse_more(r, count - 1);
 }

@@ -122,18 +122,6 @@ static bool has_label_field(struct reader reader)
     return false;
 }
 
-/* A refused series: all that it would have brought counts as refused. */
-static void count_refused(struct ingest_request *r, struct slice message)
-{
-    struct reader reader = reader_of(message);
-    struct field f;
-    uint64_t count = 0;
-    while (field_next(&reader, &f))
-        count += f.wire == WIRE_BYTES && f.number >= 2 && f.number <= 4;
-    if (count > 1)
-        request_refuse_more(r, count - 1);
-}
-
 /* Labels that are not all at the front: gather them. The rows are read from the whole message then. */
 static err read_scattered(struct ingest_request *r, struct slice message, struct err_at *at)
 {
@@ -154,7 +142,7 @@ static err read_scattered(struct ingest_request *r, struct slice message, struct
     else
         request_refuse(r, INGEST_LABELS_INVALID, 1, slice_of(NULL, 0), "labels too long");
     if (e == ERR_INPUT)
-        count_refused(r, message);
+        remote_series_refused(r, message);
     TRY(e == ERR_INPUT ? OK : e);
     return e == OK ? read_rows(r, &ref, reader_of(message), at) : OK;
 }
@@ -180,7 +168,7 @@ static err read_series(struct ingest_request *r, struct slice message, struct er
             return OK; /* no rows: nothing to store and nothing to refuse */
         e = request_series(r, slice_part(message, 0, label_bytes), true, &ref);
         if (e == ERR_INPUT) {
-            count_refused(r, message);
+            remote_series_refused(r, message);
             return OK;
         }
     }

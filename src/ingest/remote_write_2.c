@@ -175,18 +175,6 @@ static err read_metadata(struct ingest_request *r, struct slice name, const stru
     return request_metadata(r, &m);
 }
 
-/* A refused series: all that it would have brought counts as refused. */
-static void count_refused(struct ingest_request *r, struct slice message)
-{
-    struct reader reader = reader_of(message);
-    struct field f;
-    uint64_t count = 0;
-    while (field_next(&reader, &f))
-        count += f.wire == WIRE_BYTES && f.number >= 2 && f.number <= 4;
-    if (count > 1)
-        request_refuse_more(r, count - 1);
-}
-
 /* The name as a symbol, which lives as long as the request, unlike the bytes in r->raw. */
 static struct slice stable_name(const struct symbols *symbols, struct slice message)
 {
@@ -231,7 +219,7 @@ static err read_series(struct ingest_request *r, const struct symbols *symbols, 
     else
         e = request_series(r, buf_slice(&r->raw), false, &ref);
     if (e == ERR_INPUT) {
-        count_refused(r, message);
+        remote_series_refused(r, message);
         return OK;
     }
     TRY(e);

@@ -217,6 +217,8 @@ void remote_write_decode(struct ingest_request *r, struct slice content_type, st
 /* ERR_INPUT: malformed, text in at. ERR_LIMIT: no memory. ERR_FULL: too many samples. */
 err remote_write_1_decode(struct ingest_request *r, struct slice message, struct err_at *at);
 err remote_write_2_decode(struct ingest_request *r, struct slice message, struct err_at *at);
+/* A TimeSeries message of either version was refused: fields 2 to 4, all that it would have brought, count too. */
+void remote_series_refused(struct ingest_request *r, struct slice message);
 /* One Histogram message, the same in both versions. ERR_INPUT: malformed; refused ones are OK. */
 err remote_histogram_decode(struct ingest_request *r, struct series_ref *ref, struct slice message,
                             struct err_at *at);

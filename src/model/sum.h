@@ -4,6 +4,8 @@
 #ifndef MODEL_SUM_H
 #define MODEL_SUM_H
 
+#include "base/buf.h"
+#include "base/bytes.h"
 #include "base/hash.h"
 
 #include <stdbool.h>
@@ -39,6 +41,23 @@ static inline void sum_subtract(struct sum *s, struct sum other)
 static inline bool sum_equal(struct sum a, struct sum b)
 {
     return a.count == b.count && a.low == b.low && a.high == b.high;
+}
+
+/* As manifest entries and segments carry it: count, low, high as le64. A reader that ends early is not ok. */
+static inline void sum_put(struct buf *out, struct sum s)
+{
+    buf_put_le64(out, s.count);
+    buf_put_le64(out, s.low);
+    buf_put_le64(out, s.high);
+}
+
+static inline struct sum sum_read(struct reader *r)
+{
+    struct sum s;
+    s.count = read_le64(r);
+    s.low = read_le64(r);
+    s.high = read_le64(r);
+    return s;
 }
 
 /* Hash of (tenant, labels), computed once per series with a constant of the format (not the cluster's

@@ -449,14 +449,6 @@ static err top_step(struct eval *eval, struct frame *frame, const struct groupin
     return OK;
 }
 
-static err fail_histograms_of(struct eval *eval, const struct frame *frame, const char *name)
-{
-    for (size_t i = 0; i < frame->count; i++)
-        if (frame->rows[i].histogram_count > 0)
-            return fail_histogram(eval->at, frame->rows[i].labels, name);
-    return OK;
-}
-
 static err aggregate_top(struct eval *eval, const struct node *n, const struct grid *grid,
                          struct frame *frame, const struct grouping *g, struct member *members,
                          struct frame *out)
@@ -612,7 +604,7 @@ static err aggregate_whole(struct eval *eval, const struct node *n, const struct
     struct grouping g;
     void *members;
     TRY(eval_frame(eval, n->aggregate.inner, grid, &frame));
-    TRY(fail_histograms_of(eval, frame, aggregate_name(n->aggregate.type)));
+    TRY(fail_histograms(eval, frame, aggregate_name(n->aggregate.type)));
     TRY(frame_open(eval, &out));
     TRY(grouping_make(frame->pool, n, frame, &g));
     TRY(pool_alloc(frame->pool, (g.largest + 1) * sizeof(struct member), &members));

@@ -34,13 +34,12 @@ static err call_scalar(struct eval *eval, const struct node *n, const struct gri
 {
     struct frame *frame;
     TRY(eval_frame(eval, n->call.args[0], grid, &frame));
+    TRY(fail_histograms(eval, frame, "scalar"));
     TRY(scalars_new(eval, grid, out));
     for (size_t step = 0; step < grid->count; step++)
         out->scalars[step] = ABSENT;
     for (size_t i = 0; i < frame->count; i++) {
         const struct row *row = &frame->rows[i];
-        if (row->histogram_count > 0)
-            return fail_histogram(eval->at, row->labels, "scalar");
         for (size_t step = 0; step < grid->count; step++)
             if (!is_absent(row->values[step]))
                 out->scalars[step] = is_absent(out->scalars[step]) ? row->values[step] : NAN;
@@ -141,9 +140,7 @@ static err call_sort(struct eval *eval, const struct node *n, const struct grid 
 {
     TRY(eval_frame(eval, n->call.args[0], grid, out_frame));
     struct frame *frame = *out_frame;
-    for (size_t i = 0; i < frame->count; i++)
-        if (frame->rows[i].histogram_count > 0)
-            return fail_histogram(eval->at, frame->rows[i].labels, n->call.function->name);
+    TRY(fail_histograms(eval, frame, n->call.function->name));
     if (grid->count != 1) {
         annotate_sort(eval, n);
         return OK;
@@ -349,9 +346,7 @@ static err call_histogram_only(struct eval *eval, const struct node *n, const st
 {
     TRY(eval_frame(eval, n->call.args[0], grid, out_frame));
     struct frame *frame = *out_frame;
-    for (size_t i = 0; i < frame->count; i++)
-        if (frame->rows[i].histogram_count > 0)
-            return fail_histogram(eval->at, frame->rows[i].labels, n->call.function->name);
+    TRY(fail_histograms(eval, frame, n->call.function->name));
     frame->count = 0;
     return OK;
 }

@@ -115,6 +115,8 @@ err values_new(struct pool *pool, size_t count, double **out_values);
 bool values_any(const double *values, size_t count); /* is any of them present? */
 /* ERR_EXECUTION: series has native histograms, which `what` does not handle. */
 err fail_histogram(struct err_at *at, struct slice labels, const char *what);
+/* OK, or the above of the first row with one. */
+err fail_histograms(struct eval *eval, const struct frame *frame, const char *what);
 err guard_maybe(const struct eval *eval);
 
 /* ---- annotate.c ---- */

@@ -85,6 +85,14 @@ err fail_histogram(struct err_at *at, struct slice labels, const char *what)
                    (int)len, (const char *)memory);
 }
 
+err fail_histograms(struct eval *eval, const struct frame *frame, const char *what)
+{
+    for (size_t i = 0; i < frame->count; i++)
+        if (frame->rows[i].histogram_count > 0)
+            return fail_histogram(eval->at, frame->rows[i].labels, what);
+    return OK;
+}
+
 err guard_maybe(const struct eval *eval)
 {
     return eval->request->guard != NULL ? guard_check(eval->request->guard) : OK;

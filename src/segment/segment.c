@@ -65,15 +65,6 @@ err segment_source_file(struct io_file *file, struct segment_source *out_source)
     return io_file_size(file, &out_source->size);
 }
 
-static struct sum read_sum(struct reader *r)
-{
-    struct sum s;
-    s.count = read_le64(r);
-    s.low = read_le64(r);
-    s.high = read_le64(r);
-    return s;
-}
-
 static err read_info(struct segment *s, struct reader *r)
 {
     struct segment_info *info = &s->info;
@@ -87,10 +78,10 @@ static err read_info(struct segment *s, struct reader *r)
     info->time.min_ms = (int64_t)read_le64(r);
     info->time.max_ms = (int64_t)read_le64(r);
     info->series_count = read_le64(r);
-    info->sum = read_sum(r);
-    info->distinct = read_sum(r);
-    info->dropped = read_sum(r);
-    info->expired = read_sum(r);
+    info->sum = sum_read(r);
+    info->distinct = sum_read(r);
+    info->dropped = sum_read(r);
+    info->expired = sum_read(r);
     uint64_t count = read_varint(r);
     if (!r->ok || reserved || count > SEGMENT_TENANT_COUNT_MAX || count > read_left(r))
         return ERR_CORRUPT;

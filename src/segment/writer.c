@@ -153,13 +153,6 @@ err segment_writer_bytes(struct segment_writer *w, unsigned section, struct slic
     return OK;
 }
 
-static void put_sum(struct buf *out, struct sum s)
-{
-    buf_put_le64(out, s.count);
-    buf_put_le64(out, s.low);
-    buf_put_le64(out, s.high);
-}
-
 /* The block directory: five columns. */
 static err put_directory(struct segment_writer *w, struct buf *out)
 {
@@ -195,10 +188,10 @@ static err put_footer(struct segment_writer *w, const struct segment_info *info,
     buf_put_le64(out, (uint64_t)info->time.min_ms);
     buf_put_le64(out, (uint64_t)info->time.max_ms);
     buf_put_le64(out, info->series_count);
-    put_sum(out, info->sum);
-    put_sum(out, info->distinct);
-    put_sum(out, info->dropped);
-    put_sum(out, info->expired);
+    sum_put(out, info->sum);
+    sum_put(out, info->distinct);
+    sum_put(out, info->dropped);
+    sum_put(out, info->expired);
     check(out->failed != OK || out->len == SEGMENT_FOOTER_FIXED_BYTES);
     buf_put_varint(out, info->tenant_count);
     for (size_t i = 0; i < info->tenant_count; i++)

@@ -70,6 +70,20 @@ static int64_t window_of(const struct build *b, int64_t t_ms)
     return index - (t_ms % b->window_ms < 0);
 }
 
+/* The first window at or behind an index. */
+static size_t window_place(const struct build *b, int64_t index)
+{
+    size_t low = 0, high = b->window_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (b->windows[middle].index < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 /* ---- counting ---- */
 
 static err count_row(struct build *b, int64_t t_ms, uint64_t rows)
@@ -79,14 +93,7 @@ static err count_row(struct build *b, int64_t t_ms, uint64_t rows)
         b->windows[b->window_last].row_count += rows;
         return OK;
     }
-    size_t low = 0, high = b->window_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (b->windows[middle].index < index)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+    size_t low = window_place(b, index);
     b->window_last = low;
     if (low == b->window_count || b->windows[low].index != index) {
         void *block = b->windows;
@@ -184,14 +191,7 @@ static void limit_windows(struct build *b)
 static struct window *find_window(const struct build *b, int64_t index)
 {
     struct window *last = &b->windows[b->window_count - 1];
-    size_t low = 0, high = b->window_count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (b->windows[middle].index < index)
-            low = middle + 1;
-        else
-            high = middle;
-    }
+    size_t low = window_place(b, index);
     if (low < b->window_count && b->windows[low].index == index)
         return &b->windows[low];
     return last->index == WINDOW_WIDE ? last : NULL; /* NULL: a group's header lied about its times */

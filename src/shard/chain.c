@@ -22,13 +22,6 @@
 
 /* ---- encoding ---- */
 
-static void put_sum(struct buf *out, struct sum s)
-{
-    buf_put_le64(out, s.count);
-    buf_put_le64(out, s.low);
-    buf_put_le64(out, s.high);
-}
-
 static void put_position(struct buf *out, struct log_position p)
 {
     buf_put_le64(out, p.generation);
@@ -51,7 +44,7 @@ static void put_segments(struct buf *out, const struct chain_entry *entry)
         put_position(out, s->from);
         put_position(out, s->to);
         put_range(out, s->range);
-        put_sum(out, s->sum);
+        sum_put(out, s->sum);
         buf_put_le16(out, s->format_version);
         buf_put_u8(out, s->flags);
     }
@@ -85,10 +78,10 @@ static void put_commit(struct buf *out, const struct chain_entry *entry)
     buf_put_le16(out, entry->format_version);
     buf_put_le64(out, entry->record_count);
     buf_put_le64(out, entry->log_bytes);
-    put_sum(out, entry->sum);
-    put_sum(out, entry->resolved_removed);
-    put_sum(out, entry->resolved_added);
-    put_sum(out, entry->unresolved);
+    sum_put(out, entry->sum);
+    sum_put(out, entry->resolved_removed);
+    sum_put(out, entry->resolved_added);
+    sum_put(out, entry->unresolved);
     buf_put_le64(out, (uint64_t)entry->data_through_ms);
     buf_put(out, entry->state_digest, SHA256_BYTES);
     buf_put_le64(out, entry->state_bytes);
@@ -117,8 +110,8 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
         put_commit(out, entry);
         break;
     case CHAIN_REPLACE:
-        put_sum(out, entry->dropped);
-        put_sum(out, entry->distinct);
+        sum_put(out, entry->dropped);
+        sum_put(out, entry->distinct);
         put_inputs(out, entry);
         put_segments(out, entry);
         break;
@@ -149,15 +142,6 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
 }
 
 /* ---- decoding ---- */
-
-static struct sum get_sum(struct reader *r)
-{
-    struct sum s;
-    s.count = read_le64(r);
-    s.low = read_le64(r);
-    s.high = read_le64(r);
-    return s;
-}
 
 static struct log_position get_position(struct reader *r)
 {
@@ -205,7 +189,7 @@ static err get_segments(struct reader *r, struct pool *pool, struct chain_entry 
         s->from = get_position(r);
         s->to = get_position(r);
         s->range = get_range(r);
-        s->sum = get_sum(r);
+        s->sum = sum_read(r);
         s->format_version = read_le16(r);
         s->flags = read_u8(r);
         if (position_compare(s->from, s->to) >= 0 || s->range.min_ms > s->range.max_ms || s->sum.count == 0)
@@ -244,10 +228,10 @@ static err get_commit(struct reader *r, struct pool *pool, struct chain_entry *e
     entry->format_version = read_le16(r);
     entry->record_count = read_le64(r);
     entry->log_bytes = read_le64(r);
-    entry->sum = get_sum(r);
-    entry->resolved_removed = get_sum(r);
-    entry->resolved_added = get_sum(r);
-    entry->unresolved = get_sum(r);
+    entry->sum = sum_read(r);
+    entry->resolved_removed = sum_read(r);
+    entry->resolved_added = sum_read(r);
+    entry->unresolved = sum_read(r);
     entry->data_through_ms = (int64_t)read_le64(r);
     get_digest(r, entry->state_digest);
     entry->state_bytes = read_le64(r);
@@ -273,8 +257,8 @@ static err get_inputs(struct reader *r, struct pool *pool, struct chain_entry *e
 
 static err get_replace(struct reader *r, struct pool *pool, struct chain_entry *entry)
 {
-    entry->dropped = get_sum(r);
-    entry->distinct = get_sum(r);
+    entry->dropped = sum_read(r);
+    entry->distinct = sum_read(r);
     TRY(get_inputs(r, pool, entry));
     return entry->input_count > 0 ? get_segments(r, pool, entry) : ERR_CORRUPT;
 }
