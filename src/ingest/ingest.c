@@ -19,6 +19,10 @@
 
 #define WALK_SLICE 4096u /* entries looked at under one hold of the lock, about 20 us */
 #define DEAD_MIN   1024  /* dead numbers below this are not worth a renewal */
+/* Sequences given up that are: each is a gap that every checkpoint of the partition carries until the incarnation is
+ * forgotten. At the larger number the partition does not wait for its turn: a million would be refused. */
+#define GIVEN_UP_MIN 4096
+#define GIVEN_UP_MAX (64u << 10)
 
 struct ingest_limits ingest_limits_default(void)
 {
@@ -315,8 +319,11 @@ static void renew_worn(struct ingest *ingest, int64_t now_ns)
 {
     for (uint32_t i = 0; i < ingest->config.partition_count; i++) {
         struct producer *p = &ingest->producers[i];
-        bool worn = (p->dead >= DEAD_MIN && p->dead > p->live) || p->next_number >= UINT32_MAX / 2;
-        if (worn && (now_ns - p->renewed_ns) / NS_PER_MS >= ingest->config.rotate_ms) {
+        uint32_t given_up = atomic_load(&p->given_up);
+        bool worn = (p->dead >= DEAD_MIN && p->dead > p->live) || p->next_number >= UINT32_MAX / 2 ||
+                    given_up >= GIVEN_UP_MIN;
+        bool due = (now_ns - p->renewed_ns) / NS_PER_MS >= ingest->config.rotate_ms;
+        if ((worn && due) || given_up >= GIVEN_UP_MAX) {
             renew(ingest, i);
             return;
         }

@@ -4,6 +4,7 @@
 #include "base/test.h"
 
 #include "base/time.h"
+#include "ingest/request.h"
 #include "ingest/test_log.h"
 #include "sim/io_sim.h"
 
@@ -244,6 +245,30 @@ static void new_incarnation(void **state)
     close_all();
 }
 
+/* Sequences given up are gaps that storage keeps for the whole life of an incarnation: at some number it ends, within
+ * the hour if they are very many. */
+static void gaps_end_a_life(void **state)
+{
+    static const int failures[] = { 5000, 70000 }, minutes[] = { 61, 1 };
+    for (int i = 0; i < 2; i++) {
+        open_all(1, one_partition());
+        write_now(0, 1);
+        uint8_t first[INCARNATION_BYTES];
+        memcpy(first, ingest->producers[0].incarnation, sizeof first);
+        fake->answer = ERR_BUSY;
+        for (int k = 0; k < failures[i]; k++)
+            write_now(0, 1);
+        fake->answer = OK;
+        for (int minute = 0; minute < minutes[i]; minute++) {
+            io_sim_clock_advance(io, 60 * NS_PER_SECOND);
+            write_now(0, 1);
+            ingest_step(ingest);
+        }
+        assert_memory_not_equal(first, ingest->producers[0].incarnation, sizeof first);
+        close_all();
+    }
+}
+
 /* A tenant that went away gives its place back. */
 static void tenants_come_and_go(void **state)
 {
@@ -276,6 +301,7 @@ int main(void)
         cmocka_unit_test(partitions_stand_alone),    cmocka_unit_test(random_runs),
         cmocka_unit_test(idle_series_are_dropped),   cmocka_unit_test(announced_again),
         cmocka_unit_test(new_incarnation),           cmocka_unit_test(tenants_come_and_go),
+        cmocka_unit_test(gaps_end_a_life),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

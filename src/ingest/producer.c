@@ -27,6 +27,7 @@ void producer_renew(struct producer *producer, struct io *io)
     producer->dead = 0;
     producer->renewed_ns = io_monotonic_ns(io);
     atomic_store(&producer->sequence, 0);
+    atomic_store(&producer->given_up, 0);
     producer_forget_marks(producer);
 }
 
@@ -42,6 +43,7 @@ bool producer_acked(struct producer *producer, err result, struct log_position p
         producer->acked = position;
         return true;
     }
+    atomic_fetch_add(&producer->given_up, 1);
     producer_forget_marks(producer);
     return false;
 }

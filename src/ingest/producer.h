@@ -20,7 +20,9 @@ struct producer {
     int64_t renewed_ns;
     _Atomic uint64_t sequence; /* of the next record */
     _Atomic uint32_t epoch;    /* marks of another epoch do not count; never 0 */
-    bool has_acked;            /* the pumping thread's, as the next */
+    _Atomic uint32_t
+        given_up;   /* records of this life without a positive acknowledgement: gaps in the sequences */
+    bool has_acked; /* the pumping thread's, as the next */
     struct log_position acked;
 } __attribute__((aligned(128)));
 

@@ -156,6 +156,27 @@ struct tenant *index_tenant_of(const struct metric_index *index, uint32_t id)
     return index->tenants[chunk->tenants[id % ID_CHUNK / ID_BLOCK]];
 }
 
+/* A tenant of which nothing is left gives its place to a new one, ids that it had not used included. Its old name
+ * stays in the pool: queries may hold it. */
+static err reuse_tenant(struct metric_index *index, struct slice name, struct tenant **out_tenant)
+{
+    *out_tenant = NULL;
+    for (size_t i = 0; i < index->tenant_count; i++) {
+        struct tenant *tenant = index->tenants[i];
+        if (atomic_load_explicit(&tenant->live, memory_order_relaxed) != 0 || tenant->part_count != 0 ||
+            atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) != 0)
+            continue;
+        struct slice copy;
+        TRY(pool_copy(index->pool, name, &copy));
+        io_rwlock_write(&index->lock);
+        tenant->name = copy;
+        io_rwlock_unlock(&index->lock);
+        *out_tenant = tenant;
+        return OK;
+    }
+    return OK;
+}
+
 static err make_tenant(struct metric_index *index, struct slice name, struct tenant **out_tenant)
 {
     if (index->last_tenant != NULL && slice_equal(index->last_tenant->name, name)) {
@@ -163,6 +184,8 @@ static err make_tenant(struct metric_index *index, struct slice name, struct ten
         return OK;
     }
     struct tenant *tenant = index_find_tenant(index, name);
+    if (tenant == NULL)
+        TRY(reuse_tenant(index, name, &tenant));
     if (tenant == NULL) {
         void *at;
         if (index->tenant_count == METRIC_INDEX_TENANTS_MAX)

@@ -275,6 +275,28 @@ static void local_numbers_wait_for_holders(void **state)
     world_close(&w);
 }
 
+/* More tenants than there may be at a time, one after the other. */
+static void tenants_come_and_go(void **state)
+{
+    struct world w = world_open(1);
+    struct slice labels = make_labels(w.pool, 1);
+    for (uint32_t i = 0; i < METRIC_INDEX_TENANTS_MAX + 5000; i++) {
+        char name[32];
+        uint32_t id;
+        bool is_new;
+        uint64_t dropped;
+        snprintf(name, sizeof name, "tenant-%u", i);
+        assert_ok(metric_index_add(w.index, slice_str(name), labels, 0, &id, &is_new));
+        assert_int_equal(metric_index_tenant_series(w.index, slice_str(name)), 1);
+        if (i % 1000 != 999)
+            continue;
+        assert_ok(metric_index_retain(w.index, keep_none, NULL, &dropped));
+        assert_int_equal(dropped, 1000);
+        assert_int_equal(metric_index_tenant_series(w.index, slice_str(name)), 0);
+    }
+    world_close(&w);
+}
+
 static void cardinality_counts(void **state)
 {
     struct world w = world_open(5000);
@@ -483,6 +505,7 @@ int main(void)
         cmocka_unit_test(known_series_are_compared),
         cmocka_unit_test(local_numbers_wait_for_holders),
         cmocka_unit_test(views_outlive_drops),
+        cmocka_unit_test(tenants_come_and_go),
         cmocka_unit_test(cardinality_counts),
         cmocka_unit_test(allocation_failures_change_nothing),
         cmocka_unit_test(readers_beside_the_writer),

@@ -101,27 +101,70 @@ void producer_done(struct partition *p, struct producer *producer)
 
 /* ---- metadata ---- */
 
+/* The four texts one behind the other at `at`. */
+static struct state_metadata metadata_place(const struct state_metadata *m, uint8_t *at)
+{
+    const struct slice texts[4] = { m->tenant, m->family, m->help, m->unit };
+    struct slice placed[4];
+    for (int i = 0; i < 4; i++) {
+        if (texts[i].len > 0)
+            memcpy(at, texts[i].at, texts[i].len);
+        placed[i] = slice_of(at, texts[i].len);
+        at += texts[i].len;
+    }
+    return (struct state_metadata){
+        .tenant = placed[0], .family = placed[1], .help = placed[2], .unit = placed[3], .type = m->type
+    };
+}
+
+static size_t metadata_bytes(const struct state_metadata *m)
+{
+    return m->tenant.len + m->family.len + m->help.len + m->unit.len + 1;
+}
+
+static void metadata_remove(struct partition *p, size_t index)
+{
+    pool_block_free(p->pool, (void *)(uintptr_t)p->metadata[index].tenant.at);
+    p->metadata_count--;
+    p->metadata_checkpointed -= index < p->metadata_checkpointed;
+    memmove(p->metadata + index, p->metadata + index + 1, (p->metadata_count - index) * sizeof *p->metadata);
+}
+
+/* Texts change with every deployment: the oldest go, those in use come again with the next announcement. */
 err partition_metadata_add(struct partition *p, const struct state_metadata *m)
 {
+    size_t of_family = 0, oldest = 0;
     for (size_t i = p->metadata_count; i > 0; i--) { /* newest first: senders repeat what they sent last */
         const struct state_metadata *have = &p->metadata[i - 1];
-        if (have->type == m->type && slice_equal(have->family, m->family) &&
-            slice_equal(have->tenant, m->tenant) && slice_equal(have->help, m->help) &&
-            slice_equal(have->unit, m->unit))
+        if (!slice_equal(have->family, m->family) || !slice_equal(have->tenant, m->tenant))
+            continue;
+        if (have->type == m->type && slice_equal(have->help, m->help) && slice_equal(have->unit, m->unit))
             return OK;
+        of_family++;
+        oldest = i - 1;
     }
-    if (p->metadata_count >= STATE_METADATA_COUNT_MAX)
-        return OK; /* metadata is advice; the oldest stays */
-    void *block = p->metadata;
+    void *block = p->metadata, *texts = NULL;
     TRY(pool_block_reserve(p->pool, &block, sizeof *p->metadata, p->metadata_count + 1,
                            &p->metadata_capacity));
     p->metadata = block;
-    struct state_metadata copy = { .type = m->type };
-    TRY(pool_copy(p->metadata_pool, m->tenant, &copy.tenant));
-    TRY(pool_copy(p->metadata_pool, m->family, &copy.family));
-    TRY(pool_copy(p->metadata_pool, m->help, &copy.help));
-    TRY(pool_copy(p->metadata_pool, m->unit, &copy.unit));
-    p->metadata[p->metadata_count++] = copy;
+    TRY(pool_block_resize(p->pool, &texts, metadata_bytes(m)));
+    p->metadata[p->metadata_count++] = metadata_place(m, texts);
+    if (of_family >= STATE_METADATA_FAMILY_MAX)
+        metadata_remove(p, oldest);
+    else if (p->metadata_count > STATE_METADATA_COUNT_MAX)
+        metadata_remove(p, 0);
+    return OK;
+}
+
+static err capture_metadata(const struct partition *p, size_t from, struct pool *pool, struct state *state)
+{
+    void *at;
+    TRY(pool_alloc(pool, (p->metadata_count - from) * sizeof *p->metadata + 1, &at));
+    state->metadata = at;
+    for (size_t i = from; i < p->metadata_count; i++) {
+        TRY(pool_alloc(pool, metadata_bytes(&p->metadata[i]), &at));
+        state->metadata[state->metadata_count++] = metadata_place(&p->metadata[i], at);
+    }
     return OK;
 }
 
@@ -211,12 +254,7 @@ err partition_capture(struct partition *p, struct range *range, bool is_delta, s
         TRY(capture_bindings(&p->producers[i], is_delta, pool, out));
     }
     TRY(capture_unresolved(p, pool, &state));
-    size_t from = is_delta ? p->metadata_checkpointed : 0;
-    TRY(pool_alloc(pool, (p->metadata_count - from) * sizeof *p->metadata + 1, &at));
-    state.metadata = at;
-    state.metadata_count = p->metadata_count - from;
-    if (state.metadata_count > 0) /* texts live in the partition's metadata pool, for ever */
-        memcpy(state.metadata, p->metadata + from, state.metadata_count * sizeof *p->metadata);
+    TRY(capture_metadata(p, is_delta ? p->metadata_checkpointed : 0, pool, &state));
     *out_state = state;
     return OK;
 }

@@ -437,6 +437,7 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 }
 
 #define FORGET_SILENCE_NS (3 * 3600 * NS_PER_SECOND)
+#define FORGET_AGAIN_NS   (3600 * NS_PER_SECOND) /* one that was refused or came to nothing is sent again */
 
 /* A producer of which no record can come any more. Locked. */
 static bool find_forgettable(struct partition *p, int64_t now_ns, struct control *out_control)
@@ -445,14 +446,16 @@ static bool find_forgettable(struct partition *p, int64_t now_ns, struct control
         return false;
     for (size_t i = 0; i < p->producer_count; i++) {
         struct producer *producer = &p->producers[i];
-        if (producer->forget_asked || (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS))
+        if (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS)
+            continue;
+        if (producer->forget_asked_ns != 0 && now_ns - producer->forget_asked_ns < FORGET_AGAIN_NS)
             continue;
         bool is_waited_for = false;
         for (size_t k = 0; k < p->unresolved_count && !is_waited_for; k++)
             is_waited_for = p->unresolved[k].incarnation == i;
         if (is_waited_for)
             continue;
-        producer->forget_asked = true;
+        producer->forget_asked_ns = now_ns == 0 ? 1 : now_ns;
         *out_control = (struct control){ .kind = CONTROL_FORGET, .position = producer->last };
         memcpy(out_control->incarnation, producer->id, INCARNATION_BYTES);
         return true;

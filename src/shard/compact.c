@@ -26,6 +26,7 @@
 #define QUIET_BYTES     (16u << 20) /* or all is this small, */
 #define QUIET_COUNT     8           /* or there are so many */
 #define MERGE_COUNT_MAX 64
+#define UNREAD_RETRY_NS (24 * 3600 * NS_PER_SECOND)
 #define MERGE_BYTES_MAX (UINT64_C(16) << 30)
 
 struct candidate {
@@ -48,17 +49,19 @@ static int candidate_order(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* The first run of neighbours [*out_from, + *out_count) of one window, c[0 … count), worth merging. */
-static bool pick_run(const struct shards_config *config, bool is_quiet, const struct candidate *c,
-                     size_t count, size_t *out_from, size_t *out_count)
+/* The first run of neighbours of about one size, as pick_run; NULL chain: whatever lies between them. */
+static bool pick_tier(const struct shards_config *config, const struct chain *chain,
+                      const struct candidate *c, size_t count, size_t *out_from, size_t *out_count)
 {
     for (size_t from = 0; from < count; from++) {
         uint64_t least = c[from].bytes, most = c[from].bytes, sum = c[from].bytes;
-        size_t n = 1;
+        size_t n = 1, indexes[MERGE_COUNT_MAX] = { c[from].index };
         while (from + n < count && n < MERGE_COUNT_MAX) {
             uint64_t bytes = c[from + n].bytes;
             uint64_t low = bytes < least ? bytes : least, high = bytes > most ? bytes : most;
-            if (high / TIER_FACTOR > low + (64u << 10) || sum + bytes > MERGE_BYTES_MAX)
+            indexes[n] = c[from + n].index;
+            if (high / TIER_FACTOR > low + (64u << 10) || sum + bytes > MERGE_BYTES_MAX ||
+                (chain != NULL && !chain_may_replace(chain, indexes, n + 1)))
                 break;
             least = low;
             most = high;
@@ -71,6 +74,15 @@ static bool pick_run(const struct shards_config *config, bool is_quiet, const st
             return true;
         }
     }
+    return false;
+}
+
+/* The first run of neighbours [*out_from, + *out_count) of one window, c[0 … count), worth merging. */
+static bool pick_run(const struct shards_config *config, bool is_quiet, const struct candidate *c,
+                     size_t count, size_t *out_from, size_t *out_count)
+{
+    if (pick_tier(config, NULL, c, count, out_from, out_count))
+        return true;
     if (!is_quiet || count < 2)
         return false;
     uint64_t sum = 0, most = 0;
@@ -109,7 +121,8 @@ static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t
     size_t count = 0;
     for (size_t i = 0; i < p->chain.segment_count; i++) {
         const struct chain_segment *s = &p->chain.segments[i];
-        if ((s->flags & CHAIN_SEGMENT_WIDE) == 0 && !atomic_load(&p->segments[i]->is_damaged))
+        if ((s->flags & CHAIN_SEGMENT_WIDE) == 0 && !atomic_load(&p->segments[i]->is_damaged) &&
+            now_ns >= atomic_load(&p->segments[i]->merge_retry_ns))
             c[count++] = (struct candidate){ i, window_of(s->range.min_ms, config->window_ms), s->bytes };
     }
     qsort(c, count, sizeof *c, candidate_order);
@@ -126,6 +139,13 @@ static err choose(struct partition *p, int64_t now_ns, struct pool *pool, size_t
             *out_count = n;
             return OK;
         }
+        /* One that is no candidate lies between them: those on either side are merged. */
+        if (!pick_tier(config, &p->chain, c + from, end - from, &run, &n))
+            continue;
+        for (size_t i = 0; i < n; i++)
+            indexes[i] = c[from + run + i].index;
+        *out_count = n;
+        return OK;
     }
     return OK;
 }
@@ -176,12 +196,9 @@ static err write_merged(struct merge *m, struct pool *pool)
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)
         e = OK; /* every row was below the cut-off */
-    if (e == ERR_CORRUPT) {
+    if (e == ERR_CORRUPT)
         diag(DIAG_ERROR, "A segment cannot be merged; it stays as it is.", "partition=%u detail=\"%s\"",
              m->p->number, at.text);
-        for (size_t i = 0; i < m->count; i++)
-            live_segment_examine(m->inputs[i], pool);
-    }
     TRY_OUT(e);
     m->dropped = written.info.dropped;
     sum_add(&m->dropped, written.info.expired);
@@ -251,6 +268,24 @@ static err append_replace(struct merge *m)
     return e;
 }
 
+/* A merge failed on what it read. Damaged inputs are marked by the look at them; those that could not be read now, and
+ * all if it was none of them, are left out for a while, so that others are merged and disks have rest. */
+static void set_aside(struct merge *m, err why, int64_t now_ns, struct pool *pool)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < m->count; i++) {
+        struct metric_compact *compact;
+        err e = live_segment_use(m->inputs[i], &compact);
+        if (e == OK)
+            e = live_segment_examine(m->inputs[i], pool);
+        if (e == ERR_IO)
+            atomic_store(&m->inputs[i]->merge_retry_ns, now_ns + UNREAD_RETRY_NS);
+        found += e != OK;
+    }
+    for (size_t i = 0; found == 0 && why == ERR_CORRUPT && i < m->count; i++)
+        atomic_store(&m->inputs[i]->merge_retry_ns, now_ns + UNREAD_RETRY_NS);
+}
+
 static err partition_compact(struct partition *p, int64_t now_ns, bool *out_worked)
 {
     size_t indexes[MERGE_COUNT_MAX];
@@ -271,6 +306,8 @@ static err partition_compact(struct partition *p, int64_t now_ns, bool *out_work
             e = append_replace(&m);
         if (m.path[0] != '\0' && (e != OK || !m.has_output))
             ERR_IGNORE(io_unlink(p->shards->io, m.path));
+        if (e == ERR_CORRUPT || e == ERR_IO)
+            set_aside(&m, e, now_ns, pool);
         *out_worked = e == OK;
         if (e == OK) {
             stat_add(STAT_SHARD_COMPACTIONS, 1);

@@ -117,7 +117,7 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
     return e;
 }
 
-void live_segment_examine(struct live_segment *segment, struct pool *pool)
+err live_segment_examine(struct live_segment *segment, struct pool *pool)
 {
     struct segment_source source = source_of(segment);
     struct segment_info info;
@@ -125,4 +125,5 @@ void live_segment_examine(struct live_segment *segment, struct pool *pool)
     err e = metric_compact_verify(source, segment->facts.digest, pool, &info, &at);
     if (e == ERR_CORRUPT || e == ERR_END)
         live_segment_damaged(segment, e, &at);
+    return e;
 }

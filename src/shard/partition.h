@@ -106,8 +106,9 @@ struct live_segment {
     uint32_t partition;
     struct chain_segment facts;
     struct live_segment *next_doomed;
-    _Atomic bool is_doomed; /* replaced or expired: its object goes with the last reference */
-    struct io_mutex lock;   /* of what follows */
+    _Atomic bool is_doomed;         /* replaced or expired: its object goes with the last reference */
+    _Atomic int64_t merge_retry_ns; /* monotonic: not to be merged before; 0 = it may be */
+    struct io_mutex lock;           /* of what follows */
     struct pool *pool;
     struct blob_handle *handle;
     struct metric_compact *compact;
@@ -125,9 +126,9 @@ struct producer {
     uint32_t bound_count;
     uint32_t *fresh; /* numbers bound since the last checkpoint */
     size_t fresh_count, fresh_capacity;
-    int64_t heard_ns; /* monotonic, of its last record */
-    bool is_dead;     /* of a process that ended: no record of it can come */
-    bool forget_asked;
+    int64_t heard_ns;        /* monotonic, of its last record */
+    bool is_dead;            /* of a process that ended: no record of it can come */
+    int64_t forget_asked_ns; /* monotonic, of the last FORGET sent for it; 0 = none */
 };
 
 /* One append of a control record; embedded, reused. */
@@ -165,9 +166,8 @@ struct partition {
     size_t fingerprint_capacity;
     struct state_unresolved *unresolved; /* block; histogram bytes are blocks too */
     size_t unresolved_count, unresolved_capacity;
-    struct state_metadata *metadata; /* block; texts in metadata_pool */
-    struct pool *metadata_pool;
-    size_t metadata_count, metadata_capacity, metadata_checkpointed;
+    struct state_metadata *metadata; /* block; the texts of each are a block of their own */
+    size_t metadata_count, metadata_capacity, metadata_checkpointed; /* oldest first */
     int64_t data_through_ms;
     int64_t lost_after_ms; /* append time before a damaged record whose end is not known yet; */
     bool loss_open;        /* … the next record's append time ends its range */
@@ -206,7 +206,8 @@ struct partition {
     int64_t retain_wait_ns; /* since when a large step waits; 0 = none */
     int64_t retain_wait_cutoff_ms;
     bool retain_confirmed;
-    bool retain_is_first; /* no cut-off since the start or since the setting changed */
+    bool retain_is_first;   /* no cut-off since the start … */
+    bool retain_is_changed; /* … or since the setting changed */
 };
 
 struct shards {
@@ -330,8 +331,8 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
 /* Reading a block failed with e. What is not ERR_IO, which may pass, is counted and told to people once, and keeps
  * the segment out of merges. */
 void live_segment_damaged(struct live_segment *segment, err e, const struct err_at *at);
-/* Read all of an open segment for what is damaged. pool: scratch. */
-void live_segment_examine(struct live_segment *segment, struct pool *pool);
+/* Read all of an open segment for what is damaged. pool: scratch. What the reading ended with. */
+err live_segment_examine(struct live_segment *segment, struct pool *pool);
 
 /* ---- compact.c, retain.c ---- */
 err shards_commit_step(struct shards *shards, bool *out_worked); /* cut, build, commit, retain */

@@ -13,10 +13,24 @@
 
 #include "base/diag.h"
 
-#define STEP_MS         MS_PER_HOUR          /* beyond elapsed time */
-#define ADVANCE_MS      (10 * MS_PER_MINUTE) /* smaller advances are not worth an entry */
+#define STEP_MS    MS_PER_HOUR          /* beyond elapsed time */
+#define ADVANCE_MS (10 * MS_PER_MINUTE) /* smaller advances are not worth an entry, which is for ever; … */
+#define ADVANCE_PART \
+    64 /* … nor are smaller parts of the retention, up to STEP_MS: that much is behind at a start */
 #define WAIT_NS         (24 * 3600 * NS_PER_SECOND)
 #define FIRST_DROP_PART 10 /* the first step may drop a tenth without asking */
+
+/* About how many rows of a segment are older. */
+static uint64_t rows_before(const struct chain_segment *s, int64_t cutoff_ms)
+{
+    if (s->range.min_ms >= cutoff_ms)
+        return 0;
+    if (s->range.max_ms < cutoff_ms)
+        return s->sum.count;
+    double part = ((double)cutoff_ms - (double)s->range.min_ms) /
+                  ((double)s->range.max_ms - (double)s->range.min_ms + 1);
+    return (uint64_t)((double)s->sum.count * part) + 1;
+}
 
 /* May the cut-off go to cutoff_ms now? Locked. */
 static bool step_is_allowed(struct partition *p, int64_t cutoff_ms, int64_t now_ns)
@@ -28,12 +42,15 @@ static bool step_is_allowed(struct partition *p, int64_t cutoff_ms, int64_t now_
     uint64_t rows = 0, dropped = 0;
     for (size_t i = 0; i < p->chain.segment_count; i++) {
         rows += p->chain.segments[i].sum.count;
-        dropped += p->chain.segments[i].range.min_ms < cutoff_ms ? p->chain.segments[i].sum.count : 0;
+        dropped += rows_before(&p->chain.segments[i], cutoff_ms);
     }
-    if (p->retain_is_first || p->chain.cutoff_ms == TIME_MS_MIN)
+    if (p->chain.cutoff_ms == TIME_MS_MIN || p->retain_is_changed)
         return dropped * FIRST_DROP_PART <= rows;
+    /* Since the last cut-off or, if that was before, the start: a node that restarts every day goes on, too. */
     int64_t elapsed_ms = (now_ns - p->retain_at_ns) / NS_PER_MS;
-    return dropped == 0 || cutoff_ms - p->chain.cutoff_ms <= elapsed_ms + STEP_MS;
+    if (dropped == 0 || cutoff_ms - p->chain.cutoff_ms <= elapsed_ms + STEP_MS)
+        return true;
+    return p->retain_is_first && dropped * FIRST_DROP_PART <= rows;
 }
 
 err partition_retain(struct partition *p, bool *out_worked)
@@ -42,9 +59,10 @@ err partition_retain(struct partition *p, bool *out_worked)
     int64_t retention_ms = atomic_load(&shards->retention_ms), now_ns = io_monotonic_ns(shards->io);
     if (retention_ms == 0 || !atomic_load(&shards->is_ready))
         return OK;
-    int64_t cutoff_ms = io_now_ms(shards->io) - retention_ms;
+    int64_t cutoff_ms = io_now_ms(shards->io) - retention_ms, advance_ms = retention_ms / ADVANCE_PART;
+    advance_ms = advance_ms < ADVANCE_MS ? ADVANCE_MS : advance_ms > STEP_MS ? STEP_MS : advance_ms;
     io_mutex_lock(&p->lock);
-    bool due = cutoff_ms >= p->chain.cutoff_ms + ADVANCE_MS && p->chain.segment_count > 0;
+    bool due = cutoff_ms >= p->chain.cutoff_ms + advance_ms && p->chain.segment_count > 0;
     bool allowed = due && step_is_allowed(p, cutoff_ms, now_ns);
     if (due && !allowed) {
         if (p->retain_wait_ns == 0) {
@@ -67,7 +85,7 @@ err partition_retain(struct partition *p, bool *out_worked)
         io_mutex_lock(&p->lock);
         e = partition_segments_sync(p);
         p->retain_at_ns = now_ns;
-        p->retain_is_first = false;
+        p->retain_is_first = p->retain_is_changed = false;
         p->retain_wait_ns = 0;
         p->retain_confirmed = false;
         io_mutex_unlock(&p->lock);

@@ -81,7 +81,7 @@ err shards_reconfigure(struct shards *shards, const struct shards_config *config
         for (uint32_t i = 0; i < shards->config.partition_count; i++) {
             struct partition *p = &shards->partitions[i];
             io_mutex_lock(&p->lock);
-            p->retain_is_first = true;
+            p->retain_is_changed = true;
             p->retain_wait_ns = 0;
             io_mutex_unlock(&p->lock);
         }
@@ -98,7 +98,6 @@ static err partition_try_open(struct shards *shards, struct partition *p, uint32
     p->shards = shards;
     p->number = number;
     p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
-    p->metadata_pool = pool_open(p->pool, "metadata", POOL_BYTES_UNLIMITED);
     io_mutex_init(&p->lock);
     io_mutex_init(&p->chain_lock);
     p->data_through_ms = INT64_MIN;
@@ -127,7 +126,6 @@ static void partition_close(struct partition *p)
     chain_close(&p->chain);
     io_mutex_done(&p->chain_lock);
     io_mutex_done(&p->lock);
-    pool_close(p->metadata_pool);
     pool_close(p->pool);
 }
 

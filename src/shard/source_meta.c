@@ -276,6 +276,19 @@ static int metadata_order(const void *a, const void *b)
                          ((const struct source_metadata *)b)->family);
 }
 
+/* Append a copy: the partition's own goes when newer ones come. */
+static err metadata_copy(const struct state_metadata *m, struct pool *pool, struct source_metadata **items,
+                         size_t *count, size_t *capacity)
+{
+    struct source_metadata copy = { .type = slice_str(metric_type_text((enum metric_type)m->type)) };
+    TRY(pool_block_reserve(pool, (void **)items, sizeof **items, *count + 1, capacity));
+    TRY(pool_copy(pool, m->family, &copy.family));
+    TRY(pool_copy(pool, m->help, &copy.help));
+    TRY(pool_copy(pool, m->unit, &copy.unit));
+    (*items)[(*count)++] = copy;
+    return OK;
+}
+
 err source_metadata(struct source *source, struct slice tenant, struct slice family, struct pool *pool,
                     struct source_metadata **out_metadata, size_t *out_count)
 {
@@ -291,16 +304,7 @@ err source_metadata(struct source *source, struct slice tenant, struct slice fam
             const struct state_metadata *m = &p->metadata[k - 1];
             if (!slice_equal(m->tenant, tenant) || (family.len > 0 && !slice_equal(m->family, family)))
                 continue;
-            at = items;
-            e = pool_block_reserve(pool, &at, sizeof *items, count + 1, &capacity);
-            if (e == OK) { /* texts live as long as the partition */
-                items = at;
-                items[count++] = (struct source_metadata){ .family = m->family,
-                                                           .help = m->help,
-                                                           .unit = m->unit,
-                                                           .type = slice_str(
-                                                               metric_type_text((enum metric_type)m->type)) };
-            }
+            e = metadata_copy(m, pool, &items, &count, &capacity);
         }
         io_mutex_unlock(&p->lock);
     }

@@ -83,6 +83,17 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
     return state_encode(&frozen->checkpoint, &doors, scratch, checkpoint);
 }
 
+/* False: its name is there still. */
+static bool part_unlink(struct partition *p, const struct range *range, uint32_t part)
+{
+    struct stream_name name = { .partition = p->number, .start = range->start, .part = part };
+    char path[IO_PATH_BYTES_MAX];
+    if (stream_path(p->shards->config.stream_directory, &name, path) != OK)
+        return false;
+    err e = io_unlink(p->shards->io, path);
+    return e == OK || e == ERR_NOT_FOUND;
+}
+
 /* The part to append to; a new one when there is none or the last one failed. */
 static err part_open(struct partition *p, struct range *range)
 {
@@ -95,8 +106,13 @@ static err part_open(struct partition *p, struct range *range)
     struct stream_writer writer;
     void *at;
     TRY(pool_zalloc(range->worker_pool, sizeof(struct stream_part), &at));
+    err e =
+        stream_part_create(p->shards->io, p->shards->config.stream_directory, &name, before_bytes, &writer);
+    if (e != OK) {
+        range->part_count += !part_unlink(p, range, name.part);
+        return e;
+    }
     range->part_count++;
-    TRY(stream_part_create(p->shards->io, p->shards->config.stream_directory, &name, before_bytes, &writer));
     struct stream_part *part = at;
     part->file = writer.file;
     part->part = name.part;
@@ -106,17 +122,36 @@ static err part_open(struct partition *p, struct range *range)
     return OK;
 }
 
+/* The newest part got no frame, and its number may be given again: a disk that stays full for days must cost neither
+ * files nor descriptors. before_bytes: the writer's end before it was opened. */
+static void part_drop(struct partition *p, struct range *range, uint64_t before_bytes)
+{
+    struct stream_part **last = &range->parts;
+    while ((*last)->next != NULL)
+        last = &(*last)->next;
+    if (!part_unlink(p, range, (*last)->part))
+        return; /* it stays, as one without frames */
+    io_file_close((*last)->file);
+    range->part_count = (*last)->part;
+    *last = NULL;
+    range->parts_end = last;
+    range->writer.end = before_bytes;
+}
+
 /* Write the frame and open its group again from the file. */
 static err write(struct partition *p, struct range *range, struct frozen *frozen, struct slice group,
                  struct slice checkpoint, struct range_group **out_group)
 {
-    uint64_t offset;
+    uint64_t offset, before_bytes = range->writer.end;
+    bool is_fresh = range->writer.file == NULL;
     TRY(part_open(p, range));
     uint64_t end_before = range->writer.end;
     err e = stream_frame_append(&range->writer, group, checkpoint, &offset);
     if (e != OK) {
         range->writer.file = NULL; /* sealed; readers keep it until the range goes */
         range->writer.end = end_before;
+        if (is_fresh)
+            part_drop(p, range, before_bytes);
         return e;
     }
     stat_add(STAT_SHARD_SPILLED_BYTES, (int64_t)(range->writer.end - end_before));

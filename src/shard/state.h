@@ -24,6 +24,7 @@
 #define STATE_NUMBER_MAX            (1u << 26) /* series numbers of a producer are below this */
 #define STATE_UNRESOLVED_COUNT_MAX  (4u << 20) /* rows; beyond they are a named loss */
 #define STATE_METADATA_COUNT_MAX    100000
+#define STATE_METADATA_FAMILY_MAX   8 /* of one metric family: texts change with what is deployed */
 #define STATE_FORMAT_VERSION        1
 #define STATE_UNBOUND               UINT32_MAX
 
