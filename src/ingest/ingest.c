@@ -19,8 +19,8 @@
 
 #define WALK_SLICE 4096u /* entries looked at under one hold of the lock, about 20 us */
 #define DEAD_MIN   1024  /* dead numbers below this are not worth a renewal */
-/* Sequences given up that are: each is a gap that every checkpoint of the partition carries until the incarnation is
- * forgotten. At the larger number the partition does not wait for its turn: a million would be refused. */
+/* Sequences given up that are: each is a gap that every checkpoint of the partition carries until the incarnation
+ * is forgotten. At the larger number the partition does not wait for its turn: a million would be refused. */
 #define GIVEN_UP_MIN 4096
 #define GIVEN_UP_MAX (64u << 10)
 

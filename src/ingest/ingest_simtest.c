@@ -245,8 +245,8 @@ static void new_incarnation(void **state)
     close_all();
 }
 
-/* Sequences given up are gaps that storage keeps for the whole life of an incarnation: at some number it ends, within
- * the hour if they are very many. */
+/* Sequences given up are gaps that storage keeps for the whole life of an incarnation: at some number it ends,
+ * within the hour if they are very many. */
 static void gaps_end_a_life(void **state)
 {
     static const int failures[] = { 5000, 70000 }, minutes[] = { 61, 1 };

@@ -89,6 +89,25 @@ static void put_commit(struct buf *out, const struct chain_entry *entry)
     put_segments(out, entry);
 }
 
+static void put_base(struct buf *out, const struct chain_entry *entry)
+{
+    put_position(out, entry->end);
+    buf_put_le64(out, (uint64_t)entry->cutoff_ms);
+    buf_put_le64(out, (uint64_t)entry->data_through_ms);
+    buf_put(out, entry->state_digest, SHA256_BYTES);
+    buf_put(out, entry->older_state_digest, SHA256_BYTES);
+    sum_put(out, entry->unresolved);
+    sum_put(out, entry->dropped);
+    put_position(out, entry->accepted_end);
+    buf_put_le64(out, entry->lost_count);
+    buf_put_le64(out, entry->ignored_count);
+    buf_put_le64(out, entry->commit_count);
+    put_losses(out, entry);
+    for (size_t i = 0; i < entry->loss_count; i++)
+        buf_put_u8(out, entry->losses[i].accepted);
+    put_segments(out, entry);
+}
+
 err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
 {
     check(entry->kind >= CHAIN_COMMIT && entry->kind < CHAIN_KIND_COUNT);
@@ -132,6 +151,9 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
         put_losses(out, entry);
         put_inputs(out, entry);
         put_segments(out, entry);
+        break;
+    case CHAIN_BASE:
+        put_base(out, entry);
         break;
     case CHAIN_KIND_COUNT:
         check(false);
@@ -274,6 +296,25 @@ static err get_amends(struct reader *r, struct pool *pool, struct chain_entry *e
     return get_segments(r, pool, entry);
 }
 
+static err get_base(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->end = get_position(r);
+    entry->cutoff_ms = (int64_t)read_le64(r);
+    entry->data_through_ms = (int64_t)read_le64(r);
+    get_digest(r, entry->state_digest);
+    get_digest(r, entry->older_state_digest);
+    entry->unresolved = sum_read(r);
+    entry->dropped = sum_read(r);
+    entry->accepted_end = get_position(r);
+    entry->lost_count = read_le64(r);
+    entry->ignored_count = read_le64(r);
+    entry->commit_count = read_le64(r);
+    TRY(get_losses(r, pool, entry));
+    for (size_t i = 0; i < entry->loss_count; i++)
+        entry->losses[i].accepted = read_u8(r) != 0;
+    return get_segments(r, pool, entry);
+}
+
 err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry *out_entry)
 {
     if (bytes.len < ENTRY_BYTES_MIN || bytes.len > CHAIN_ENTRY_BYTES_MAX || get_le32(bytes.at) != ENTRY_MAGIC)
@@ -313,6 +354,9 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
     case CHAIN_ACCEPT:
         TRY(get_amends(&r, pool, &entry));
         break;
+    case CHAIN_BASE:
+        TRY(get_base(&r, pool, &entry));
+        break;
     default:
         return ERR_VERSION;
     }
@@ -329,6 +373,7 @@ struct chain chain_open(struct pool *pool, uint32_t partition, struct log_positi
     return (struct chain){ .pool = pool,
                            .partition = partition,
                            .next_number = 1,
+                           .first_number = 1,
                            .end = start,
                            .cutoff_ms = TIME_MS_MIN,
                            .data_through_ms = INT64_MIN };
@@ -623,9 +668,41 @@ static err fold_accept(struct chain *c, const struct chain_entry *entry)
     return OK;
 }
 
+/* Whoever wrote it knew every entry before, so that it also heals what stood in for a damaged one. */
+static err fold_base(struct chain *c, const struct chain_entry *entry)
+{
+    size_t segments = c->segment_count, losses = c->loss_count;
+    c->segment_count = c->loss_count = 0;
+    err e = reserve_segments(c, entry->segment_count + 1);
+    if (e == OK)
+        e = add_losses(c, entry);
+    if (e != OK) {
+        c->segment_count = segments;
+        c->loss_count = losses;
+        return e;
+    }
+    for (size_t i = 0; i < entry->segment_count; i++)
+        insert_segment(c, &entry->segments[i]);
+    c->end = entry->end;
+    c->cutoff_ms = entry->cutoff_ms;
+    c->data_through_ms = entry->data_through_ms;
+    memcpy(c->state_digests[0], entry->state_digest, SHA256_BYTES);
+    memcpy(c->state_digests[1], entry->older_state_digest, SHA256_BYTES);
+    c->unresolved = entry->unresolved;
+    c->dropped = entry->dropped;
+    c->accepted_end = entry->accepted_end;
+    c->lost_count = entry->lost_count;
+    c->ignored_count = entry->ignored_count;
+    c->commit_count = entry->commit_count;
+    c->older_number = c->base_number;
+    c->base_number = entry->number;
+    return OK;
+}
+
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why)
 {
-    if (entry->number != c->next_number || entry->partition != c->partition)
+    bool is_first = entry->kind == CHAIN_BASE && c->next_number == 1 && entry->number > 0;
+    if ((entry->number != c->next_number && !is_first) || entry->partition != c->partition)
         return ERR_CONFLICT;
     const char *why = NULL;
     switch ((enum chain_kind)entry->kind) {
@@ -652,10 +729,13 @@ err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid
     case CHAIN_ACCEPT:
         TRY(fold_accept(c, entry));
         break;
+    case CHAIN_BASE:
+        TRY(fold_base(c, entry));
+        break;
     case CHAIN_KIND_COUNT:
         check(false);
     }
-    c->next_number++;
+    c->next_number = entry->number + 1;
     c->ignored_count += why != NULL;
     *out_valid = why == NULL;
     *out_why = why;

@@ -30,6 +30,8 @@ enum chain_kind {
     CHAIN_GENERATION = 4,
     CHAIN_LOST = 5,   /* stands where an entry could not be read any more */
     CHAIN_ACCEPT = 6, /* a person accepts losses: answers are complete without them */
+    CHAIN_BASE =
+        7, /* the fold of all entries before it, which may be removed once two bases stand behind them */
     CHAIN_KIND_COUNT
 };
 
@@ -110,6 +112,12 @@ struct chain_entry {
     int64_t cutoff_ms; /* rows older than this are gone */
     bool confirmed;    /* by a person, or after the wait: the step may be large */
 
+    /* BASE: as in struct chain, with end, cutoff_ms, data_through_ms, state_digest, unresolved, dropped, losses
+     * (and whether they are accepted) and segments */
+    uint8_t older_state_digest[SHA256_BYTES];
+    struct log_position accepted_end;
+    uint64_t lost_count, ignored_count, commit_count;
+
     /* GENERATION: reading goes on at `end` */
 
     /* LOST: the chain goes on at `end`; state (zero: as it was), losses; inputs are not live any more,
@@ -142,14 +150,20 @@ struct chain {
     uint64_t lost_count;                    /* LOST entries */
     uint64_t ignored_count;                 /* entries that were not valid */
     uint64_t commit_count;
+    uint64_t first_number;              /* of the oldest entry that is there */
+    uint64_t base_number, older_number; /* of the newest BASE and the one before; 0 = none */
 };
+
+/* The fold so far as a BASE with the chain's next number. Arrays in pool. ERR_LIMIT: it is too large for one. */
+err chain_base(const struct chain *c, struct pool *pool, struct chain_entry *out_entry);
 
 /* An empty chain: range start (1, 0)? No: generations count from the log's own first, given in start. */
 struct chain chain_open(struct pool *pool, uint32_t partition, struct log_position start);
 void chain_close(struct chain *c);
 
-/* Fold the next entry in. *out_valid false: it is ignored (but its number is taken), with a static
- * text why. ERR_LIMIT; ERR_CONFLICT: number or partition are not the expected ones, nothing changed. */
+/* Fold the next entry in; a BASE may also be the first, whatever its number. *out_valid false: it is ignored (but
+ * its number is taken), with a static text why. ERR_LIMIT; ERR_CONFLICT: number or partition are not the expected
+ * ones, nothing changed. */
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why);
 
 /* What answers call a loss of this kind. Static. */

@@ -358,6 +358,8 @@ err partition_commit(struct partition *p)
     } else {
         e = commit_range(p, range, scratch);
     }
+    if (e == OK)
+        partition_base(p);
     io_mutex_unlock(&p->chain_lock);
     pool_close(scratch);
     partition_doomed_release(p);

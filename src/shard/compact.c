@@ -268,8 +268,8 @@ static err append_replace(struct merge *m)
     return e;
 }
 
-/* A merge failed on what it read. Damaged inputs are marked by the look at them; those that could not be read now, and
- * all if it was none of them, are left out for a while, so that others are merged and disks have rest. */
+/* A merge failed on what it read. Damaged inputs are marked by the look at them; those that could not be read
+ * now, and all if it was none of them, are left out for a while, so that others are merged and disks have rest. */
 static void set_aside(struct merge *m, err why, int64_t now_ns, struct pool *pool)
 {
     size_t found = 0;

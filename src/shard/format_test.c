@@ -119,6 +119,29 @@ static void fold_is(struct chain *c, const struct chain_entry *entry, bool valid
     buf_close(&bytes);
 }
 
+/* The fold as one entry: folded in it changes nothing, and alone it is all that is needed. */
+static void base_folds(struct chain *c)
+{
+    bool valid;
+    const char *why;
+    struct chain_entry base;
+    assert_ok(chain_base(c, root, &base));
+    fold_is(c, &base, true); /* changes nothing … */
+    assert_int_equal(c->segment_count, 2);
+    struct chain alone = chain_open(root, 0, (struct log_position){ 1, 0 });
+    fold_is(&alone, &base, true); /* … and is all that is needed */
+    assert_int_equal(alone.next_number, c->next_number);
+    assert_int_equal(alone.end.generation, 2);
+    assert_int_equal(alone.cutoff_ms, 110);
+    assert_int_equal(alone.ignored_count, c->ignored_count);
+    assert_true(sum_equal(chain_stored_sum(&alone), chain_stored_sum(c)));
+    assert_true(sum_equal(alone.dropped, c->dropped));
+    base.number = 99;
+    assert_err(ERR_CONFLICT,
+               chain_fold(&alone, &base, &valid, &why)); /* only the first may have any number */
+    chain_close(&alone);
+}
+
 static void chain_folds(void **unused)
 {
     struct chain c = chain_open(root, 0, (struct log_position){ 1, 0 });
@@ -176,6 +199,7 @@ static void chain_folds(void **unused)
     bool valid;
     const char *why;
     assert_err(ERR_CONFLICT, chain_fold(&c, &generation, &valid, &why));
+    base_folds(&c);
     chain_close(&c);
 }
 

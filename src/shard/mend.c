@@ -436,21 +436,70 @@ out:
     return e;
 }
 
-/* The highest number of an entry that is there. */
-static err last_number(const struct chain_reader *r, struct pool *pool, uint64_t *out_last)
+/* The lowest and the highest number of an entry that is there; 0: there is none. */
+static err find_numbers(const struct chain_reader *r, struct pool *pool, uint64_t *out_first,
+                        uint64_t *out_last)
 {
     char prefix[SHARD_KEY_BYTES_MAX];
     struct blob_entry *entries;
     size_t count;
     snprintf(prefix, sizeof prefix, "p%03u/chain", r->partition);
     TRY(blob_list(r->blob, prefix, pool, &entries, &count));
-    *out_last = 0;
+    *out_first = *out_last = 0;
     for (size_t i = 0; i < count; i++) {
         const char *name = entries[i].key + strlen(prefix) + 1;
         if (strspn(name, "0123456789") != strlen(name) || strlen(name) > 18)
             continue;
         uint64_t number = strtoull(name, NULL, 10);
         *out_last = number > *out_last ? number : *out_last;
+        *out_first = *out_first == 0 || number < *out_first ? number : *out_first;
+    }
+    return OK;
+}
+
+/* A damaged entry before the base that is read instead. */
+static err discard(const struct chain_reader *r, uint64_t number, err why)
+{
+    struct chain_entry in_place = { .kind = CHAIN_BASE, .partition = r->partition, .number = number };
+    char key[SHARD_KEY_BYTES_MAX], path[IO_PATH_BYTES_MAX];
+    if (r->damaged != NULL)
+        r->damaged(r->context, &in_place, why);
+    if (r->config->read_only)
+        return OK;
+    chain_key(r->partition, number, key);
+    TRY(shard_quarantine(r->io, r->config, key, path));
+    return blob_delete(r->blob, key);
+}
+
+/* Entries before `first` were removed: the fold begins at the first base that can be read. Without any it begins
+ * at what is missing. */
+static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint64_t first, uint64_t last,
+                         struct pool *scratch)
+{
+    uint64_t number = first;
+    struct chain_entry entry;
+    err e = ERR_NOT_FOUND;
+    bool valid;
+    const char *why;
+    for (; number <= last; number++) {
+        pool_reset(scratch);
+        e = read_entry(r, number, scratch, &entry);
+        if (e == OK && entry.kind == CHAIN_BASE)
+            break;
+        if (e != OK && !is_damage(r, e))
+            return e;
+    }
+    if (number > last) {
+        chain->next_number = first - 1;
+        return OK;
+    }
+    TRY(chain_fold(chain, &entry, &valid, &why));
+    for (uint64_t before = first; before < number; before++) {
+        pool_reset(scratch);
+        e = read_entry(r, before, scratch, &entry);
+        if (e == OK || e == ERR_NOT_FOUND)
+            continue;
+        TRY(is_damage(r, e) ? discard(r, before, e) : e);
     }
     return OK;
 }
@@ -458,9 +507,13 @@ static err last_number(const struct chain_reader *r, struct pool *pool, uint64_t
 err shard_chain_read(const struct chain_reader *r, struct chain *chain, struct err_at *at)
 {
     struct pool *scratch = pool_open(r->pool, "chain", POOL_BYTES_UNLIMITED);
-    uint64_t last;
+    uint64_t first, last;
     err e = OK;
-    TRY_OUT(last_number(r, scratch, &last));
+    TRY_OUT(find_numbers(r, scratch, &first, &last));
+    if (first > 1) {
+        TRY_OUT(begin_at_base(r, chain, first, last, scratch));
+        chain->first_number = first < chain->next_number ? first : chain->next_number;
+    }
     while (chain->next_number <= last) {
         struct chain_entry entry;
         bool valid;

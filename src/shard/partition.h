@@ -301,6 +301,9 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
  * Putting and removing a mark beside them syncs their directory. */
 #define CHAIN_MARK "mark"
 err partition_chain_promise(struct partition *p);
+/* base.c, under chain_lock: append a base when enough entries came since the last, and remove what is before the
+ * one before it. Failures are tried again with the next commit. */
+void partition_base(struct partition *p);
 /* Put a finished temporary segment file under its digest's key. */
 err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES]);
 /* Make p->segments parallel to p->chain.segments again; what is not live any more is doomed. Locked. */

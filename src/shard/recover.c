@@ -25,6 +25,12 @@ static void report_damage(void *context, const struct chain_entry *in_place, err
     const struct partition *p = context;
     bool is_rebuilt = in_place->kind != CHAIN_LOST;
     stat_add(STAT_SHARD_QUARANTINED, 1);
+    if (in_place->kind == CHAIN_BASE) {
+        diag(DIAG_WARN, "A manifest entry is damaged; a later one holds all that it told.",
+             "partition=%u number=%llu error=\"%s\"", p->number, (unsigned long long)in_place->number,
+             err_text(why));
+        return;
+    }
     diag(is_rebuilt ? DIAG_WARN : DIAG_ERROR,
          is_rebuilt
              ? "A manifest entry is damaged; it was built again from its state and segments."

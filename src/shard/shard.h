@@ -56,13 +56,14 @@ struct shards_config {
     int64_t window_ms;          /* longest window of a merged segment; a divisor of a day or a day */
     uint32_t compact_count_min; /* neighbours of a tier that start a merge */
 
-    int64_t retention_ms;     /* 0 = for ever */
-    uint64_t cache_bytes_max; /* block cache over all segments */
-    uint64_t index_bytes_max; /* live index: beyond it apply waits … */
-    uint64_t index_bytes_new; /* … and beyond this no new series are to be brought: shards_have_room */
-    uint32_t thread_count;    /* background threads; 0 = cores */
-    uint32_t canary;          /* enum shard_canary */
-    bool read_only;           /* for tools: no file is created, changed or removed */
+    uint64_t chain_base_count; /* manifest entries between two bases; a start reads up to twice as many */
+    int64_t retention_ms;      /* 0 = for ever */
+    uint64_t cache_bytes_max;  /* block cache over all segments */
+    uint64_t index_bytes_max;  /* live index: beyond it apply waits … */
+    uint64_t index_bytes_new;  /* … and beyond this no new series are to be brought: shards_have_room */
+    uint32_t thread_count;     /* background threads; 0 = cores */
+    uint32_t canary;           /* enum shard_canary */
+    bool read_only;            /* for tools: no file is created, changed or removed */
 };
 
 /* Defaults for a machine with this much memory. */

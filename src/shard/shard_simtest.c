@@ -169,6 +169,7 @@ static const char *run(const struct plan *plan, uint64_t *out_calls)
     struct world w;
     world_init(&w, io, pool, plan->seed);
     w.config.canary = plan->canary;
+    w.config.chain_base_count = 2; /* bases and removed entries in every plan */
     w.announce_marks_at_send = plan->marks_at_send;
     w.alloc_fault_nth = plan->alloc_at;
     if (plan->load == LOAD_HEADS)

@@ -41,6 +41,7 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .compact = true,
         .window_ms = MS_PER_DAY,
         .compact_count_min = 4,
+        .chain_base_count = 256,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
         .index_bytes_new = memory_bytes / 5,
@@ -59,6 +60,8 @@ err shards_config_check(const struct shards_config *c, struct err_at *at)
         return err_set(at, ERR_INPUT, "range_bytes_max, cut_bytes and cut_group_count must not be 0");
     if (c->head_age_ms <= 0 || c->cut_age_ms <= 0 || c->cut_age_ms > MS_PER_HOUR || c->idle_ms <= 0)
         return err_set(at, ERR_INPUT, "ages must be above 0, cut_age_ms at most an hour");
+    if (c->chain_base_count == 0)
+        return err_set(at, ERR_INPUT, "chain_base_count must not be 0");
     if (c->compact_count_min < 2)
         return err_set(at, ERR_INPUT, "compact_count_min must be at least 2");
     if (c->retention_ms < 0 || c->retention_ms > TIME_MS_MAX)

@@ -64,7 +64,7 @@ static err link_partition(struct partition *p, const char *to)
         state_key(p->number, p->chain.state_digests[0], key);
         TRY(link_object(p->shards, to, key));
     }
-    for (uint64_t number = 1; number < p->chain.next_number; number++) {
+    for (uint64_t number = p->chain.first_number; number < p->chain.next_number; number++) {
         chain_key(p->number, number, key);
         TRY(link_object(p->shards, to, key));
     }

@@ -122,8 +122,8 @@ static err part_open(struct partition *p, struct range *range)
     return OK;
 }
 
-/* The newest part got no frame, and its number may be given again: a disk that stays full for days must cost neither
- * files nor descriptors. before_bytes: the writer's end before it was opened. */
+/* The newest part got no frame, and its number may be given again: a disk that stays full for days must cost
+ * neither files nor descriptors. before_bytes: the writer's end before it was opened. */
 static void part_drop(struct partition *p, struct range *range, uint64_t before_bytes)
 {
     struct stream_part **last = &range->parts;

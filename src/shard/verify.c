@@ -201,7 +201,10 @@ static void report_entry(void *context, const struct chain_entry *in_place, err 
 {
     struct verifier *v = context;
     const char *verb = v->repairs ? "is" : "can be";
-    if (in_place->kind != CHAIN_LOST)
+    if (in_place->kind == CHAIN_BASE)
+        say(v, true, "manifest entry p%03u/chain/%08llu: %s; a later one holds all that it told",
+            in_place->partition, (unsigned long long)in_place->number, err_text(why));
+    else if (in_place->kind != CHAIN_LOST)
         say(v, true,
             "manifest entry p%03u/chain/%08llu: %s; it %s built again from its state and %zu segments",
             in_place->partition, (unsigned long long)in_place->number, err_text(why), verb,

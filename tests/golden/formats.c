@@ -199,6 +199,10 @@ static void make_chain(struct buf *out)
     c.to = (struct log_position){ 2, 7 };
     b.digest[0] = 9;
     b.sum = (struct sum){ 4, 5, 6 };
+    struct chain_loss all[] = { loss,
+                                gone,
+                                { LOSS_SEGMENT, c.from, c.to, c.range, c.sum.count, .accepted = true } };
+    all[1].accepted = true;
     struct chain_entry entries[] = {
         { .kind = CHAIN_COMMIT,
           .start = { 1, 0 },
@@ -240,6 +244,20 @@ static void make_chain(struct buf *out)
           .loss_count = 1,
           .inputs = &inputs[2],
           .input_count = 1 },
+        { .kind = CHAIN_BASE, /* of the six before */
+          .end = { 2, 7 },
+          .cutoff_ms = 1200,
+          .data_through_ms = 2000,
+          .state_digest = { 6 },
+          .older_state_digest = { 8 },
+          .dropped = { 6, 7, 8 },
+          .accepted_end = { 2, 6 },
+          .lost_count = 1,
+          .commit_count = 1,
+          .losses = all,
+          .loss_count = 3,
+          .segments = &b,
+          .segment_count = 1 },
     };
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
         struct buf one = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
@@ -277,7 +295,8 @@ static void read_chain(struct slice bytes)
             chain.data_through_ms == 2000);
     REQUIRE(chain.state_digests[0][0] == 6 && chain.state_digests[1][0] == 8 &&
             chain.accepted_end.offset == 6);
-    REQUIRE(chain.dropped.count == 6);
+    REQUIRE(chain.dropped.count == 6 && chain.dropped.high == 8 && chain.commit_count == 1);
+    REQUIRE(chain.base_number == CHAIN_BASE);
     chain_close(&chain);
 }
 
