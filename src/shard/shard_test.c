@@ -377,7 +377,7 @@ static void threads_do_it_too(void **state)
     for (int i = 0; i < 300; i++) {
         struct world_record *r = world_record_make(w, (uint32_t)i % WORLD_PARTITIONS, 20, true);
         world_send(w, r);
-        while (__atomic_load_n(&r->answer, __ATOMIC_ACQUIRE) == WORLD_PENDING)
+        while (r->answer == WORLD_PENDING)
             io_sleep_ns(w->io, 50000);
         world_answered(w, r);
         if (i % 50 == 49)

@@ -37,7 +37,7 @@ struct world_record {
     struct world_row rows[WORLD_ROWS_MAX];
     size_t row_count;
     struct sum sum;
-    enum world_answer answer;
+    _Atomic enum world_answer answer; /* the thread of the log writes it */
     struct log_append append;
     struct slice part;
     struct buf bytes;
