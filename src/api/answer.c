@@ -1,4 +1,5 @@
-/* Long answers in pieces. See answer.h.
+/* Answers: whole, their items written by several threads when there is something to write; very long ones in
+ * pieces. See answer.h.
  *
  * The server asks for the next piece (answer_next) from the connection's thread. Between pieces the
  * whole state is the few counters of struct answer: stage, item, part, point.
@@ -20,7 +21,10 @@
 #include <stdio.h>
 
 #define PIECE_BYTES       (64u << 10)
-#define DIRECT_WEIGHT_MAX 8192 /* about 200 KB of JSON: one body with a length */
+#define DIRECT_WEIGHT_MAX (64u << 10) /* about 1.6 MB of JSON: one body with a length */
+#define POINT_BYTES       24
+#define PARTS_MAX         8
+#define PART_WEIGHT_MIN   1024 /* points that take about as long as to wake a thread */
 
 enum stage { STAGE_HEAD, STAGE_ITEMS, STAGE_TAIL };
 enum part { PART_METRIC, PART_VALUES, PART_HISTOGRAMS };
@@ -107,7 +111,10 @@ static err write_vector_item(struct answer *answer)
     return OK;
 }
 
-static bool piece_is_full(const struct answer *answer) { return answer->json.out->len >= PIECE_BYTES; }
+static bool piece_is_full(const struct answer *answer)
+{
+    return answer->next_in_pieces && answer->json.out->len >= PIECE_BYTES;
+}
 
 static void write_values(struct answer *answer, const struct promql_series *series)
 {
@@ -313,6 +320,93 @@ static err answer_next(void *context, struct buf *chunk)
 
 static void answer_done(void *context) { answer_drop(context); }
 
+/* ---- all at once ---- */
+
+/* Items [from, to) of an answer, written by themselves. */
+struct answer_part {
+    struct pool *pool;
+    struct buf text;
+    size_t from, to;
+    err e;
+};
+
+struct answer_parts {
+    const struct answer *answer;
+    struct answer_part parts[PARTS_MAX];
+    size_t count;
+};
+
+/* Parts of about the same number of points. */
+static void parts_cut(struct answer_parts *parts, uint64_t weight)
+{
+    const struct answer *answer = parts->answer;
+    uint64_t done = 0, count = weight / PART_WEIGHT_MIN < PARTS_MAX ? weight / PART_WEIGHT_MIN : PARTS_MAX;
+    parts->parts[0].from = 0;
+    for (size_t i = 0; i < answer->item_count; i++) {
+        done += answer->series != NULL ? answer->series[i].count : 1;
+        bool is_last = i + 1 == answer->item_count;
+        if (!is_last && done < weight * (parts->count + 1) / count)
+            continue;
+        parts->parts[parts->count++].to = i + 1;
+        if (is_last || parts->count == PARTS_MAX)
+            break;
+        parts->parts[parts->count].from = i + 1;
+    }
+    parts->parts[parts->count - 1].to = answer->item_count;
+}
+
+static void part_write(void *context, size_t index)
+{
+    struct answer_parts *parts = context;
+    struct answer_part *part = &parts->parts[index];
+    struct answer answer = *parts->answer;
+    part->pool = pool_open(query_pool(answer.query), "answer_part", POOL_BYTES_UNLIMITED);
+    part->text = buf_open(part->pool, parts->answer->json.out->max);
+    answer.json = (struct json){ .out = &part->text, .comma = part->from > 0 };
+    answer.scratch = NULL;
+    answer.item = part->from;
+    answer.item_count = part->to;
+    while (part->e == OK && answer.item < answer.item_count)
+        part->e = write_item(&answer);
+    pool_close(answer.scratch);
+    if (part->e == OK)
+        part->e = buf_err(&part->text);
+}
+
+/* The items of a long answer, by as many threads as help. */
+static err write_parts(struct answer *answer, uint64_t weight)
+{
+    struct answer_parts parts = { .answer = answer };
+    err e = OK;
+    parts_cut(&parts, weight);
+    query_run(answer->query, parts.count, part_write, &parts);
+    for (size_t i = 0; i < parts.count; i++) {
+        if (e == OK)
+            e = parts.parts[i].e;
+        if (e == OK)
+            buf_put_slice(answer->json.out, buf_slice(&parts.parts[i].text));
+        buf_close(&parts.parts[i].text);
+        pool_close(parts.parts[i].pool);
+    }
+    answer->item = answer->item_count;
+    answer->json.comma = true;
+    return e;
+}
+
+static err write_whole(struct answer *answer, struct buf *out, uint64_t weight)
+{
+    if (weight <= DIRECT_WEIGHT_MAX)
+        (void)buf_room(out, weight * POINT_BYTES); /* without it the body grows by itself, or says so */
+    if (weight >= 2 * PART_WEIGHT_MIN && answer->item_count > 1) {
+        answer->json.out = out;
+        write_head(answer);
+        answer->stage = STAGE_TAIL;
+        TRY(write_parts(answer, weight));
+    }
+    err e = answer_next(answer, out);
+    return e == ERR_END ? OK : e;
+}
+
 /* ---- headers ---- */
 
 static void missing_text(const struct proof *proof, char out[ANSWER_MISSING_HEADER_BYTES_MAX])
@@ -364,22 +458,13 @@ void answer_send(struct call *call, struct answer *answer, uint64_t weight)
     }
     response->content_type = "application/json";
     if (weight > DIRECT_WEIGHT_MAX) {
+        answer->next_in_pieces = true;
         response->next = answer_next;
         response->next_context = answer;
         response->done = answer_done;
         return;
     }
-    err e;
-    size_t len_before;
-    do { /* pieces end at 64 KiB of *their* buffer, so each is written to the end of the body */
-        struct buf piece = buf_open(response->pool, NET_CHUNK_BYTES_MAX);
-        e = answer_next(answer, &piece);
-        len_before = response->body.len;
-        buf_put_slice(&response->body, buf_slice(&piece));
-        buf_close(&piece);
-    } while (e == OK && buf_err(&response->body) == OK && response->body.len > len_before);
-    if (e == ERR_END)
-        e = buf_err(&response->body);
+    err e = write_whole(answer, &response->body, weight);
     if (e != OK)
         call_fail_err(call, e, NULL);
     answer_drop(answer);

@@ -31,6 +31,7 @@ struct answer {
     size_t info_count;
     bool is_truncated; /* by limit: one more warning */
     const struct proof *proof;
+    bool next_in_pieces; /* of PIECE_BYTES; else all at once */
     bool wants_proof;
     bool wants_stats;
     struct query_times times;

@@ -220,7 +220,7 @@ void prom_series(void *context, struct net_request *request, struct net_response
     if (e != OK)
         fail_read(&call, answer, e);
     else
-        answer_send(&call, answer, answer->item_count * 16);
+        answer_send(&call, answer, answer->item_count * 64);
 }
 
 /* ---- label names and values ---- */
@@ -267,7 +267,7 @@ static void send_texts(struct call *call, struct slice name)
     answer->is_truncated = limit != 0 && answer->item_count > limit;
     if (answer->is_truncated)
         answer->item_count = limit;
-    answer_send(call, answer, answer->item_count);
+    answer_send(call, answer, answer->item_count * 8);
 }
 
 void prom_labels(void *context, struct net_request *request, struct net_response *response)

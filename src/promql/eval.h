@@ -15,11 +15,12 @@
 #include "model/labels.h"
 #include "promql/ast.h"
 
-#define CHUNK_COUNT_MAX \
-    64 /* of one pipeline; the split depends on the series count alone, so that sums
-                                   * do not depend on the number of workers */
-#define CHUNK_SERIES_MIN 64
-#define WINDOW_PLACES    8 /* runs of times whose windows a worker keeps */
+/* Of one pipeline's series. The split never depends on the number of workers, so that sums do not either. */
+#define CHUNK_COUNT_MAX  64
+#define CHUNK_SERIES     64                  /* in each, while there are fewer chunks */
+#define CHUNK_COUNT_MIN  4                   /* when there are samples enough: */
+#define CHUNK_COVERED_MS (128 * MS_PER_HOUR) /* of samples of all series: 30,000 at 15 s, some 100 us */
+#define WINDOW_PLACES    32                  /* runs of times whose windows a worker keeps */
 #define STAGE_COUNT_MAX  PROMQL_DEPTH_MAX
 
 /* Evaluation times: start + i × step for i in [0, count). */

@@ -11,7 +11,7 @@
  * Data comes from the source's set (labels are read only where something asks for them: row_labels) or a frame;
  * it goes to a frame or group_set.
  *
- * Invariants: 1. The split into chunks depends on the number of series alone, and chunks are joined in order:
+ * Invariants: 1. The split into chunks depends on the number of series and the time asked for alone, and chunks are joined in order:
  * the result does not depend on the number of workers. 2. A worker writes only to its chunk. 3. Rows without a
  * value at any step are dropped. 4. A row with native histograms passes no stage, no window function and no
  * group but count and group: ERR_EXECUTION names series and function. */
@@ -20,6 +20,7 @@
 #include "base/check.h"
 #include "model/histogram.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 struct chunk {
@@ -43,14 +44,16 @@ struct run {
     const struct source_table *table;
     struct source_set *set;
     struct chunk *chunks;
+    struct worker *_Atomic idle[CHUNK_COUNT_MAX]; /* in any place */
     bool to_groups;
 };
 
-/* What one worker needs while it runs one chunk. */
+/* What a worker needs while it runs a chunk. Later chunks of the run take it over: windows of known times, opened
+ * segments, memory. */
 struct worker {
-    const struct run *run;
+    struct run *run;
     struct chunk *chunk;
-    struct pool *pool; /* scratch: gone when the chunk is done */
+    struct pool *pool; /* scratch: gone when the run is done */
     struct source_reader *reader;
     size_t series;         /* of the row under way, when its labels are still to be read */
     struct buf own_labels; /* of the row under way, once they were read */
@@ -387,29 +390,82 @@ static err row_process(struct worker *w, size_t series)
     return group_set_add(w->chunk->groups, &row, &w->labels);
 }
 
+static err worker_open(struct run *run, struct worker **out_worker)
+{
+    struct pool *pool = pool_open(run->eval->pool, "promql_worker", POOL_BYTES_UNLIMITED);
+    void *memory;
+    err e = pool_alloc(pool, sizeof(struct worker), &memory);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    struct worker *w = memory;
+    *w = (struct worker){ .run = run,
+                          .pool = pool,
+                          .columns = sample_columns_open(pool),
+                          .window = { .pool = pool },
+                          .own_labels = buf_open(pool, LABELS_BYTES_MAX),
+                          .labels = buf_open(pool, LABELS_BYTES_MAX),
+                          .values_kept = true };
+    if (run->set != NULL)
+        e = run->table->reader_open(run->set, &w->reader);
+    if (e == OK)
+        *out_worker = w;
+    else
+        pool_close(pool);
+    return e;
+}
+
+/* An idle worker, or a new one. */
+static err worker_take(struct run *run, struct worker **out_worker)
+{
+    for (size_t i = 0; i < CHUNK_COUNT_MAX; i++) {
+        struct worker *w = atomic_exchange(&run->idle[i], NULL);
+        if (w != NULL) {
+            *out_worker = w;
+            return OK;
+        }
+    }
+    return worker_open(run, out_worker);
+}
+
+static void worker_give(struct run *run, struct worker *w)
+{
+    struct worker *none = NULL;
+    size_t i = 0;
+    for (; !atomic_compare_exchange_strong(&run->idle[i], &none, w); none = NULL)
+        check(++i < CHUNK_COUNT_MAX); /* there are not more workers than chunks */
+}
+
+static void workers_close(struct run *run)
+{
+    for (size_t i = 0; i < CHUNK_COUNT_MAX; i++) {
+        struct worker *w = atomic_load(&run->idle[i]);
+        if (w == NULL)
+            continue;
+        if (run->set != NULL)
+            run->table->reader_close(w->reader);
+        pool_close(w->pool);
+    }
+}
+
 static void chunk_run(void *context, size_t index)
 {
-    const struct run *run = context;
+    struct run *run = context;
     struct chunk *chunk = &run->chunks[index];
-    struct pool *pool = pool_open(run->eval->pool, "promql_worker", POOL_BYTES_UNLIMITED);
-    struct worker w = { .run = run,
-                        .chunk = chunk,
-                        .pool = pool,
-                        .columns = sample_columns_open(pool),
-                        .window = { .pool = pool },
-                        .own_labels = buf_open(pool, LABELS_BYTES_MAX),
-                        .labels = buf_open(pool, LABELS_BYTES_MAX),
-                        .values_kept = true };
-    if (run->set != NULL)
-        chunk->e = run->table->reader_open(run->set, &w.reader);
+    struct worker *w;
+    chunk->e = worker_take(run, &w);
+    if (chunk->e != OK)
+        return;
+    w->chunk = chunk;
+    if (!run->to_groups)
+        w->values_kept = true; /* they are the last chunk's */
     for (size_t i = chunk->from; i < chunk->to && chunk->e == OK; i++) {
-        chunk->e = row_process(&w, i);
+        chunk->e = row_process(w, i);
         if (chunk->e == OK && run->set == NULL && i % 64 == 0)
             chunk->e = guard_maybe(run->eval);
     }
-    if (run->set != NULL)
-        run->table->reader_close(w.reader);
-    pool_close(pool);
+    worker_give(run, w);
 }
 
 /* ---- the run ---- */
@@ -474,13 +530,27 @@ static err proof_add(struct eval *eval, const struct proof *proof)
     return OK;
 }
 
+/* Series a chunk. A chunk has costs of its own: cursors to open, a histogram's upper buckets, from which the first
+ * one follows, partial groups to merge. Enough samples make up for them; then there are some, and an even number, so
+ * that two workers or four end together. How dense samples are is not known: their time stands for them. */
+static size_t chunk_size(const struct run *run, size_t series_count)
+{
+    int64_t covered_ms = grid_end(&run->ends) - run->ends.start_ms + run->p->range_ms;
+    size_t count = (series_count + CHUNK_SERIES - 1) / CHUNK_SERIES;
+    size_t worth = (size_t)((double)covered_ms * (double)series_count / (double)CHUNK_COVERED_MS);
+    if (count < CHUNK_COUNT_MIN && count < worth)
+        count = worth < CHUNK_COUNT_MIN ? worth : CHUNK_COUNT_MIN;
+    if (count < worth)
+        count += count % 2;
+    count = count > CHUNK_COUNT_MAX ? CHUNK_COUNT_MAX : count;
+    return count <= 1 ? series_count : (series_count + count - 1) / count;
+}
+
 /* Open each chunk's memory; groups NULL: rows go to frame. */
 static void chunks_open(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups,
                         size_t *out_chunk_count)
 {
-    size_t size = (series_count + CHUNK_COUNT_MAX - 1) / CHUNK_COUNT_MAX;
-    if (size < CHUNK_SERIES_MIN)
-        size = CHUNK_SERIES_MIN;
+    size_t size = chunk_size(run, series_count);
     size_t count = 0;
     for (size_t from = 0; from < series_count; from += size) {
         struct chunk *chunk = &run->chunks[count];
@@ -514,6 +584,7 @@ static err run_chunks(struct run *run, size_t series_count, struct frame *frame,
     run->chunks = memory;
     chunks_open(run, series_count, frame, groups, &chunk_count);
     run_jobs(eval, chunk_count, chunk_run, run);
+    workers_close(run);
     for (size_t i = 0; i < chunk_count && e == OK; i++) {
         struct chunk *chunk = &run->chunks[i];
         e = chunk->e;

@@ -132,7 +132,8 @@ err query_service_open(const struct query_config *config, struct io *io, struct 
     service->pool = pool;
     service->source = source;
     service->config = *config;
-    unsigned worker_count = config->worker_count != 0 ? config->worker_count : io_cpu_count(io);
+    /* A query's own thread works, too: one more would only make them wait for each other. */
+    unsigned worker_count = config->worker_count != 0 ? config->worker_count : io_cpu_count(io) - 1;
     TRY(query_workers_open(io, pool, worker_count, &service->workers));
     io_mutex_init(&service->mutex);
     io_cond_init(&service->changed);
@@ -439,4 +440,9 @@ err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int
     out_times->parse_ns = parsed_ns - begin_ns;
     out_times->eval_ns = io_monotonic_ns(service->io) - parsed_ns;
     return e;
+}
+
+void query_run(struct query *query, size_t count, void (*job)(void *context, size_t index), void *context)
+{
+    query_workers_run(query->service->workers, count, job, context);
 }

@@ -34,7 +34,7 @@ struct query_config {
     uint64_t samples_max;      /* 50,000,000: read by one query: ERR_LIMIT */
     uint64_t query_bytes_max;  /* 1 GiB: memory of one query: ERR_LIMIT */
     uint64_t series_max;       /* 0: of one selector; 0 = no bound but the memory's */
-    uint32_t worker_count;     /* 0 = cores; threads besides the callers'. Fixed at open */
+    uint32_t worker_count;     /* threads besides the callers'; 0 = cores - 1. Fixed at open */
 };
 
 /* The figures above. */
@@ -110,5 +110,8 @@ struct query_times {
 err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int64_t end_ms, int64_t step_ms,
                    struct promql_result *out_result, struct query_times *out_times, bool *out_parse_failed,
                    struct err_at *at);
+
+/* Call job for every index in [0, count), in this thread and in the service's workers, until all are done. */
+void query_run(struct query *query, size_t count, void (*job)(void *context, size_t index), void *context);
 
 #endif

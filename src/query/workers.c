@@ -129,7 +129,8 @@ void query_workers_run(void *context, size_t count, void (*job)(void *context, s
             end = &(*end)->next;
         *end = &task;
         task.is_listed = true;
-        io_cond_broadcast(&workers->work);
+        for (size_t i = 1; i < count && i <= workers->thread_count; i++)
+            io_cond_signal(&workers->work);
         io_mutex_unlock(&workers->mutex);
     }
     work_on(&task);
