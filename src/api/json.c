@@ -89,11 +89,25 @@ static void put_escape(struct buf *out, uint8_t c)
     }
 }
 
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+/* Eight bytes of which each is plain ASCII: none below 0x20, from 0x80 on, a quote or a backslash. A byte that
+ * subtraction takes below 0 has its high bit set then; what it borrows can only add false alarms. */
+static bool eight_plain(const uint8_t *at)
+{
+    uint64_t x = get_le64(at), quote = x ^ EACH('"'), slash = x ^ EACH('\\');
+    return ((x | (x - EACH(0x20)) | (quote - EACH(1)) | (slash - EACH(1))) & EACH(0x80)) == 0;
+}
+
 static void put_quoted(struct buf *out, struct slice text)
 {
     const uint8_t *at = text.at, *end = text.at + text.len, *plain = at;
     buf_put_u8(out, '"');
     while (at < end) {
+        if (end - at >= 8 && eight_plain(at)) {
+            at += 8;
+            continue;
+        }
         uint8_t c = *at;
         if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
             at++;

@@ -341,11 +341,13 @@ err int_column_decode_u32(struct reader *r, size_t count, uint32_t *out_values)
         int64_t wide[CODEC_VECTOR_COUNT_MAX];
         size_t used;
         TRY(int_decode(slice_of(r->at, read_left(r)), n, wide, &used));
+        uint64_t high = 0;
         for (size_t k = 0; k < n; k++) {
-            if (wide[k] < 0 || wide[k] > UINT32_MAX)
-                return ERR_CORRUPT;
+            high |= (uint64_t)wide[k] >> 32;
             out_values[i + k] = (uint32_t)wide[k];
         }
+        if (high != 0)
+            return ERR_CORRUPT;
         r->at += used;
     }
     return OK;

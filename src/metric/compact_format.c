@@ -222,35 +222,35 @@ err compact_granule_put(const struct compact_granule *g, struct pool *scratch, s
 /* Put a decoded column into the parts. False: a value is out of bounds. */
 static bool scatter(struct compact_granule *g, int which, const uint32_t *column)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < g->part_count; i++) {
-        struct compact_part *p = &g->parts[i];
-        switch (which) {
-        case 0:
-            if (column[n] > PART_FLAGS)
-                return false;
-            *p = (struct compact_part){ .flags = (uint8_t)column[n++] };
-            break;
-        case 1:
-            if (column[n] == 0 || column[n] > METRIC_COMPACT_PART_ROWS_MAX)
-                return false;
-            p->rows = (uint16_t)column[n++];
-            break;
-        case 2:
-            if (column[n] == 0 || column[n] > SEGMENT_BLOCK_BYTES_MAX)
-                return false;
-            p->bytes = column[n++];
-            break;
-        case 3:
-            p->timeline = column[n++];
-            break;
-        default:
-            if (p->flags & PART_SUBSET)
-                p->first = column[n++];
-            break;
-        }
+    struct compact_part *parts = g->parts;
+    uint32_t lowest = UINT32_MAX, highest = 0;
+    for (size_t i = 0; which <= 2 && i < g->part_count; i++) {
+        lowest = column[i] < lowest ? column[i] : lowest;
+        highest = column[i] > highest ? column[i] : highest;
     }
-    return true;
+    switch (which) {
+    case 0:
+        for (size_t i = 0; i < g->part_count; i++)
+            parts[i] = (struct compact_part){ .flags = (uint8_t)column[i] };
+        return highest <= PART_FLAGS;
+    case 1:
+        for (size_t i = 0; i < g->part_count; i++)
+            parts[i].rows = (uint16_t)column[i];
+        return lowest > 0 && highest <= METRIC_COMPACT_PART_ROWS_MAX;
+    case 2:
+        for (size_t i = 0; i < g->part_count; i++)
+            parts[i].bytes = column[i];
+        return lowest > 0 && highest <= SEGMENT_BLOCK_BYTES_MAX;
+    case 3:
+        for (size_t i = 0; i < g->part_count; i++)
+            parts[i].timeline = column[i];
+        return true;
+    default:
+        for (size_t i = 0, n = 0; i < g->part_count; i++)
+            if (parts[i].flags & PART_SUBSET)
+                parts[i].first = column[n++];
+        return true;
+    }
 }
 
 static err read_columns(struct reader *r, struct compact_granule *g, uint32_t *column)

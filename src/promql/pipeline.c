@@ -11,10 +11,10 @@
  * Data comes from the source's set (labels are read only where something asks for them: row_labels) or a frame;
  * it goes to a frame or group_set.
  *
- * Invariants: 1. The split into chunks depends on the number of series and the time asked for alone, and chunks are joined in order:
- * the result does not depend on the number of workers. 2. A worker writes only to its chunk. 3. Rows without a
- * value at any step are dropped. 4. A row with native histograms passes no stage, no window function and no
- * group but count and group: ERR_EXECUTION names series and function. */
+ * Invariants: 1. The split into chunks depends on the number of series and the time asked for alone, and chunks
+ * are joined in order: the result does not depend on the number of workers. 2. A worker writes only to itself and
+ * its chunk. 3. Rows without a value at any step are dropped. 4. A row with native histograms passes no stage, no
+ * window function and no group but count and group: ERR_EXECUTION names series and function. */
 #include "promql/eval.h"
 
 #include "base/check.h"
@@ -531,8 +531,8 @@ static err proof_add(struct eval *eval, const struct proof *proof)
 }
 
 /* Series a chunk. A chunk has costs of its own: cursors to open, a histogram's upper buckets, from which the first
- * one follows, partial groups to merge. Enough samples make up for them; then there are some, and an even number, so
- * that two workers or four end together. How dense samples are is not known: their time stands for them. */
+ * one follows, partial groups to merge. Enough samples make up for them; then there are some, and an even number,
+ * so that two workers or four end together. How dense samples are is not known: their time stands for them. */
 static size_t chunk_size(const struct run *run, size_t series_count)
 {
     int64_t covered_ms = grid_end(&run->ends) - run->ends.start_ms + run->p->range_ms;

@@ -129,9 +129,9 @@ void query_workers_run(void *context, size_t count, void (*job)(void *context, s
             end = &(*end)->next;
         *end = &task;
         task.is_listed = true;
-        for (size_t i = 1; i < count && i <= workers->thread_count; i++)
-            io_cond_signal(&workers->work);
         io_mutex_unlock(&workers->mutex);
+        for (size_t i = 1; i < count && i <= workers->thread_count; i++)
+            io_cond_signal(&workers->work); /* with the mutex free: they need it at once */
     }
     work_on(&task);
     if (count > 1 && workers->thread_count > 0) {
