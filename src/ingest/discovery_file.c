@@ -75,6 +75,21 @@ static struct discovery_file *find(struct discovery_files *files, struct slice p
     return NULL;
 }
 
+/* Let go of files that the look did not find; before it is over, of those only that are gone. */
+static bool drop_gone(struct discovery_files *files, struct io *io, bool is_over)
+{
+    size_t kept = 0, before = files->count;
+    for (size_t i = 0; i < before; i++) {
+        struct discovery_file *file = &files->files[i];
+        if (file->is_found || (!is_over && io_exists(io, (const char *)file->path.at)))
+            files->files[kept++] = *file;
+        else
+            pool_close(file->pool);
+    }
+    files->count = kept;
+    return kept < before;
+}
+
 static err look_at(struct discovery_files *files, struct io *io, struct slice path, bool read_all,
                    bool *changed, struct err_at *at)
 {
@@ -86,6 +101,8 @@ static err look_at(struct discovery_files *files, struct io *io, struct slice pa
     if (io_path_size(io, (const char *)path.at, &size, &modified_ms) != OK)
         return OK; /* gone between listing and looking, or never there */
     if (file == NULL) {
+        if (files->count == DISCOVERY_FILES_FOUND_MAX) /* many may have got other names since */
+            *changed = drop_gone(files, io, false) || *changed;
         if (files->count == DISCOVERY_FILES_FOUND_MAX)
             return err_set(at, ERR_LIMIT, "more than %d discovery files", DISCOVERY_FILES_FOUND_MAX);
         TRY(pool_block_reserve(files->pool, (void **)&files->files, sizeof *files->files, files->count + 1,
@@ -156,17 +173,7 @@ err discovery_files_refresh(struct discovery_files *files, struct io *io, const 
     }
     if (read_all)
         files->read_ms = now_ms;
-    size_t kept = 0;
-    for (size_t i = 0; i < files->count; i++) {
-        if (files->files[i].is_found) {
-            files->files[kept++] = files->files[i];
-        } else {
-            pool_close(files->files[i].pool);
-            changed = true;
-        }
-    }
-    files->count = kept;
-    *out_changed = changed;
+    *out_changed = drop_gone(files, io, true) || changed;
 out:
     pool_close(scratch);
     return e;

@@ -4,6 +4,7 @@
 #include "base/test.h"
 
 #include "base/time.h"
+#include "ingest/discovery_file.h"
 #include "ingest/request.h"
 #include "ingest/test_log.h"
 #include "sim/io_sim.h"
@@ -269,6 +270,37 @@ static void gaps_end_a_life(void **state)
     }
 }
 
+/* More files than may be known, half of them under other names than a moment ago. */
+static void discovery_files_get_other_names(void **state)
+{
+    enum { FILES = 6000 };
+    open_all(1, one_partition());
+    struct slice pattern = slice_str("sd-*.json");
+    struct scrape_files patterns = { .patterns = &pattern, .pattern_count = 1, .refresh_ms = 1000 };
+    struct scrape_job job = { .files = &patterns, .file_count = 1 };
+    struct discovery_files files;
+    discovery_files_open(pool, &files);
+    for (int life = 0; life < 3; life++) {
+        bool changed;
+        struct err_at at = { 0 };
+        for (int i = 0; i < FILES; i++) {
+            char name[40];
+            struct io_file *file;
+            snprintf(name, sizeof name, "sd-%d-%d.json", life - 1, i);
+            assert_true(life == 0 || io_unlink(io, name) == OK);
+            snprintf(name, sizeof name, "sd-%d-%d.json", life, i);
+            assert_ok(io_file_open(io, name, IO_CREATE, &file));
+            assert_ok(io_file_write(file, 0, slice_str("[]")));
+            io_file_close(file);
+        }
+        assert_ok(discovery_files_refresh(&files, io, &job, &changed, &at));
+        assert_true(changed);
+        assert_int_equal(files.count, FILES);
+    }
+    discovery_files_close(&files);
+    close_all();
+}
+
 /* A tenant that went away gives its place back. */
 static void tenants_come_and_go(void **state)
 {
@@ -301,7 +333,7 @@ int main(void)
         cmocka_unit_test(partitions_stand_alone),    cmocka_unit_test(random_runs),
         cmocka_unit_test(idle_series_are_dropped),   cmocka_unit_test(announced_again),
         cmocka_unit_test(new_incarnation),           cmocka_unit_test(tenants_come_and_go),
-        cmocka_unit_test(gaps_end_a_life),
+        cmocka_unit_test(gaps_end_a_life),           cmocka_unit_test(discovery_files_get_other_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
