@@ -362,8 +362,8 @@ static void refusals(void **state)
     fake.select_error = OK;
 }
 
-/* 5,000 points leave in pieces; the text must be as in one. */
-static void long_answers_are_streamed(void **state)
+/* 5,000 points and 400 histograms are written by more than one thread; the text must be as by one. */
+static void long_answers_are_written_in_parts(void **state)
 {
     get("/api/v1/query?query=%7B__name__=~%22big%7Ch%22%7D%5B2h%5D&time=6000");
     assert_int_equal(reply.status, 200);
@@ -388,6 +388,27 @@ static void long_answers_are_streamed(void **state)
         assert_non_null(at);
     }
     assert_non_null(strstr(at, "]}]}}"));
+}
+
+/* 2,700 times a histogram leave in pieces; the text must be as in one. */
+static void longer_answers_are_streamed(void **state)
+{
+    get("/api/v1/query_range?query=h&start=3&end=690&step=0.25");
+    assert_int_equal(reply.status, 200);
+    const char *at = strstr((const char *)body.at, "\"histograms\":[");
+    assert_non_null(at);
+    at += strlen("\"histograms\":[");
+    for (int t_ms = 3000; t_ms <= 690000; t_ms += 250) {
+        char expected[64], fraction[8] = "";
+        if (t_ms % 1000 != 0)
+            snprintf(fraction, sizeof fraction, ".%03d", t_ms % 1000);
+        int len = snprintf(expected, sizeof expected, "%s[%d%s,{\"count\":\"4\"", t_ms == 3000 ? "" : ",",
+                           t_ms / 1000, fraction);
+        if (strncmp(at, expected, (size_t)len) != 0)
+            fail_msg("%d ms: %.40s", t_ms, at);
+        at = strstr(at, "}]") + 2;
+    }
+    assert_int_equal(strncmp(at, "]}]}}", 5), 0);
 }
 
 static void administration(void **state)
@@ -495,12 +516,19 @@ static int close_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(instant_queries), cmocka_unit_test(histograms),
-        cmocka_unit_test(range_queries),   cmocka_unit_test(bad_parameters),
-        cmocka_unit_test(bad_expressions), cmocka_unit_test(names_and_values),
-        cmocka_unit_test(series),          cmocka_unit_test(exemplars_and_metadata),
-        cmocka_unit_test(status_pages),    cmocka_unit_test(proofs),
-        cmocka_unit_test(refusals),        cmocka_unit_test(long_answers_are_streamed),
+        cmocka_unit_test(instant_queries),
+        cmocka_unit_test(histograms),
+        cmocka_unit_test(range_queries),
+        cmocka_unit_test(bad_parameters),
+        cmocka_unit_test(bad_expressions),
+        cmocka_unit_test(names_and_values),
+        cmocka_unit_test(series),
+        cmocka_unit_test(exemplars_and_metadata),
+        cmocka_unit_test(status_pages),
+        cmocka_unit_test(proofs),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(long_answers_are_written_in_parts),
+        cmocka_unit_test(longer_answers_are_streamed),
         cmocka_unit_test(administration),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
