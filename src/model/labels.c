@@ -123,8 +123,53 @@ bool utf8_valid(struct slice s)
     return true;
 }
 
+/* The first eight bytes of a name, zeros behind its end, as a number: names with different numbers order like
+ * them. end: of the bytes that may be read. */
+static uint64_t name_order(const uint8_t *at, size_t len, const uint8_t *end)
+{
+    uint8_t padded[8] = { 0 };
+    if ((size_t)(end - at) < 8)
+        at = memcpy(padded, at, len);
+    uint64_t v = __builtin_bswap64(get_le64(at));
+    return len >= 8 ? v : v & ~(UINT64_MAX >> (8 * len));
+}
+
+/* Canonical in the way that nearly every series is: ASCII, every length in one byte. False says nothing. One
+ * pass without readers takes a third of the general check's instructions, and every announcement and dictionary
+ * entry is checked. */
+static bool is_plain(struct slice s)
+{
+    if (s.len > LABELS_BYTES_MAX || ascii_prefix(s) != s.len)
+        return false;
+    const uint8_t *at = s.at, *end = s.at + s.len, *before = NULL;
+    size_t before_len = 0, count = 0;
+    uint64_t before_order = 0;
+    for (; at != end; count++) {
+        if (end - at < 6 || at[0] != TAG_LABEL || at[2] != TAG_LABEL)
+            return false;
+        size_t rest = at[1], name_len = at[3];
+        if (rest > (size_t)(end - at) - 2 || name_len == 0 || name_len + 5 > rest)
+            return false;
+        const uint8_t *name = at + 4, *value = name + name_len;
+        if (value[0] != TAG_VALUE || value[1] + name_len + 4 != rest)
+            return false;
+        uint64_t order = name_order(name, name_len, end);
+        if (order < before_order ||
+            (order == before_order &&
+             (before == NULL || slice_compare(slice_of(before, before_len), slice_of(name, name_len)) >= 0)))
+            return false;
+        before = name;
+        before_len = name_len;
+        before_order = order;
+        at += 2 + rest;
+    }
+    return count <= LABEL_COUNT_MAX;
+}
+
 err labels_check(struct slice s, struct err_at *at)
 {
+    if (s.len > 0 && is_plain(s))
+        return OK;
     if (s.len > LABELS_BYTES_MAX)
         return err_set(at, ERR_LIMIT, "labels take %zu bytes, more than %u", s.len, LABELS_BYTES_MAX);
     struct reader r = reader_of(s);
