@@ -135,7 +135,7 @@ err partition_segments_sync(struct partition *p)
     size_t count = p->chain.segment_count;
     void *block = NULL;
     size_t capacity = 0;
-    TRY(pool_block_reserve(p->shards->pool, &block, sizeof *p->segments, count + 1, &capacity));
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->segments, count + 1, &capacity));
     struct live_segment **next = block;
     err e = OK;
     size_t made = 0;
@@ -151,7 +151,7 @@ err partition_segments_sync(struct partition *p)
     if (e != OK) {
         for (size_t i = 0; i + 1 < made; i++)
             live_segment_unref(next[i]); /* drops only references added above, or segments that nobody saw */
-        pool_block_free(p->shards->pool, next);
+        pool_block_free(p->pool, next);
         return e;
     }
     for (size_t k = 0; k < p->segment_count; k++) {
@@ -168,7 +168,7 @@ err partition_segments_sync(struct partition *p)
             p->doomed = old;
         }
     }
-    pool_block_free(p->shards->pool, p->segments);
+    pool_block_free(p->pool, p->segments);
     p->segments = next;
     p->segment_count = count;
     return OK;

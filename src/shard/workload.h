@@ -153,7 +153,8 @@ static inline err world_open(struct world *w)
 static inline void world_done(struct log_append *append, err result, struct log_position position)
 {
     struct world_record *r = append->context;
-    r->answer = result == OK ? WORLD_ACKED : WORLD_REFUSED;
+    /* By the log's thread, if there is one. */
+    __atomic_store_n(&r->answer, result == OK ? WORLD_ACKED : WORLD_REFUSED, __ATOMIC_RELEASE);
 }
 
 /* Hand a record to the log; log_pump answers it. */
