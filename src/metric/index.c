@@ -18,7 +18,7 @@
 
 #include <string.h>
 
-#define SLOTS_MIN 1024u
+#define SLOTS_MIN 1024u /* a power of two */
 
 static uint32_t tag_of(struct hash128 fingerprint) { return (uint32_t)(fingerprint.high >> 32); }
 
@@ -39,6 +39,8 @@ err metric_index_open(struct pool *parent, uint32_t partition_count, struct metr
     TRY_OUT(index_table_build(index, SLOTS_MIN, &index->slots, &index->slot_used));
     index->slot_count = SLOTS_MIN;
     io_rwlock_init(&index->lock);
+    io_mutex_init(&index->turn);
+    io_cond_init(&index->flushed);
     *out_index = index;
 out:
     if (e != OK)
@@ -58,26 +60,34 @@ void metric_index_close(struct metric_index *index)
     }
     index_limbo_close(index);
     io_rwlock_done(&index->lock);
+    io_cond_done(&index->flushed);
+    io_mutex_done(&index->turn);
     pool_close(index->pool);
 }
 
 /* ---- table ---- */
 
-static void table_put(struct slot *slots, uint32_t slot_count, struct hash128 fingerprint, uint32_t id)
+/* Where a fingerprint is looked for first: any number of slots will do (Lemire 2019, fast alternatives to modulo). */
+static uint32_t home_of(uint32_t slot_count, struct hash128 fingerprint)
 {
-    uint32_t slot = (uint32_t)fingerprint.low & (slot_count - 1);
-    while (slots[slot].id != METRIC_ID_NONE)
-        slot = (slot + 1) & (slot_count - 1);
-    slots[slot] = (struct slot){ .tag = tag_of(fingerprint), .id = id };
+    return (uint32_t)((uint64_t)(uint32_t)fingerprint.low * slot_count >> 32);
 }
 
-err index_table_build(struct metric_index *index, uint32_t slot_count, struct slot **out_slots,
+static void table_put(_Atomic uint64_t *slots, uint32_t slot_count, struct hash128 fingerprint, uint32_t id)
+{
+    uint32_t slot = home_of(slot_count, fingerprint);
+    while ((uint32_t)atomic_load_explicit(&slots[slot], memory_order_relaxed) != METRIC_ID_NONE)
+        slot = slot + 1 == slot_count ? 0 : slot + 1;
+    atomic_store_explicit(&slots[slot], (uint64_t)tag_of(fingerprint) << 32 | id, memory_order_release);
+}
+
+err index_table_build(struct metric_index *index, uint32_t slot_count, _Atomic uint64_t **out_slots,
                       uint32_t *out_used)
 {
     void *at = NULL;
     uint32_t used = 0;
-    TRY(pool_block_resize(index->pool, &at, (size_t)slot_count * sizeof(struct slot)));
-    memset(at, 0xff, (size_t)slot_count * sizeof(struct slot));
+    TRY(pool_block_resize(index->pool, &at, (size_t)slot_count * sizeof(uint64_t)));
+    memset(at, 0xff, (size_t)slot_count * sizeof(uint64_t));
     for (uint64_t from = 0; from < index->id_end; from += ID_CHUNK) {
         const struct id_chunk *chunk = index_chunk(index, (uint32_t)from);
         for (uint32_t i = 0; chunk != NULL && i < ID_CHUNK; i++) {
@@ -92,38 +102,41 @@ err index_table_build(struct metric_index *index, uint32_t slot_count, struct sl
     return OK;
 }
 
-/* Keep a free slot in eight. */
+/* Keep a free slot in eight. By a half and by a third in turn: a large table is never half empty. */
 static err table_grow(struct metric_index *index)
 {
-    if ((uint64_t)(index->slot_used + 1) * 8 <= (uint64_t)index->slot_count * 7)
+    uint32_t count = index->slot_count;
+    if ((uint64_t)(index->slot_used + 1) * 8 <= (uint64_t)count * 7)
         return OK;
-    if (index->slot_count > UINT32_MAX / 2)
+    if (count > UINT32_MAX / 2)
         return ERR_LIMIT;
-    struct slot *slots, *old = index->slots;
+    count = (count & (count - 1)) == 0 ? count + count / 2 : count / 3 * 4;
+    _Atomic uint64_t *slots, *old = index->slots;
     uint32_t used;
-    TRY(index_table_build(index, index->slot_count * 2, &slots, &used));
+    TRY(index_table_build(index, count, &slots, &used));
     io_rwlock_write(&index->lock);
     index->slots = slots;
-    index->slot_count *= 2;
+    index->slot_count = count;
     index->slot_used = used;
     io_rwlock_unlock(&index->lock);
-    pool_block_free(index->pool, old);
+    pool_block_free(index->pool, (void *)(uintptr_t)old);
     return OK;
 }
 
 static uint32_t table_find(const struct metric_index *index, struct hash128 fingerprint)
 {
-    uint32_t tag = tag_of(fingerprint), slot = (uint32_t)fingerprint.low & (index->slot_count - 1);
-    for (;; slot = (slot + 1) & (index->slot_count - 1)) {
-        struct slot s = index->slots[slot];
-        if (s.id == METRIC_ID_NONE)
+    uint32_t tag = tag_of(fingerprint), slot = home_of(index->slot_count, fingerprint);
+    for (;; slot = slot + 1 == index->slot_count ? 0 : slot + 1) {
+        uint64_t v = atomic_load_explicit(&index->slots[slot], memory_order_acquire);
+        uint32_t id = (uint32_t)v;
+        if (id == METRIC_ID_NONE)
             return METRIC_ID_NONE;
-        if (s.tag != tag)
+        if (v >> 32 != tag)
             continue;
-        const struct id_chunk *chunk = index_chunk(index, s.id);
-        if (chunk_partition(chunk, s.id) != ID_DROPPED &&
-            hash128_equal(chunk->fingerprints[s.id % ID_CHUNK], fingerprint))
-            return s.id;
+        const struct id_chunk *chunk = index_chunk(index, id);
+        if (chunk_partition(chunk, id) != ID_DROPPED &&
+            hash128_equal(chunk->fingerprints[id % ID_CHUNK], fingerprint))
+            return id;
     }
 }
 
@@ -287,14 +300,27 @@ static err known_series(struct metric_index *index, struct slice tenant, struct 
     return e;
 }
 
-/* Room in the tail, by making a part of it when it is due. */
-static err make_tail_room(struct metric_index *index, struct tenant *tenant)
+static bool tail_is_due(const struct tenant *tenant, bool expects_many)
 {
     uint64_t due = atomic_load_explicit(&tenant->live, memory_order_relaxed) / 32;
     due = due < TAIL_SERIES_MIN ? TAIL_SERIES_MIN : due > TAIL_SERIES_DUE ? TAIL_SERIES_DUE : due;
-    uint32_t count = atomic_load_explicit(&tenant->tail->count, memory_order_relaxed);
-    if (count < due)
+    if (expects_many)
+        due = TAIL_SERIES_MANY;
+    return atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) >= due;
+}
+
+/* Room in the tail, by making a part of it when it is due. *out_left: the turn was left meanwhile. */
+static err make_tail_room(struct metric_index *index, struct tenant *tenant, bool *out_left)
+{
+    *out_left = false;
+    while (tenant->is_flushing &&
+           atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) == TAIL_SERIES_MAX) {
+        *out_left = true;
+        io_cond_wait(&index->flushed, &index->turn);
+    }
+    if (tenant->is_flushing || !tail_is_due(tenant, index->expects_many))
         return OK;
+    *out_left = true;
     err e = tenant_flush(index, tenant);
     if (atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) < TAIL_SERIES_MAX)
         return OK; /* a part too few, or a merge left over: nothing is lost but speed */
@@ -306,7 +332,6 @@ static err new_series(struct metric_index *index, struct tenant *tenant, struct 
 {
     struct partition *partition;
     uint32_t local;
-    TRY(make_tail_room(index, tenant));
     TRY(table_grow(index));
     TRY(make_partition(index, partition_number, &partition));
     TRY(make_id(index, tenant));
@@ -331,24 +356,27 @@ static err new_series(struct metric_index *index, struct tenant *tenant, struct 
         atomic_store_explicit(&partition->local_count, local + 1, memory_order_release);
     atomic_fetch_add_explicit(&tenant->live, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&index->live, 1, memory_order_relaxed);
-    io_rwlock_write(&index->lock);
     table_put(index->slots, index->slot_count, fingerprint, id);
     index->slot_used++;
-    io_rwlock_unlock(&index->lock);
     *out_id = id;
     return OK;
 }
 
-err metric_index_add(struct metric_index *index, struct slice tenant_name, struct slice labels,
-                     uint32_t partition, uint32_t *out_id, bool *out_is_new)
+/* The writer's. */
+static err add(struct metric_index *index, struct slice tenant_name, struct slice labels,
+               struct hash128 fingerprint, uint32_t partition, uint32_t *out_id, bool *out_is_new)
 {
-    check(partition < index->partition_count);
-    struct hash128 fingerprint = sum_series_hash(tenant_name, labels);
     uint32_t id = table_find(index, fingerprint);
+    struct tenant *tenant = NULL;
+    bool is_left = false;
+    if (id == METRIC_ID_NONE) {
+        TRY(make_tenant(index, tenant_name, &tenant));
+        TRY(make_tail_room(index, tenant, &is_left));
+    }
+    if (is_left) /* it may have come since */
+        id = table_find(index, fingerprint);
     bool is_new = id == METRIC_ID_NONE;
     if (is_new) {
-        struct tenant *tenant;
-        TRY(make_tenant(index, tenant_name, &tenant));
         TRY(new_series(index, tenant, labels, fingerprint, partition, &id));
     } else {
         TRY(known_series(index, tenant_name, labels, partition, id));
@@ -356,6 +384,52 @@ err metric_index_add(struct metric_index *index, struct slice tenant_name, struc
     *out_id = id;
     *out_is_new = is_new;
     return OK;
+}
+
+err metric_index_add(struct metric_index *index, struct slice tenant, struct slice labels, uint32_t partition,
+                     uint32_t *out_id, bool *out_is_new)
+{
+    check(partition < index->partition_count);
+    struct hash128 fingerprint = sum_series_hash(tenant, labels);
+    io_mutex_lock(&index->turn);
+    err e = add(index, tenant, labels, fingerprint, partition, out_id, out_is_new);
+    io_mutex_unlock(&index->turn);
+    return e;
+}
+
+err metric_index_add_all(struct metric_index *index, struct slice tenant, struct metric_index_item *items,
+                         size_t count, uint32_t partition, size_t *out_done)
+{
+    check(partition < index->partition_count);
+    for (size_t i = 0; i < count; i++)
+        items[i].fingerprint = sum_series_hash(tenant, items[i].labels);
+    size_t done = 0;
+    err e = OK;
+    io_mutex_lock(&index->turn);
+    for (size_t i = 0; i < count; i++) /* each is a miss in a large table: let them overlap */
+        __builtin_prefetch((const void *)&index->slots[home_of(index->slot_count, items[i].fingerprint)]);
+    for (; done < count && e == OK; done += e == OK) {
+        bool is_new;
+        e = add(index, tenant, items[done].labels, items[done].fingerprint, partition, &items[done].id,
+                &is_new);
+        if (e == OK)
+            items[done].local = metric_index_local(index, items[done].id);
+    }
+    io_mutex_unlock(&index->turn);
+    *out_done = done;
+    return e;
+}
+
+void metric_index_expect_many(struct metric_index *index, bool many)
+{
+    io_mutex_lock(&index->turn);
+    if (index->expects_many && !many) /* what is left in tails is looked at one by one */
+        for (size_t i = 0; i < index->tenant_count; i++)
+            if (!index->tenants[i]->is_flushing && tail_is_due(index->tenants[i], false))
+                ERR_IGNORE(
+                    tenant_flush(index, index->tenants[i])); /* tried again when the next series comes */
+    index->expects_many = many;
+    io_mutex_unlock(&index->turn);
 }
 
 /* ---- facts ---- */

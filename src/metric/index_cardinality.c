@@ -165,7 +165,7 @@ err metric_index_cardinality(struct metric_index *index, struct slice tenant, si
     TRY_OUT(top_open(pool, limit, &c.bytes));
     TRY_OUT(index_view_open(index, tenant, scratch, &view));
     if (view.tail != NULL)
-        TRY_OUT(live_part_build(scratch, view.tail, index, &tail_part));
+        TRY_OUT(live_part_build(scratch, view.tail, view.tail_count, index, &tail_part));
     TRY_OUT(pool_zalloc(scratch, (view.part_count + 1) * sizeof(struct walker), &at));
     struct walker *walkers = at;
     for (size_t i = 0; i < view.part_count; i++)

@@ -4,8 +4,9 @@
  *   index ─ table: fingerprint → id            ids: chunks of fingerprint, partition, local number
  *         └ tenants ─ parts (immutable, refcounted, ids ascend over them) ─ tail (newest series, raw labels)
  *
- * Locking: `lock` guards the table, the list of tenants, and every tenant's list of parts and its tail
- * pointer. The writer takes it for writing only to exchange pointers; it reads without it. Readers take it for
+ * Locking: the writer is who holds `turn`; it leaves it while it builds a part, which depends only on what does not
+ * change any more. `lock` guards the array of slots, the list of tenants, and every tenant's list of parts and its
+ * tail pointer. The writer takes it for writing only to exchange pointers; it reads without it. Readers take it for
  * reading to find something or to take references. What is behind a reference needs no lock: parts never change, a
  * tail grows behind its published count, ids change only to "dropped". */
 #ifndef METRIC_INDEX_INSIDE_H
@@ -24,12 +25,14 @@
 #define ID_ROOT    1024u      /* 4096 × 1024 × 1024 = 2^32 ids */
 #define ID_DROPPED UINT16_MAX /* as a partition */
 
-#define TAIL_SERIES_MIN 1024u /* a tail becomes a part at a 32nd of its tenant, within these */
-#define TAIL_SERIES_DUE 16384u
-#define TAIL_SERIES_MAX 65536u /* bound of a tail whose part could not be built */
-#define TAIL_CHUNK      1024u
-#define PART_TIER_COUNT 8u         /* so many parts of a size are merged into one … */
-#define PART_MERGE_MAX  (1u << 20) /* … of at most so many series, which bounds the pause */
+#define TAIL_SERIES_MIN  1024u /* a tail becomes a part at a 32nd of its tenant, within these */
+#define TAIL_SERIES_DUE  16384u
+#define TAIL_SERIES_MANY 65536u  /* … or at so many, when many are expected */
+#define TAIL_SERIES_MAX  131072u /* bound of a tail whose part is not there yet */
+#define TAIL_CHUNK       1024u
+#define PART_TIER_COUNT  8u         /* so many parts of a size are merged into one … */
+#define PART_TIER_MANY   16u        /* … when many series are expected: full tails, once … */
+#define PART_MERGE_MAX   (1u << 20) /* … of at most so many series, which bounds the pause */
 
 struct id_chunk {
     struct hash128 fingerprints[ID_CHUNK];
@@ -80,6 +83,7 @@ struct tenant {
     struct live_part **parts;
     size_t part_count, part_capacity;
     struct tail *tail;
+    bool is_flushing;         /* the writer's: one of them makes a part of the tail */
     uint32_t next_id, end_id; /* ids taken and not yet given out */
     _Atomic uint64_t live;
 };
@@ -89,11 +93,6 @@ struct partition {
     _Atomic uint32_t local_count;
     uint32_t *free_locals;
     size_t free_count, free_capacity;
-};
-
-struct slot {
-    uint32_t tag;
-    uint32_t id; /* METRIC_ID_NONE: free */
 };
 
 /* What waits until no query that may know it is left. */
@@ -110,9 +109,12 @@ struct limbo {
 
 struct metric_index {
     struct pool *pool;
+    struct io_mutex turn;
+    struct io_cond flushed; /* a tail became a part, or could not */
+    bool expects_many;      /* the writer's */
     struct io_rwlock lock;
-    struct slot *slots;
-    uint32_t slot_count, slot_used; /* slot_count is a power of two */
+    _Atomic uint64_t *slots; /* 32 bits of the fingerprint, then the id; METRIC_ID_NONE: free */
+    uint32_t slot_count, slot_used;
     struct tenant **tenants;
     size_t tenant_count, tenant_capacity;
     struct tenant *last_tenant; /* the writer's guess */
@@ -174,9 +176,10 @@ static inline size_t part_of_id(struct live_part *const *parts, size_t count, ui
 struct tenant *index_find_tenant(const struct metric_index *index, struct slice name);
 struct tenant *index_tenant_of(const struct metric_index *index, uint32_t id);
 
-/* ---- index_parts.c ---- */
-err live_part_build(struct pool *parent, const struct tail *tail, const struct metric_index *index,
-                    struct live_part **out_part); /* *out_part NULL: nothing lives in the tail */
+/* ---- index_parts.c: what changes lists of parts wants the turn held ---- */
+/* Of the first `count` series of a tail. *out_part NULL: none of them lives. */
+err live_part_build(struct pool *parent, const struct tail *tail, uint32_t count,
+                    const struct metric_index *index, struct live_part **out_part);
 void live_part_unref(struct live_part *part);
 /* Ordinal of an id; false when the id is not in the part. */
 bool live_part_find(const struct live_part *part, uint32_t id, uint32_t *out_ordinal);
@@ -185,9 +188,11 @@ void tail_unref(struct tail *tail);
 err tail_add(struct tail *tail, struct slice labels, uint32_t id); /* ERR_FULL, ERR_LIMIT */
 /* The entry of an id, NULL. */
 const struct tail_entry *tail_find(const struct tail *tail, uint32_t count, uint32_t id);
-/* Turn the tenant's tail into a part, and merge parts while there are many of a size. ERR_LIMIT: nothing
- * changed, or the merge is left for the next time. */
+/* Turn the tenant's tail into a part, and merge parts while there are many of a size. The turn is left meanwhile:
+ * what others add stays in the tail. ERR_LIMIT: nothing changed, or the merge is left for the next time. */
 err tenant_flush(struct metric_index *index, struct tenant *tenant);
+/* The first half of it. */
+err tenant_flush_tail(struct metric_index *index, struct tenant *tenant);
 /* Rewrite or remove parts with many dropped series; see metric_index_retain. */
 err tenant_clean(struct metric_index *index, struct tenant *tenant);
 
@@ -213,7 +218,7 @@ void index_limbo_close(struct metric_index *index);
 
 /* ---- index.c ---- */
 /* A table of slot_count slots with all live ids. ERR_LIMIT. */
-err index_table_build(struct metric_index *index, uint32_t slot_count, struct slot **out_slots,
+err index_table_build(struct metric_index *index, uint32_t slot_count, _Atomic uint64_t **out_slots,
                       uint32_t *out_used);
 
 #endif

@@ -8,7 +8,8 @@
  * Invariants
  *  1. Ids ascend within a part, from part to part, and on into the tail.
  *  2. A part is never changed once it is in a list; lists are exchanged under the index's lock.
- *  3. Dropped series are left out whenever a part is written anew. */
+ *  3. Dropped series are left out whenever a part is written anew.
+ *  4. One writer at a time makes a part for a tenant; nobody else exchanges its tail or parts meanwhile. */
 #include "metric/index_inside.h"
 
 #include "base/check.h"
@@ -173,12 +174,11 @@ out:
     return e;
 }
 
-err live_part_build(struct pool *parent, const struct tail *tail, const struct metric_index *index,
-                    struct live_part **out_part)
+err live_part_build(struct pool *parent, const struct tail *tail, uint32_t count,
+                    const struct metric_index *index, struct live_part **out_part)
 {
     err e;
     struct making m;
-    uint32_t count = atomic_load_explicit(&tail->count, memory_order_acquire);
     TRY(making_open(parent, &m));
     for (uint32_t i = 0; i < count; i++) {
         const struct tail_entry *entry = tail_entry_at(tail, i);
@@ -192,6 +192,21 @@ out:
     check(e != ERR_INPUT); /* labels were checked when they came */
     making_close(&m);
     return e;
+}
+
+/* Others may add series while one part is built; the tail and the list of parts stay those they are. */
+static void leave_turn(struct metric_index *index, struct tenant *tenant)
+{
+    check(!tenant->is_flushing);
+    tenant->is_flushing = true;
+    io_mutex_unlock(&index->turn);
+}
+
+static void take_turn(struct metric_index *index, struct tenant *tenant)
+{
+    io_mutex_lock(&index->turn);
+    tenant->is_flushing = false;
+    io_cond_broadcast(&index->flushed);
 }
 
 /* The living series of these parts as one part. */
@@ -269,6 +284,7 @@ static unsigned tier_of(const struct live_part *part)
 /* Merge the newest parts while eight of a size (or smaller) stand together. */
 static err merge_tiers(struct metric_index *index, struct tenant *tenant)
 {
+    size_t due = index->expects_many ? PART_TIER_MANY : PART_TIER_COUNT;
     for (;;) {
         size_t count = 0;
         uint64_t series = 0;
@@ -280,12 +296,16 @@ static err merge_tiers(struct metric_index *index, struct tenant *tenant)
             series += part->part.series_count;
             count++;
         }
-        if (count < PART_TIER_COUNT)
+        if (count < due)
             return OK;
         size_t from = tenant->part_count - count;
         struct live_part *merged;
-        TRY(merge_parts(index, tenant->parts + from, count, &merged));
-        err e = exchange(index, tenant, from, count, merged);
+        struct live_part *const *parts = tenant->parts + from;
+        leave_turn(index, tenant);
+        err e = merge_parts(index, parts, count, &merged);
+        take_turn(index, tenant);
+        TRY(e);
+        e = exchange(index, tenant, from, count, merged);
         if (e != OK) {
             live_part_unref(merged);
             return e;
@@ -293,34 +313,64 @@ static err merge_tiers(struct metric_index *index, struct tenant *tenant)
     }
 }
 
-err tenant_flush(struct metric_index *index, struct tenant *tenant)
+/* A tail with what was added behind `count`. */
+static err rest_of_tail(struct metric_index *index, const struct tail *tail, uint32_t count,
+                        struct tail **out_rest)
 {
-    struct live_part *part;
-    struct tail *fresh, *old = tenant->tail;
-    if (atomic_load_explicit(&old->count, memory_order_relaxed) == 0)
-        return OK;
-    TRY(tail_open(index->pool, &fresh));
-    err e = live_part_build(index->pool, old, index, &part);
-    if (e != OK) {
-        tail_unref(fresh);
-        return e;
+    TRY(tail_open(index->pool, out_rest));
+    uint32_t end = atomic_load_explicit(&tail->count, memory_order_relaxed);
+    for (uint32_t i = count; i < end; i++) {
+        const struct tail_entry *entry = tail_entry_at(tail, i);
+        err e = tail_add(*out_rest, slice_of(entry->labels, entry->len), entry->id);
+        if (e != OK) {
+            tail_unref(*out_rest);
+            return e;
+        }
     }
+    return OK;
+}
+
+/* Put a part (NULL: nothing) in the place of the first `count` series of the tail. */
+static err exchange_tail(struct metric_index *index, struct tenant *tenant, uint32_t count,
+                         struct live_part *part)
+{
+    struct tail *rest, *old = tenant->tail;
+    TRY(rest_of_tail(index, old, count, &rest));
     /* One exchange for both, so that no reader misses or doubles the tail's series. */
     io_rwlock_write(&index->lock);
-    e = pool_block_reserve(index->pool, (void **)&tenant->parts, sizeof part, tenant->part_count + 1,
-                           &tenant->part_capacity);
+    err e = pool_block_reserve(index->pool, (void **)&tenant->parts, sizeof part, tenant->part_count + 1,
+                               &tenant->part_capacity);
     if (e == OK) {
         if (part != NULL)
             tenant->parts[tenant->part_count++] = part;
-        tenant->tail = fresh;
+        tenant->tail = rest;
     }
     io_rwlock_unlock(&index->lock);
-    if (e != OK) {
-        live_part_unref(part);
-        tail_unref(fresh);
-        return e;
+    tail_unref(e == OK ? old : rest);
+    return e;
+}
+
+err tenant_flush_tail(struct metric_index *index, struct tenant *tenant)
+{
+    struct live_part *part = NULL;
+    struct tail *tail = tenant->tail;
+    uint32_t count = atomic_load_explicit(&tail->count, memory_order_relaxed);
+    if (count == 0)
+        return OK;
+    leave_turn(index, tenant);
+    err e = live_part_build(index->pool, tail, count, index, &part);
+    take_turn(index, tenant);
+    if (e == OK) {
+        e = exchange_tail(index, tenant, count, part);
+        if (e != OK)
+            live_part_unref(part);
     }
-    tail_unref(old);
+    return e;
+}
+
+err tenant_flush(struct metric_index *index, struct tenant *tenant)
+{
+    TRY(tenant_flush_tail(index, tenant));
     return merge_tiers(index, tenant);
 }
 

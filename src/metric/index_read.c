@@ -164,7 +164,7 @@ static uint64_t tail_pairs(struct tail_entry *entry)
     return pairs;
 }
 
-/* A tail has no postings and may hold 16,384 series, so most are passed over by their bits. */
+/* A tail has no postings and may hold many series, so most are passed over by their bits. */
 static err select_tail(const struct metric_index_view *view, const struct matcher *matchers,
                        size_t matcher_count, struct id_list *list)
 {

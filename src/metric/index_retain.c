@@ -119,14 +119,14 @@ static void retire_chunk(struct metric_index *index, struct id_chunk *chunk, uin
 /* The table without the dropped ids. */
 static err rebuild_table(struct metric_index *index)
 {
-    struct slot *slots, *old = index->slots;
+    _Atomic uint64_t *slots, *old = index->slots;
     uint32_t used;
     TRY(index_table_build(index, index->slot_count, &slots, &used));
     io_rwlock_write(&index->lock);
     index->slots = slots;
     index->slot_used = used;
     io_rwlock_unlock(&index->lock);
-    pool_block_free(index->pool, old);
+    pool_block_free(index->pool, (void *)(uintptr_t)old);
     return OK;
 }
 
@@ -135,6 +135,7 @@ err metric_index_retain(struct metric_index *index, bool (*keep)(void *context, 
 {
     err first = OK;
     uint64_t dropped = 0;
+    io_mutex_lock(&index->turn);
     advance_epoch(index);
     struct limbo *limbo = &index->limbos[atomic_load(&index->epoch) & 1];
     for (uint64_t from = 0; from < index->id_end; from += ID_CHUNK) {
@@ -163,6 +164,7 @@ err metric_index_retain(struct metric_index *index, bool (*keep)(void *context, 
     }
     advance_epoch(index);
     advance_epoch(index);
+    io_mutex_unlock(&index->turn);
     *out_dropped = dropped;
     return first;
 }

@@ -462,6 +462,85 @@ static void readers_beside_the_writer(void **state)
     free(dropper.is_even);
 }
 
+enum { ADDERS = 2, ADDER_SERIES = 120000 };
+
+struct adder {
+    struct shared *shared;
+    uint32_t number;
+};
+
+/* Series of the adder's own partition, some of them twice, many at a time. */
+static void add_many(void *context)
+{
+    struct adder *a = context;
+    struct pool *pool = pool_open(NULL, "adder", POOL_BYTES_UNLIMITED);
+    struct metric_index_item items[METRIC_INDEX_ITEMS];
+    uint32_t next = 0;
+    while (next < ADDER_SERIES) {
+        uint32_t from = next >= 10 ? next - 10 : 0;
+        size_t count = 0, done;
+        for (next = from; count < METRIC_INDEX_ITEMS && next < ADDER_SERIES; next++)
+            items[count++].labels = make_labels(pool, next * ADDERS + a->number);
+        if (metric_index_add_all(a->shared->index, slice_str("default"), items, count, a->number, &done) !=
+                OK ||
+            done != count)
+            atomic_fetch_add(&a->shared->faults, 1);
+        for (size_t i = 0; i < count; i++) /* dense in the order of coming, whatever others add */
+            if (items[i].local != from + i)
+                atomic_fetch_add(&a->shared->faults, 1);
+        pool_reset(pool);
+    }
+    pool_close(pool);
+}
+
+/* Two add to one tenant, through full tails and parts, while one reads. */
+static void adders_take_turns(void **state)
+{
+    struct io *io;
+    struct io_thread *reader, *threads[ADDERS];
+    struct adder adders[ADDERS];
+    struct shared s = { .pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED) };
+    assert_ok(io_open(".", &io));
+    assert_ok(metric_index_open(s.pool, PARTITIONS, &s.index));
+    metric_index_expect_many(s.index, true);
+    assert_ok(io_thread_start(io, "reader", read_always, &s, &reader));
+    for (uint32_t i = 0; i < ADDERS; i++) {
+        adders[i] = (struct adder){ .shared = &s, .number = i };
+        assert_ok(io_thread_start(io, "adder", add_many, &adders[i], &threads[i]));
+    }
+    for (uint32_t i = 0; i < ADDERS; i++)
+        io_thread_join(threads[i]);
+    metric_index_expect_many(s.index, false);
+    atomic_store(&s.done, true);
+    io_thread_join(reader);
+    assert_int_equal(atomic_load(&s.faults), 0);
+    assert_int_equal(metric_index_series(s.index), ADDERS * ADDER_SERIES);
+    uint32_t *ids;
+    size_t count;
+    uint32_t token = metric_index_hold(s.index);
+    assert_ok(metric_index_select(s.index, slice_str("default"), NULL, 0, s.pool, &ids, &count));
+    metric_index_release(s.index, token);
+    assert_int_equal(count, ADDERS * ADDER_SERIES);
+    for (size_t i = 1; i < count; i++)
+        assert_true(ids[i] > ids[i - 1]);
+    struct pool *pool = pool_open(s.pool, "labels", POOL_BYTES_UNLIMITED);
+    struct buf labels = buf_open(s.pool, LABELS_BYTES_MAX);
+    for (uint32_t number = 0; number < ADDERS * ADDER_SERIES; number += 7) {
+        struct slice expected = make_labels(pool, number);
+        uint32_t id = metric_index_id_of_local(s.index, number % ADDERS, number / ADDERS);
+        assert_int_equal(metric_index_find(s.index, sum_series_hash(slice_str("default"), expected)), id);
+        buf_clear(&labels);
+        assert_ok(metric_index_labels(s.index, id, NULL, &labels));
+        assert_true(slice_equal(buf_slice(&labels), expected));
+        pool_reset(pool);
+    }
+    buf_close(&labels);
+    pool_close(pool);
+    metric_index_close(s.index);
+    io_close(io);
+    pool_close(s.pool);
+}
+
 static bool is_odd(void *context, uint32_t id) { return id % 2 == 1; }
 
 /* A view reads the labels of series that were dropped, and whose part was rewritten, after it was opened. */
@@ -509,6 +588,7 @@ int main(void)
         cmocka_unit_test(cardinality_counts),
         cmocka_unit_test(allocation_failures_change_nothing),
         cmocka_unit_test(readers_beside_the_writer),
+        cmocka_unit_test(adders_take_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

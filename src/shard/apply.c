@@ -2,7 +2,8 @@
  *
  * Records come from the log's reader in order and become bindings, sequences, rows of the head and SUM. Apply
  * is a pure function of log bytes: no clock, configuration or randomness decides what is stored (when a head
- * is frozen does not matter to what it holds). It runs on one thread.
+ * is frozen does not matter to what it holds). It runs on one thread, at the start on several, of which one at a
+ * time takes a partition.
  *
  * Invariants
  *  1. A record is applied once: its sequence enters the producer's set last, after everything else of it
@@ -176,16 +177,32 @@ static err resolve(struct partition *p, struct range *range, size_t producer, ui
 
 /* ---- parts of a record ---- */
 
-static err apply_announces(struct partition *p, struct range *range, size_t index, const struct batch *b)
+/* The series of announces [from, from + count) got these local numbers. */
+static err bind_announces(struct partition *p, struct range *range, size_t index,
+                          const struct batch_announce *a, const struct metric_index_item *items, size_t count)
 {
-    for (size_t i = 0; i < b->announce_count; i++) {
-        uint32_t local, number = b->announces[i].number;
-        TRY(partition_series(p, b->tenant, b->announces[i].labels, &local));
+    for (size_t i = 0; i < count; i++) {
         struct producer *producer = &p->producers[index];
+        uint32_t number = a[i].number;
         bool is_new = number >= producer->capacity || producer->locals[number] == STATE_UNBOUND;
         if (is_new && p->unresolved_count > 0) /* before it is bound: without memory it goes on here again */
-            TRY(resolve(p, range, index, number, local));
-        TRY(producer_bind(p, producer, number, local));
+            TRY(resolve(p, range, index, number, items[i].local));
+        TRY(producer_bind(p, producer, number, items[i].local));
+    }
+    return OK;
+}
+
+static err apply_announces(struct partition *p, struct range *range, size_t index, const struct batch *b)
+{
+    struct metric_index_item items[METRIC_INDEX_ITEMS];
+    for (size_t from = 0; from < b->announce_count; from += METRIC_INDEX_ITEMS) {
+        size_t left = b->announce_count - from, done;
+        size_t count = left < METRIC_INDEX_ITEMS ? left : METRIC_INDEX_ITEMS;
+        for (size_t i = 0; i < count; i++)
+            items[i].labels = b->announces[from + i].labels;
+        err e = partition_series_all(p, b->tenant, items, count, &done);
+        TRY(bind_announces(p, range, index, b->announces + from, items, done));
+        TRY(e);
     }
     return OK;
 }
@@ -194,16 +211,15 @@ static err apply_announces(struct partition *p, struct range *range, size_t inde
 static err map_numbers(struct partition *p, const struct producer *producer, const struct batch *b,
                        size_t *out_unknown)
 {
-    struct shards *shards = p->shards;
-    void *block = shards->locals;
-    TRY(pool_block_reserve(shards->apply_pool, &block, sizeof(uint32_t), b->row_count + 1,
-                           &shards->locals_capacity));
-    shards->locals = block;
+    struct apply_scratch *scratch = p->scratch;
+    void *block = scratch->locals;
+    TRY(pool_block_reserve(scratch->pool, &block, sizeof(uint32_t), b->row_count + 1, &scratch->capacity));
+    scratch->locals = block;
     size_t unknown = 0;
     for (size_t i = 0; i < b->row_count; i++) {
         uint32_t number = b->numbers[i];
         uint32_t local = number < producer->capacity ? producer->locals[number] : STATE_UNBOUND;
-        shards->locals[i] = local;
+        scratch->locals[i] = local;
         unknown += local == STATE_UNBOUND;
     }
     *out_unknown = unknown;
@@ -212,7 +228,7 @@ static err map_numbers(struct partition *p, const struct producer *producer, con
 
 static void sum_floats(struct partition *p, struct range *range, const struct batch *b)
 {
-    const uint32_t *locals = p->shards->locals;
+    const uint32_t *locals = p->scratch->locals;
     size_t start = 0;
     int64_t far_ms = b->append_ms + SHARD_FAR_FUTURE_MS;
     for (size_t i = 0; i < b->row_count; i++) {
@@ -229,7 +245,7 @@ static void sum_floats(struct partition *p, struct range *range, const struct ba
 /* The rows with known series, closed up in place; the others become unresolved. */
 static err take_unknown(struct partition *p, struct range *range, size_t producer, struct batch *b)
 {
-    uint32_t *locals = p->shards->locals;
+    uint32_t *locals = p->scratch->locals;
     size_t rows = 0, starts = 0, start = 0;
     for (size_t i = 0; i < b->row_count; i++) {
         int64_t start_ms = 0;
@@ -265,7 +281,7 @@ static err apply_floats(struct partition *p, struct range *range, size_t index, 
     if (unknown > 0)
         TRY_OUT(take_unknown(p, range, index, b));
     if (b->row_count > 0)
-        TRY_OUT(metric_head_append(p->head, p->shards->locals, b->t_ms, b->value_bits, b->row_count,
+        TRY_OUT(metric_head_append(p->head, p->scratch->locals, b->t_ms, b->value_bits, b->row_count,
                                    b->starts, b->start_count));
     range->row_count += b->row_count;
     p->head_rows += b->row_count;
@@ -443,8 +459,8 @@ err apply_record(struct partition *p, const struct log_record *record)
         TRY(apply_control(p, record->bytes, &end));
     } else {
         struct batch b;
-        pool_reset(p->shards->apply_pool);
-        e = batch_decode(record->bytes, p->shards->apply_pool, &b);
+        pool_reset(p->scratch->pool);
+        e = batch_decode(record->bytes, p->scratch->pool, &b);
         if (e == OK)
             e = apply_metric(p, &b);
         if (e == ERR_CORRUPT || e == ERR_INPUT || e == ERR_CONFLICT)

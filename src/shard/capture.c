@@ -16,21 +16,34 @@
 
 /* ---- series ---- */
 
-err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local)
+err partition_series_all(struct partition *p, struct slice tenant, struct metric_index_item *items,
+                         size_t count, size_t *out_done)
 {
-    uint32_t id;
-    bool is_new;
-    TRY(metric_index_add(p->shards->index, tenant, labels, p->number, &id, &is_new));
-    uint32_t local = metric_index_local(p->shards->index, id);
+    size_t done;
+    err e = metric_index_add_all(p->shards->index, tenant, items, count, p->number, &done);
+    uint32_t local_max = 0;
+    for (size_t i = 0; i < done; i++)
+        local_max = items[i].local > local_max ? items[i].local : local_max;
+    *out_done = 0;
     void *block = p->fingerprints;
     size_t before = p->fingerprint_capacity;
-    TRY(pool_block_reserve(p->pool, &block, sizeof *p->fingerprints, (size_t)local + 1,
+    TRY(pool_block_reserve(p->pool, &block, sizeof *p->fingerprints, (size_t)local_max + 1,
                            &p->fingerprint_capacity));
     p->fingerprints = block;
     if (p->fingerprint_capacity > before)
         memset(p->fingerprints + before, 0, (p->fingerprint_capacity - before) * sizeof *p->fingerprints);
-    p->fingerprints[local] = metric_index_fingerprint(p->shards->index, id);
-    *out_local = local;
+    for (size_t i = 0; i < done; i++)
+        p->fingerprints[items[i].local] = items[i].fingerprint;
+    *out_done = done;
+    return e;
+}
+
+err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local)
+{
+    struct metric_index_item item = { .labels = labels };
+    size_t done;
+    TRY(partition_series_all(p, tenant, &item, 1, &done));
+    *out_local = item.local;
     return OK;
 }
 

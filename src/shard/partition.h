@@ -24,8 +24,9 @@
 #include "shard/state.h"
 #include "shard/stream.h"
 
-#define SHARD_FROZEN_COUNT_MAX 8 /* heads of a partition that wait for spill; then apply waits */
-#define SHARD_CLOSED_COUNT_MAX 4 /* closed ranges that wait for commit; then no CUT is appended */
+#define SHARD_FROZEN_COUNT_MAX 8  /* heads of a partition that wait for spill; then apply waits */
+#define SHARD_HEAD_ROW_BYTES   24 /* a row in a head: number, time, value, link */
+#define SHARD_CLOSED_COUNT_MAX 4  /* closed ranges that wait for commit; then no CUT is appended */
 #define SHARD_RETRY_NS         (2 * NS_PER_SECOND)
 #define SHARD_FAR_FUTURE_MS    (10 * MS_PER_MINUTE)
 #define SHARD_LOSS_BEHIND_MS \
@@ -33,6 +34,7 @@
                                                       append time, and of any age */
 #define SHARD_KEY_BYTES_MAX    128
 #define SHARD_THREAD_COUNT_MAX 64
+#define SHARD_REPLAY_COUNT_MAX 8 /* threads that open partitions and apply what the log has at the start */
 
 /* ---- the open file of a stream part; counted, closed and freed with the last reference ---- */
 struct stream_part {
@@ -147,11 +149,20 @@ struct progress {
     size_t histograms_done, exemplars_done;
 };
 
+/* What applying a record needs beside the partition; one per thread that applies. */
+struct apply_scratch {
+    struct pool *pool;
+    uint32_t *locals; /* block of it: numbers of a record as series */
+    size_t capacity;
+};
+
 struct partition {
     struct shards *shards;
     uint32_t number;
     struct pool *pool;
     struct io_mutex lock;
+    _Atomic bool is_taken;         /* by a thread that applies its records: "apply" below */
+    struct apply_scratch *scratch; /* of that thread */
 
     /* apply's own, read by others under the lock */
     struct log_reader *reader;
@@ -222,11 +233,11 @@ struct shards {
     struct partition *partitions;
     struct source source;
 
-    struct pool *apply_pool; /* scratch of the apply thread */
-    uint32_t *locals;        /* block of it: numbers of a record as series */
-    size_t locals_capacity;
-    uint32_t apply_next;       /* partition to begin with */
-    _Atomic bool retain_index; /* apply looks for series that nobody needs */
+    struct apply_scratch scratch[SHARD_REPLAY_COUNT_MAX]; /* the first is the apply thread's */
+    _Atomic uint32_t open_next, replay_next;              /* what the next thread takes */
+    _Atomic uint32_t replaying;                           /* threads beside apply that still apply */
+    uint32_t apply_next;                                  /* partition to begin with */
+    _Atomic bool retain_index;                            /* apply looks for series that nobody needs */
 
     _Atomic err intake;
     _Atomic bool is_ready;
@@ -274,6 +285,9 @@ void partition_captured(struct partition *p);
 err partition_restore(struct partition *p, const struct state *state);
 /* Find or register a series; its local number. */
 err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local);
+/* The same for several, in order. *out_done: how many have their local number, also on failure. */
+err partition_series_all(struct partition *p, struct slice tenant, struct metric_index_item *items,
+                         size_t count, size_t *out_done);
 err partition_describe(void *partition, uint32_t local, struct buf *labels, struct slice *out_tenant);
 err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size_t *out_index);
 err producer_bind(struct partition *p, struct producer *producer, uint32_t number, uint32_t local);

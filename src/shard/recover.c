@@ -225,18 +225,64 @@ static err find_parts(struct partition *p, struct pool *pool, struct found_part 
     return OK;
 }
 
+/* Entries of a dictionary, gathered so that the index is asked for many at once. */
 struct dictionary {
     struct partition *p;
+    struct pool *pool; /* of what is gathered */
     uint32_t *locals;
-    uint32_t first, count;
+    uint32_t first, count, done;
+    struct slice tenant;
+    struct metric_index_item items[METRIC_INDEX_ITEMS];
+    size_t item_count;
 };
+
+static err dictionary_flush(struct dictionary *d)
+{
+    size_t done;
+    if (d->item_count == 0)
+        return OK;
+    TRY(partition_series_all(d->p, d->tenant, d->items, d->item_count, &done));
+    for (size_t i = 0; i < d->item_count; i++)
+        d->locals[d->done++] = d->items[i].local;
+    d->item_count = 0;
+    pool_reset(d->pool);
+    return OK;
+}
 
 static err dictionary_entry(void *context, uint32_t number, struct slice tenant, struct slice labels)
 {
     struct dictionary *d = context;
     if (number - d->first >= d->count)
         return ERR_CORRUPT;
-    return partition_series(d->p, tenant, labels, &d->locals[number - d->first]);
+    if (d->item_count == METRIC_INDEX_ITEMS || (d->item_count > 0 && !slice_equal(d->tenant, tenant)))
+        TRY(dictionary_flush(d));
+    if (d->item_count == 0)
+        TRY(pool_copy(d->pool, tenant, &d->tenant));
+    TRY(pool_copy(d->pool, labels, &d->items[d->item_count].labels));
+    d->item_count++;
+    return OK;
+}
+
+/* Series of a group's dictionary, found or registered, get the range's next numbers. */
+static err use_dictionary(struct partition *p, struct range *range, const struct range_group *group,
+                          struct pool *scratch)
+{
+    if (group->facts.first_new_number != range->numbers.count)
+        return ERR_CORRUPT;
+    struct dictionary d = { .p = p,
+                            .pool = pool_open(scratch, "dictionary", POOL_BYTES_UNLIMITED),
+                            .first = group->facts.first_new_number,
+                            .count = group->facts.new_count };
+    void *at;
+    err e = OK;
+    TRY_OUT(pool_zalloc(scratch, (size_t)d.count * sizeof(uint32_t) + 1, &at));
+    d.locals = at;
+    TRY_OUT(metric_group_dictionary(group->group, scratch, dictionary_entry, &d));
+    TRY_OUT(dictionary_flush(&d));
+    TRY_OUT(range_numbers_bind(range, d.locals, d.count));
+out:
+    pool_close(d.pool);
+    return e;
 }
 
 /* Take one frame over: its group's series and rows, its checkpoint. */
@@ -248,15 +294,7 @@ static err use_frame(struct partition *p, struct range *range, struct io_file *f
     if (frame->group_bytes > 0) {
         TRY(range_group_attach(range, file, frame->group_offset, frame->group_bytes, p->applied, p->applied,
                                &group));
-        struct dictionary d = { .p = p,
-                                .first = group->facts.first_new_number,
-                                .count = group->facts.new_count };
-        void *at;
-        TRY_OUT(d.first == range->numbers.count ? OK : ERR_CORRUPT);
-        TRY_OUT(pool_zalloc(scratch, (size_t)d.count * sizeof(uint32_t) + 1, &at));
-        d.locals = at;
-        TRY_OUT(metric_group_dictionary(group->group, scratch, dictionary_entry, &d));
-        TRY_OUT(range_numbers_bind(range, d.locals, d.count));
+        TRY_OUT(use_dictionary(p, range, group, scratch));
     }
     struct finder finder = { .p = p, .range = range };
     struct state_series series = { find_reference, find_labels, &finder };

@@ -392,6 +392,28 @@ static void threads_do_it_too(void **state)
     world_expect(w);
 }
 
+/* What no thread has applied yet is replayed by several at the next start. */
+static void threads_replay_too(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    for (int round = 0; round < 3; round++) {
+        assert_ok(world_open(w));
+        for (int i = 0; i < 600; i++)
+            assert_ok(world_append(w, (uint32_t)i % WORLD_PARTITIONS, 20, true));
+        world_close_quick(w);
+        assert_ok(world_open(w));
+        assert_ok(log_run_thread(w->log));
+        assert_ok(shards_run_threads(w->shards));
+        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+        world_expect(w);
+        while (!shards_ready(w->shards) || shards_intake(w->shards) != OK) /* heads wait for spill */
+            io_sleep_ns(w->io, 50000);
+        world_expect(w);
+        world_close_quick(w);
+        world_producer_renew(w);
+    }
+}
+
 /* Offline: everything is read; a damaged segment is named, set aside by fsck, and answers say so. */
 static void verify_finds_and_fsck_sets_aside(void **state)
 {
@@ -569,6 +591,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_damaged_block_is_remembered, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_comes_back, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_do_it_too, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(threads_replay_too, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,11 +2,14 @@
  *
  * Three kinds of threads loop around the steps: apply (one), spill (one), background (one for commits, the
  * others for compaction). They are woken by the log (new records) and by apply (a full head, a closed
- * range); clocks matter only for ages and retries.
+ * range); clocks matter only for ages and retries. At the start others help: partitions are opened, and what the
+ * log has of them is applied, by as many threads as there are cores. Where no thread can be had, the simulation
+ * above all, the caller does all of it, in order.
  *
  * Invariants
  *  1. Intake is open only while no partition's spill, commit or apply has failed and heads fit their budget.
- *  2. The series index is written by the apply thread only (and by open, before there is one). */
+ *  2. A partition's records are applied by the thread that has taken it. The helpers are gone before the node is
+ *     ready, and only then does apply look into partitions beside their records and drop series from the index. */
 #include "shard/partition.h"
 
 #include "base/check.h"
@@ -16,7 +19,7 @@
 
 #define APPLY_RECORDS_MAX 256 /* of one partition in one step */
 #define IDLE_WAIT_NS      (200 * NS_PER_MS)
-#define HEAD_ROW_BYTES    24 /* a row in a head: number, time, value, link */
+#define COMPACTORS_MAX    (SHARD_THREAD_COUNT_MAX - 3 - SHARD_REPLAY_COUNT_MAX)
 
 /* ---- configuration ---- */
 
@@ -100,6 +103,7 @@ static err partition_try_open(struct shards *shards, struct partition *p, uint32
     *p = (struct partition){ 0 };
     p->shards = shards;
     p->number = number;
+    p->scratch = &shards->scratch[0];
     p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
     io_mutex_init(&p->lock);
     io_mutex_init(&p->chain_lock);
@@ -142,6 +146,56 @@ static err partition_open(struct shards *shards, struct partition *p, uint32_t n
     return partition_try_open(shards, p, number, at);
 }
 
+/* One of the threads that open partitions. */
+struct opener {
+    struct shards *shards;
+    struct io_thread *thread;
+    err result;
+    struct err_at at;
+};
+
+static void run_open(void *context)
+{
+    struct opener *o = context;
+    while (o->result == OK) {
+        uint32_t number = atomic_fetch_add(&o->shards->open_next, 1);
+        if (number >= o->shards->config.partition_count)
+            return;
+        o->result = partition_open(o->shards, &o->shards->partitions[number], number, &o->at);
+    }
+}
+
+/* Threads that a start may use beside the caller's. */
+static uint32_t helper_count(const struct shards *shards)
+{
+    uint32_t count = io_cpu_count(shards->io);
+    count = count < shards->config.partition_count ? count : shards->config.partition_count;
+    return (count < SHARD_REPLAY_COUNT_MAX ? count : SHARD_REPLAY_COUNT_MAX) - 1;
+}
+
+static err open_partitions(struct shards *shards, struct err_at *at)
+{
+    struct opener openers[SHARD_REPLAY_COUNT_MAX] = { 0 };
+    uint32_t count = 1 + helper_count(shards);
+    for (uint32_t i = 0; i < count; i++)
+        openers[i].shards = shards;
+    for (uint32_t i = 1; i < count; i++)
+        if (io_thread_start(shards->io, "shard-open", run_open, &openers[i], &openers[i].thread) != OK)
+            break; /* fewer do it as well */
+    run_open(&openers[0]);
+    err e = OK;
+    for (uint32_t i = 0; i < count; i++) {
+        if (openers[i].thread != NULL)
+            io_thread_join(openers[i].thread);
+        if (e == OK && openers[i].result != OK) {
+            e = openers[i].result;
+            if (at != NULL)
+                *at = openers[i].at;
+        }
+    }
+    return e;
+}
+
 static void free_all(struct shards *shards)
 {
     for (uint32_t i = 0; shards->partitions != NULL && i < shards->config.partition_count; i++)
@@ -154,7 +208,8 @@ static void free_all(struct shards *shards)
     io_cond_done(&shards->wake_work);
     io_cond_done(&shards->applied_cond);
     io_mutex_done(&shards->wake_lock);
-    pool_close(shards->apply_pool);
+    for (int i = 0; i < SHARD_REPLAY_COUNT_MAX; i++)
+        pool_close(shards->scratch[i].pool);
     pool_close(shards->pool);
 }
 
@@ -208,7 +263,8 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     struct shards *shards = memory;
     *shards = (struct shards){ .config = *config, .io = io, .log = log, .blob = blob, .pool = pool };
     shards->source = (struct source){ .table = &shard_source_table, .context = shards };
-    shards->apply_pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
+    for (int i = 0; i < SHARD_REPLAY_COUNT_MAX; i++)
+        shards->scratch[i].pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
     configure(shards, config);
     io_mutex_init(&shards->wake_lock);
     io_cond_init(&shards->wake_apply);
@@ -219,10 +275,10 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     TRY_OUT(segment_cache_open(pool, config->cache_bytes_max, 16, &shards->cache));
     shards->index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
     TRY_OUT(metric_index_open(shards->index_pool, config->partition_count, &shards->index));
+    metric_index_expect_many(shards->index, true);
     TRY_OUT(pool_zalloc(pool, config->partition_count * sizeof *shards->partitions, &memory));
     shards->partitions = memory;
-    for (uint32_t i = 0; i < config->partition_count; i++)
-        TRY_OUT(partition_open(shards, &shards->partitions[i], i, at));
+    TRY_OUT(open_partitions(shards, at));
     *out_shards = shards;
     return OK;
 out:
@@ -271,7 +327,7 @@ static uint64_t head_bytes(struct shards *shards, struct partition **out_largest
     uint64_t bytes = 0, largest = 0;
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        uint64_t own = p->head_rows * HEAD_ROW_BYTES;
+        uint64_t own = p->head_rows * SHARD_HEAD_ROW_BYTES;
         bytes += own;
         if (own > largest) {
             largest = own;
@@ -279,7 +335,7 @@ static uint64_t head_bytes(struct shards *shards, struct partition **out_largest
         }
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             for (struct frozen *f = r->frozen; f != NULL; f = f->next)
-                bytes += f->head != NULL ? (uint64_t)f->view.row_count * HEAD_ROW_BYTES : 0;
+                bytes += f->head != NULL ? (uint64_t)f->view.row_count * SHARD_HEAD_ROW_BYTES : 0;
     }
     return bytes;
 }
@@ -315,26 +371,54 @@ static void freeze_for_memory(struct shards *shards)
         io_mutex_unlock(&shards->partitions[i - 1].lock);
 }
 
+/* Some records of every partition that nobody else has taken. */
+static bool apply_all(struct shards *shards, uint32_t first, struct apply_scratch *scratch)
+{
+    uint32_t count = shards->config.partition_count;
+    bool worked = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct partition *p = &shards->partitions[(first + i) % count];
+        if (atomic_exchange(&p->is_taken, true))
+            continue;
+        p->scratch = scratch;
+        worked = apply_partition(p, APPLY_RECORDS_MAX) || worked;
+        atomic_store(&p->is_taken, false);
+    }
+    return worked;
+}
+
+/* Is everything applied that the log had when the shards were opened, as far as it can be? */
+static bool is_replayed(struct shards *shards)
+{
+    bool done = true;
+    for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        done = p->applied.offset >= p->open_end || p->apply_failed != OK;
+        io_mutex_unlock(&p->lock);
+    }
+    return done;
+}
+
+static void become_ready(struct shards *shards)
+{
+    metric_index_expect_many(shards->index, false);
+    atomic_store(&shards->is_ready, true);
+    shards_wake_work(shards); /* spill waited */
+}
+
 err shards_apply_step(struct shards *shards, bool *out_worked)
 {
-    *out_worked = false;
-    uint32_t count = shards->config.partition_count;
-    for (uint32_t i = 0; i < count; i++)
-        if (apply_partition(&shards->partitions[(shards->apply_next + i) % count], APPLY_RECORDS_MAX))
-            *out_worked = true;
-    shards->apply_next++;
-    freeze_due(shards);
+    *out_worked = apply_all(shards, shards->apply_next++, &shards->scratch[0]);
     if (*out_worked)
         freeze_for_memory(shards);
-    else if (!atomic_load(&shards->is_ready)) {
-        bool ready = true;
-        for (uint32_t i = 0; i < count && ready; i++)
-            ready = shards->partitions[i].applied.offset >= shards->partitions[i].open_end ||
-                    shards->partitions[i].apply_failed != OK;
-        atomic_store(&shards->is_ready, ready);
+    if (atomic_load(&shards->replaying) == 0) {
+        freeze_due(shards);
+        if (!*out_worked && !atomic_load(&shards->is_ready) && is_replayed(shards))
+            become_ready(shards);
+        if (atomic_load(&shards->retain_index))
+            shards_index_retain(shards);
     }
-    if (atomic_load(&shards->retain_index))
-        shards_index_retain(shards);
     shards_intake_update(shards);
     return atomic_load(&shards->is_closing) ? ERR_CLOSED : OK;
 }
@@ -371,7 +455,7 @@ void shards_intake_update(struct shards *shards)
         }
         io_mutex_unlock(&p->lock);
     }
-    if (frozen_rows * HEAD_ROW_BYTES > 2 * shards->config.heads_bytes_max)
+    if (frozen_rows * SHARD_HEAD_ROW_BYTES > 2 * shards->config.heads_bytes_max)
         e = worse(e, ERR_BUSY);
     atomic_store(&shards->intake, e);
 }
@@ -422,6 +506,22 @@ static void run_apply(void *context)
     }
 }
 
+/* At the start, beside apply. */
+static void run_replay(void *context)
+{
+    struct shards *shards = context;
+    uint32_t number = atomic_fetch_add(&shards->replay_next, 1) + 1;
+    while (!atomic_load(&shards->is_closing)) {
+        if (apply_all(shards, number, &shards->scratch[number]))
+            continue;
+        if (is_replayed(shards))
+            break;
+        io_sleep_ns(shards->io, NS_PER_MS); /* another has what is left, or it waits for spill */
+    }
+    atomic_fetch_sub(&shards->replaying, 1);
+    wake_apply(shards);
+}
+
 static void run_steps(struct shards *shards, err (*step)(struct shards *, bool *))
 {
     while (!atomic_load(&shards->is_closing)) {
@@ -445,9 +545,7 @@ err shards_run_threads(struct shards *shards)
     check(!shards->has_threads);
     uint32_t compactors =
         shards->config.thread_count > 0 ? shards->config.thread_count : io_cpu_count(shards->io) / 2;
-    compactors = compactors < 1                            ? 1
-                 : compactors > SHARD_THREAD_COUNT_MAX - 3 ? SHARD_THREAD_COUNT_MAX - 3
-                                                           : compactors;
+    compactors = compactors < 1 ? 1 : compactors > COMPACTORS_MAX ? COMPACTORS_MAX : compactors;
     shards->has_threads = true;
     log_on_durable(shards->log, wake_apply, shards);
     static const struct {
@@ -457,6 +555,14 @@ err shards_run_threads(struct shards *shards)
                   { "shard-spill", run_spill },
                   { "shard-commit", run_commit },
                   { "shard-compact", run_compact } };
+    for (uint32_t i = is_replayed(shards) ? 0 : helper_count(shards); i > 0; i--) {
+        atomic_fetch_add(&shards->replaying, 1);
+        if (io_thread_start(shards->io, "shard-replay", run_replay, shards,
+                            &shards->threads[shards->thread_count]) == OK)
+            shards->thread_count++;
+        else
+            atomic_fetch_sub(&shards->replaying, 1);
+    }
     for (uint32_t i = 0; i < 3 + compactors; i++) {
         uint32_t kind = i < 3 ? i : 3;
         TRY(io_thread_start(shards->io, kinds[kind].name, kinds[kind].run, shards,
@@ -609,7 +715,7 @@ struct shards_usage shards_usage(struct shards *shards)
             u.data_through_ms = p->data_through_ms;
         io_mutex_unlock(&p->lock);
     }
-    u.head_bytes = u.head_rows * HEAD_ROW_BYTES;
+    u.head_bytes = u.head_rows * SHARD_HEAD_ROW_BYTES;
     return u;
 }
 

@@ -5,7 +5,8 @@
  *
  * Invariants
  *  1. Frames are in position order and without gaps: frame k's rows and checkpoint begin where k - 1 ended.
- *  2. After a failed write or sync the part is sealed: the next attempt, SHARD_RETRY_NS later, opens a
+ *  2. Until the log is replayed heads wait, as long as there is memory for them.
+ *  3. After a failed write or sync the part is sealed: the next attempt, SHARD_RETRY_NS later, opens a
  *     new part. Until one succeeds the heads and the log keep everything and intake is closed. */
 #include "shard/partition.h"
 
@@ -223,10 +224,31 @@ out:
     return e;
 }
 
+/* During the replay of the log the cores have better to do, unless memory or a partition waits for a spill. */
+static bool replay_goes_first(struct shards *shards)
+{
+    if (atomic_load(&shards->is_ready))
+        return false;
+    uint64_t rows = 0;
+    bool first = true;
+    for (uint32_t i = 0; i < shards->config.partition_count && first; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        first = !p->apply_waits;
+        for (const struct range *r = p->ranges; r != NULL && first; r = r->next) {
+            first = r->frozen_count < SHARD_FROZEN_COUNT_MAX / 2;
+            for (const struct frozen *f = r->frozen; f != NULL; f = f->next)
+                rows += f->view.row_count;
+        }
+        io_mutex_unlock(&p->lock);
+    }
+    return first && rows * SHARD_HEAD_ROW_BYTES * 2 <= shards->config.heads_bytes_max;
+}
+
 err shards_spill_step(struct shards *shards, bool *out_worked)
 {
     *out_worked = false;
-    if (shards->config.read_only)
+    if (shards->config.read_only || replay_goes_first(shards))
         return OK;
     uint32_t count = shards->config.partition_count, first = atomic_fetch_add(&shards->work_next, 1);
     int64_t now_ns = io_monotonic_ns(shards->io);
