@@ -1,9 +1,10 @@
 /* The series table. See table.h.
  *
- * Open addressing with linear probing over 8-byte slots; the entries lie in chunks that never move. A slot holds
- * the upper 32 bits of the hash's high half, whose top bits are also its home position: growing, shrinking and
- * dropping look at slots only. 128 bits (64 of the routing hash, 64 of the quick one) without comparing labels:
- * the chance of any collision among 10^9 series is 1.5e-21, and both hashes are keyed with a secret.
+ * Open addressing with linear probing over 4-byte slots; the entries lie in chunks that never move. A slot holds
+ * the number of an entry and five bits of the hash's high half, so that only one entry in 32 is looked at in vain;
+ * the top bits of that half are its home position. Growing, shrinking and dropping look at the entries. Hashes of
+ * 128 bits (64 of the routing hash, 64 of the quick one) without comparing labels: the chance of any collision
+ * among 10^9 series is 1.5e-21, and both hashes are keyed with a secret.
  *
  *   free ── series_add ──→ filled ── series_publish ──→ found by everyone ── series_drop ──→ free
  *
@@ -22,11 +23,15 @@
 #include <string.h>
 
 #define BITS_MIN 12
+#define ID_BITS  27 /* of id + 1 in a slot */
+#define ID_MASK  ((UINT32_C(1) << ID_BITS) - 1)
+
+_Static_assert(SERIES_COUNT_MAX < ID_MASK, "an id and a tag fit a slot");
 
 static struct series_slots *slots_new(struct series_table *table, uint32_t bits)
 {
     void *at = NULL;
-    size_t bytes = sizeof(struct series_slots) + (sizeof(uint64_t) << bits);
+    size_t bytes = sizeof(struct series_slots) + (sizeof(uint32_t) << bits);
     if (pool_block_resize(table->pool, &at, bytes) != OK)
         return NULL;
     memset(at, 0, bytes);
@@ -51,35 +56,34 @@ err series_table_init(struct series_table *table, struct pool *pool)
 
 void series_table_done(struct series_table *table) { io_mutex_done(&table->mutex); }
 
-static uint32_t home_of(const struct series_slots *slots, uint64_t tag)
+static uint32_t home_of(const struct series_slots *slots, uint64_t high)
 {
-    return (uint32_t)(tag >> (32 - slots->bits));
+    return (uint32_t)(high >> (64 - slots->bits));
 }
+
+static uint32_t slot_of(uint64_t high, uint32_t id) { return (uint32_t)high << ID_BITS | (id + 1); }
 
 uint32_t series_find(const struct series_table *table, struct hash128 hash)
 {
     const struct series_slots *slots = atomic_load_explicit(&table->slots, memory_order_acquire);
-    uint64_t tag = hash.high >> 32;
     uint32_t mask = (UINT32_C(1) << slots->bits) - 1;
-    for (uint32_t at = home_of(slots, tag);; at = (at + 1) & mask) {
-        uint64_t slot = atomic_load_explicit(&slots->at[at], memory_order_acquire);
+    for (uint32_t at = home_of(slots, hash.high);; at = (at + 1) & mask) {
+        uint32_t slot = atomic_load_explicit(&slots->at[at], memory_order_acquire);
         if (slot == 0)
             return SERIES_NONE;
-        if (slot >> 32 == tag) {
-            uint32_t id = (uint32_t)slot - 1;
-            if (series_is(series_at(table, id), hash))
-                return id;
-        }
+        uint32_t id = (slot & ID_MASK) - 1;
+        if (slot == slot_of(hash.high, id) && series_is(series_at(table, id), hash))
+            return id;
     }
 }
 
-static void slots_put(struct series_slots *slots, uint64_t slot)
+static void slots_put(struct series_slots *slots, uint64_t high, uint32_t id)
 {
     uint32_t mask = (UINT32_C(1) << slots->bits) - 1;
-    uint32_t at = home_of(slots, slot >> 32);
+    uint32_t at = home_of(slots, high);
     while (atomic_load_explicit(&slots->at[at], memory_order_relaxed) != 0)
         at = (at + 1) & mask;
-    atomic_store_explicit(&slots->at[at], slot, memory_order_release);
+    atomic_store_explicit(&slots->at[at], slot_of(high, id), memory_order_release);
 }
 
 /* Replace the slots by 2^bits ones. */
@@ -89,9 +93,10 @@ static err resize(struct series_table *table, uint32_t bits)
     if (fresh == NULL)
         return ERR_LIMIT;
     for (uint32_t i = 0; i >> old->bits == 0; i++) {
-        uint64_t slot = atomic_load_explicit(&old->at[i], memory_order_relaxed);
+        uint32_t slot = atomic_load_explicit(&old->at[i], memory_order_relaxed);
+        uint32_t id = (slot & ID_MASK) - 1;
         if (slot != 0)
-            slots_put(fresh, slot);
+            slots_put(fresh, series_at(table, id)->high, id);
     }
     fresh->retired = old;
     atomic_store_explicit(&table->slots, fresh, memory_order_release);
@@ -130,22 +135,24 @@ void series_publish(struct series_table *table, uint32_t id, struct hash128 hash
         memory_order_release); /* a prediction may look at the entry before its slot is there */
     s->low = hash.low;
     s->high = hash.high;
-    slots_put(atomic_load(&table->slots), hash.high >> 32 << 32 | (uint64_t)(id + 1));
+    slots_put(atomic_load(&table->slots), hash.high, id);
     atomic_fetch_add(&table->count, 1);
 }
 
 /* Backward shift (Knuth 6.4, algorithm R): what follows moves up unless it is at home behind the hole. */
-static void slots_remove(struct series_slots *slots, uint64_t slot)
+static void slots_remove(struct series_table *table, uint32_t id)
 {
-    uint32_t mask = (UINT32_C(1) << slots->bits) - 1;
-    uint32_t hole = home_of(slots, slot >> 32);
+    struct series_slots *slots = atomic_load(&table->slots);
+    uint64_t high = series_at(table, id)->high;
+    uint32_t mask = (UINT32_C(1) << slots->bits) - 1, slot = slot_of(high, id);
+    uint32_t hole = home_of(slots, high);
     while (atomic_load_explicit(&slots->at[hole], memory_order_relaxed) != slot)
         hole = (hole + 1) & mask;
     for (uint32_t at = (hole + 1) & mask;; at = (at + 1) & mask) {
-        uint64_t other = atomic_load_explicit(&slots->at[at], memory_order_relaxed);
+        uint32_t other = atomic_load_explicit(&slots->at[at], memory_order_relaxed);
         if (other == 0)
             break;
-        uint32_t home = home_of(slots, other >> 32);
+        uint32_t home = home_of(slots, series_at(table, (other & ID_MASK) - 1)->high);
         if (((at - home) & mask) >= ((at - hole) & mask)) {
             atomic_store_explicit(&slots->at[hole], other, memory_order_relaxed);
             hole = at;
@@ -158,7 +165,7 @@ void series_drop(struct series_table *table, uint32_t id)
 {
     struct series *s = series_at(table, id);
     check(s->tenant != TENANT_NONE);
-    slots_remove(atomic_load(&table->slots), s->high >> 32 << 32 | (uint64_t)(id + 1));
+    slots_remove(table, id);
     *s = (struct series){ .tenant = TENANT_NONE, .next = table->free_head };
     table->free_head = id;
     atomic_fetch_sub(&table->count, 1);
@@ -184,5 +191,5 @@ uint64_t series_table_bytes(const struct series_table *table)
 {
     uint64_t chunks = (table->id_count + SERIES_CHUNK - 1) / SERIES_CHUNK;
     struct series_slots *slots = atomic_load(&((struct series_table *)table)->slots);
-    return chunks * SERIES_CHUNK * sizeof(struct series) + (sizeof(uint64_t) << slots->bits);
+    return chunks * SERIES_CHUNK * sizeof(struct series) + (sizeof(uint32_t) << slots->bits);
 }

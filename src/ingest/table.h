@@ -39,7 +39,7 @@ _Static_assert(sizeof(struct series) == 36, "memory per series is a promise of d
 struct series_slots {
     struct series_slots *retired; /* older ones that a reader may still look at */
     uint32_t bits;                /* 2^bits slots */
-    _Atomic uint64_t at[];        /* 32 bits of the hash's high half, then id + 1; 0 = empty */
+    _Atomic uint32_t at[];        /* 5 bits of the hash's high half, then id + 1; 0 = empty */
 };
 
 struct series_table {

@@ -67,7 +67,7 @@ void metric_index_close(struct metric_index *index)
 
 /* ---- table ---- */
 
-/* Where a fingerprint is looked for first: any number of slots will do (Lemire 2019, fast alternatives to modulo). */
+/* Where a fingerprint is looked for first; any number of slots will do (Lemire 2019: multiply, do not divide). */
 static uint32_t home_of(uint32_t slot_count, struct hash128 fingerprint)
 {
     return (uint32_t)((uint64_t)(uint32_t)fingerprint.low * slot_count >> 32);
@@ -93,7 +93,7 @@ err index_table_build(struct metric_index *index, uint32_t slot_count, _Atomic u
         for (uint32_t i = 0; chunk != NULL && i < ID_CHUNK; i++) {
             if (chunk_partition(chunk, i) == ID_DROPPED)
                 continue;
-            table_put(at, slot_count, chunk->fingerprints[i], (uint32_t)from + i);
+            table_put(at, slot_count, chunk_fingerprint(index, chunk, i), (uint32_t)from + i);
             used++;
         }
     }
@@ -135,7 +135,7 @@ static uint32_t table_find(const struct metric_index *index, struct hash128 fing
             continue;
         const struct id_chunk *chunk = index_chunk(index, id);
         if (chunk_partition(chunk, id) != ID_DROPPED &&
-            hash128_equal(chunk->fingerprints[id % ID_CHUNK], fingerprint))
+            hash128_equal(chunk_fingerprint(index, chunk, id), fingerprint))
             return id;
     }
 }
@@ -271,7 +271,7 @@ static err make_id(struct metric_index *index, struct tenant *tenant)
 }
 
 /* The local number that the partition's next series gets. */
-static err make_local(struct partition *partition, uint32_t *out_local)
+static err make_local(struct pool *pool, struct partition *partition, uint32_t *out_local)
 {
     if (partition->free_count > 0) {
         *out_local = partition->free_locals[partition->free_count - 1];
@@ -281,6 +281,12 @@ static err make_local(struct partition *partition, uint32_t *out_local)
     if (local == METRIC_LOCALS_MAX)
         return ERR_LIMIT;
     TRY(slots_reserve(&partition->id_of_local, local + 1));
+    _Atomic(struct hash128 *) *chunk = &partition->fingerprints.chunks[local / METRIC_FINGERPRINT_CHUNK];
+    if (atomic_load_explicit(chunk, memory_order_relaxed) == NULL) {
+        void *at;
+        TRY(pool_alloc(pool, METRIC_FINGERPRINT_CHUNK * sizeof(struct hash128), &at));
+        atomic_store_explicit(chunk, at, memory_order_release);
+    }
     *out_local = local;
     return OK;
 }
@@ -335,10 +341,11 @@ static err new_series(struct metric_index *index, struct tenant *tenant, struct 
     TRY(table_grow(index));
     TRY(make_partition(index, partition_number, &partition));
     TRY(make_id(index, tenant));
-    TRY(make_local(partition, &local));
+    TRY(make_local(index->pool, partition, &local));
     uint32_t id = tenant->next_id;
     struct id_chunk *chunk = index_chunk(index, id);
-    chunk->fingerprints[id % ID_CHUNK] = fingerprint;
+    atomic_load_explicit(&partition->fingerprints.chunks[local / METRIC_FINGERPRINT_CHUNK],
+                         memory_order_relaxed)[local % METRIC_FINGERPRINT_CHUNK] = fingerprint;
     chunk->locals[id % ID_CHUNK] = local;
     atomic_store_explicit(&chunk->partitions[id % ID_CHUNK], (uint16_t)partition_number,
                           memory_order_relaxed);
@@ -432,6 +439,19 @@ void metric_index_expect_many(struct metric_index *index, bool many)
     io_mutex_unlock(&index->turn);
 }
 
+err metric_index_fingerprints(struct metric_index *index, uint32_t number,
+                              const struct metric_fingerprints **out_fingerprints)
+{
+    struct partition *partition;
+    check(number < index->partition_count);
+    io_mutex_lock(&index->turn);
+    err e = make_partition(index, number, &partition);
+    io_mutex_unlock(&index->turn);
+    if (e == OK)
+        *out_fingerprints = &partition->fingerprints;
+    return e;
+}
+
 /* ---- facts ---- */
 
 uint16_t metric_index_partition(const struct metric_index *index, uint32_t id)
@@ -449,7 +469,7 @@ struct hash128 metric_index_fingerprint(const struct metric_index *index, uint32
 {
     const struct id_chunk *chunk = index_chunk(index, id);
     return chunk_partition(chunk, id) == ID_DROPPED ? (struct hash128){ 0 }
-                                                    : chunk->fingerprints[id % ID_CHUNK];
+                                                    : chunk_fingerprint(index, chunk, id);
 }
 
 uint32_t metric_index_id_of_local(const struct metric_index *index, uint32_t partition, uint32_t local)

@@ -13,6 +13,7 @@
 #include "base/slice.h"
 #include "model/matcher.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -56,6 +57,21 @@ void metric_index_expect_many(struct metric_index *index, bool many);
 
 /* Id of a series by its fingerprint (sum_series_hash), METRIC_ID_NONE when unknown. */
 uint32_t metric_index_find(struct metric_index *index, struct hash128 fingerprint);
+
+/* Fingerprints of a partition's series by their local number: where the index keeps them, so that who applies rows
+ * needs no copy. Chunks never move; a number's is there from its add on. */
+#define METRIC_FINGERPRINT_CHUNK 16384u
+struct metric_fingerprints {
+    _Atomic(struct hash128 *) chunks[METRIC_LOCALS_MAX / METRIC_FINGERPRINT_CHUNK];
+};
+static inline struct hash128 metric_fingerprint_of_local(const struct metric_fingerprints *f, uint32_t local)
+{
+    return atomic_load_explicit(&f->chunks[local / METRIC_FINGERPRINT_CHUNK],
+                                memory_order_acquire)[local % METRIC_FINGERPRINT_CHUNK];
+}
+/* Of a partition, made if it is not there; lives as long as the index. ERR_LIMIT. */
+err metric_index_fingerprints(struct metric_index *index, uint32_t partition,
+                              const struct metric_fingerprints **out_fingerprints);
 
 /* Facts of a series. Dropped or unknown ids: UINT16_MAX, METRIC_LOCAL_NONE, zero hash, ERR_NOT_FOUND. */
 uint16_t metric_index_partition(const struct metric_index *index, uint32_t id);

@@ -1,14 +1,14 @@
 /* The inside of the live index, for its files: index.c (writer), index_parts.c (tails, parts, merging),
  * index_read.c (queries), index_cardinality.c, index_retain.c.
  *
- *   index ─ table: fingerprint → id            ids: chunks of fingerprint, partition, local number
+ *   index ─ table: fingerprint → id            ids: chunks of partition, local number
  *         └ tenants ─ parts (immutable, refcounted, ids ascend over them) ─ tail (newest series, raw labels)
  *
- * Locking: the writer is who holds `turn`; it leaves it while it builds a part, which depends only on what does not
- * change any more. `lock` guards the array of slots, the list of tenants, and every tenant's list of parts and its
- * tail pointer. The writer takes it for writing only to exchange pointers; it reads without it. Readers take it for
- * reading to find something or to take references. What is behind a reference needs no lock: parts never change, a
- * tail grows behind its published count, ids change only to "dropped". */
+ * Locking: the writer is who holds `turn`; it leaves it while it builds a part, which depends only on what does
+ * not change any more. `lock` guards the array of slots, the list of tenants, and every tenant's list of parts and
+ * its tail pointer. The writer takes it for writing only to exchange pointers; it reads without it. Readers take
+ * it for reading to find something or to take references. What is behind a reference needs no lock: parts never
+ * change, a tail grows behind its published count, ids change only to "dropped". */
 #ifndef METRIC_INDEX_INSIDE_H
 #define METRIC_INDEX_INSIDE_H
 
@@ -35,7 +35,6 @@
 #define PART_MERGE_MAX   (1u << 20) /* … of at most so many series, which bounds the pause */
 
 struct id_chunk {
-    struct hash128 fingerprints[ID_CHUNK];
     uint32_t locals[ID_CHUNK];
     _Atomic uint16_t partitions[ID_CHUNK];
     uint16_t tenants[ID_CHUNK / ID_BLOCK];
@@ -90,6 +89,7 @@ struct tenant {
 
 struct partition {
     struct slots id_of_local;
+    struct metric_fingerprints fingerprints; /* by local */
     _Atomic uint32_t local_count;
     uint32_t *free_locals;
     size_t free_count, free_capacity;
@@ -141,6 +141,15 @@ static inline uint16_t chunk_partition(const struct id_chunk *chunk, uint32_t id
 {
     return chunk == NULL ? ID_DROPPED
                          : atomic_load_explicit(&chunk->partitions[id % ID_CHUNK], memory_order_relaxed);
+}
+
+/* Of an id that lives. */
+static inline struct hash128 chunk_fingerprint(const struct metric_index *index, const struct id_chunk *chunk,
+                                               uint32_t id)
+{
+    const struct partition *p =
+        atomic_load_explicit(&index->partitions[chunk_partition(chunk, id)], memory_order_acquire);
+    return metric_fingerprint_of_local(&p->fingerprints, chunk->locals[id % ID_CHUNK]);
 }
 
 static inline bool index_lives(const struct metric_index *index, uint32_t id)

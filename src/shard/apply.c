@@ -162,7 +162,8 @@ static err resolve(struct partition *p, struct range *range, size_t producer, ui
         uint64_t type = is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT;
         struct hash128 removed = sum_row_hash(state_unresolved_hash(p->producers[producer].id, number),
                                               u->t_ms, u->bits, u->start_ms, type);
-        struct hash128 added = sum_row_hash(p->fingerprints[local], u->t_ms, u->bits, u->start_ms, type);
+        struct hash128 added = sum_row_hash(metric_fingerprint_of_local(p->fingerprints, local), u->t_ms,
+                                            u->bits, u->start_ms, type);
         sum_add_hash(&range->resolved_removed, removed);
         sum_add_hash(&range->resolved_added, added);
         sum_add_hash(&range->sum, added);
@@ -200,7 +201,7 @@ static err apply_announces(struct partition *p, struct range *range, size_t inde
         size_t count = left < METRIC_INDEX_ITEMS ? left : METRIC_INDEX_ITEMS;
         for (size_t i = 0; i < count; i++)
             items[i].labels = b->announces[from + i].labels;
-        err e = partition_series_all(p, b->tenant, items, count, &done);
+        err e = metric_index_add_all(p->shards->index, b->tenant, items, count, p->number, &done);
         TRY(bind_announces(p, range, index, b->announces + from, items, done));
         TRY(e);
     }
@@ -237,8 +238,8 @@ static void sum_floats(struct partition *p, struct range *range, const struct ba
             start_ms = b->starts[start++].start_ms;
         range->far_future_rows += b->t_ms[i] > far_ms;
         if (locals[i] != STATE_UNBOUND)
-            sum_add_hash(&range->sum, sum_row_hash(p->fingerprints[locals[i]], b->t_ms[i], b->value_bits[i],
-                                                   start_ms, SAMPLE_FLOAT));
+            sum_add_hash(&range->sum, sum_row_hash(metric_fingerprint_of_local(p->fingerprints, locals[i]),
+                                                   b->t_ms[i], b->value_bits[i], start_ms, SAMPLE_FLOAT));
     }
 }
 
@@ -305,8 +306,8 @@ static err apply_histograms(struct partition *p, struct range *range, size_t ind
             TRY(unresolved_add(p, range, index, h->number, h->t_ms, h->start_ms, bits, h->bytes));
         } else {
             TRY(metric_head_append_histogram(p->head, local, h->t_ms, h->start_ms, h->bytes));
-            sum_add_hash(&range->sum,
-                         sum_row_hash(p->fingerprints[local], h->t_ms, bits, h->start_ms, SAMPLE_HISTOGRAM));
+            sum_add_hash(&range->sum, sum_row_hash(metric_fingerprint_of_local(p->fingerprints, local),
+                                                   h->t_ms, bits, h->start_ms, SAMPLE_HISTOGRAM));
             range->row_count++;
             p->head_rows++;
         }

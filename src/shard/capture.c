@@ -14,35 +14,15 @@
 
 #include <stdlib.h>
 
-/* ---- series ---- */
+#define FRESH_KEPT 4096 /* numbers for which the room is kept */
 
-err partition_series_all(struct partition *p, struct slice tenant, struct metric_index_item *items,
-                         size_t count, size_t *out_done)
-{
-    size_t done;
-    err e = metric_index_add_all(p->shards->index, tenant, items, count, p->number, &done);
-    uint32_t local_max = 0;
-    for (size_t i = 0; i < done; i++)
-        local_max = items[i].local > local_max ? items[i].local : local_max;
-    *out_done = 0;
-    void *block = p->fingerprints;
-    size_t before = p->fingerprint_capacity;
-    TRY(pool_block_reserve(p->pool, &block, sizeof *p->fingerprints, (size_t)local_max + 1,
-                           &p->fingerprint_capacity));
-    p->fingerprints = block;
-    if (p->fingerprint_capacity > before)
-        memset(p->fingerprints + before, 0, (p->fingerprint_capacity - before) * sizeof *p->fingerprints);
-    for (size_t i = 0; i < done; i++)
-        p->fingerprints[items[i].local] = items[i].fingerprint;
-    *out_done = done;
-    return e;
-}
+/* ---- series ---- */
 
 err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local)
 {
     struct metric_index_item item = { .labels = labels };
     size_t done;
-    TRY(partition_series_all(p, tenant, &item, 1, &done));
+    TRY(metric_index_add_all(p->shards->index, tenant, &item, 1, p->number, &done));
     *out_local = item.local;
     return OK;
 }
@@ -274,8 +254,15 @@ err partition_capture(struct partition *p, struct range *range, bool is_delta, s
 
 void partition_captured(struct partition *p)
 {
-    for (size_t i = 0; i < p->producer_count; i++)
-        p->producers[i].fresh_count = 0;
+    for (size_t i = 0; i < p->producer_count; i++) {
+        struct producer *producer = &p->producers[i];
+        if (producer->fresh_capacity > FRESH_KEPT) { /* many came: they do not come again */
+            pool_block_free(p->pool, producer->fresh);
+            producer->fresh = NULL;
+            producer->fresh_capacity = 0;
+        }
+        producer->fresh_count = 0;
+    }
     p->metadata_checkpointed = p->metadata_count;
 }
 

@@ -172,10 +172,9 @@ struct partition {
     struct progress progress;
     struct producer *producers;
     size_t producer_count, producer_capacity;
-    size_t producer_last;         /* index of the one found last */
-    struct hash128 *fingerprints; /* by local number */
-    size_t fingerprint_capacity;
-    struct state_unresolved *unresolved; /* block; histogram bytes are blocks too */
+    size_t producer_last;                           /* index of the one found last */
+    const struct metric_fingerprints *fingerprints; /* by local number */
+    struct state_unresolved *unresolved;            /* block; histogram bytes are blocks too */
     size_t unresolved_count, unresolved_capacity;
     struct state_metadata *metadata; /* block; the texts of each are a block of their own */
     size_t metadata_count, metadata_capacity, metadata_checkpointed; /* oldest first */
@@ -285,9 +284,6 @@ void partition_captured(struct partition *p);
 err partition_restore(struct partition *p, const struct state *state);
 /* Find or register a series; its local number. */
 err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local);
-/* The same for several, in order. *out_done: how many have their local number, also on failure. */
-err partition_series_all(struct partition *p, struct slice tenant, struct metric_index_item *items,
-                         size_t count, size_t *out_done);
 err partition_describe(void *partition, uint32_t local, struct buf *labels, struct slice *out_tenant);
 err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size_t *out_index);
 err producer_bind(struct partition *p, struct producer *producer, uint32_t number, uint32_t local);

@@ -241,7 +241,7 @@ static err dictionary_flush(struct dictionary *d)
     size_t done;
     if (d->item_count == 0)
         return OK;
-    TRY(partition_series_all(d->p, d->tenant, d->items, d->item_count, &done));
+    TRY(metric_index_add_all(d->p->shards->index, d->tenant, d->items, d->item_count, d->p->number, &done));
     for (size_t i = 0; i < d->item_count; i++)
         d->locals[d->done++] = d->items[i].local;
     d->item_count = 0;

@@ -110,6 +110,7 @@ static err partition_try_open(struct shards *shards, struct partition *p, uint32
     p->data_through_ms = INT64_MIN;
     p->heard_ns = p->retain_at_ns = io_monotonic_ns(shards->io);
     p->retain_is_first = true;
+    TRY(metric_index_fingerprints(shards->index, number, &p->fingerprints));
     struct metric_head_config config = metric_head_config_default();
     config.rows_max = (uint32_t)shards->config.head_rows_max;
     TRY(metric_head_open(p->pool, &config, &p->head));
