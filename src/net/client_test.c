@@ -20,6 +20,7 @@ static unsigned port;
 static struct buf bomb;
 static char seen[4096]; /* the last request's head */
 static _Atomic int accepted;
+static _Atomic int seen_count;
 
 static void answer(int fd, const char *head)
 {
@@ -83,6 +84,7 @@ static void *serve(void *context)
             if (len == 0)
                 break;
             memcpy(seen, head, len + 1);
+            atomic_fetch_add(&seen_count, 1); /* whoever loads it sees what was copied */
             answer(fd, head);
         }
         close(fd);
@@ -167,7 +169,7 @@ static void test_headers_and_reuse(void **state)
     static const char *const headers[] = { "Accept: text/plain", "X-Prometheus-Scrape-Timeout-Seconds: 10" };
     setenv("http_proxy", "http://127.0.0.1:1", 1);
     assert_ok(net_client_open(io, root, &client));
-    int before = atomic_load(&accepted);
+    int before = atomic_load(&accepted), seen_before = atomic_load(&seen_count);
     for (int i = 0; i < 3; i++) {
         struct net_client_request request = { .headers = headers,
                                               .header_count = 2,
@@ -178,6 +180,7 @@ static void test_headers_and_reuse(void **state)
                                               .authorization = i == 2 ? "Bearer abc" : NULL };
         assert_ok(get_with(client, &request, "/ok", 100, &body, &response, text));
         assert_string_equal(response.content_type, "text/plain");
+        assert_int_equal(atomic_load(&seen_count), seen_before + i + 1);
         assert_non_null(strstr(seen, "Accept: text/plain\r\n"));
         assert_non_null(strstr(seen, "X-Prometheus-Scrape-Timeout-Seconds: 10\r\n"));
         assert_int_equal(strstr(seen, "Authorization: Basic YWxpY2U6c2VjcmV0\r\n") != NULL, i == 1);
