@@ -256,14 +256,9 @@ out:
 /* The range's stream files and log are not needed any more. Failures leave files that the next start removes. */
 static void forget(struct partition *p, struct range *range)
 {
-    struct shards *shards = p->shards;
-    for (struct stream_part *part = range->parts; part != NULL; part = part->next) {
-        struct stream_name name = { .partition = p->number, .start = range->start, .part = part->part };
-        char path[IO_PATH_BYTES_MAX];
-        if (stream_path(shards->config.stream_directory, &name, path) == OK)
-            ERR_IGNORE(io_unlink(shards->io, path));
-    }
-    ERR_IGNORE(log_trim(shards->log, p->number, range->end.offset));
+    for (struct stream_part *part = range->parts; part != NULL; part = part->next)
+        (void)range_part_unlink(p, range, part->part);
+    ERR_IGNORE(log_trim(p->shards->log, p->number, range->end.offset));
 }
 
 static err delete_old_state(struct partition *p, const uint8_t digest[SHA256_BYTES])

@@ -267,6 +267,8 @@ err range_group_attach(struct range *range, struct io_file *file, uint64_t offse
 err range_numbers_bind(struct range *range, const uint32_t *locals, uint32_t count);
 void range_group_publish(struct range *range, struct range_group *group);
 err range_loss_add(struct range *range, const struct chain_loss *loss);
+/* Remove a part's file. False: its name is there still. */
+bool range_part_unlink(struct partition *p, const struct range *range, uint32_t part);
 /* Nothing that an entry would tell: no record, and no loss found at the start. */
 static inline bool range_is_empty(const struct range *range)
 {

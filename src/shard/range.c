@@ -134,3 +134,13 @@ err range_loss_add(struct range *range, const struct chain_loss *loss)
     range->losses[range->loss_count++] = *loss;
     return OK;
 }
+
+bool range_part_unlink(struct partition *p, const struct range *range, uint32_t part)
+{
+    struct stream_name name = { .partition = p->number, .start = range->start, .part = part };
+    char path[IO_PATH_BYTES_MAX];
+    if (stream_path(p->shards->config.stream_directory, &name, path) != OK)
+        return false;
+    err e = io_unlink(p->shards->io, path);
+    return e == OK || e == ERR_NOT_FOUND;
+}

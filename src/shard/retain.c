@@ -14,7 +14,7 @@
 #include "base/diag.h"
 
 #define STEP_MS    MS_PER_HOUR          /* beyond elapsed time */
-#define ADVANCE_MS (10 * MS_PER_MINUTE) /* smaller advances are not worth an entry, which is for ever; … */
+#define ADVANCE_MS (10 * MS_PER_MINUTE) /* smaller advances are not worth an entry; … */
 #define ADVANCE_PART \
     64 /* … nor are smaller parts of the retention, up to STEP_MS: that much is behind at a start */
 #define WAIT_NS         (24 * 3600 * NS_PER_SECOND)

@@ -100,17 +100,13 @@ static void write_rows(struct life *l, uint32_t partition, uint32_t count, int64
     struct batch_metadata metadata[FAMILY_COUNT];
     l->record_count++;
     w->producer.sequence[partition] += l->record_count % GIVEN_UP_EVERY == 0;
-    struct batch b = { .signal = SIGNAL_METRIC,
-                       .tenant = slice_str("default"),
-                       .append_ms = io_now_ms(w->io),
-                       .sequence = w->producer.sequence[partition]++,
-                       .announces = announces,
-                       .numbers = numbers,
-                       .t_ms = t_ms,
-                       .value_bits = bits,
-                       .row_count = count,
-                       .metadata = metadata };
-    memcpy(b.incarnation, w->producer.id, INCARNATION_BYTES);
+    struct batch b = world_batch(w, partition);
+    b.announces = announces;
+    b.numbers = numbers;
+    b.t_ms = t_ms;
+    b.value_bits = bits;
+    b.row_count = count;
+    b.metadata = metadata;
     if (l->tick % METADATA_EVERY == 0)
         b.metadata_count = put_metadata(l, pool, metadata);
     for (uint32_t s = 0; s < count; s++) {

@@ -84,17 +84,6 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
     return state_encode(&frozen->checkpoint, &doors, scratch, checkpoint);
 }
 
-/* False: its name is there still. */
-static bool part_unlink(struct partition *p, const struct range *range, uint32_t part)
-{
-    struct stream_name name = { .partition = p->number, .start = range->start, .part = part };
-    char path[IO_PATH_BYTES_MAX];
-    if (stream_path(p->shards->config.stream_directory, &name, path) != OK)
-        return false;
-    err e = io_unlink(p->shards->io, path);
-    return e == OK || e == ERR_NOT_FOUND;
-}
-
 /* The part to append to; a new one when there is none or the last one failed. */
 static err part_open(struct partition *p, struct range *range)
 {
@@ -110,7 +99,7 @@ static err part_open(struct partition *p, struct range *range)
     err e =
         stream_part_create(p->shards->io, p->shards->config.stream_directory, &name, before_bytes, &writer);
     if (e != OK) {
-        range->part_count += !part_unlink(p, range, name.part);
+        range->part_count += !range_part_unlink(p, range, name.part);
         return e;
     }
     range->part_count++;
@@ -130,7 +119,7 @@ static void part_drop(struct partition *p, struct range *range, uint64_t before_
     struct stream_part **last = &range->parts;
     while ((*last)->next != NULL)
         last = &(*last)->next;
-    if (!part_unlink(p, range, (*last)->part))
+    if (!range_part_unlink(p, range, (*last)->part))
         return; /* it stays, as one without frames */
     io_file_close((*last)->file);
     range->part_count = (*last)->part;

@@ -167,6 +167,17 @@ static inline void world_send(struct world *w, struct world_record *r)
     log_append(w->log, &r->append);
 }
 
+/* The next batch of the producer to a partition, with nothing in it. */
+static inline struct batch world_batch(struct world *w, uint32_t partition)
+{
+    struct batch b = { .signal = SIGNAL_METRIC,
+                       .tenant = slice_str("default"),
+                       .append_ms = io_now_ms(w->io),
+                       .sequence = w->producer.sequence[partition]++ };
+    memcpy(b.incarnation, w->producer.id, INCARNATION_BYTES);
+    return b;
+}
+
 /* Make a record of `count` rows of one partition. late: some rows a few days older. */
 static inline struct world_record *world_record_make(struct world *w, uint32_t partition, size_t count,
                                                      bool late)
@@ -180,16 +191,12 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
     uint64_t bits[WORLD_ROWS_MAX];
     struct batch_announce announces[WORLD_SERIES];
     bool here[WORLD_SERIES] = { false };
-    struct batch b = { .signal = SIGNAL_METRIC,
-                       .tenant = slice_str("default"),
-                       .append_ms = io_now_ms(w->io),
-                       .sequence = w->producer.sequence[partition]++,
-                       .announces = announces,
-                       .numbers = numbers,
-                       .t_ms = t_ms,
-                       .value_bits = bits,
-                       .row_count = count };
-    memcpy(b.incarnation, w->producer.id, INCARNATION_BYTES);
+    struct batch b = world_batch(w, partition);
+    b.announces = announces;
+    b.numbers = numbers;
+    b.t_ms = t_ms;
+    b.value_bits = bits;
+    b.row_count = count;
     r->partition = partition;
     memcpy(r->incarnation, w->producer.id, INCARNATION_BYTES);
     for (size_t i = 0; i < count; i++) {
