@@ -11,6 +11,7 @@ words      markers of unfinished work
 stats      every statistic of base/stat_list.h is used
 links      relative links of the documents lead somewhere
 globals    no mutable globals outside base/stat.c and base/diag.c
+tools      every command and module that scripts use comes from tools/packages or the base system (tools/tool_origin.py)
 """
 import collections
 import concurrent.futures
@@ -18,6 +19,8 @@ import os
 import re
 import subprocess
 import sys
+
+import tool_origin
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LINE_COLUMNS_MAX = 115
@@ -240,6 +243,7 @@ def main():
     check_format(sources + around)
     check_links()
     check_globals()
+    tool_origin.check(read, ['dev', '.ci/run', 'tools/run-node'], tracked('*.py'), tracked('*meson.build'), say)
     for length, path, line in long_functions(sources)[:10]:
         print('note: %s:%d: a function of %d lines' % (path, line, length))
     for line in breaches:
