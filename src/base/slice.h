@@ -46,6 +46,21 @@ static inline int slice_compare(struct slice a, struct slice b)
     return a.len < b.len ? -1 : a.len > b.len;
 }
 
+/* Bytes that both begin with: by eight, and the first difference in a word is its lowest byte. */
+static inline size_t slice_common(struct slice a, struct slice b)
+{
+    size_t most = a.len < b.len ? a.len : b.len, same = 0;
+    for (uint64_t x, y; same + 8 <= most; same += 8) {
+        memcpy(&x, a.at + same, 8);
+        memcpy(&y, b.at + same, 8);
+        if (x != y)
+            return same + (size_t)__builtin_ctzll(x ^ y) / 8;
+    }
+    while (same < most && a.at[same] == b.at[same])
+        same++;
+    return same;
+}
+
 static inline bool slice_starts(struct slice s, struct slice prefix)
 {
     return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.at, prefix.at, prefix.len) == 0);

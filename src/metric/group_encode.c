@@ -334,9 +334,7 @@ static err put_dictionary(const struct encoder *x, struct buf *out)
         buf_clear(labels);
         TRY_OUT(x->door->describe(x->door->context, x->result->new_locals[i], labels, &tenant));
         bool same_tenant = entry_count > 0 && slice_equal(tenant, tenant_before);
-        size_t shared = 0, most = labels->len < before->len ? labels->len : before->len;
-        while (entry_count > 0 && shared < most && labels->at[shared] == before->at[shared])
-            shared++;
+        size_t shared = entry_count == 0 ? 0 : slice_common(buf_slice(labels), buf_slice(before));
         buf_put_u8(&chunk, !same_tenant);
         if (!same_tenant)
             buf_put_string(&chunk, tenant);

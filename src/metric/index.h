@@ -82,10 +82,6 @@ uint32_t metric_index_id_of_local(const struct metric_index *index, uint32_t par
 /* One more than the highest local number ever used in a partition: sizes arrays indexed by it. */
 uint32_t metric_index_local_count(const struct metric_index *index, uint32_t partition);
 
-/* Append the canonical labels of a series to out; the tenant's slice (may be NULL) lives as long as the
- * index. ERR_NOT_FOUND, ERR_LIMIT. */
-err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out);
-
 /* A query holds the index from before its first look at ids until it keeps none any more: what it sees is not
  * freed, and local numbers freed after the hold began are not given to other series before the release. Select,
  * views, names and values below are asked under a hold. */
@@ -113,6 +109,15 @@ struct metric_index_cursor;
 err metric_index_cursor_open(const struct metric_index_view *view, struct pool *pool,
                              struct metric_index_cursor **out_cursor);
 err metric_index_cursor_labels(struct metric_index_cursor *cursor, uint32_t id, struct buf *out);
+
+/* Tenant and labels of a partition's series by local number, for one thread; numbers that ascend are cheap, as
+ * above. It holds the index while it is open. parent: its memory. Errors of opening: ERR_LIMIT. */
+struct metric_index_describer;
+err metric_index_describer_open(struct metric_index *index, uint32_t partition, struct pool *parent,
+                                struct metric_index_describer **out_describer);
+void metric_index_describer_close(struct metric_index_describer *describer); /* NULL is allowed */
+/* Append the canonical labels; the tenant's slice lives as long as the index. ERR_NOT_FOUND, ERR_LIMIT. */
+err metric_index_describe(void *describer, uint32_t local, struct buf *labels, struct slice *out_tenant);
 
 /* Label names, and values of a name, sorted and unique, copied into pool. ids: restrict to these series
  * (ascending); NULL = all of the tenant. ERR_LIMIT. */

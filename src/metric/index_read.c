@@ -1,4 +1,4 @@
-/* Queries on the live index. See index.h and index_inside.h.
+/* Queries on the live index, and labels for who stores them. See index.h and index_inside.h.
  *
  * A query takes references to its tenant's parts and tail under the lock, and works on them without it: parts
  * through their own reader, the tail by looking at each label set. Ordinals become ids by the part's extents;
@@ -106,17 +106,6 @@ err index_labels_of(const struct metric_index *index, uint32_t id, struct slice 
     if (at == tenant->part_count || !live_part_find(tenant->parts[at], id, &ordinal))
         return ERR_NOT_FOUND;
     return metric_part_labels(&tenant->parts[at]->part, ordinal, out);
-}
-
-err metric_index_labels(struct metric_index *index, uint32_t id, struct slice *out_tenant, struct buf *out)
-{
-    uint32_t token = metric_index_hold(index);
-    io_rwlock_read(&index->lock);
-    err e = index_labels_of(index, id, out_tenant, out);
-    io_rwlock_unlock(&index->lock);
-    metric_index_release(index, token);
-    check(e != ERR_CORRUPT); /* images in memory are our own */
-    return e;
 }
 
 /* ---- select ---- */
@@ -265,6 +254,92 @@ err metric_index_cursor_labels(struct metric_index_cursor *cursor, uint32_t id, 
     if (e == OK)
         e = metric_part_cursor_labels(part, out);
     check(e != ERR_CORRUPT);
+    return e;
+}
+
+/* ---- labels of a partition's series ---- */
+
+/* A tenant as it was when one of its series was asked for. */
+struct described {
+    struct slice tenant;
+    struct metric_index_view *view; /* NULL: not asked for yet */
+    struct metric_index_cursor *cursor;
+};
+
+struct metric_index_describer {
+    struct metric_index *index;
+    struct pool *pool;
+    uint32_t partition, token;
+    struct described *tenants; /* block, by number */
+    size_t tenant_count;
+};
+
+err metric_index_describer_open(struct metric_index *index, uint32_t partition, struct pool *parent,
+                                struct metric_index_describer **out_describer)
+{
+    struct pool *pool = pool_open(parent, "describe", POOL_BYTES_UNLIMITED);
+    void *memory;
+    err e = pool_alloc(pool, sizeof(struct metric_index_describer), &memory);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    struct metric_index_describer *d = memory;
+    *d = (struct metric_index_describer){
+        .index = index, .pool = pool, .partition = partition, .token = metric_index_hold(index)
+    };
+    *out_describer = d;
+    return OK;
+}
+
+void metric_index_describer_close(struct metric_index_describer *d)
+{
+    if (d == NULL)
+        return;
+    for (size_t i = 0; i < d->tenant_count; i++)
+        metric_index_view_close(d->tenants[i].view);
+    metric_index_release(d->index, d->token);
+    pool_close(d->pool);
+}
+
+/* The tenant as it is now, with a cursor in place of the one there may be. */
+static err describe_anew(struct metric_index_describer *d, uint16_t number)
+{
+    size_t before = d->tenant_count, capacity = before;
+    TRY(pool_block_reserve(d->pool, (void **)&d->tenants, sizeof *d->tenants, number + (size_t)1, &capacity));
+    memset(d->tenants + before, 0, (capacity - before) * sizeof *d->tenants);
+    d->tenant_count = capacity;
+    struct described *t = &d->tenants[number];
+    metric_index_view_close(t->view);
+    io_rwlock_read(&d->index->lock);
+    *t = (struct described){ .tenant = d->index->tenants[number]->name };
+    io_rwlock_unlock(&d->index->lock);
+    TRY(metric_index_view_open(d->index, t->tenant, d->pool, &t->view));
+    err e = metric_index_cursor_open(t->view, t->view->pool, &t->cursor);
+    if (e != OK) {
+        metric_index_view_close(t->view);
+        t->view = NULL;
+    }
+    return e;
+}
+
+err metric_index_describe(void *describer, uint32_t local, struct buf *labels, struct slice *out_tenant)
+{
+    struct metric_index_describer *d = describer;
+    uint32_t id = metric_index_id_of_local(d->index, d->partition, local);
+    const struct id_chunk *chunk = id == METRIC_ID_NONE ? NULL : index_chunk(d->index, id);
+    if (chunk_partition(chunk, id) == ID_DROPPED)
+        return ERR_NOT_FOUND;
+    uint16_t number = chunk->tenants[id % ID_CHUNK / ID_BLOCK];
+    err e = ERR_NOT_FOUND;
+    if (number < d->tenant_count && d->tenants[number].view != NULL)
+        e = metric_index_cursor_labels(d->tenants[number].cursor, id, labels);
+    if (e == ERR_NOT_FOUND) { /* it came since, or the tenant was not asked for yet */
+        TRY(describe_anew(d, number));
+        e = metric_index_cursor_labels(d->tenants[number].cursor, id, labels);
+    }
+    if (e == OK)
+        *out_tenant = d->tenants[number].tenant;
     return e;
 }
 

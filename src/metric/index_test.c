@@ -85,6 +85,9 @@ static void world_close(struct world *w)
 static void check_facts(struct world *w)
 {
     uint64_t live[3] = { 0 }, all = 0;
+    struct metric_index_describer *describers[PARTITIONS];
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        assert_ok(metric_index_describer_open(w->index, p, w->pool, &describers[p]));
     for (uint32_t i = 0; i < w->count; i++) {
         const struct series *s = &w->series[i];
         live[s->tenant] += s->live;
@@ -100,16 +103,17 @@ static void check_facts(struct world *w)
             assert_int_equal(metric_index_local(w->index, s->id), s->local);
             assert_int_equal(metric_index_id_of_local(w->index, s->partition, s->local), s->id);
             assert_true(hash128_equal(metric_index_fingerprint(w->index, s->id), fingerprint));
-            assert_ok(metric_index_labels(w->index, s->id, &tenant, &labels));
+            assert_ok(metric_index_describe(describers[s->partition], s->local, &labels, &tenant));
             assert_true(slice_equal(buf_slice(&labels), s->labels) && slice_equal(tenant, tenant_name));
             assert_true(s->local < metric_index_local_count(w->index, s->partition));
         } else {
             assert_int_equal(metric_index_partition(w->index, s->id), UINT16_MAX);
             assert_int_equal(metric_index_local(w->index, s->id), METRIC_LOCAL_NONE);
-            assert_err(ERR_NOT_FOUND, metric_index_labels(w->index, s->id, NULL, &labels));
         }
         buf_close(&labels);
     }
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        metric_index_describer_close(describers[p]);
     for (uint32_t t = 0; t < 3; t++)
         assert_int_equal(metric_index_tenant_series(w->index, slice_str(tenants[t])), live[t]);
     assert_int_equal(metric_index_series(w->index), all);
@@ -380,12 +384,15 @@ static void read_always(void *context)
     assert_ok(
         matcher_init(pool, MATCH_REGEX, slice_str("__name__"), slice_str("metric_1.?"), &matchers[1], NULL));
     struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
+    struct metric_index_describer *describers[PARTITIONS];
     while (!atomic_load(&s->done)) {
         uint32_t *ids, least = 0, added = atomic_load(&s->added);
         size_t count;
         uint32_t token = metric_index_hold(s->index);
         if (metric_index_select(s->index, slice_str("default"), matchers, 2, round, &ids, &count) != OK)
             atomic_fetch_add(&s->faults, 1);
+        for (uint32_t p = 0; p < PARTITIONS; p++)
+            assert_ok(metric_index_describer_open(s->index, p, pool, &describers[p]));
         for (uint32_t number = 0; number < added; number += 2) { /* odd ones may be dropped */
             uint32_t metric = number / 7 % 40;
             least += metric == 1 || (metric >= 10 && metric < 20);
@@ -395,7 +402,11 @@ static void read_always(void *context)
         for (size_t i = 0; i < count; i += 50) {
             buf_clear(&labels);
             uint32_t local = metric_index_local(s->index, ids[i]);
-            err e = metric_index_labels(s->index, ids[i], NULL, &labels);
+            uint16_t partition = metric_index_partition(s->index, ids[i]);
+            struct slice tenant;
+            if (partition >= PARTITIONS)
+                continue; /* dropped */
+            err e = metric_index_describe(describers[partition], local, &labels, &tenant);
             if (e == ERR_NOT_FOUND)
                 continue;
             if (e != OK || !matchers_match(matchers, 2, buf_slice(&labels)))
@@ -405,6 +416,8 @@ static void read_always(void *context)
             if (local != METRIC_LOCAL_NONE && found != METRIC_ID_NONE && found != ids[i])
                 atomic_fetch_add(&s->faults, 1);
         }
+        for (uint32_t p = 0; p < PARTITIONS; p++)
+            metric_index_describer_close(describers[p]);
         metric_index_release(s->index, token);
         pool_reset(round);
     }
@@ -525,15 +538,21 @@ static void adders_take_turns(void **state)
         assert_true(ids[i] > ids[i - 1]);
     struct pool *pool = pool_open(s.pool, "labels", POOL_BYTES_UNLIMITED);
     struct buf labels = buf_open(s.pool, LABELS_BYTES_MAX);
+    struct metric_index_describer *describers[ADDERS];
+    for (uint32_t i = 0; i < ADDERS; i++)
+        assert_ok(metric_index_describer_open(s.index, i, s.pool, &describers[i]));
     for (uint32_t number = 0; number < ADDERS * ADDER_SERIES; number += 7) {
         struct slice expected = make_labels(pool, number);
         uint32_t id = metric_index_id_of_local(s.index, number % ADDERS, number / ADDERS);
         assert_int_equal(metric_index_find(s.index, sum_series_hash(slice_str("default"), expected)), id);
         buf_clear(&labels);
-        assert_ok(metric_index_labels(s.index, id, NULL, &labels));
-        assert_true(slice_equal(buf_slice(&labels), expected));
+        struct slice tenant;
+        assert_ok(metric_index_describe(describers[number % ADDERS], number / ADDERS, &labels, &tenant));
+        assert_true(slice_equal(buf_slice(&labels), expected) && slice_equal_str(tenant, "default"));
         pool_reset(pool);
     }
+    for (uint32_t i = 0; i < ADDERS; i++)
+        metric_index_describer_close(describers[i]);
     buf_close(&labels);
     pool_close(pool);
     metric_index_close(s.index);
@@ -577,6 +596,34 @@ static void views_outlive_drops(void **state)
     world_close(&w);
 }
 
+/* A describer that knows a tenant finds series and tenants that came since, and no number that nobody has. */
+static void describers_look_again(void **state)
+{
+    enum { SERIES = 6000 };
+    struct world w = world_open(SERIES);
+    struct metric_index_describer *d;
+    struct slice tenant;
+    assert_ok(metric_index_describer_open(w.index, 1, w.pool, &d));
+    struct buf labels = buf_open(w.pool, LABELS_BYTES_MAX);
+    assert_err(ERR_NOT_FOUND, metric_index_describe(d, 0, &labels, &tenant));
+    for (uint32_t i = 0; i < SERIES; i++) {
+        add_series(&w, i, i / (SERIES / 2) + i % 2);
+        for (uint32_t back = 0; back < 40 && back <= i; back += 13) {
+            const struct series *s = &w.series[i - back];
+            if (s->partition != 1)
+                continue;
+            buf_clear(&labels);
+            assert_ok(metric_index_describe(d, s->local, &labels, &tenant));
+            assert_true(slice_equal(buf_slice(&labels), s->labels));
+            assert_true(slice_equal_str(tenant, tenants[s->tenant]));
+        }
+    }
+    assert_err(ERR_NOT_FOUND, metric_index_describe(d, METRIC_LOCALS_MAX - 1, &labels, &tenant));
+    metric_index_describer_close(d);
+    metric_index_describer_close(NULL);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -584,6 +631,7 @@ int main(void)
         cmocka_unit_test(known_series_are_compared),
         cmocka_unit_test(local_numbers_wait_for_holders),
         cmocka_unit_test(views_outlive_drops),
+        cmocka_unit_test(describers_look_again),
         cmocka_unit_test(tenants_come_and_go),
         cmocka_unit_test(cardinality_counts),
         cmocka_unit_test(allocation_failures_change_nothing),

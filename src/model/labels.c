@@ -292,16 +292,7 @@ err labels_encode(struct label *labels, size_t count, struct buf *out, struct er
 /* Bytes of the labels that both begin with, whole ones only. */
 static size_t common_labels(struct slice a, struct slice b)
 {
-    size_t n = a.len < b.len ? a.len : b.len, same = 0;
-    for (uint64_t x, y; same + 8 <= n; same += 8) {
-        memcpy(&x, a.at + same, 8);
-        memcpy(&y, b.at + same, 8);
-        if (x != y)
-            break;
-    }
-    while (same < n && a.at[same] == b.at[same])
-        same++;
-    size_t at = 0;
+    size_t same = slice_common(a, b), at = 0;
     while (at + 2 <= same && a.at[at + 1] < 0x80 && at + 2 + a.at[at + 1] <= same)
         at += 2 + (size_t)a.at[at + 1];
     return at;

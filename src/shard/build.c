@@ -233,6 +233,8 @@ static err sort_series(struct build *b)
     TRY(pool_alloc(b->pool, count * sizeof *b->series + 1, &at));
     b->series = at;
     struct buf labels = buf_open(b->pool, LABELS_BYTES_MAX);
+    struct metric_index_describer *describer;
+    TRY(metric_index_describer_open(b->p->shards->index, b->p->number, b->pool, &describer));
     err e = OK;
     for (uint32_t number = 0; number < count; number++) {
         if (b->place[number] == 0)
@@ -240,7 +242,7 @@ static err sort_series(struct build *b)
         struct series *s = &b->series[b->series_count];
         *s = (struct series){ .number = number, .row_count = b->place[number] };
         buf_clear(&labels);
-        TRY_OUT(partition_describe(b->p, b->range->local_of_number[number], &labels, &s->tenant));
+        TRY_OUT(metric_index_describe(describer, b->range->local_of_number[number], &labels, &s->tenant));
         TRY_OUT(pool_copy(b->pool, buf_slice(&labels), &s->labels));
         b->series_count++;
     }
@@ -248,6 +250,7 @@ static err sort_series(struct build *b)
         qsort(b->series, b->series_count, sizeof *b->series, series_order);
 out:
     buf_close(&labels);
+    metric_index_describer_close(describer);
     return e;
 }
 

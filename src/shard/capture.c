@@ -27,15 +27,6 @@ err partition_series(struct partition *p, struct slice tenant, struct slice labe
     return OK;
 }
 
-err partition_describe(void *partition, uint32_t local, struct buf *labels, struct slice *out_tenant)
-{
-    struct partition *p = partition;
-    uint32_t id = metric_index_id_of_local(p->shards->index, p->number, local);
-    if (id == METRIC_ID_NONE)
-        return ERR_NOT_FOUND;
-    return metric_index_labels(p->shards->index, id, out_tenant, labels);
-}
-
 /* ---- producers ---- */
 
 err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size_t *out_index)

@@ -194,16 +194,20 @@ static bool no_reference(void *context, uint32_t local, uint32_t *out_reference)
 static err put_state(struct partition *p, struct range *range, struct pool *scratch,
                      struct chain_entry *entry)
 {
-    struct state_names names = { no_reference, partition_describe, p };
+    struct metric_index_describer *describer;
     struct buf bytes = buf_open(scratch, STATE_BYTES_MAX);
     char key[SHARD_KEY_BYTES_MAX];
-    TRY(state_object_encode(&range->state, &names, scratch, &bytes));
+    TRY(metric_index_describer_open(p->shards->index, p->number, scratch, &describer));
+    struct state_names names = { no_reference, metric_index_describe, describer };
+    err e = state_object_encode(&range->state, &names, scratch, &bytes);
+    metric_index_describer_close(describer);
+    TRY(e);
     struct sha256 *sha = sha256_open();
     sha256_add(sha, buf_slice(&bytes));
     sha256_finish(sha, entry->state_digest);
     entry->state_bytes = bytes.len;
     state_key(p->number, entry->state_digest, key);
-    err e = put_again(p->shards->blob, key, buf_slice(&bytes));
+    e = put_again(p->shards->blob, key, buf_slice(&bytes));
     buf_close(&bytes);
     return e;
 }

@@ -19,6 +19,7 @@ struct exporter {
     struct pool *pool; /* reset between pieces */
     struct sample_columns columns;
     struct buf labels;
+    struct metric_index_describer *describer; /* of the partition */
     const struct shard_rows_door *door;
     struct shard_exported *exported;
     struct err_at *at;
@@ -34,13 +35,13 @@ static err hand_out(struct exporter *x, struct slice tenant, struct slice labels
 }
 
 /* The columns as rows of a series of the live index. */
-static err hand_out_local(struct exporter *x, struct partition *p, uint32_t local)
+static err hand_out_local(struct exporter *x, uint32_t local)
 {
     struct slice tenant;
     if (x->columns.count == 0)
         return OK;
     buf_clear(&x->labels);
-    TRY(partition_describe(p, local, &x->labels, &tenant));
+    TRY(metric_index_describe(x->describer, local, &x->labels, &tenant));
     return hand_out(x, tenant, buf_slice(&x->labels));
 }
 
@@ -93,8 +94,7 @@ static err export_segment(struct exporter *x, struct live_segment *segment)
 
 /* ---- stream files ---- */
 
-static err export_group(struct exporter *x, struct partition *p, const struct range *range,
-                        const struct range_group *g)
+static err export_group(struct exporter *x, const struct range *range, const struct range_group *g)
 {
     struct metric_group_walk *walk;
     err e;
@@ -114,7 +114,7 @@ static err export_group(struct exporter *x, struct partition *p, const struct ra
                                              series.histograms[i].bytes, series.histograms[i].start_ms);
         if (e == OK)
             e = series.number < range->numbers.count
-                    ? hand_out_local(x, p, range->local_of_number[series.number])
+                    ? hand_out_local(x, range->local_of_number[series.number])
                     : ERR_CORRUPT;
         if (e != OK)
             break;
@@ -134,7 +134,7 @@ static err export_head(struct exporter *x, struct partition *p, const struct met
             continue;
         sample_columns_clear(&x->columns);
         TRY(metric_head_read(view, local, always, &x->columns));
-        TRY(hand_out_local(x, p, local));
+        TRY(hand_out_local(x, local));
     }
     return OK;
 }
@@ -198,7 +198,7 @@ static err export_partition(struct exporter *x, struct partition *p)
         TRY(export_segment(x, p->segments[i]));
     for (const struct range *range = p->ranges; range != NULL; range = range->next)
         for (const struct range_group *g = range->groups; g != NULL; g = g->next) {
-            err e = export_group(x, p, range, g);
+            err e = export_group(x, range, g);
             if (e != OK)
                 return err_set(x->at, e, "a row group of partition %u cannot be read: %s", p->number,
                                err_text(e));
@@ -229,8 +229,13 @@ err shard_export(const struct shards_config *config, struct io *io, struct log *
         .at = at,
     };
     err e = OK;
-    for (uint32_t i = 0; i < config->partition_count && e == OK; i++)
+    for (uint32_t i = 0; i < config->partition_count && e == OK; i++) {
+        e = metric_index_describer_open(shards->index, i, own, &x.describer);
+        if (e != OK)
+            break;
         e = export_partition(&x, &shards->partitions[i]);
+        metric_index_describer_close(x.describer);
+    }
     if (e == OK)
         *out_exported = exported;
     sample_columns_close(&x.columns);

@@ -286,7 +286,6 @@ void partition_captured(struct partition *p);
 err partition_restore(struct partition *p, const struct state *state);
 /* Find or register a series; its local number. */
 err partition_series(struct partition *p, struct slice tenant, struct slice labels, uint32_t *out_local);
-err partition_describe(void *partition, uint32_t local, struct buf *labels, struct slice *out_tenant);
 err producer_find(struct partition *p, const uint8_t id[INCARNATION_BYTES], size_t *out_index);
 err producer_bind(struct partition *p, struct producer *producer, uint32_t number, uint32_t local);
 void producer_done(struct partition *p, struct producer *producer);

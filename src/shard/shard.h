@@ -43,7 +43,8 @@ struct shards_config {
     uint32_t partition_count;
     uint64_t range_bytes_max; /* log bytes of a range at most; fixed at init (NODE) */
 
-    uint64_t head_rows_max;   /* rows of one head before it is spilled */
+    uint64_t head_rows_max;   /* rows of one head before it is spilled; the heads of n partitions that fill
+                                            alike hold (n + 1) / 2 times as many together */
     uint64_t heads_bytes_max; /* of all heads together; beyond, the largest are spilled, and
                                             beyond twice that shards_intake refuses */
     int64_t head_age_ms;      /* a head with rows this old is spilled */

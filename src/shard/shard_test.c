@@ -20,6 +20,35 @@ static void rows_in_heads(void **state)
     assert_true(shards_usage(w->shards).stream_rows > 0);
 }
 
+/* Partitions that fill alike are not full at the same moment, and no head is frozen before there is need. */
+static void heads_freeze_one_after_another(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    bool worked;
+    uint64_t spilled = 0;
+    w->config.head_rows_max = 1000;
+    w->config.cut_group_count = 1000;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 200; i++) {
+        for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+            assert_ok(world_append(w, p, 20, false));
+        do
+            assert_ok(shards_apply_step(w->shards, &worked));
+        while (worked); /* the first time also: ready */
+        struct shards_usage before = shards_usage(w->shards);
+        do
+            assert_ok(shards_spill_step(w->shards, &worked));
+        while (worked);
+        struct shards_usage u = shards_usage(w->shards);
+        assert_true(u.head_rows <= 1000 * (WORLD_PARTITIONS + 1) / 2);
+        assert_true(before.head_rows <= u.head_rows + 1000 + 20);
+        spilled = u.stream_group_count;
+    }
+    assert_in_range(spilled, 200 * 20 * WORLD_PARTITIONS / 1000 - WORLD_PARTITIONS,
+                    200 * 20 * WORLD_PARTITIONS / 900);
+    world_expect(w);
+}
+
 static void rows_everywhere_and_restarts(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
@@ -576,6 +605,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_configurations),
         cmocka_unit_test_setup_teardown(rows_in_heads, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(heads_freeze_one_after_another, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_cut_under_way_is_waited_for, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),

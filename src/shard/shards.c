@@ -323,25 +323,35 @@ void shards_close(struct shards *shards)
 
 /* ---- steps ---- */
 
-static uint64_t head_bytes(struct shards *shards, struct partition **out_largest)
+struct heads {
+    uint64_t open_rows, frozen_rows;
+    struct partition *largest; /* of the open ones; NULL: all are empty */
+};
+
+static struct heads heads_of(struct shards *shards)
 {
-    uint64_t bytes = 0, largest = 0;
+    struct heads heads = { 0 };
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        uint64_t own = p->head_rows * SHARD_HEAD_ROW_BYTES;
-        bytes += own;
-        if (own > largest) {
-            largest = own;
-            *out_largest = p;
-        }
+        heads.open_rows += p->head_rows;
+        if (p->head_rows > (heads.largest != NULL ? heads.largest->head_rows : 0))
+            heads.largest = p;
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             for (struct frozen *f = r->frozen; f != NULL; f = f->next)
-                bytes += f->head != NULL ? (uint64_t)f->view.row_count * SHARD_HEAD_ROW_BYTES : 0;
+                heads.frozen_rows += f->head != NULL ? f->view.row_count : 0;
     }
-    return bytes;
+    return heads;
 }
 
-/* Freeze heads that are old, and the largest when all together are over their budget. */
+static bool freeze(struct shards *shards, struct partition *p)
+{
+    if (p == NULL || p->progress.floats_done || p->progress.histograms_done > 0 || partition_freeze(p) != OK)
+        return false; /* in the middle of a record: it is finished first */
+    shards_wake_work(shards);
+    return true;
+}
+
+/* Freeze heads that are old. */
 static void freeze_due(struct shards *shards)
 {
     int64_t now_ns = io_monotonic_ns(shards->io);
@@ -351,24 +361,27 @@ static void freeze_due(struct shards *shards)
             now_ns - p->head_since_ns < shards->config.head_age_ms * NS_PER_MS)
             continue;
         io_mutex_lock(&p->lock);
-        if (p->progress.floats_done || p->progress.histograms_done > 0)
-            ; /* in the middle of a record: it is finished first */
-        else if (partition_freeze(p) == OK)
-            shards_wake_work(shards);
+        (void)freeze(shards, p);
         io_mutex_unlock(&p->lock);
     }
 }
 
+/* Freeze the largest head when all together are over their budget, and the largest ones while the open heads hold
+ * more than n heads would that are 1/n, 2/n … n/n full. Partitions fill alike: without the second they would all
+ * be full at the same moment, and twice in memory until the last of them is spilled. */
 static void freeze_for_memory(struct shards *shards)
 {
-    struct partition *largest = NULL;
-    for (uint32_t i = 0; i < shards->config.partition_count; i++)
+    uint32_t count = shards->config.partition_count;
+    uint64_t open_rows_max = shards->config.head_rows_max * (count + 1) / 2;
+    for (uint32_t i = 0; i < count; i++)
         io_mutex_lock(&shards->partitions[i].lock);
-    uint64_t bytes = head_bytes(shards, &largest);
-    if (bytes > shards->config.heads_bytes_max && largest != NULL && !largest->progress.floats_done &&
-        largest->progress.histograms_done == 0 && partition_freeze(largest) == OK)
-        shards_wake_work(shards);
-    for (uint32_t i = shards->config.partition_count; i > 0; i--)
+    struct heads heads = heads_of(shards);
+    if ((heads.open_rows + heads.frozen_rows) * SHARD_HEAD_ROW_BYTES > shards->config.heads_bytes_max &&
+        freeze(shards, heads.largest))
+        heads = heads_of(shards);
+    while (heads.open_rows > open_rows_max && freeze(shards, heads.largest))
+        heads = heads_of(shards);
+    for (uint32_t i = count; i > 0; i--)
         io_mutex_unlock(&shards->partitions[i - 1].lock);
 }
 

@@ -18,7 +18,7 @@
 
 /* Stream numbers as the checkpoint's references: those of the file, and those this group is about to add. */
 struct names {
-    struct partition *p;
+    struct metric_index_describer *describer;
     const struct metric_stream_numbers *numbers;
     const uint32_t *added; /* per local: 1 + number that it gets, 0 = none */
     uint32_t added_max;
@@ -39,7 +39,7 @@ static bool names_reference(void *context, uint32_t local, uint32_t *out_referen
 static err names_describe(void *context, uint32_t local, struct buf *labels, struct slice *out_tenant)
 {
     const struct names *names = context;
-    return partition_describe(names->p, local, labels, out_tenant);
+    return metric_index_describe(names->describer, local, labels, out_tenant);
 }
 
 /* SUM of the head's rows: what the range had at its end less what its groups have. Only the spill adds groups. */
@@ -56,21 +56,23 @@ static struct sum sum_of_head(const struct range *range, const struct frozen *fr
 static err encode(struct partition *p, struct range *range, struct frozen *frozen, struct pool *scratch,
                   struct buf *group, struct buf *checkpoint, struct metric_group_result *out_result)
 {
-    *out_result = (struct metric_group_result){ 0 };
-    if (frozen->head != NULL) {
-        struct metric_series_door door = { .describe = partition_describe, .context = p };
-        TRY(metric_group_encode(&frozen->view, sum_of_head(range, frozen), &range->numbers, &door, scratch,
-                                group, out_result));
-    }
-    struct names names = { .p = p, .numbers = &range->numbers };
-    for (uint32_t i = 0; i < out_result->new_count; i++)
-        if (out_result->new_locals[i] >= names.added_max)
-            names.added_max = out_result->new_locals[i] + 1;
+    struct metric_group_result result = { 0 };
+    struct names names = { .numbers = &range->numbers };
     void *at;
-    TRY(pool_zalloc(scratch, ((size_t)names.added_max + 1) * sizeof(uint32_t), &at));
+    err e = OK;
+    TRY(metric_index_describer_open(p->shards->index, p->number, scratch, &names.describer));
+    if (frozen->head != NULL) {
+        struct metric_series_door door = { .describe = metric_index_describe, .context = names.describer };
+        TRY_OUT(metric_group_encode(&frozen->view, sum_of_head(range, frozen), &range->numbers, &door,
+                                    scratch, group, &result));
+    }
+    for (uint32_t i = 0; i < result.new_count; i++)
+        if (result.new_locals[i] >= names.added_max)
+            names.added_max = result.new_locals[i] + 1;
+    TRY_OUT(pool_zalloc(scratch, ((size_t)names.added_max + 1) * sizeof(uint32_t), &at));
     uint32_t *added = at;
-    for (uint32_t i = 0; i < out_result->new_count; i++)
-        added[out_result->new_locals[i]] = range->numbers.count + i + 1;
+    for (uint32_t i = 0; i < result.new_count; i++)
+        added[result.new_locals[i]] = range->numbers.count + i + 1;
     names.added = added;
     if (p->shards->config.canary & SHARD_CANARY_CHECKPOINT_FIRST) { /* claims rows that this frame does not
                                                                          have */
@@ -81,7 +83,11 @@ static err encode(struct partition *p, struct range *range, struct frozen *froze
     struct state_names doors = { .reference = names_reference,
                                  .describe = names_describe,
                                  .context = &names };
-    return state_encode(&frozen->checkpoint, &doors, scratch, checkpoint);
+    e = state_encode(&frozen->checkpoint, &doors, scratch, checkpoint);
+    *out_result = result;
+out:
+    metric_index_describer_close(names.describer);
+    return e;
 }
 
 /* The part to append to; a new one when there is none or the last one failed. */

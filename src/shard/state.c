@@ -77,10 +77,7 @@ static err labels_put_series(struct labels_writer *w, uint32_t local, uint32_t *
     if (!same_tenant)
         buf_put_string(&w->text, tenant);
     w->tenant = tenant;
-    size_t shared = 0;
-    while (shared < w->current.len && shared < w->previous.len &&
-           w->current.at[shared] == w->previous.at[shared])
-        shared++;
+    size_t shared = slice_common(buf_slice(&w->current), buf_slice(&w->previous));
     buf_put_varint(&w->text, shared);
     buf_put_string(&w->text, slice_of(w->current.at + shared, w->current.len - shared));
     struct buf swap = w->previous;
