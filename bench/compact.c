@@ -145,7 +145,7 @@ static void time_reads(struct segment_source source, struct pool *pool, struct t
     struct sample_columns columns = sample_columns_open(pool);
     must(segment_cache_open(pool, 1u << 30, 4, &cache), "cache");
     must(metric_compact_open(source, cache, pool, &compact, NULL), "open");
-    must(metric_compact_cursor_open(compact, pool, &cursor), "cursor");
+    must(metric_compact_cursor_open(compact, METRIC_COMPACT_TIMELINES_MAX, pool, &cursor), "cursor");
     uint64_t series = metric_compact_info(compact)->series_count;
     double best = 1e18, rows = 0;
     for (int again = 0; again < 4; again++) {

@@ -88,7 +88,7 @@ void metric_compact_writer_close(struct metric_compact_writer *writer); /* NULL 
 struct metric_compact;
 
 /* Open; the source outlives it. Errors as segment_open; ERR_VERSION also for a newer kind_version, ERR_UNSUPPORTED
- * another kind. The index of a tenant is loaded by the first select that needs it. */
+ * another kind. Tables of a few bytes per 256 series stay in pool until close, all else is in the cache. */
 err metric_compact_open(struct segment_source source, struct segment_cache *cache, struct pool *pool,
                         struct metric_compact **out_compact, struct err_at *at);
 void metric_compact_close(struct metric_compact *compact);
@@ -105,21 +105,39 @@ err metric_compact_select(struct metric_compact *compact, struct slice tenant, c
                           size_t matcher_count, struct pool *pool, uint32_t **out_ordinals, size_t *out_count,
                           struct err_at *at);
 
-/* Canonical labels of a series, appended to out. Errors as for select. */
-err metric_compact_labels(struct metric_compact *compact, uint32_t ordinal, struct buf *out,
-                          struct err_at *at);
+/* The label index of a tenant: an entry of the block cache, held from get to release and soon gone after it when
+ * the cache needs the room. */
+struct metric_compact_index {
+    struct metric_part part; /* its ordinals count from the tenant's first */
+    uint32_t first;          /* that one */
+    struct segment_block block;
+};
+/* Any thread. ERR_NOT_FOUND: no such tenant here; else as for select. */
+err metric_compact_index_get(struct metric_compact *compact, struct slice tenant,
+                             struct metric_compact_index *out_index, struct err_at *at);
+void metric_compact_index_release(struct metric_compact *compact, struct metric_compact_index *index);
 
-/* The index part of a tenant, loaded on first use and kept until close: label names and values, counts of pairs.
- * Its ordinals count from the tenant's first. Any thread. ERR_NOT_FOUND: no such tenant here; else as for
- * select. */
-err metric_compact_index(struct metric_compact *compact, struct slice tenant,
-                         const struct metric_part **out_part, struct err_at *at);
+/* Labels of series for one thread, of one segment after the other; ascending ordinals are the cheap order. Holds
+ * one index at a time. It must not move between reads. */
+struct metric_compact_labels {
+    struct metric_compact *compact; /* of the index that is held; NULL: none */
+    struct metric_compact_index index;
+    struct metric_part_cursor cursor;
+};
+/* Memory is in arena memory of pool. ERR_LIMIT. */
+err metric_compact_labels_open(struct pool *pool, struct metric_compact_labels *out_labels);
+void metric_compact_labels_close(struct metric_compact_labels *labels); /* a zeroed one is allowed */
+/* Append the canonical labels of a series to out. The segment outlives the labels' next turn to another, or their
+ * close. Errors as for select. */
+err metric_compact_labels_read(struct metric_compact_labels *labels, struct metric_compact *compact,
+                               uint32_t ordinal, struct buf *out, struct err_at *at);
 
-/* A cursor reads series of one segment for one thread; it keeps what neighbours share (directory granule,
- * timeline,
- * the bucket above). Ascending ordinals are the cheap order. */
+/* A cursor reads series of one segment for one thread; it keeps what neighbours share (directory granule, the
+ * bucket above, the last timelines: timeline_count of them, 1 … METRIC_COMPACT_TIMELINES_MAX, up to 48 KiB
+ * each). Ascending ordinals are the cheap order. */
+#define METRIC_COMPACT_TIMELINES_MAX 16
 struct metric_compact_cursor;
-err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool,
+err metric_compact_cursor_open(struct metric_compact *compact, unsigned timeline_count, struct pool *pool,
                                struct metric_compact_cursor **out_cursor);
 void metric_compact_cursor_close(struct metric_compact_cursor *cursor); /* NULL is allowed */
 

@@ -13,17 +13,19 @@
 #define NONE                UINT32_MAX
 #define TIMELINE_HEAD_BYTES 10
 
-err metric_compact_cursor_open(struct metric_compact *compact, struct pool *pool,
+err metric_compact_cursor_open(struct metric_compact *compact, unsigned timeline_count, struct pool *pool,
                                struct metric_compact_cursor **out_cursor)
 {
     err e = OK;
+    check(timeline_count >= 1 && timeline_count <= METRIC_COMPACT_TIMELINES_MAX);
     struct pool *own = pool_open(pool, "compact cursor", POOL_BYTES_UNLIMITED);
     struct metric_compact_cursor *c;
     TRY_OUT(pool_zalloc(own, sizeof *c, (void **)&c));
     c->pool = own;
     c->compact = compact;
     c->near.index = c->far.index = c->table_index = NONE;
-    for (size_t i = 0; i < CURSOR_TIMELINES; i++)
+    c->times_count = timeline_count;
+    for (unsigned i = 0; i < timeline_count; i++)
         c->times[i].timeline = NONE;
     c->all = sample_columns_open(own);
     c->arena = pool_open(own, "compact cursor histograms", POOL_BYTES_UNLIMITED);
@@ -172,7 +174,7 @@ static err times_load(struct metric_compact_cursor *c, const struct compact_part
                       const struct cursor_timeline *timeline, struct time_range range, bool all_rows,
                       struct cursor_times **out_times, struct err_at *at)
 {
-    struct cursor_times *slot = &c->times[part->timeline % CURSOR_TIMELINES];
+    struct cursor_times *slot = &c->times[part->timeline % c->times_count];
     struct segment_block block;
     *out_times = slot;
     if (slot->timeline == part->timeline && slot->from == 0 &&

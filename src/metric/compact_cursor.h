@@ -4,7 +4,6 @@
 
 #include "metric/compact_reader.h"
 
-#define CURSOR_TIMELINES 16 /* decoded ones kept, by number modulo this */
 #define CURSOR_CHAIN_MAX 64 /* differences upon differences that a reader follows */
 
 /* A directory granule in memory. */
@@ -35,7 +34,8 @@ struct metric_compact_cursor {
     uint32_t table_index;            /* of the timelines below; UINT32_MAX: none */
     uint32_t table_count;
     struct cursor_timeline table[COMPACT_TIMELINES];
-    struct cursor_times times[CURSOR_TIMELINES];
+    struct cursor_times times[METRIC_COMPACT_TIMELINES_MAX];
+    unsigned times_count;            /* in use of them: a timeline is kept in its number modulo this */
     int64_t *start_ms, *differences; /* these and the next two: cursor_column at first use */
     uint32_t *histogram_rows;
     bool bucket_any; /* integers of bucket_part's vectors [from, to) */

@@ -18,6 +18,7 @@ struct input {
     uint32_t next; /* ordinal */
     bool more;
     struct slice tenant;
+    struct metric_compact_labels reader;
     struct buf labels;
     struct metric_rows rows; /* of the series being merged */
 };
@@ -82,7 +83,7 @@ static err advance(struct input *input, struct err_at *at)
         if (input->compact->tenants[i].first <= input->next)
             input->tenant = info->tenants[i];
     buf_clear(&input->labels);
-    return metric_compact_labels(input->compact, input->next, &input->labels, at);
+    return metric_compact_labels_read(&input->reader, input->compact, input->next, &input->labels, at);
 }
 
 static int compare(const struct input *a, const struct input *b)
@@ -295,7 +296,9 @@ err metric_compact_merge(const struct metric_compact_merge *request, struct metr
     for (size_t i = 0; i < n; i++) {
         m.inputs[i].compact = request->inputs[i];
         m.inputs[i].labels = buf_open(own, LABELS_BYTES_MAX);
-        TRY_OUT(metric_compact_cursor_open(request->inputs[i], own, &m.inputs[i].cursor));
+        TRY_OUT(metric_compact_labels_open(own, &m.inputs[i].reader));
+        TRY_OUT(metric_compact_cursor_open(request->inputs[i], METRIC_COMPACT_TIMELINES_MAX, own,
+                                           &m.inputs[i].cursor));
         TRY_OUT(advance(&m.inputs[i], at));
     }
     TRY_OUT(merge_all(&m, has, at));
@@ -308,8 +311,10 @@ err metric_compact_merge(const struct metric_compact_merge *request, struct metr
     TRY_OUT(merge_metadata(&m, at));
     TRY_OUT(metric_compact_writer_finish(writer, &m.dropped, &m.expired, out_written));
 out:
-    for (size_t i = 0; m.inputs != NULL && i < n; i++)
+    for (size_t i = 0; m.inputs != NULL && i < n; i++) {
+        metric_compact_labels_close(&m.inputs[i].reader);
         metric_compact_cursor_close(m.inputs[i].cursor);
+    }
     pool_close(m.exemplar_pool);
     pool_close(own);
     return e;

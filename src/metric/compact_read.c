@@ -1,10 +1,10 @@
 /* Reader of compact metric segments: tables, index parts, exemplars, metadata. docs/format/compact.md.
  *
  *   open ─ segment footer, tenants, granule table in memory (a few bytes per 256 series)
- *   select, labels ─ index part of the tenant, read whole at its first use and kept
+ *   select, labels ─ index part of the tenant, one entry of the block cache
  *
- * Invariants: 1. Tables are immutable after open; index parts appear under the lock, once. 2. Whatever was read is
- * bounded before use; what does not fit together is ERR_CORRUPT. */
+ * Invariants: 1. Tables are immutable after open. 2. Whatever was read is bounded before use; what does not fit
+ * together is ERR_CORRUPT. */
 #include "base/check.h"
 #include "metric/compact_reader.h"
 #include "model/labels.h"
@@ -101,8 +101,6 @@ err metric_compact_open(struct segment_source source, struct segment_cache *cach
     c->segment = segment;
     c->info = segment_info(segment);
     TRY_OUT(read_tables(c, scratch, at));
-    c->index_pool = pool_open(own, "segment index", POOL_BYTES_UNLIMITED);
-    io_mutex_init(&c->lock);
     *out_compact = c;
 out:
     pool_close(scratch);
@@ -117,15 +115,13 @@ void metric_compact_close(struct metric_compact *c)
 {
     if (c == NULL)
         return;
-    io_mutex_done(&c->lock);
     segment_close(c->segment);
-    pool_close(c->index_pool);
     pool_close(c->pool);
 }
 
 const struct segment_info *metric_compact_info(const struct metric_compact *c) { return c->info; }
 
-static struct compact_tenant *find_tenant(const struct metric_compact *c, struct slice tenant)
+static const struct compact_tenant *find_tenant(const struct metric_compact *c, struct slice tenant)
 {
     size_t low = 0, high = c->info->tenant_count;
     while (low < high) {
@@ -149,65 +145,49 @@ void metric_compact_tenant(const struct metric_compact *c, struct slice tenant, 
     *out_count = found == NULL ? 0 : found->count;
 }
 
-/* Read the tenant's image; under the lock. */
-static err load(struct metric_compact *c, struct compact_tenant *tenant, struct err_at *at)
+static err index_get(struct metric_compact *c, const struct compact_tenant *tenant,
+                     struct metric_compact_index *out_index, struct err_at *at)
 {
-    uint8_t *image;
-    size_t done = 0;
-    TRY(pool_alloc(c->index_pool, (size_t)tenant->index_bytes + 64, (void **)&image));
-    memset(image + tenant->index_bytes, 0, 64);
-    for (uint32_t i = 0; done < tenant->index_bytes; i++) {
-        struct segment_block block;
-        TRY(segment_block_get(c->segment, SECTION_INDEX, tenant->index_block + i, &block, at));
-        size_t len = block.content.len;
-        bool fits = len <= tenant->index_bytes - done;
-        if (fits)
-            memcpy(image + done, block.content.at, len);
-        segment_block_release(c->segment, &block);
-        if (!fits)
-            return malformed(at, "an index part");
-        done += len;
-    }
-    err e = metric_part_open(slice_of(image, done), &tenant->part);
-    if (e != OK)
-        return err_set(at, e, "an index part does not open");
-    if (tenant->part.series_count != tenant->count)
+    uint32_t block_count = (uint32_t)((tenant->index_bytes + SEGMENT_BLOCK_BYTES - 1) / SEGMENT_BLOCK_BYTES);
+    struct segment_block block;
+    if (block_count == 0)
         return malformed(at, "an index part");
-    tenant->loaded = true;
-    return OK;
+    TRY(segment_blocks_get(c->segment, SECTION_INDEX, tenant->index_block, block_count, &block, at));
+    *out_index = (struct metric_compact_index){ .first = tenant->first, .block = block };
+    err e = block.content.len == tenant->index_bytes ? metric_part_open(block.content, &out_index->part)
+                                                     : ERR_CORRUPT;
+    if (e == OK && out_index->part.series_count != tenant->count)
+        e = ERR_CORRUPT;
+    if (e != OK)
+        metric_compact_index_release(c, out_index);
+    return e == ERR_CORRUPT ? malformed(at, "an index part") : e;
 }
 
-static err index_of(struct metric_compact *c, struct compact_tenant *tenant,
-                    const struct metric_part **out_part, struct err_at *at)
+err metric_compact_index_get(struct metric_compact *c, struct slice tenant,
+                             struct metric_compact_index *out_index, struct err_at *at)
 {
-    io_mutex_lock(&c->lock);
-    err e = tenant->loaded ? OK : load(c, tenant, at);
-    io_mutex_unlock(&c->lock);
-    *out_part = &tenant->part;
-    return e;
+    const struct compact_tenant *found = find_tenant(c, tenant);
+    return found == NULL ? ERR_NOT_FOUND : index_get(c, found, out_index, at);
 }
 
-err metric_compact_index(struct metric_compact *c, struct slice tenant, const struct metric_part **out_part,
-                         struct err_at *at)
+void metric_compact_index_release(struct metric_compact *c, struct metric_compact_index *index)
 {
-    struct compact_tenant *found = find_tenant(c, tenant);
-    if (found == NULL)
-        return ERR_NOT_FOUND;
-    return index_of(c, found, out_part, at);
+    segment_block_release(c->segment, &index->block);
 }
 
 err metric_compact_select(struct metric_compact *c, struct slice tenant, const struct matcher *matchers,
                           size_t matcher_count, struct pool *pool, uint32_t **out_ordinals, size_t *out_count,
                           struct err_at *at)
 {
-    struct compact_tenant *found = find_tenant(c, tenant);
+    const struct compact_tenant *found = find_tenant(c, tenant);
     *out_ordinals = NULL;
     *out_count = 0;
     if (found == NULL)
         return OK;
-    const struct metric_part *part;
-    TRY(index_of(c, found, &part, at));
-    err e = metric_part_select(part, matchers, matcher_count, pool, out_ordinals, out_count);
+    struct metric_compact_index index;
+    TRY(index_get(c, found, &index, at));
+    err e = metric_part_select(&index.part, matchers, matcher_count, pool, out_ordinals, out_count);
+    metric_compact_index_release(c, &index);
     if (e != OK)
         return err_set(at, e, "compact segment: selecting series");
     for (size_t i = 0; i < *out_count; i++)
@@ -216,7 +196,7 @@ err metric_compact_select(struct metric_compact *c, struct slice tenant, const s
 }
 
 /* The tenant that an ordinal belongs to; the ordinal is below the series count. */
-static struct compact_tenant *tenant_of(const struct metric_compact *c, uint32_t ordinal)
+static const struct compact_tenant *tenant_of(const struct metric_compact *c, uint32_t ordinal)
 {
     size_t low = 0, high = c->info->tenant_count - 1;
     while (low < high) {
@@ -229,13 +209,33 @@ static struct compact_tenant *tenant_of(const struct metric_compact *c, uint32_t
     return &c->tenants[low];
 }
 
-err metric_compact_labels(struct metric_compact *c, uint32_t ordinal, struct buf *out, struct err_at *at)
+err metric_compact_labels_open(struct pool *pool, struct metric_compact_labels *out_labels)
 {
+    *out_labels = (struct metric_compact_labels){ 0 };
+    return metric_part_cursor_open(NULL, pool, &out_labels->cursor);
+}
+
+void metric_compact_labels_close(struct metric_compact_labels *labels)
+{
+    if (labels->compact != NULL)
+        metric_compact_index_release(labels->compact, &labels->index);
+    labels->compact = NULL;
+}
+
+err metric_compact_labels_read(struct metric_compact_labels *labels, struct metric_compact *c,
+                               uint32_t ordinal, struct buf *out, struct err_at *at)
+{
+    const struct metric_compact_index *index = &labels->index;
     check(ordinal < c->info->series_count);
-    struct compact_tenant *tenant = tenant_of(c, ordinal);
-    const struct metric_part *part;
-    TRY(index_of(c, tenant, &part, at));
-    err e = metric_part_labels(part, ordinal - tenant->first, out);
+    if (labels->compact != c || ordinal - index->first >= index->part.series_count) {
+        metric_compact_labels_close(labels);
+        TRY(index_get(c, tenant_of(c, ordinal), &labels->index, at));
+        labels->compact = c;
+        metric_part_cursor_turn(&labels->cursor, &index->part);
+    }
+    err e = metric_part_cursor_seek(&labels->cursor, ordinal - index->first);
+    if (e == OK)
+        e = metric_part_cursor_labels(&labels->cursor, out);
     return e == OK ? OK : err_set(at, e == ERR_LIMIT ? e : ERR_CORRUPT, "labels of series %u", ordinal);
 }
 

@@ -9,8 +9,6 @@ struct compact_tenant {
     uint32_t first, count; /* series */
     uint32_t index_block;  /* first of its image */
     uint64_t index_bytes;
-    bool loaded; /* under the lock; the part is immutable then */
-    struct metric_part part;
 };
 
 struct metric_compact {
@@ -23,8 +21,6 @@ struct metric_compact {
     uint32_t granule_count;
     uint32_t *exemplar_firsts;
     uint32_t exemplar_block_count;
-    struct io_mutex lock;    /* of loading index parts */
-    struct pool *index_pool; /* under the lock */
 };
 
 /* Metadata of a tenant, or of all (NULL), with the tenant each belongs to; in arena memory of pool. */

@@ -315,9 +315,11 @@ static void compare_model(struct fixture *f, const struct model *m, struct test_
     struct open_file o;
     struct err_at at = { 0 };
     struct metric_compact_cursor *cursor;
+    struct metric_compact_labels reader;
     open_file(f, path, &o);
     assert_int_equal(metric_compact_info(o.compact)->series_count, m->count);
-    assert_ok(metric_compact_cursor_open(o.compact, f->pool, &cursor));
+    assert_ok(metric_compact_labels_open(f->pool, &reader));
+    assert_ok(metric_compact_cursor_open(o.compact, METRIC_COMPACT_TIMELINES_MAX, f->pool, &cursor));
     struct sample_columns c = sample_columns_open(f->pool);
     struct buf labels = buf_open(f->pool, LABELS_BYTES_MAX);
     for (size_t n = 0; n < 3 * m->count; n++) {
@@ -330,7 +332,7 @@ static void compare_model(struct fixture *f, const struct model *m, struct test_
             range.max_ms = s->rows[to].t_ms - (int64_t)test_random_below(r, 2);
         }
         buf_clear(&labels);
-        assert_ok(metric_compact_labels(o.compact, (uint32_t)i, &labels, &at));
+        assert_ok(metric_compact_labels_read(&reader, o.compact, (uint32_t)i, &labels, &at));
         assert_true(slice_equal(buf_slice(&labels), s->labels));
         sample_columns_close(&c);
         err e = metric_compact_read(cursor, (uint32_t)i, range, &c, &at);
@@ -349,6 +351,7 @@ static void compare_model(struct fixture *f, const struct model *m, struct test_
     }
     buf_close(&labels);
     sample_columns_close(&c);
+    metric_compact_labels_close(&reader);
     metric_compact_cursor_close(cursor);
     close_file(&o);
 }
@@ -446,10 +449,11 @@ static void test_select(void **state)
     metric_compact_tenant(o.compact, slice_str("team1"), &first, &tenant_count);
     assert_int_equal(first, m.count / 2);
     assert_int_equal(tenant_count, m.count / 2);
-    const struct metric_part *part;
-    assert_ok(metric_compact_index(o.compact, slice_str("team0"), &part, &at));
-    assert_int_equal(part->series_count, m.count / 2);
-    assert_err(ERR_NOT_FOUND, metric_compact_index(o.compact, slice_str("nobody"), &part, &at));
+    struct metric_compact_index index;
+    assert_err(ERR_NOT_FOUND, metric_compact_index_get(o.compact, slice_str("nobody"), &index, &at));
+    assert_ok(metric_compact_index_get(o.compact, slice_str("team0"), &index, &at));
+    assert_int_equal(index.part.series_count, m.count / 2);
+    metric_compact_index_release(o.compact, &index);
     struct batch_metadata *metadata;
     assert_ok(metric_compact_metadata(o.compact, slice_str("team0"), f.pool, &metadata, &count, &at));
     assert_int_equal(count, 1);

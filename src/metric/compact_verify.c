@@ -11,21 +11,24 @@ static err verify_tenant(struct metric_compact *c, size_t index, struct pool *sc
                          struct compact_totals *totals, struct err_at *at)
 {
     const struct compact_tenant *tenant = &c->tenants[index];
-    const struct metric_part *part;
+    struct metric_compact_index whole;
+    struct metric_compact_labels reader = { 0 };
     struct metric_compact_cursor *cursor = NULL;
     struct buf labels[2] = { buf_open(scratch, LABELS_BYTES_MAX), buf_open(scratch, LABELS_BYTES_MAX) };
     err e = OK;
-    TRY_OUT(metric_compact_index(c, c->info->tenants[index], &part, at));
-    e = metric_part_verify(part, scratch);
+    TRY_OUT(metric_compact_index_get(c, c->info->tenants[index], &whole, at));
+    e = metric_part_verify(&whole.part, scratch);
+    metric_compact_index_release(c, &whole);
     if (e != OK)
         TRY_OUT(err_set(at, e, "an index part contradicts itself"));
-    TRY_OUT(metric_compact_cursor_open(c, scratch, &cursor));
+    TRY_OUT(metric_compact_labels_open(scratch, &reader));
+    TRY_OUT(metric_compact_cursor_open(c, METRIC_COMPACT_TIMELINES_MAX, scratch, &cursor));
     for (uint32_t i = 0; i < tenant->count; i++) {
         struct buf *now = &labels[i % 2], *before = &labels[(i + 1) % 2];
         struct metric_rows rows;
         struct time_range time;
         buf_clear(now);
-        TRY_OUT(metric_compact_labels(c, tenant->first + i, now, at));
+        TRY_OUT(metric_compact_labels_read(&reader, c, tenant->first + i, now, at));
         TRY_OUT(labels_check(buf_slice(now), NULL) == OK
                     ? OK
                     : err_set(at, ERR_CORRUPT, "labels of series %u", tenant->first + i));
@@ -41,6 +44,7 @@ static err verify_tenant(struct metric_compact *c, size_t index, struct pool *sc
 out:
     buf_close(&labels[0]);
     buf_close(&labels[1]);
+    metric_compact_labels_close(&reader);
     metric_compact_cursor_close(cursor);
     return e;
 }

@@ -196,6 +196,12 @@ err metric_part_cursor_open(const struct metric_part *part, struct pool *pool,
     return OK;
 }
 
+void metric_part_cursor_turn(struct metric_part_cursor *cursor, const struct metric_part *part)
+{
+    cursor->part = part;
+    cursor->next = UINT32_MAX;
+}
+
 err part_shape_names(const struct metric_part *part, uint32_t shape, uint32_t *names, uint32_t *out_count)
 {
     struct slice text;

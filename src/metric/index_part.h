@@ -94,9 +94,11 @@ struct metric_part_cursor {
     uint32_t *before_names; /* the same of the series before */
     uint32_t *before_pairs;
 };
-/* Start at any ordinal. ERR_LIMIT. */
+/* Start at any ordinal. part may be NULL until one is given below. ERR_LIMIT. */
 err metric_part_cursor_open(const struct metric_part *part, struct pool *pool,
                             struct metric_part_cursor *out_cursor);
+/* Go on with another part, with the memory the cursor has. */
+void metric_part_cursor_turn(struct metric_part_cursor *cursor, const struct metric_part *part);
 /* Decode series `ordinal` into count, names, pairs; going forward inside a block is cheap. ERR_CORRUPT,
  * ERR_NOT_FOUND. */
 err metric_part_cursor_seek(struct metric_part_cursor *cursor, uint32_t ordinal);

@@ -1,7 +1,9 @@
-/* The block cache: decoded blocks of all segments under one byte budget, in shards with a lock each.
+/* The block cache: decoded blocks of all segments under one byte budget, in shards with a lock each. What is read
+ * whole (the label index of a tenant) is one entry of many blocks.
  *
  *   absent ─ cache_take: miss ─→ filled by the caller outside the lock ─ cache_publish ─→ in use
- *   in use ─ cache_release (last) ─→ idle, newest of the shard's list ─ over budget ─→ oldest freed
+ *   in use ─ cache_release (last) ─→ idle, newest of the shard's list ─ over budget ─→ oldest freed, first of this
+ *            shard, then of the next
  *   idle ─ cache_take: hit ─→ in use
  *
  * Keys are (segment id, block); ids are never reused. A closed segment's blocks go with it: replaced segments
@@ -9,7 +11,7 @@
  * Invariants:
  *   1. Idle entries are in the list, entries in use are not; both are in the table.
  *   2. A shard's pool is touched only under its lock.
- *   3. bytes counts every entry of the shard; idle ones are freed while bytes exceed the budget. */
+ *   3. bytes counts every entry in a table; idle ones are freed while bytes exceed the budget. */
 #include "segment/cache.h"
 #include "base/check.h"
 #include "base/stat.h"
@@ -45,7 +47,6 @@ err segment_cache_open(struct pool *pool, uint64_t bytes_max, unsigned shard_cou
         struct cache_shard *shard = &cache->shards[i];
         TRY_OUT(pool_zalloc(own, buckets * sizeof *shard->buckets, (void **)&shard->buckets));
         shard->bucket_mask = buckets - 1;
-        shard->bytes_max = bytes_max / shard_count;
     }
     for (unsigned i = 0; i < shard_count; i++) {
         cache->shards[i].pool = pool_open(own, "block cache shard", POOL_BYTES_UNLIMITED);
@@ -53,6 +54,7 @@ err segment_cache_open(struct pool *pool, uint64_t bytes_max, unsigned shard_cou
     }
     cache->pool = own;
     cache->shard_count = shard_count;
+    cache->bytes_max = bytes_max;
     *out_cache = cache;
     return OK;
 out:
@@ -74,12 +76,10 @@ void segment_cache_close(struct segment_cache *cache)
 
 struct segment_cache_usage segment_cache_usage(struct segment_cache *cache)
 {
-    struct segment_cache_usage u = { 0 };
+    struct segment_cache_usage u = { .bytes = atomic_load(&cache->bytes), .bytes_max = cache->bytes_max };
     for (unsigned i = 0; i < cache->shard_count; i++) {
         struct cache_shard *shard = &cache->shards[i];
         io_mutex_lock(&shard->lock);
-        u.bytes += shard->bytes;
-        u.bytes_max += shard->bytes_max;
         u.block_count += shard->count;
         u.hits += shard->hits;
         u.misses += shard->misses;
@@ -111,24 +111,31 @@ static void list_remove(struct cache_shard *shard, struct cache_entry *entry)
 }
 
 /* Free the idle entry that *at leads to. Under the lock. */
-static void drop(struct cache_shard *shard, struct cache_entry **at)
+static void drop(struct segment_cache *cache, struct cache_shard *shard, struct cache_entry **at)
 {
     struct cache_entry *entry = *at;
     list_remove(shard, entry);
     *at = entry->next_in_bucket;
-    shard->bytes -= entry_bytes(entry->len);
+    atomic_fetch_sub(&cache->bytes, entry_bytes(entry->len));
     shard->count--;
     pool_block_free(shard->pool, entry);
 }
 
-/* Free idle entries while the shard is over its budget. Under the lock. */
-static void shrink(struct cache_shard *shard)
+/* Free idle entries while the cache is over its budget, those of `first` before those of other shards. No lock is
+ * held. */
+static void shrink(struct segment_cache *cache, const struct cache_shard *first)
 {
-    while (shard->bytes > shard->bytes_max && shard->oldest != NULL) {
-        const struct cache_entry *oldest = shard->oldest;
-        drop(shard, find(shard, oldest->hash, oldest->segment_id, oldest->block));
-        shard->evicted++;
-        stat_add(STAT_SEGMENT_CACHE_EVICTIONS, 1);
+    size_t start = (size_t)(first - cache->shards);
+    for (size_t i = 0; i < cache->shard_count && atomic_load(&cache->bytes) > cache->bytes_max; i++) {
+        struct cache_shard *shard = &cache->shards[(start + i) % cache->shard_count];
+        io_mutex_lock(&shard->lock);
+        while (atomic_load(&cache->bytes) > cache->bytes_max && shard->oldest != NULL) {
+            const struct cache_entry *oldest = shard->oldest;
+            drop(cache, shard, find(shard, oldest->hash, oldest->segment_id, oldest->block));
+            shard->evicted++;
+            stat_add(STAT_SEGMENT_CACHE_EVICTIONS, 1);
+        }
+        io_mutex_unlock(&shard->lock);
     }
 }
 
@@ -150,6 +157,7 @@ err cache_take(struct segment_cache *cache, uint64_t segment_id, uint32_t block,
     struct cache_entry *entry = *find(shard, hash, segment_id, block);
     *out_hit = entry != NULL;
     if (entry != NULL) {
+        check(entry->len == content_bytes);
         use(shard, entry);
         shard->hits++;
         stat_add(STAT_SEGMENT_CACHE_HITS, 1);
@@ -161,7 +169,7 @@ err cache_take(struct segment_cache *cache, uint64_t segment_id, uint32_t block,
     io_mutex_unlock(&shard->lock);
     if (e == OK && !*out_hit) {
         *entry = (struct cache_entry){
-            .segment_id = segment_id, .block = block, .hash = hash, .users = 1, .len = (uint32_t)content_bytes
+            .segment_id = segment_id, .block = block, .hash = hash, .users = 1, .len = content_bytes
         };
         memset(entry->content + content_bytes, 0, SEGMENT_PAD_BYTES);
     }
@@ -181,12 +189,12 @@ struct cache_entry *cache_publish(struct segment_cache *cache, struct cache_entr
         use(shard, entry);
     } else {
         *at = entry;
-        shard->bytes += entry_bytes(entry->len);
+        atomic_fetch_add(&cache->bytes, entry_bytes(entry->len));
         shard->count++;
         shard->used_count++;
-        shrink(shard);
     }
     io_mutex_unlock(&shard->lock);
+    shrink(cache, shard);
     return entry;
 }
 
@@ -210,9 +218,9 @@ void cache_release(struct segment_cache *cache, struct cache_entry *entry)
         entry->older = shard->newest;
         *(shard->newest == NULL ? &shard->oldest : &shard->newest->newer) = entry;
         shard->newest = entry;
-        shrink(shard);
     }
     io_mutex_unlock(&shard->lock);
+    shrink(cache, shard);
 }
 
 void cache_forget(struct segment_cache *cache, uint64_t segment_id, uint32_t block_count)
@@ -224,7 +232,7 @@ void cache_forget(struct segment_cache *cache, uint64_t segment_id, uint32_t blo
         struct cache_entry **at = find(shard, hash, segment_id, block);
         if (*at != NULL) {
             check((*at)->users == 0);
-            drop(shard, at);
+            drop(cache, shard, at);
         }
         io_mutex_unlock(&shard->lock);
     }

@@ -267,19 +267,29 @@ uint32_t segment_block_count(const struct segment *segment, unsigned section)
     return segment->section_start[section + 1] - segment->section_start[section];
 }
 
-uint64_t segment_section_bytes(const struct segment *segment, unsigned section)
+static const struct segment_entry *entry_of(const struct segment *s, unsigned section, uint32_t index)
+{
+    return &s->entries[s->by_section[s->section_start[section] + index]];
+}
+
+static uint64_t content_bytes(const struct segment *s, unsigned section, uint32_t index, uint32_t count)
 {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < segment_block_count(segment, section); i++)
-        bytes += segment->entries[segment->by_section[segment->section_start[section] + i]].content_bytes;
+    for (uint32_t i = 0; i < count; i++)
+        bytes += entry_of(s, section, index + i)->content_bytes;
     return bytes;
+}
+
+uint64_t segment_section_bytes(const struct segment *segment, unsigned section)
+{
+    return content_bytes(segment, section, 0, segment_block_count(segment, section));
 }
 
 uint64_t segment_stored_bytes(const struct segment *segment, unsigned section)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < segment_block_count(segment, section); i++)
-        bytes += segment->entries[segment->by_section[segment->section_start[section] + i]].stored_bytes;
+        bytes += entry_of(segment, section, i)->stored_bytes;
     return bytes;
 }
 
@@ -316,21 +326,38 @@ static err load_block(struct segment *s, const struct segment_entry *entry, stru
     return decode_block(entry, stored, content, at);
 }
 
-err segment_block_get(struct segment *s, unsigned section, uint32_t index, struct segment_block *out_block,
-                      struct err_at *at)
+/* Read consecutive blocks of a section, one behind the other. */
+static err load_blocks(struct segment *s, unsigned section, uint32_t index, uint32_t count, uint8_t *content,
+                       struct err_at *at)
 {
-    check(section < SEGMENT_SECTION_COUNT_MAX);
-    if (index >= segment_block_count(s, section))
+    err e = OK;
+    struct pool *scratch = pool_open(s->pool, "stored block", POOL_BYTES_UNLIMITED);
+    for (uint32_t i = 0; e == OK && i < count; i++) {
+        const struct segment_entry *entry = entry_of(s, section, index + i);
+        pool_reset(scratch);
+        e = load_block(s, entry, scratch, content, at);
+        content += entry->content_bytes;
+    }
+    pool_close(scratch);
+    return e;
+}
+
+err segment_blocks_get(struct segment *s, unsigned section, uint32_t index, uint32_t count,
+                       struct segment_block *out_block, struct err_at *at)
+{
+    check(section < SEGMENT_SECTION_COUNT_MAX && count > 0);
+    uint32_t all = segment_block_count(s, section);
+    if (index >= all || count > all - index)
         return err_set(at, ERR_CORRUPT, "section %u has no block %u", section, index);
-    uint32_t number = s->by_section[s->section_start[section] + index];
-    const struct segment_entry *entry = &s->entries[number];
+    uint64_t bytes = content_bytes(s, section, index, count);
     struct cache_entry *cached;
     bool hit;
-    TRY(cache_take(s->cache, s->id, number, entry->content_bytes, &cached, &hit));
+    if (bytes > SIZE_MAX / 2)
+        return ERR_LIMIT;
+    uint32_t number = s->by_section[s->section_start[section] + index];
+    TRY(cache_take(s->cache, s->id, number, (size_t)bytes, &cached, &hit));
     if (!hit) {
-        struct pool *scratch = pool_open(s->pool, "stored block", POOL_BYTES_UNLIMITED);
-        err e = load_block(s, entry, scratch, cached->content, at);
-        pool_close(scratch);
+        err e = load_blocks(s, section, index, count, cached->content, at);
         if (e != OK) {
             cache_abandon(s->cache, cached);
             return e;
@@ -339,6 +366,12 @@ err segment_block_get(struct segment *s, unsigned section, uint32_t index, struc
     }
     *out_block = (struct segment_block){ .content = slice_of(cached->content, cached->len), .entry = cached };
     return OK;
+}
+
+err segment_block_get(struct segment *s, unsigned section, uint32_t index, struct segment_block *out_block,
+                      struct err_at *at)
+{
+    return segment_blocks_get(s, section, index, 1, out_block, at);
 }
 
 void segment_block_release(struct segment *s, struct segment_block *block)
@@ -358,18 +391,8 @@ err segment_section_read(struct segment *s, unsigned section, struct pool *pool,
         return ERR_LIMIT;
     TRY(pool_alloc(pool, (size_t)bytes + SEGMENT_PAD_BYTES, (void **)&content));
     memset(content + bytes, 0, SEGMENT_PAD_BYTES);
-    err e = OK;
-    size_t done = 0;
-    struct pool *scratch = pool_open(pool, "stored blocks", POOL_BYTES_UNLIMITED);
-    for (uint32_t i = 0; e == OK && i < segment_block_count(s, section); i++) {
-        const struct segment_entry *entry = &s->entries[s->by_section[s->section_start[section] + i]];
-        e = load_block(s, entry, scratch, content + done, at);
-        done += entry->content_bytes;
-        pool_reset(scratch);
-    }
-    pool_close(scratch);
     *out_bytes = slice_of(content, (size_t)bytes);
-    return e;
+    return load_blocks(s, section, 0, segment_block_count(s, section), content, at);
 }
 
 /* Everything before the footer: head and blocks, into sha. */

@@ -128,6 +128,10 @@ struct segment_block {
  * bytes damaged; at names the block), ERR_IO, ERR_LIMIT. */
 err segment_block_get(struct segment *segment, unsigned section, uint32_t index,
                       struct segment_block *out_block, struct err_at *at);
+/* `count` ≥ 1 consecutive blocks of a section as one, for what is read whole. A block is asked for either always
+ * alone or always in the same run. Errors as above. */
+err segment_blocks_get(struct segment *segment, unsigned section, uint32_t index, uint32_t count,
+                       struct segment_block *out_block, struct err_at *at);
 void segment_block_release(struct segment *segment, struct segment_block *block);
 
 /* The content of a whole section in arena memory of pool, followed by 64 readable bytes. Bypasses the cache.

@@ -170,6 +170,43 @@ static void test_round_trip(void **state)
     close_fixture(&f);
 }
 
+/* Blocks that are read together are one entry of the cache, which pushes others out of any shard. */
+static void test_runs(void **state)
+{
+    struct fixture f;
+    uint8_t digest[SHA256_BYTES];
+    open_fixture(&f);
+    struct memory m = write_file(&f, 60, SEGMENT_BLOCK_BYTES_MAX, digest);
+    struct slice bytes = slice_of(m.at, m.len), section;
+    struct segment_cache *cache;
+    struct segment *s;
+    struct segment_block b, run, twin;
+    struct err_at at;
+    assert_ok(segment_cache_open(f.pool, 1500000, 16, &cache));
+    assert_ok(segment_open(segment_source_bytes(&bytes), cache, f.pool, &s, &at));
+    assert_ok(segment_section_read(s, 62, f.pool, &section, &at));
+    assert_true(section.len > 1000000 && section.len < 1500000);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_ok(segment_block_get(s, 0, i, &b, &at));
+        segment_block_release(s, &b);
+    }
+    uint64_t held = segment_cache_usage(cache).bytes;
+    assert_ok(segment_blocks_get(s, 62, 0, 20, &run, &at));
+    assert_true(slice_equal(run.content, section));
+    assert_true(held + section.len > 1500000 && segment_cache_usage(cache).bytes <= 1500000);
+    assert_ok(segment_blocks_get(s, 62, 0, 20, &twin, &at));
+    assert_ptr_equal(run.content.at, twin.content.at);
+    segment_block_release(s, &twin);
+    segment_block_release(s, &run);
+    assert_err(ERR_CORRUPT, segment_blocks_get(s, 62, 1, 20, &run, &at));
+    segment_close(s);
+    assert_true(segment_cache_usage(cache).bytes == 0);
+    segment_cache_close(cache);
+    test_free(m.at);
+    assert_ok(io_unlink(f.io, "s"));
+    close_fixture(&f);
+}
+
 static void test_every_bit(void **state)
 {
     struct fixture f;
@@ -306,9 +343,8 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_hostile_footer),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_every_bit),  cmocka_unit_test(test_hostile_footer),
         cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

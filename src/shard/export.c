@@ -72,14 +72,16 @@ static err export_segment(struct exporter *x, struct live_segment *segment)
                        err_text(e));
     const struct segment_info *info = metric_compact_info(compact);
     pool_reset(x->pool);
-    TRY(metric_compact_cursor_open(compact, x->pool, &cursor));
+    struct metric_compact_labels labels;
+    TRY(metric_compact_labels_open(x->pool, &labels));
+    TRY(metric_compact_cursor_open(compact, METRIC_COMPACT_TIMELINES_MAX, x->pool, &cursor));
     for (uint32_t i = 0; i < info->tenant_count && e == OK; i++) {
         uint32_t first, count;
         metric_compact_tenant(compact, info->tenants[i], &first, &count);
         for (uint32_t ordinal = first; ordinal < first + count && e == OK; ordinal++) {
             struct metric_rows rows;
             buf_clear(&x->labels);
-            e = metric_compact_labels(compact, ordinal, &x->labels, x->at);
+            e = metric_compact_labels_read(&labels, compact, ordinal, &x->labels, x->at);
             if (e == OK)
                 e = metric_compact_read_all(cursor, ordinal, &rows, x->at);
             if (e == OK)
@@ -89,6 +91,7 @@ static err export_segment(struct exporter *x, struct live_segment *segment)
         }
     }
     metric_compact_cursor_close(cursor);
+    metric_compact_labels_close(&labels);
     return e;
 }
 

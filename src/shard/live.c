@@ -1,11 +1,13 @@
 /* Live segments: opened at first use, shared by queries and merges, deleted when replaced and unused.
  *
  * Invariants
- *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and
- * the last reference is gone.
+ *  1. A segment's object is deleted only when it is doomed (an entry that no longer names it is durable) and the
+ *     last reference is gone.
  *  2. A segment that cannot be opened is never asked again; answers name its times. One with a damaged block is:
- * answers that need the block name it each time, those that do not are complete. That it is damaged is known from
- * the first read on: counted, told once, no input of a merge. */
+ *     answers that need the block name it each time, those that do not are complete. That it is damaged is known
+ *     from the first read on: counted, told once, no input of a merge.
+ *  3. Tables of open segments are within one budget. Whoever has a reader of a segment has a reference, so that
+ *     one without references but the partition's can be closed. */
 #include "shard/partition.h"
 
 #include "base/diag.h"
@@ -38,12 +40,22 @@ struct live_segment *live_segment_ref(struct live_segment *segment)
     return segment;
 }
 
+/* Under the lock, or by the last reference. */
+static void close_locked(struct live_segment *segment)
+{
+    metric_compact_close(segment->compact);
+    blob_handle_close(segment->handle);
+    pool_close(segment->opened);
+    segment->compact = NULL;
+    segment->handle = NULL;
+    segment->opened = NULL;
+}
+
 void live_segment_unref(struct live_segment *segment)
 {
     if (segment == NULL || atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) != 1)
         return;
-    metric_compact_close(segment->compact);
-    blob_handle_close(segment->handle);
+    close_locked(segment);
     if (atomic_load(&segment->is_doomed)) {
         char key[SHARD_KEY_BYTES_MAX];
         segment_key(segment->partition, segment->facts.digest, key);
@@ -69,22 +81,63 @@ static struct segment_source source_of(const struct live_segment *segment)
 static err open_locked(struct live_segment *segment, struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
+    err e = OK;
     segment_key(segment->partition, segment->facts.digest, key);
-    TRY(blob_open(segment->shards->blob, key, &segment->handle));
+    segment->opened = pool_open(segment->shards->opened, "segment", POOL_BYTES_UNLIMITED);
+    TRY_OUT(blob_open(segment->shards->blob, key, &segment->handle));
     struct segment_source source = source_of(segment);
-    err e = source.size == segment->facts.bytes
-                ? metric_compact_open(source, segment->shards->cache, segment->pool, &segment->compact, at)
-                : err_set(at, ERR_CORRUPT, "the object has another size than the chain says");
-    if (e == OK && !sum_equal(metric_compact_info(segment->compact)->sum, segment->facts.sum)) {
-        metric_compact_close(segment->compact);
-        segment->compact = NULL;
+    if (source.size != segment->facts.bytes)
+        TRY_OUT(err_set(at, ERR_CORRUPT, "the object has another size than the chain says"));
+    TRY_OUT(metric_compact_open(source, segment->shards->cache, segment->opened, &segment->compact, at));
+    if (!sum_equal(metric_compact_info(segment->compact)->sum, segment->facts.sum))
         e = err_set(at, ERR_CORRUPT, "the footer's SUM is not the chain's");
-    }
-    if (e != OK) {
-        blob_handle_close(segment->handle);
-        segment->handle = NULL;
-    }
+out:
+    if (e != OK)
+        close_locked(segment);
     return e;
+}
+
+/* References to open segments that only their partitions have, without the locks that closing takes. */
+static struct live_segment *find_idle(struct shards *shards)
+{
+    struct live_segment *list = NULL;
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        io_mutex_lock(&p->lock);
+        for (size_t k = 0; k < p->segment_count; k++) {
+            if (atomic_load(&p->segments[k]->references) != 1)
+                continue;
+            struct live_segment *segment = live_segment_ref(p->segments[k]);
+            segment->next_idle = list;
+            list = segment;
+        }
+        io_mutex_unlock(&p->lock);
+    }
+    return list;
+}
+
+/* Close open segments that nobody uses: those not used since the last call, or all if there are none. */
+static void close_idle(struct shards *shards)
+{
+    size_t closed = 0;
+    io_mutex_lock(&shards->idle_lock);
+    for (int pass = 0; pass < 2 && closed == 0; pass++) {
+        struct live_segment *list = find_idle(shards);
+        while (list != NULL) {
+            struct live_segment *segment = list;
+            list = segment->next_idle;
+            io_mutex_lock(&segment->lock);
+            bool is_idle = segment->compact != NULL && atomic_load(&segment->references) <= 2;
+            if (is_idle && !segment->is_used) {
+                close_locked(segment);
+                closed++;
+            }
+            segment->is_used = false;
+            io_mutex_unlock(&segment->lock);
+            live_segment_unref(segment);
+        }
+    }
+    io_mutex_unlock(&shards->idle_lock);
 }
 
 void live_segment_damaged(struct live_segment *segment, err e, const struct err_at *at)
@@ -99,11 +152,10 @@ void live_segment_damaged(struct live_segment *segment, err e, const struct err_
          segment->facts.digest[3], err_text(e), at->text);
 }
 
-err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact)
+static err use_locked(struct live_segment *segment, struct metric_compact **out_compact)
 {
-    io_mutex_lock(&segment->lock);
-    err e = segment->failed;
     struct err_at at = { 0 };
+    err e = segment->failed;
     if (e == OK && segment->compact == NULL) {
         e = open_locked(segment, &at);
         if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END ||
@@ -112,7 +164,21 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
             live_segment_damaged(segment, e, &at);
         }
     }
+    segment->is_used = true;
     *out_compact = segment->compact;
+    return e;
+}
+
+err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact)
+{
+    io_mutex_lock(&segment->lock);
+    err e = use_locked(segment, out_compact);
+    io_mutex_unlock(&segment->lock);
+    if (e != ERR_LIMIT)
+        return e;
+    close_idle(segment->shards);
+    io_mutex_lock(&segment->lock);
+    e = use_locked(segment, out_compact);
     io_mutex_unlock(&segment->lock);
     return e;
 }

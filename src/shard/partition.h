@@ -110,8 +110,11 @@ struct live_segment {
     struct live_segment *next_doomed;
     _Atomic bool is_doomed;         /* replaced or expired: its object goes with the last reference */
     _Atomic int64_t merge_retry_ns; /* monotonic: not to be merged before; 0 = it may be */
-    struct io_mutex lock;           /* of what follows */
     struct pool *pool;
+    struct live_segment *next_idle; /* under shards.idle_lock */
+    struct io_mutex lock;           /* of what follows */
+    bool is_used;                   /* since the last look for idle ones */
+    struct pool *opened;            /* below shards.opened; NULL: not open */
     struct blob_handle *handle;
     struct metric_compact *compact;
     err failed;              /* OK, or why it cannot be opened: named in answers */
@@ -227,6 +230,8 @@ struct shards {
     struct blob *blob;
     struct pool *pool;
     struct pool *index_pool;
+    struct pool *opened;       /* tables of open segments */
+    struct io_mutex idle_lock; /* one look for idle segments at a time */
     struct metric_index *index;
     struct segment_cache *cache;
     struct partition *partitions;
@@ -340,7 +345,8 @@ err live_segment_open(struct shards *shards, uint32_t partition, const struct ch
                       struct live_segment **out_segment);
 struct live_segment *live_segment_ref(struct live_segment *segment);
 void live_segment_unref(struct live_segment *segment);
-/* Open it if it is not. The compact reader lives as long as the reference. */
+/* Open it if it is not, for which others that nobody uses may be closed. The compact reader lives as long as the
+ * reference. ERR_LIMIT: those in use take all of opened_bytes_max. */
 err live_segment_use(struct live_segment *segment, struct metric_compact **out_compact);
 /* Reading a block failed with e. What is not ERR_IO, which may pass, is counted and told to people once, and keeps
  * the segment out of merges. */

@@ -22,6 +22,7 @@ struct select {
     struct source_set *set;
     const struct source_request *request;
     struct pool *scratch;
+    struct pool *partition;        /* until the next partition */
     struct set_series *series;     /* block */
     size_t count, capacity, first; /* first: of the partition under way */
     struct triple {
@@ -36,19 +37,28 @@ struct join {
     uint32_t *slots;   /* 1 + index behind select.first, 0 = free; NULL: everything is unique anyway */
     size_t slot_count; /* a power of two */
     struct hash128 *hashes;
+    struct metric_compact_labels reader; /* ordinals ascend: each block of the index is walked once */
     struct buf labels;
 };
 
 static err join_open(struct select *s, size_t most, struct join *out)
 {
     void *slots, *hashes;
+    struct metric_compact_labels reader;
     size_t count = SLOTS_MIN;
     while (count < most * 2)
         count *= 2;
-    TRY(pool_zalloc(s->scratch, count * sizeof *out->slots, &slots));
-    TRY(pool_alloc(s->scratch, (most + 1) * sizeof *out->hashes, &hashes));
-    *out = (struct join){ slots, count, hashes, buf_open(s->scratch, LABELS_BYTES_MAX) };
+    TRY(pool_zalloc(s->partition, count * sizeof *out->slots, &slots));
+    TRY(pool_alloc(s->partition, (most + 1) * sizeof *out->hashes, &hashes));
+    TRY(metric_compact_labels_open(s->partition, &reader));
+    *out = (struct join){ slots, count, hashes, reader, buf_open(s->partition, LABELS_BYTES_MAX) };
     return OK;
+}
+
+static void join_close(struct join *j)
+{
+    metric_compact_labels_close(&j->reader);
+    buf_close(&j->labels);
 }
 
 static err series_new(struct select *s, uint32_t *out_series)
@@ -90,29 +100,9 @@ struct ordinals {
     size_t count;
 };
 
-err segment_labels_open(struct metric_compact *compact, struct slice tenant, struct pool *pool,
-                        struct segment_labels *out_labels)
-{
-    const struct metric_part *part;
-    struct err_at at = { 0 };
-    uint32_t count;
-    TRY(metric_compact_index(compact, tenant, &part, &at));
-    metric_compact_tenant(compact, tenant, &out_labels->first, &count);
-    return metric_part_cursor_open(part, pool, &out_labels->cursor);
-}
-
-err segment_labels_read(struct segment_labels *labels, uint32_t ordinal, struct buf *out)
-{
-    TRY(metric_part_cursor_seek(&labels->cursor, ordinal - labels->first));
-    return metric_part_cursor_labels(&labels->cursor, out);
-}
-
 static err add_ordinals(struct select *s, struct view *view, uint32_t segment, struct ordinals ordinals,
-                        struct join *j)
+                        struct join *j, struct err_at *at)
 {
-    struct segment_labels labels = { 0 }; /* ordinals ascend: each block of the index is walked once */
-    if (j->slots != NULL)
-        TRY(segment_labels_open(view->segments[segment].compact, s->request->tenant, s->scratch, &labels));
     void *block = s->triples;
     TRY(pool_block_reserve(s->scratch, &block, sizeof *s->triples, s->triple_count + ordinals.count,
                            &s->triple_capacity));
@@ -123,7 +113,8 @@ static err add_ordinals(struct select *s, struct view *view, uint32_t segment, s
             TRY(series_new(s, &series));
         } else {
             buf_clear(&j->labels);
-            TRY(segment_labels_read(&labels, ordinals.at[i], &j->labels));
+            TRY(metric_compact_labels_read(&j->reader, view->segments[segment].compact, ordinals.at[i],
+                                           &j->labels, at));
             struct hash128 hash = sum_series_hash(s->request->tenant, buf_slice(&j->labels));
             TRY(series_of(s, j, hash, &series));
         }
@@ -134,21 +125,37 @@ static err add_ordinals(struct select *s, struct view *view, uint32_t segment, s
     return OK;
 }
 
+/* What matches in one segment; what it took to find out is given back. */
+static err select_segment(struct select *s, struct metric_compact *compact, struct ordinals *out,
+                          struct err_at *at)
+{
+    const struct source_request *request = s->request;
+    struct pool *pool = pool_open(s->partition, "select in a segment", POOL_BYTES_UNLIMITED);
+    uint32_t *found;
+    size_t count;
+    err e = metric_compact_select(compact, request->tenant, request->matchers, request->matcher_count, pool,
+                                  &found, &count, at);
+    if (e == OK && count > 0)
+        e = pool_alloc(s->partition, count * sizeof *found, (void **)&out->at);
+    if (e == OK && count > 0) {
+        memcpy(out->at, found, count * sizeof *found);
+        out->count = count;
+    }
+    pool_close(pool);
+    return e;
+}
+
 /* What matches in each segment; damaged ones are named as missing and have none. */
 static err select_segments(struct select *s, struct view *view, struct ordinals *lists, size_t *out_total)
 {
     for (uint32_t i = 0; i < view->segment_count; i++) {
         struct err_at at = { 0 };
         lists[i] = (struct ordinals){ 0 };
-        err e =
-            metric_compact_select(view->segments[i].compact, s->request->tenant, s->request->matchers,
-                                  s->request->matcher_count, s->scratch, &lists[i].at, &lists[i].count, &at);
-        if (e != OK)
-            lists[i].count = 0;
+        err e = select_segment(s, view->segments[i].compact, &lists[i], &at);
         TRY(views_segment_read(&s->set->views, view, i, e, &at, "damaged segment index"));
         *out_total += lists[i].count;
     }
-    return OK;
+    return s->request->guard != NULL ? guard_check(s->request->guard) : OK;
 }
 
 /* ---- rows that are not in segments yet ---- */
@@ -253,9 +260,11 @@ static err select_partition(struct select *s, struct view *view, struct live_ids
     void *at;
     size_t total = 0, places = 0;
     struct join join = { 0 };
+    err e = OK;
     if (view->piece_count == 0)
         ids.count = 0;
-    TRY(pool_alloc(s->scratch, (view->segment_count + 1) * sizeof(struct ordinals), &at));
+    pool_reset(s->partition);
+    TRY(pool_alloc(s->partition, (view->segment_count + 1) * sizeof(struct ordinals), &at));
     struct ordinals *lists = at;
     TRY(select_segments(s, view, lists, &total));
     for (size_t i = 0; i < view->segment_count; i++)
@@ -266,16 +275,18 @@ static err select_partition(struct select *s, struct view *view, struct live_ids
     if (places > 1)
         TRY(join_open(s, total + ids.count, &join));
     for (uint32_t i = 0; i < view->segment_count; i++) {
-        struct err_at at = { .text = "labels of series" };
-        err e = add_ordinals(s, view, i, lists[i], &join);
-        TRY(views_segment_read(&s->set->views, view, i, e, &at, "damaged segment index"));
+        struct err_at at = { 0 };
+        e = add_ordinals(s, view, i, lists[i], &join, &at);
+        TRY_OUT(views_segment_read(&s->set->views, view, i, e, &at, "damaged segment index"));
     }
     if (ids.count > 0) {
-        TRY(read_numbers(s, view, &ids));
-        TRY(add_live(s, view, &ids, &join));
+        TRY_OUT(read_numbers(s, view, &ids));
+        TRY_OUT(add_live(s, view, &ids, &join));
     }
     view->series_count = s->count - view->first_series;
-    return OK;
+out:
+    join_close(&join);
+    return e;
 }
 
 /* Series and references as arrays of the set. */
@@ -325,12 +336,13 @@ err source_select(struct source *source, const struct source_request *request, s
     TRY(pool_zalloc(pool, sizeof(struct source_set), &at));
     struct source_set *set = at;
     set->guard = request->guard;
-    TRY(pool_copy(pool, request->tenant, &set->tenant));
     TRY(views_open(source->context, request->range, request->guard, pool, &set->views));
     struct select s = { .set = set,
                         .request = request,
                         .scratch = pool_open(pool, "select", POOL_BYTES_UNLIMITED) };
+    s.partition = pool_open(s.scratch, "select in a partition", POOL_BYTES_UNLIMITED);
     err e = select_all(&s);
+    pool_close(s.partition);
     pool_close(s.scratch);
     if (e == OK) {
         *out_set = set;

@@ -60,6 +60,7 @@ struct shards_config {
     uint64_t chain_base_count; /* manifest entries between two bases; a start reads up to twice as many */
     int64_t retention_ms;      /* 0 = for ever */
     uint64_t cache_bytes_max;  /* block cache over all segments */
+    uint64_t opened_bytes_max; /* tables of open segments; idle ones are closed for others */
     uint64_t index_bytes_max;  /* live index: beyond it apply waits … */
     uint64_t index_bytes_new;  /* … and beyond this no new series are to be brought: shards_have_room */
     uint32_t thread_count;     /* background threads; 0 = cores */

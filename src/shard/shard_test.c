@@ -541,6 +541,63 @@ static void a_damaged_block_is_remembered(void **state)
     }
 }
 
+static err select_range(struct world *w, struct time_range range)
+{
+    struct pool *pool = pool_open(w->pool, "select", POOL_BYTES_UNLIMITED);
+    struct source *source = shards_source(w->shards);
+    struct source_request request = { .tenant = slice_str("default"),
+                                      .series_max = SIZE_MAX,
+                                      .range = range };
+    struct source_set *set;
+    err e = source->table->select(source, &request, pool, &set);
+    if (e == OK) {
+        assert_true(source->table->set_count(set) > 0);
+        assert_true(source->table->set_proof(set)->complete);
+        source->table->set_close(set);
+    }
+    pool_close(pool);
+    return e;
+}
+
+/* Any number of segments can be asked one after the other with the memory of a few; a question that needs more at
+ * once than there is fails, and the next ones do not. */
+static void open_segments_have_a_budget(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    struct time_range all = { TIME_MS_MIN, TIME_MS_MAX };
+    w->config.compact = false;
+    w->config.cache_bytes_max = 1; /* what is released is gone at once */
+    assert_ok(world_open(w));
+    for (int round = 0; round < 12; round++) {
+        for (int i = 0; i < 10; i++)
+            assert_ok(world_append(w, (uint32_t)i % WORLD_PARTITIONS, 20, false));
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
+        for (uint32_t i = 0; i < WORLD_PARTITIONS * WORLD_SERIES; i++) /* no time is in two segments */
+            w->next_t_ms[i / WORLD_SERIES][i % WORLD_SERIES] =
+                WORLD_EPOCH_MS + (round + 1) * MS_PER_HOUR + (int64_t)i;
+    }
+    world_expect(w);
+    size_t used = pool_used(w->shards->opened);
+    assert_true(used > 0);
+    world_close_quick(w);
+    w->config.opened_bytes_max = used / 3;
+    assert_ok(world_open(w));
+    const struct partition *p = &w->shards->partitions[0];
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < p->segment_count; i++) {
+            int64_t t_ms = p->segments[i]->facts.range.min_ms;
+            assert_ok(select_range(w, (struct time_range){ t_ms, t_ms }));
+            assert_true(pool_used(w->shards->opened) <= used / 3);
+        }
+        assert_err(ERR_LIMIT, select_range(w, all));
+    }
+    world_close_quick(w);
+    w->config.opened_bytes_max = 2 * used;
+    assert_ok(world_open(w));
+    assert_ok(select_range(w, all));
+    world_expect(w);
+}
+
 static void a_snapshot_comes_back(void **state)
 {
     struct fixture *f = *state;
@@ -619,6 +676,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_lost_log_is_named, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(verify_finds_and_fsck_sets_aside, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_damaged_block_is_remembered, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(open_segments_have_a_budget, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_comes_back, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_do_it_too, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_replay_too, fixture_setup, fixture_teardown),

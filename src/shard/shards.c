@@ -46,6 +46,7 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .compact_count_min = 4,
         .chain_base_count = 256,
         .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
+        .opened_bytes_max = sixteenth < (16u << 20) ? 16u << 20 : sixteenth,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
         .index_bytes_new = memory_bytes / 5,
     };
@@ -202,6 +203,8 @@ static void free_all(struct shards *shards)
     for (uint32_t i = 0; shards->partitions != NULL && i < shards->config.partition_count; i++)
         partition_close(&shards->partitions[i]);
     segment_cache_close(shards->cache);
+    pool_close(shards->opened);
+    io_mutex_done(&shards->idle_lock);
     if (shards->index != NULL)
         metric_index_close(shards->index);
     pool_close(shards->index_pool);
@@ -267,6 +270,7 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     for (int i = 0; i < SHARD_REPLAY_COUNT_MAX; i++)
         shards->scratch[i].pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
     configure(shards, config);
+    io_mutex_init(&shards->idle_lock);
     io_mutex_init(&shards->wake_lock);
     io_cond_init(&shards->wake_apply);
     io_cond_init(&shards->wake_work);
@@ -274,6 +278,7 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     if (!config->read_only)
         TRY_OUT(prepare_directories(shards));
     TRY_OUT(segment_cache_open(pool, config->cache_bytes_max, 16, &shards->cache));
+    shards->opened = pool_open(pool, "open segments", (size_t)config->opened_bytes_max);
     shards->index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
     TRY_OUT(metric_index_open(shards->index_pool, config->partition_count, &shards->index));
     metric_index_expect_many(shards->index, true);

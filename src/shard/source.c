@@ -5,7 +5,8 @@
  *
  * Invariants
  *  1. A series is in one partition; its references ascend in position order.
- *  2. Readers (cursors and scratch of one thread) are taken from the set's free list and put back. */
+ *  2. Readers (cursors and scratch of one thread) are taken from the set's free list and put back. A reader has
+ *     cursors into one partition at a time: series are read in the set's order. */
 #include "shard/source.h"
 
 #include "base/check.h"
@@ -15,11 +16,8 @@
 
 /* ---- reading ---- */
 
-/* Cursors into one segment, opened on use. */
-struct segment_cursors {
-    struct metric_compact_cursor *rows;
-    struct segment_labels labels;
-};
+#define READER_TIMELINES_MAX \
+    512u /* decoded ones that the cursors of a reader keep together, up to 48 KiB each */
 
 /* Cursors and scratch memory of one thread at a time. */
 struct source_reader {
@@ -27,9 +25,43 @@ struct source_reader {
     struct source_set *set;
     struct pool *pool;
     struct pool *scratch;
-    struct segment_cursors **cursors; /* by partition, then by segment of its view; allocated on use */
+    struct pool *cursor_pool;
+    struct metric_compact_cursor *
+        *cursors;       /* by segment of the partition's view, opened on use; NULL: none yet */
+    uint32_t partition; /* whose they are */
+    struct metric_compact_labels labels;
     struct metric_index_cursor *live; /* opened on use */
 };
+
+static err reader_new(struct source_set *set, struct source_reader **out_reader)
+{
+    struct pool *pool = pool_open(set->views.pool, "reader", POOL_BYTES_UNLIMITED);
+    struct metric_compact_labels labels;
+    void *at;
+    err e = pool_zalloc(pool, sizeof **out_reader, &at);
+    if (e == OK)
+        e = metric_compact_labels_open(pool, &labels);
+    if (e != OK) {
+        pool_close(pool);
+        return e;
+    }
+    *out_reader = at;
+    **out_reader = (struct source_reader){ .set = set,
+                                           .pool = pool,
+                                           .scratch = pool_open(pool, "scratch", POOL_BYTES_UNLIMITED),
+                                           .cursor_pool = pool_open(pool, "cursors", POOL_BYTES_UNLIMITED),
+                                           .labels = labels };
+    return OK;
+}
+
+static void cursors_close(struct source_reader *reader)
+{
+    const struct view *view = &reader->set->views.views[reader->partition];
+    for (size_t i = 0; reader->cursors != NULL && i < view->segment_count; i++)
+        metric_compact_cursor_close(reader->cursors[i]);
+    reader->cursors = NULL;
+    pool_reset(reader->cursor_pool);
+}
 
 static err source_reader_open(struct source_set *set, struct source_reader **out_reader)
 {
@@ -38,23 +70,8 @@ static err source_reader_open(struct source_set *set, struct source_reader **out
     if (reader != NULL)
         set->readers = reader->next;
     io_mutex_unlock(&set->views.lock);
-    if (reader == NULL) {
-        struct pool *pool = pool_open(set->views.pool, "reader", POOL_BYTES_UNLIMITED);
-        void *at, *cursors;
-        err e = pool_zalloc(pool, sizeof *reader, &at);
-        if (e == OK)
-            e = pool_zalloc(pool, set->views.shards->config.partition_count * sizeof *reader->cursors,
-                            &cursors);
-        if (e != OK) {
-            pool_close(pool);
-            return e;
-        }
-        reader = at;
-        reader->set = set;
-        reader->pool = pool;
-        reader->cursors = cursors;
-        reader->scratch = pool_open(pool, "scratch", POOL_BYTES_UNLIMITED);
-    }
+    if (reader == NULL)
+        TRY(reader_new(set, &reader));
     *out_reader = reader;
     return OK;
 }
@@ -70,16 +87,26 @@ static void source_reader_close(struct source_reader *reader)
     io_mutex_unlock(&set->views.lock);
 }
 
-static err cursors_of(struct source_reader *reader, uint32_t partition, uint32_t segment,
-                      struct segment_cursors **out_cursors)
+/* The reader's cursor into a segment. With many segments each keeps fewer timelines. */
+static err cursor_of(struct source_reader *reader, uint32_t partition, uint32_t segment,
+                     struct metric_compact_cursor **out_cursor)
 {
-    if (reader->cursors[partition] == NULL) {
+    const struct view *view = &reader->set->views.views[partition];
+    if (reader->cursors != NULL && reader->partition != partition)
+        cursors_close(reader);
+    if (reader->cursors == NULL) {
         void *at;
-        const struct view *view = &reader->set->views.views[partition];
-        TRY(pool_zalloc(reader->pool, view->segment_count * sizeof(struct segment_cursors), &at));
-        reader->cursors[partition] = at;
+        TRY(pool_zalloc(reader->cursor_pool, view->segment_count * sizeof *reader->cursors, &at));
+        reader->cursors = at;
+        reader->partition = partition;
     }
-    *out_cursors = &reader->cursors[partition][segment];
+    struct metric_compact_cursor **cursor = &reader->cursors[segment];
+    size_t count = READER_TIMELINES_MAX / view->segment_count;
+    count = count < 1 ? 1 : count > METRIC_COMPACT_TIMELINES_MAX ? METRIC_COMPACT_TIMELINES_MAX : count;
+    if (*cursor == NULL)
+        TRY(metric_compact_cursor_open(view->segments[segment].compact, (unsigned)count, reader->cursor_pool,
+                                       cursor));
+    *out_cursor = *cursor;
     return OK;
 }
 
@@ -98,12 +125,10 @@ static err source_read_labels(struct source_reader *reader, size_t series, struc
     if (s->reference_count == 0)
         return read_live_labels(reader, s->id, out);
     struct set_reference reference = set->references[s->first_reference];
-    struct segment_cursors *cursors;
-    TRY(cursors_of(reader, s->partition, reference.segment, &cursors));
-    if (cursors->labels.cursor.part == NULL)
-        TRY(segment_labels_open(set->views.views[s->partition].segments[reference.segment].compact,
-                                set->tenant, reader->pool, &cursors->labels));
-    return segment_labels_read(&cursors->labels, reference.ordinal, out);
+    struct err_at at = { 0 };
+    return metric_compact_labels_read(&reader->labels,
+                                      set->views.views[s->partition].segments[reference.segment].compact,
+                                      reference.ordinal, out, &at);
 }
 
 /* Rows of one segment; histogram bytes move to where they live as long as the columns. */
@@ -111,13 +136,10 @@ static err read_segment(struct source_reader *reader, const struct set_series *s
                         struct set_reference reference, struct sample_columns *columns, struct err_at *at)
 {
     const struct view *view = &reader->set->views.views[s->partition];
-    struct segment_cursors *cursors;
+    struct metric_compact_cursor *cursor;
     size_t before = columns->histogram_count;
-    TRY(cursors_of(reader, s->partition, reference.segment, &cursors));
-    if (cursors->rows == NULL)
-        TRY(metric_compact_cursor_open(view->segments[reference.segment].compact, reader->pool,
-                                       &cursors->rows));
-    TRY(metric_compact_read(cursors->rows, reference.ordinal, view->range, columns, at));
+    TRY(cursor_of(reader, s->partition, reference.segment, &cursor));
+    TRY(metric_compact_read(cursor, reference.ordinal, view->range, columns, at));
     for (size_t i = before; i < columns->histogram_count; i++)
         TRY(pool_copy(columns->pool, columns->histograms[i].bytes, &columns->histograms[i].bytes));
     return OK;
@@ -180,9 +202,9 @@ static void source_set_close(struct source_set *set)
     while (set->readers != NULL) {
         struct source_reader *reader = set->readers;
         set->readers = reader->next;
-        for (uint32_t i = 0; i < set->views.shards->config.partition_count; i++)
-            for (size_t k = 0; reader->cursors[i] != NULL && k < set->views.views[i].segment_count; k++)
-                metric_compact_cursor_close(reader->cursors[i][k].rows);
+        cursors_close(reader);
+        metric_compact_labels_close(&reader->labels);
+        pool_close(reader->cursor_pool);
         pool_close(reader->scratch);
         pool_close(reader->pool);
     }

@@ -82,7 +82,6 @@ struct gather;
 struct source_set {
     struct views views;
     struct guard *guard;
-    struct slice tenant;
     struct metric_index_view *index; /* labels of live series; NULL: no rows outside segments */
     struct set_series *series;
     size_t series_count;
@@ -100,16 +99,6 @@ static inline bool is_damage(err e)
  * OK to go on with; all else is handed back. what: static text. Any thread. */
 err views_segment_read(struct views *views, const struct view *view, uint32_t segment, err e,
                        const struct err_at *at, const char *what);
-
-/* select.c: labels of one tenant's series in a segment, by its ordinals; ascending ones are cheap. Memory in pool.
- * ERR_CORRUPT, ERR_IO, ERR_LIMIT. */
-struct segment_labels {
-    struct metric_part_cursor cursor; /* part NULL: not open */
-    uint32_t first;                   /* ordinal of the tenant's first series */
-};
-err segment_labels_open(struct metric_compact *compact, struct slice tenant, struct pool *pool,
-                        struct segment_labels *out_labels);
-err segment_labels_read(struct segment_labels *labels, uint32_t ordinal, struct buf *out);
 
 /* select.c */
 err source_select(struct source *source, const struct source_request *request, struct pool *pool,

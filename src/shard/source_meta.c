@@ -4,7 +4,8 @@
  * any label set; metadata is part of the partitions' state and answered from memory.
  *
  * Invariants
- *  1. Lists are merged as sorted arrays of borrowed strings and copied to the caller's pool at the end. */
+ *  1. Lists are merged as sorted arrays. A string is copied to the caller's pool when it is met first: what it was
+ *     read from may leave the block cache before the next list is read. */
 #include "shard/source.h"
 
 #include "base/check.h"
@@ -15,12 +16,13 @@
 
 /* Sorted and unique. */
 struct strings {
-    struct pool *pool;
+    struct pool *pool;           /* the caller's */
+    struct pool *list;           /* of one list, until it is merged */
     struct slice *items, *spare; /* blocks; the next merge goes to spare */
     size_t count, capacity, spare_capacity;
 };
 
-/* Merge another sorted list in; what is in both stays once. */
+/* Merge another sorted list in; what is in both stays once. The list's memory is free then. */
 static err strings_merge(struct strings *s, const struct slice *items, size_t count)
 {
     TRY(pool_block_reserve(s->pool, (void **)&s->spare, sizeof *s->spare, s->count + count + 1,
@@ -28,14 +30,18 @@ static err strings_merge(struct strings *s, const struct slice *items, size_t co
     size_t left = 0, right = 0, kept = 0;
     while (left < s->count && right < count) {
         int order = slice_compare(s->items[left], items[right]);
-        s->spare[kept++] = order <= 0 ? s->items[left] : items[right];
+        if (order <= 0)
+            s->spare[kept++] = s->items[left];
+        else
+            TRY(pool_copy(s->pool, items[right], &s->spare[kept++]));
         left += order <= 0;
         right += order >= 0;
     }
     while (left < s->count)
         s->spare[kept++] = s->items[left++];
     while (right < count)
-        s->spare[kept++] = items[right++];
+        TRY(pool_copy(s->pool, items[right++], &s->spare[kept++]));
+    pool_reset(s->list);
     struct slice *merged = s->spare;
     size_t capacity = s->spare_capacity;
     s->spare = s->items;
@@ -48,8 +54,9 @@ static err strings_merge(struct strings *s, const struct slice *items, size_t co
 
 /* Names (name NULL) or values of the live index. */
 static err add_live(struct views *views, const struct slice *name, const struct source_request *request,
-                    struct pool *scratch, struct strings *out)
+                    struct strings *out)
 {
+    struct pool *scratch = out->list;
     uint32_t *ids = NULL;
     size_t id_count = 0, count;
     struct slice *items;
@@ -68,44 +75,44 @@ static err add_live(struct views *views, const struct slice *name, const struct 
 }
 
 static err add_segment(struct metric_compact *compact, const struct slice *name,
-                       const struct source_request *request, struct pool *scratch, struct strings *out,
-                       struct err_at *at)
+                       const struct source_request *request, struct strings *out, struct err_at *at)
 {
-    const struct metric_part *part;
-    err e = metric_compact_index(compact, request->tenant, &part, at);
+    struct pool *scratch = out->list;
+    struct metric_compact_index index;
+    err e = metric_compact_index_get(compact, request->tenant, &index, at);
     if (e == ERR_NOT_FOUND)
         return OK; /* no series of this tenant */
     TRY(e);
-    uint32_t *ordinals = NULL, first, all;
+    uint32_t *ordinals = NULL;
     size_t ordinal_count = 0, count;
     struct slice *items;
     if (request->matcher_count > 0) {
-        TRY(metric_compact_select(compact, request->tenant, request->matchers, request->matcher_count,
-                                  scratch, &ordinals, &ordinal_count, at));
+        TRY_OUT(metric_part_select(&index.part, request->matchers, request->matcher_count, scratch, &ordinals,
+                                   &ordinal_count));
         if (ordinal_count == 0)
-            return OK;
-        metric_compact_tenant(compact, request->tenant, &first, &all);
-        for (size_t i = 0; i < ordinal_count; i++) /* the part counts from the tenant's first */
-            ordinals[i] -= first;
+            goto out;
     }
     if (name == NULL)
-        TRY(metric_part_names(part, ordinals, ordinal_count, scratch, &items, &count));
+        TRY_OUT(metric_part_names(&index.part, ordinals, ordinal_count, scratch, &items, &count));
     else
-        TRY(metric_part_values(part, *name, ordinals, ordinal_count, scratch, &items, &count));
-    return strings_merge(out, items, count);
+        TRY_OUT(metric_part_values(&index.part, *name, ordinals, ordinal_count, scratch, &items, &count));
+    e = strings_merge(out, items, count);
+out:
+    metric_compact_index_release(compact, &index);
+    return e;
 }
 
 static err add_request(struct views *views, const struct slice *name, const struct source_request *request,
-                       struct pool *scratch, struct strings *out)
+                       struct strings *out)
 {
-    TRY(add_live(views, name, request, scratch, out));
+    TRY(add_live(views, name, request, out));
     for (uint32_t i = 0; i < views->shards->config.partition_count; i++) {
         struct view *view = &views->views[i];
         for (size_t k = 0; k < view->segment_count; k++) {
             if (!time_overlaps(view->segments[k].live->facts.range, request->range))
                 continue;
             struct err_at at = { 0 };
-            err e = add_segment(view->segments[k].compact, name, request, scratch, out, &at);
+            err e = add_segment(view->segments[k].compact, name, request, out, &at);
             TRY(views_segment_read(views, view, (uint32_t)k, e, &at, "damaged segment index"));
         }
     }
@@ -124,22 +131,16 @@ static err collect(struct source *source, const struct slice *name, const struct
     }
     struct views views;
     TRY(views_open(source->context, range, requests[0].guard, pool, &views));
-    struct pool *scratch = pool_open(pool, "names", POOL_BYTES_UNLIMITED);
-    struct strings strings = { .pool = scratch };
+    struct strings strings = { .pool = pool, .list = pool_open(pool, "names", POOL_BYTES_UNLIMITED) };
     err e = OK;
-    void *at;
     for (size_t i = 0; i < request_count; i++)
-        TRY_OUT(add_request(&views, name, &requests[i], scratch, &strings));
-    size_t count = limit > 0 && strings.count > limit ? limit : strings.count;
-    TRY_OUT(pool_alloc(pool, count * sizeof(struct slice) + 1, &at));
-    struct slice *items = at;
-    for (size_t i = 0; i < count; i++)
-        TRY_OUT(pool_copy(pool, strings.items[i], &items[i]));
-    *out_items = items;
-    *out_count = count;
+        TRY_OUT(add_request(&views, name, &requests[i], &strings));
+    *out_items = strings.items;
+    *out_count = limit > 0 && strings.count > limit ? limit : strings.count;
     *out_proof = views.proof;
 out:
-    pool_close(scratch);
+    pool_block_free(pool, strings.spare);
+    pool_close(strings.list);
     views_close(&views);
     return e;
 }

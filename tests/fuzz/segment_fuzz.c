@@ -114,7 +114,9 @@ static void read_everything(struct metric_compact *c, struct pool *pool)
     struct metric_compact_cursor *cursor;
     struct err_at at;
     struct sample_columns columns = sample_columns_open(pool);
-    if (metric_compact_cursor_open(c, pool, &cursor) != OK)
+    struct metric_compact_labels reader;
+    if (metric_compact_labels_open(pool, &reader) != OK ||
+        metric_compact_cursor_open(c, METRIC_COMPACT_TIMELINES_MAX, pool, &cursor) != OK)
         return;
     for (uint32_t i = 0; i < info->series_count && i < 300; i++) {
         struct metric_rows rows;
@@ -131,11 +133,12 @@ static void read_everything(struct metric_compact *c, struct pool *pool)
             ERR_IGNORE(metric_compact_read(cursor, i, middle, &columns, &at));
             ERR_IGNORE(metric_compact_read(cursor, i, time, &columns, &at));
         }
-        ERR_IGNORE(metric_compact_labels(c, i, &labels, &at));
+        ERR_IGNORE(metric_compact_labels_read(&reader, c, i, &labels, &at));
         ERR_IGNORE(metric_compact_exemplars(c, i, pool, &exemplars, &count, &at));
         buf_close(&labels);
     }
     sample_columns_close(&columns);
+    metric_compact_labels_close(&reader);
     metric_compact_cursor_close(cursor);
 }
 

@@ -186,7 +186,7 @@ static void dump(struct io *io, const char *path, struct pool *pool)
     must(segment_source_file(file, &source), path);
     must(metric_compact_verify(source, NULL, pool, &info, &at), at.text);
     must(metric_compact_open(source, NULL, pool, &c, &at), at.text);
-    must(metric_compact_cursor_open(c, pool, &cursor), "cursor");
+    must(metric_compact_cursor_open(c, METRIC_COMPACT_TIMELINES_MAX, pool, &cursor), "cursor");
     printf("rows %" PRIu64 " distinct %" PRIu64 " from %" PRId64 " to %" PRId64 "\n", info.sum.count,
            info.distinct.count, info.time.min_ms, info.time.max_ms);
     for (uint32_t i = 0; i < info.series_count; i++)
