@@ -196,13 +196,14 @@ static err times_load(struct metric_compact_cursor *c, const struct compact_part
     if (slot->timeline == part->timeline && slot->from <= from && to <= slot->to)
         goto out;
     slot->timeline = NONE;
-    if (slot->t_ms == NULL)
-        TRY_OUT(pool_alloc(c->pool, METRIC_COMPACT_PART_ROWS_MAX * sizeof *slot->t_ms, (void **)&slot->t_ms));
+    TRY_OUT(pool_block_reserve(c->pool, (void **)&slot->t_ms, sizeof *slot->t_ms,
+                               (to - from) * CODEC_VECTOR_COUNT_MAX, &slot->capacity));
     e = compact_vectors_get(slice_of(r.at, read_left(&r)), timeline->rows, false, from, to,
                             (uint64_t *)slot->t_ms);
     if (e == OK)
-        *slot =
-            (struct cursor_times){ .timeline = part->timeline, .from = from, .to = to, .t_ms = slot->t_ms };
+        *slot = (struct cursor_times){
+            .timeline = part->timeline, .from = from, .to = to, .t_ms = slot->t_ms, .capacity = slot->capacity
+        };
 out:
     segment_block_release(c->compact->segment, &block);
     return e == ERR_CORRUPT ? cursor_malformed(at, "timeline", part->timeline) : e;

@@ -21,7 +21,8 @@ struct cursor_timeline {
 struct cursor_times {
     uint32_t timeline; /* UINT32_MAX: none */
     size_t from, to;
-    int64_t *t_ms;       /* METRIC_COMPACT_PART_ROWS_MAX of them */
+    int64_t *t_ms; /* block */
+    size_t capacity;
     struct hash128 name; /* of rows [name_from, name_to) of the timeline; none while both are 0 */
     size_t name_from, name_to;
 };

@@ -16,8 +16,7 @@
 
 /* ---- reading ---- */
 
-#define READER_TIMELINES_MAX \
-    512u /* decoded ones that the cursors of a reader keep together, up to 48 KiB each */
+#define READER_TIMELINES_MAX 256u /* decoded ones that the cursors of a reader keep, up to 48 KiB each */
 
 /* Cursors and scratch memory of one thread at a time. */
 struct source_reader {
