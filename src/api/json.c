@@ -101,6 +101,8 @@ static bool eight_plain(const uint8_t *at)
 
 static void put_quoted(struct buf *out, struct slice text)
 {
+    if (text.len == 0)
+        return buf_put(out, "\"\"", 2);
     const uint8_t *at = text.at, *end = text.at + text.len, *plain = at;
     buf_put_u8(out, '"');
     while (at < end) {

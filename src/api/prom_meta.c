@@ -200,15 +200,14 @@ void prom_status_flags(void *context, struct net_request *request, struct net_re
         call.api->config.flags(call.api->config.context, &flags);
     struct json json = call_success(&call);
     json_open(&json, '{');
-    const uint8_t *at = flags.at, *end = flags.at + flags.len;
-    while (at < end) { /* name NUL value NUL, written by the node itself */
-        size_t name_len = strnlen((const char *)at, (size_t)(end - at));
-        const uint8_t *value = at + name_len + 1;
-        if (value >= end)
+    for (size_t i = 0; i < flags.len;) { /* name NUL value NUL, written by the node itself */
+        size_t value = i + strnlen((const char *)flags.at + i, flags.len - i) + 1;
+        if (value >= flags.len)
             break;
-        size_t value_len = strnlen((const char *)value, (size_t)(end - value));
-        json_string(json_key_slice(&json, slice_of(at, name_len)), slice_of(value, value_len));
-        at = value + value_len + 1;
+        size_t value_len = strnlen((const char *)flags.at + value, flags.len - value);
+        json_string(json_key_slice(&json, slice_of(flags.at + i, value - i - 1)),
+                    slice_of(flags.at + value, value_len));
+        i = value + value_len + 1;
     }
     json_close(&json, '}');
     call_done(&call, &json);

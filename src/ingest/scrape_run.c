@@ -431,7 +431,7 @@ static void write_rows(struct run *run, struct scrape_outcome *outcome)
             w->exemplars[exemplar].row -= (uint32_t)from;
         struct ingest_rows rows = { .rows = w->rows + from,
                                     .row_count = count,
-                                    .exemplars = w->exemplars + first,
+                                    .exemplars = first < exemplar ? &w->exemplars[first] : NULL,
                                     .exemplar_count = exemplar - first,
                                     .metadata = w->metadata,
                                     .metadata_count = from == 0 ? w->metadata_count : 0 };

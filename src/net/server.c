@@ -17,6 +17,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
@@ -196,6 +197,16 @@ static enum MHD_Result on_access(void *context, struct MHD_Connection *library, 
     return go_on ? MHD_YES : MHD_NO;
 }
 
+/* The library waits for what is new on a socket: a client that ended its side before it was answered does
+ * nothing new any more, and would be kept as long as an idle one. Ending our side of reading tells the library
+ * again. */
+static void notice_end(const struct connection *connection)
+{
+    struct pollfd peer = { .fd = connection->fd, .events = POLLRDHUP };
+    if (poll(&peer, 1, 0) > 0)
+        shutdown(connection->fd, SHUT_RD);
+}
+
 static void on_completed(void *context, struct MHD_Connection *library, void **request_context,
                          enum MHD_RequestTerminationCode code)
 {
@@ -206,6 +217,7 @@ static void on_completed(void *context, struct MHD_Connection *library, void **r
     struct connection *connection = x->connection;
     exchange_close(x);
     watchdog_phase(connection->server->watchdog, &connection->watch, WATCH_IDLE);
+    notice_end(connection);
 }
 
 /* The library decodes targets in place; ours are decoded per part, so it must not. */
