@@ -19,26 +19,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len);
 
 static struct io *fuzz_io;
 
-/* Send a message as a remote write body twice: what prediction finds the second time must give the same rows. */
-static inline void fuzz_remote_write(struct slice message, const char *content_type)
+enum fuzz_entry { FUZZ_REMOTE_WRITE, FUZZ_TEXT };
+
+/* Send a body twice: what prediction finds the second time must give the same rows. */
+static inline void fuzz_ingest(struct ingest_config *config, enum fuzz_entry entry, struct slice content_type,
+                               struct slice content_encoding, struct slice body)
 {
     struct pool *pool = pool_open(NULL, "fuzz", POOL_BYTES_UNLIMITED);
-    struct ingest_config config = ingest_config_default();
     struct log *log = fake_log_open(pool);
     struct ingest *ingest;
     if (fuzz_io == NULL)
         FUZZ_REQUIRE(io_open("/tmp", &fuzz_io) == OK);
-    config.partition_count = 2;
-    FUZZ_REQUIRE(ingest_open(&config, fuzz_io, log, pool, &ingest) == OK);
-    struct buf body = buf_open(pool, 64u << 20);
-    FUZZ_REQUIRE(snappy_block_encode(message, &body) == OK);
+    config->partition_count = 2;
+    FUZZ_REQUIRE(ingest_open(config, fuzz_io, log, pool, &ingest) == OK);
     struct ingest_result results[2];
     size_t rows[3] = { 0 };
     for (int i = 0; i < 2; i++) {
-        ingest_remote_write(ingest, slice_str("t"), slice_str(content_type), slice_str("snappy"),
-                            buf_slice(&body), &results[i]);
+        if (entry == FUZZ_TEXT)
+            ingest_import_text(ingest, slice_str("t"), content_type, body, body.len, &results[i]);
+        else
+            ingest_remote_write(ingest, slice_str("t"), content_type, content_encoding, body, &results[i]);
         rows[i + 1] = log->row_count;
         FUZZ_REQUIRE(results[i].samples + results[i].histograms == rows[i + 1] - rows[i]);
+        FUZZ_REQUIRE(results[i].status >= 204 && results[i].status < 600 && results[i].status != 500);
+        FUZZ_REQUIRE(results[i].text_len < INGEST_TEXT_BYTES_MAX &&
+                     results[i].text[results[i].text_len] == 0);
     }
     FUZZ_REQUIRE(results[0].status == results[1].status && results[0].samples == results[1].samples);
     FUZZ_REQUIRE(memcmp(results[0].refused, results[1].refused, sizeof results[0].refused) == 0);
@@ -47,6 +52,17 @@ static inline void fuzz_remote_write(struct slice message, const char *content_t
         FUZZ_REQUIRE(slice_equal(log->rows[i].labels, log->rows[rows[1] + i].labels) &&
                      log->rows[i].bits == log->rows[rows[1] + i].bits);
     ingest_close(ingest);
+    pool_close(pool);
+}
+
+/* A message as the body of a remote write. */
+static inline void fuzz_remote_write(struct slice message, const char *content_type)
+{
+    struct pool *pool = pool_open(NULL, "fuzz", POOL_BYTES_UNLIMITED);
+    struct ingest_config config = ingest_config_default();
+    struct buf body = buf_open(pool, 64u << 20);
+    FUZZ_REQUIRE(snappy_block_encode(message, &body) == OK);
+    fuzz_ingest(&config, FUZZ_REMOTE_WRITE, slice_str(content_type), slice_str("snappy"), buf_slice(&body));
     pool_close(pool);
 }
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
-tests/fuzz/corpus/{chain,state,stream,log,batch,index_part,identity,histogram,form,web_config,config,
-float}/golden-*. Seeds of other names are kept: files and groups that a node wrote, and what fuzzing found."""
+tests/fuzz/corpus/{chain,state,stream,log,log_files,batch,index_part,identity,histogram,form,web_config,config,
+node_config,float,compression,matcher,labels}/golden-*. Seeds of other names are kept: files and groups that a node
+wrote, and what fuzzing found."""
 import os
 import struct
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, '../golden')
@@ -85,6 +87,75 @@ def float_seeds():
             yield bytes([choice, 255]) + values
 
 
+def frame(partition, offset, payload, durable=0):
+    head = struct.pack('<2sHIIIQII', b'KF', partition, len(payload), 0, durable // 8, offset, 0, 0)
+    return head + payload + bytes(-len(payload) % 8)
+
+
+def log_file(number, frames, previous=0, previous_end=0, starts=(0, 0), trims=(0, 0), version=1, is_free=False):
+    """A file of a log of two partitions as the harness takes it, which makes the checksums."""
+    header = struct.pack('<8sII16sQQQQ', b'KELP_LOG', version, 2, b'', number, previous, previous_end, 0)
+    header += struct.pack('<QQQQ', starts[0], trims[0], starts[1], trims[1])
+    content = 2 * header.ljust(4096, b'\0') + b''.join(frames)
+    content += bytes(-len(content) % 64)
+    return struct.pack('<BH', number | 128 * is_free, len(content) // 64) + content
+
+
+def log_seeds():
+    """Chains of files: whole, torn, damaged in the middle, with gaps and markers, too new, left over."""
+    ends = struct.pack('<QQ', 2, 1)
+    whole = [frame(0, 0, b'first.'), frame(1, 0, b'second'), frame(0, 1, 100 * b'ab'), frame(65535, 0, ends)]
+    end = 8192 + sum(map(len, whole))
+    one = log_file(1, whole)
+    yield one
+    yield one + log_file(2, [frame(0, 2, b'more'), frame(0, 3, b'and more', 8192)], 1, end, (2, 1))
+    yield (one + log_file(2, [frame(1, 1, b'xx')], 1, end, (2, 1), (1, 0))
+           + log_file(3, [], 2, 8232, (2, 2), (2, 1)))
+    yield log_file(1, [frame(0, 0, b'odd', 0), frame(0, 1, b'x'), frame(0, 2, b'is damaged', 8272)])
+    yield log_file(1, [frame(0, 0, b'ab'), b'no frame' * 9, frame(0, 7, b'gap', 8300),
+                       frame(1, 5, b'gap too.', 8300)])
+    yield log_file(1, whole[:2] + [bytes(64), whole[3], b'torn tail'])
+    yield log_file(2, whole, 1, 8192, (5, 5)) + log_file(4, whole, 9, 1) + log_file(5, [], is_free=True)
+    yield log_file(1, whole, version=2)
+    yield log_file(7, whole[:1]) + log_file(3, whole)
+
+
+NODE_CONFIG = """storage:
+  ack: os
+  retention: 1y2w3d
+  compaction: false
+  log_file_bytes: 128MiB
+  free_space_floor: 5GB
+memory:
+  budget: 2GiB
+query:
+  max_concurrency: 3
+  timeout: 1m30s
+  slow_query_threshold: 0
+http:
+  cors: false
+  max_body_bytes: 1MB
+log:
+  level: debug
+  format: json
+limits:
+  max_series: 100
+  overrides:
+    tenant-a: {max_series: 5, max_label_name_bytes: 1KiB}
+    "b c": {}
+global:
+  scrape_interval: 15s
+  external_labels: {a: "x: y", b: 'it''s'}
+scrape_configs:
+- job_name: j
+  basic_auth: {username: u, password: secret}
+  authorization: {credentials: secret}
+  static_configs: [{targets: [a:1, b:2]}]
+  params:
+    q: ["1", "two words", "", "null", "0x1F", "~", "- a", "#"]
+"""
+
+
 def main():
     bodies = [entry[4:-4] for entry in entries(golden('chain_1'))]   # the harness makes magic and checksum
     seed('chain', 0, b''.join(struct.pack('<H', len(b)) + b for b in bodies))
@@ -98,13 +169,16 @@ def main():
     seed('stream', 0, golden('stream_1'))
     seed('stream', 1, 'p003-1-0-2.stream')
     seed('log', 0, golden('log_1'))
+    for i, content in enumerate(log_seeds()):
+        seed('log_files', i, content)
     seed('batch', 0, b'\0' + golden('batch_1'))
     seed('index_part', 0, golden('index_part_1'))
     seed('identity', 0, golden('node_1'))
     d = struct.Struct('<d').pack
     spans, none = varint(1) + varint(2) + varint(3), varint(0)   # one of three buckets at zigzag offset 1
     for i, body in enumerate([
-            bytes([1, 0b1000, 0]) + d(9.5) + varint(6) + varint(1) + spans + none + varint(2) + varint(2) + varint(1),
+            bytes([1, 0b1000, 0]) + d(9.5) + varint(6) + varint(1) + spans + none
+            + varint(2) + varint(2) + varint(1),
             bytes([1, 0b0111, 256 - 4]) + d(0.001) + d(1) + d(6) + d(1) + spans + spans + 6 * d(1),
             bytes([1, 0b1000, 256 - 53]) + d(1) + varint(3) + none + varint(1) + none + varint(3) + none
             + 3 * varint(0) + varint(2) + d(1) + d(2)]):
@@ -120,10 +194,49 @@ def main():
             '  client_ca_file: ca.crt\n  min_version: TLS12\n  max_version: TLS13\n'
             'basic_auth_users:\n  alice: $2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze\n',
             'bearer_tokens:\n  - secret\n  - other\n', 'Bearer secret', 'http_server_config:\n  http2: true\n'
-            '  headers:\n    X-Frame-Options: deny\n', 'tls_server_config: 1\n', 'basic_auth_users: []\nx: y\n']):
+            '  headers:\n    X-Frame-Options: deny\n', 'tls_server_config: 1\n',
+            'basic_auth_users: []\nx: y\n']):
         seed('web_config', i, text)
     for i, text in enumerate(CONFIG_MISTAKES):
         seed('config', i, text)
+    for i, text in enumerate([NODE_CONFIG, 'storage: {ack: never}\n', 'storage:\n  retention: -1h\n',
+                              'nothing: 1\n',
+                              'limits: {overrides: {"": {}}}\n', 'query: {max_series: x}\n',
+                              'http: {cors: maybe}\n',
+                              'http: {max_body_bytes: 1}\n', 'storage: []\n', 'log: {level: }\n', '# empty\n']):
+        seed('node_config', i, text)
+    for i, text in enumerate([
+            'a|b|c\na\nb\nab\n\n', 'prefix-(?:one|two|)-end\nprefix-one-end\nprefix--end\nprefix-',
+            'ab*\na\nabb\nb',
+            'job-1.*\njob-1\njob-2', '(a|b)c\nac\nbc\nc', 'a\\.b\\-c\na.b-c', '(?i)x|y\nX', 'a(b\n', '.+\n\nx',
+            '\u00e9*|z\n\u00e9',
+            '|'.join('v%d' % i for i in range(40)) + '\nv7\nv77', 'a{2}|b?\naa\na{2}\nb', '\\Qa.b\\E\na.b',
+            '[a-c]|d\nb']):
+        seed('matcher', i, text)
+    up = b'\x0a\x0e\x0a\x08__name__\x12\x02up'
+    job = b'\x0a\x08\x0a\x03job\x12\x01a'
+    for i, content in enumerate([
+            bytes([len(up)]) + up + up + job,
+            bytes([len(up + job)]) + up + job + up + b'\x0a\x08\x0a\x03job\x12\x01b',
+            bytes([0]) + up + job, bytes([len(up + job)]) + up + job + up, b'\0\1a\1b\1c\2de\x08__name__\2up',
+            b'\0\1b\1x\1a\1y\1a\1z', b'\0\0\1x', b'\0\1a\0\1b\2\xff\xfe',
+            b'\0\4my.x\5\xc3\xa9"\n\\\x08__name__\3a b', bytes([len(up)]) + job + up + b'\x0a\x05\x0a\x03job']):
+        seed('labels', i, content)
+    text = 20 * b'some text, some more text; '
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    deflated = deflate.compress(text) + deflate.flush()
+    stored = zlib.compressobj(0, zlib.DEFLATED, -15)
+    gzip = bytes([0x1f, 0x8b, 8]) + bytes(7) + deflated + struct.pack('<II', zlib.crc32(text), len(text))
+    for i, content in enumerate([
+            b'\1\5' + deflated, b'\1\xff' + stored.compress(text) + stored.flush(), b'\1\0\3\0',
+            b'\0\x14' + gzip,
+            b'\0\x14' + gzip + gzip, b'\0\x14' + gzip + b'behind', b'\0\7' + gzip[:-3],
+            b'\0\x22' + zlib.compress(text),
+            b'\0\4' + gzip[:3] + b'\x1e' + gzip[4:10] + b'\3\0abc' + b'name\0comment\0\0\0' + gzip[10:],
+            b'\0\1\x28\xb5\x2f\xfd\x20\x05\x29\0\0hello', b'\0\1\x28\xb5\x2f\xfd\x60\xe8\2\x43\x1f\0x',
+            b'\0\1\x28\xb5\x2f\xfd\x20\x05\x29\0\0hel',
+            b'\0\1\xf0\1' + b'0123456789abcdef', b'\0\2\x1fa\1\0\7\x50final']):
+        seed('compression', i, content)
     for i, content in enumerate(float_seeds()):
         seed('float', i, content)
 

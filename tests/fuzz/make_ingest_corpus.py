@@ -77,7 +77,114 @@ def batch(announces=(), rows=(), exemplars=b"", exemplar_count=0, metadata=b"", 
     return head + body + exemplars + metadata
 
 
+def request(line, *headers, body=b""):
+    length = ["Content-Length: %d" % len(body)] if body else []
+    head = [line + " HTTP/1.1", "Host: a", "Authorization: Bearer secret", *headers, *length, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+def snappy(plain):
+    """A block of one literal."""
+    return varint(len(plain)) + bytes([61 << 2]) + struct.pack("<H", len(plain) - 1) + plain
+
+
+FORM = "Content-Type: application/x-www-form-urlencoded"
+PROTOBUF = "Content-Type: application/x-protobuf"
+WRITE_1 = message(1, UP + sample(1000, 1.5)) + message(3, METADATA)
+WRITE_2 = b"".join(message(4, s) for s in (b"", b"__name__", b"up", b"job", b"a")) + message(
+    5, message(1, b"\1\2\3\4") + sample(1000, 1.5, 500))
+TEXT = [b"# HELP up is\\nit\n# TYPE up gauge\nup{a=\"b\",c=\"d\\\"e\"} 1.5 1000\nup NaN\nup +Inf\nd_x{x1=\"y\"} 2\n",
+        b"# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\ns{quantile=\"0.50\"} 1\n",
+        b"# TYPE a counter\n# UNIT a s\na_total{x=\"y\"} 1 1.5 # {trace_id=\"z\"} 0.5 2.25\n# EOF\n",
+        b"a{instance=\"x\",exported_instance=\"y\",job=\"\"} 1\n{\"my.metric\",\"a.b\"=\"c\"} 1e3\nb{a=\"1\",a=\"2\"} 1\n"]
+GETS = ["/api/v1/query?query=up%7Bjob%3D%22a%22%7D&time=3",
+        "/api/v1/query?query=sum(rate(up%5B5s%5D))&time=9.5&stats=all",
+        "/api/v1/query_range?query=up&start=1&end=20&step=1500ms&limit=1",
+        "/api/v1/query?query=h&time=3&proof=true",
+        "/api/v1/series?match[]=up&match[]=%7Bjob%3D~%22a.*%22%7D&start=0&end=9",
+        "/api/v1/labels?match[]=up&limit=1",
+        "/api/v1/label/job/values", "/api/v1/label/U__my_2e_label/values?match[]=dotted",
+        "/api/v1/metadata?metric=a&limit=1",
+        "/api/v1/query_exemplars?query=up&start=0&end=9", "/api/v1/status/buildinfo",
+        "/api/v1/status/tsdb?limit=2",
+        "/api/v1/status/runtimeinfo", "/api/v1/status/flags", "/api/v1/status/config",
+        "/api/v1/targets?state=active",
+        "/api/v1/rules", "/api/v1/alerts", "/-/healthy", "/-/ready", "/metrics", "/", "/nothing",
+        "/api/v1/label//values",
+        "/api/v1/query_range?query=up&start=1&end=20&step=0",
+        "/api/v1/query_range?query=up&start=1&end=99999&step=1",
+        "/api/v1/query_range?query=up&start=9&end=1&step=1", "/api/v1/query_range?query=up",
+        "/api/v1/query?query=1&partial=x",
+        "/api/v1/series", "/api/v1/series?match[]=1", "/api/v1/series?match[]=up&limit=-1",
+        "/api/v1/labels?start=9&end=1",
+        "/api/v1/series?match[]=sum(", "/api/v1/query_exemplars?query=1%2B",
+        "/api/v1/query?query=up&timeout=x&limit=0",
+        "/api/v1/query?query=up%5B20s%5D&time=20", "/api/v1/query?query=%22a%22&lookback_delta=y",
+        "/api/v1/query?query=1&timeout=-1",
+        "/api/v1/label/job/values?start=3&end=x", "/api/v1/query?query=h%20%2B%20h&time=3",
+        "/api/v1/query?query=up&time=x", "/api/v1/query?query=up%zz", "/api/v1/query?query=sum(",
+        "/api/v1/format_query?query=a"]
+
+
+MANY = b"".join(b"m%d 1\n" % i for i in range(1200))
+
+
+def page(text):
+    units = -(-len(text) // 64)
+    return bytes([units]) + text.ljust(units * 64, b"\n")
+
+
 CORPUS = {
+    "http": [request("GET " + path) for path in GETS] + [
+        request("GET /api/v1/labels", "Accept-Encoding: br, gzip;q=0.5", "Origin: http://x",
+                "X-Scope-OrgID: a"),
+        request("GET /metrics", "Accept-Encoding: gzip"),
+        request("GET /metrics", "Accept-Encoding: gzip ;q=0.0, x"),
+        request("POST /api/v1/import/prometheus", "Transfer-Encoding: chunked") + b"3000\r\n" + 12288 * b"\n"
+        + b"\r\n0\r\n\r\n",
+        request("POST /api/v1/import/prometheus", "Content-Encoding: br", body=b"x"),
+        request("POST /api/v1/query", body=b"x=1"),
+        request("POST /api/v1/import/prometheus", "Content-Encoding: identity", body=b"x 1\n"),
+        request("POST /api/v1/import/prometheus", "X-Scope-OrgID: a b", body=b"x 1\n"),
+        request("POST /api/v1/query", FORM, body=b"query=%zz"), request("GET /api/v1/query?" + 200 * "&a=b"),
+        request("GET /api/v1/label/%ff/values"), request("GET /api/v1/series?" + 1100 * "&match[]=a"),
+        request("GET /api/v1/series?match[]=" + 400 * "("), request("HEAD /metrics"),
+        request("OPTIONS /api/v1/query"),
+        request("POST /api/v1/query", FORM, body=b"query=1%2B1&time=4"), request("PATCH /metrics"),
+        request("FOO /"),
+        request("POST /api/v1/query_range?step=1", FORM, body=b"query=up&start=1&end=3")
+        + request("GET /-/ready"),
+        request("POST /api/v1/write", PROTOBUF, "Content-Encoding: snappy", body=snappy(WRITE_1)),
+        request("POST /api/v1/write", PROTOBUF + ";proto=io.prometheus.write.v2.Request", body=snappy(WRITE_2)),
+        request("POST /api/v1/write", "Content-Type: text/plain", body=b"x"),
+        request("POST /api/v1/import/prometheus", "X-Scope-OrgID: t", body=TEXT[0]),
+        request("POST /api/v1/import/prometheus", "Content-Encoding: gzip", body=TEXT[0]),
+        request("POST /api/v1/import/prometheus", "Transfer-Encoding: chunked") + b"5\r\nup 1\n\r\n0\r\n\r\n",
+        request("POST /api/v1/write", "Transfer-Encoding: chunked", "Content-Length: 3") + b"abc",
+        request("POST /api/v1/write", "Content-Length: 3", "Content-Length: 4") + b"abcd",
+        request("POST /api/v1/write", "Content-Length: 99999"),
+        request("POST /api/v1/write", "Content-Length: -1"),
+        request("POST /-/reload"), request("POST /api/v1/admin/tsdb/snapshot"), request("PUT /-/quit"),
+        request("GET /api/v1/labels", "X-Scope-OrgID: a/b"),
+        request("GET /api/v1/labels", "Expect: 100-continue"),
+        b"GET /api/v1/labels HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET /-/healthy HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET /\r\n", b"\r\n", b"\x16\3\1\2\0\1",
+    ],
+    "remote_write": [
+        b"application/x-protobuf\nsnappy\n" + snappy(WRITE_1), b"\n\n" + snappy(WRITE_1),
+        b"Application/X-Protobuf ; a=b; Proto=\"io.prometheus.write.v2.Request\"\n snappy\n" + snappy(WRITE_2),
+        b"application/x-protobuf;proto=prometheus.WriteRequest\n\n" + snappy(WRITE_1),
+        b"application/x-protobuf;proto=other\n\n", b"application/json\n\n{}",
+        b"application/x-protobuf\ngzip\nx",
+        b"\n\n\xff\xff\xff\xff\x0f", b"\n\n\xff\xff\x7f" + 70000 // 20 * b"\xfe\0\0",
+        b"\n\n" + snappy(b"\x0a\5abc"),
+        b"\n\n" + snappy(9000 * b"\0"),
+    ],
+    "import": [bytes([flags]) + text for flags in (0, 1, 2, 4, 8, 16, 32, 64) for text in TEXT],
+    "scrape": [bytes([kind]) + b"".join(map(page, pages)) for kind in range(8) for pages in (
+        (TEXT[0], TEXT[1]), (TEXT[1], TEXT[0]), (TEXT[2], TEXT[3]), (TEXT[3], TEXT[3], b"", TEXT[2], TEXT[2]))
+    ] + [bytes([kind]) + page(MANY) + 6 * page(b"a 1\n") for kind in range(4)],
     "remote_write_1": [
         b"\0" + message(1, UP + sample(1000, 1.5)) + message(1, UP + sample(2000, 2)) + message(3, METADATA),
         b"\0" + message(1, labels(("job", "a"), ("__name__", "up")) + sample(1, 1)),
