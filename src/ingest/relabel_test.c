@@ -122,7 +122,8 @@ static void test_refusals(void **state)
     static const struct {
         const char *rules, *text;
     } cases[] = {
-        { "[{source_labels: [a], regexx: x}]", "line 1 column 23: unknown key \"regexx\"" },
+        { "[{source_labels: [a], regexx: x}]",
+          "line 1 column 23: unknown key \"regexx\", did you mean regex?" },
         { "[{source_labels: [a]}]", "line 1 column 2: action replace needs target_label" },
         { "[{action: hashmod, source_labels: [a], target_label: b}]",
           "line 1 column 2: action hashmod needs a modulus above 0" },

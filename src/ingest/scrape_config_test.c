@@ -125,7 +125,8 @@ static void test_bad(void **state)
     static const struct {
         const char *config, *message;
     } cases[] = {
-        { "global: {scrape_intervall: 1s}", "line 1 column 10: unknown key \"scrape_intervall\"" },
+        { "global: {scrape_intervall: 1s}",
+          "line 1 column 10: unknown key \"scrape_intervall\", did you mean scrape_interval?" },
         { "global: {scrape_interval: 1s, scrape_timeout: 2s}",
           "line 1 column 9: global scrape_timeout is above scrape_interval" },
         { "global: {external_labels: [a]}", "line 1 column 27: expected a map, got a list" },

@@ -69,21 +69,26 @@ static err create_directory(struct log_file *log, struct err_at *at)
         return OK;
     err e = io_dir_create(log->io, log->directory);
     if (e != OK && e != ERR_EXISTS)
-        return err_set(at, e, "log: cannot create %s", log->directory);
+        return err_set(at, e, "log: cannot create %s: %s", log->directory, err_text(e));
     char parent[LOG_PATH_BYTES];
     const char *slash = strrchr(log->directory, '/');
     size_t len = slash == NULL ? 0 : (size_t)(slash - log->directory);
     memcpy(parent, log->directory, len);
     parent[len] = '\0';
     e = io_dir_sync(log->io, len == 0 && slash != NULL ? "/" : parent);
-    return e == OK ? OK : err_set(at, e, "log: cannot sync the directory above %s", log->directory);
+    return e == OK
+               ? OK
+               : err_set(at, e, "log: cannot sync the directory above %s: %s", log->directory, err_text(e));
 }
 
 static err list_names(struct recovery *r)
 {
     struct io_dir_entry *entries;
     size_t count;
-    TRY(io_dir_list(r->log->io, r->log->directory, r->pool, &entries, &count));
+    err e = io_dir_list(r->log->io, r->log->directory, r->pool, &entries, &count);
+    if (e == ERR_NOT_FOUND && r->log->config.read_only) /* a snapshot has none */
+        return OK;
+    TRY(e);
     if (count > LOG_FILES_MAX)
         return ERR_LIMIT;
     void *at = NULL;
@@ -156,7 +161,7 @@ static err open_found(struct recovery *r, struct found *found)
     if (e == OK)
         e = read_header(r, found);
     if (e != OK && (r->at == NULL || r->at->text[0] == '\0'))
-        return err_set(r->at, e, "log: cannot read %s", found->file->path);
+        return err_set(r->at, e, "log: cannot read %s: %s", found->file->path, err_text(e));
     return e;
 }
 

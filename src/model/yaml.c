@@ -11,12 +11,13 @@
  *    recursion, and aliases are refused, so the tree is never larger than the text.
  * 2. Every node has the position of its first character; every error names one.
  * 3. Keys of a map are scalars and unique. Scalars hold no zero byte, so that text is a C string too.
- * 4. `is_used` is the only thing that changes after parsing. */
+ * 4. `is_used` and `near` are all that changes after parsing. */
 #include "model/yaml.h"
 
 #include <yaml.h>
 
 #include "base/check.h"
+#include "base/nearest.h"
 #include "base/time.h"
 #include "shim/number.h"
 
@@ -208,11 +209,14 @@ static err on_event(struct parse *p, const yaml_event_t *event)
     }
 }
 
-static err parser_problem(const yaml_parser_t *parser, struct err_at *at)
+static err parser_problem(const yaml_parser_t *parser, struct slice text, struct err_at *at)
 {
     if (parser->error == YAML_MEMORY_ERROR)
         return err_set(at, ERR_LIMIT, "out of memory");
     struct yaml_node where = position_node(parser->problem_mark);
+    size_t index = parser->problem_mark.index; /* in characters: right as long as the text is ASCII */
+    if (index < text.len && text.at[index] == '\t')
+        return yaml_error(&where, ERR_INPUT, at, "a tab where YAML wants spaces");
     return yaml_error(&where, ERR_INPUT, at, "%s", parser->problem != NULL ? parser->problem : "malformed");
 }
 
@@ -231,7 +235,7 @@ err yaml_parse(struct slice text, struct pool *pool, struct yaml_node **out_root
     while (!p.is_done) {
         yaml_event_t event;
         if (yaml_parser_parse(&parser, &event) == 0)
-            TRY_OUT(parser_problem(&parser, at));
+            TRY_OUT(parser_problem(&parser, text, at));
         e = on_event(&p, &event);
         yaml_event_delete(&event);
         if (e != OK)
@@ -442,6 +446,13 @@ struct yaml_node *yaml_get(struct yaml_node *map, const char *key)
             return map->pairs[i].value;
         }
     }
+    for (size_t i = 0; i < map->count; i++) { /* misspelt? */
+        struct yaml_pair *pair = &map->pairs[i];
+        size_t d = pair->is_used ? SIZE_MAX : nearest_distance(pair->key->text, slice_str(key));
+        if (d != SIZE_MAX &&
+            (pair->near == NULL || d < nearest_distance(pair->key->text, slice_str(pair->near))))
+            pair->near = key;
+    }
     return NULL;
 }
 
@@ -450,7 +461,10 @@ err yaml_map_end(struct yaml_node *map, struct err_at *at)
     for (size_t i = 0; map->type == YAML_MAP && i < map->count; i++) {
         const struct yaml_node *key = map->pairs[i].key;
         if (!map->pairs[i].is_used)
-            return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"", SLICE_SHORT_ARG(key->text));
+            return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"%s%s%s", SLICE_SHORT_ARG(key->text),
+                              map->pairs[i].near != NULL ? ", did you mean " : "",
+                              map->pairs[i].near != NULL ? map->pairs[i].near : "",
+                              map->pairs[i].near != NULL ? "?" : "");
     }
     return OK;
 }

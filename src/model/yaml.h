@@ -32,6 +32,7 @@ struct yaml_pair {
     struct yaml_node *key; /* a scalar */
     struct yaml_node *value;
     bool is_used;
+    const char *near; /* a key that was asked for, is not there, and is like this unused one; NULL: none */
 };
 
 struct yaml_node {

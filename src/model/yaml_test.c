@@ -194,6 +194,12 @@ static void test_unknown_key(void **state)
     assert_string_equal(at.text, "line 2 column 1: unknown key \"scrape_intervall\"");
     assert_int_equal(at.line, 2);
     assert_int_equal(at.column, 1);
+    assert_null(yaml_get(node, "scrape_intrval")); /* the nearest one that was asked for is named */
+    assert_null(yaml_get(node, "scrape_interval"));
+    assert_null(yaml_get(node, "scrape_timeout"));
+    assert_err(ERR_INPUT, yaml_map_end(node, &at));
+    assert_string_equal(at.text,
+                        "line 2 column 1: unknown key \"scrape_intervall\", did you mean scrape_interval?");
     assert_non_null(yaml_get(node, "scrape_intervall"));
     assert_ok(yaml_map_end(node, &at));
     assert_err(ERR_INPUT, yaml_map_begin(parse_ok("- a"), &at));

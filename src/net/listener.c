@@ -209,7 +209,7 @@ static err parse_address(const char *text, struct sockaddr_storage *out_address,
     for (const char *p = is_good ? colon + 1 : ""; *p != 0; p++)
         port = port * 10 + (unsigned)(*p - '0');
     if (!is_good || port > 65535)
-        return err_set(at, ERR_INPUT, "listen address \"%s\" is not host:port", text);
+        return err_set(at, ERR_INPUT, "listen address \"%s\" is not host:port, as in 127.0.0.1:9428", text);
     memcpy(host, text, len);
     host[len] = 0;
     *out_address = (struct sockaddr_storage){ 0 };

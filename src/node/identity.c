@@ -41,9 +41,12 @@ err identity_decode(const uint8_t bytes[IDENTITY_BYTES], struct identity *out_id
 {
     struct identity identity = { 0 };
     if (memcmp(bytes, MAGIC, 8) != 0)
-        return err_set(at, ERR_CORRUPT, "NODE is not an identity file of Kelpie");
+        return err_set(
+            at, ERR_CORRUPT,
+            "NODE is damaged: it is not an identity file of Kelpie; put the NODE of a snapshot back");
     if (get_le32(bytes + 124) != crc32c(slice_of(bytes, 124), 0))
-        return err_set(at, ERR_CORRUPT, "NODE is damaged: its checksum is wrong");
+        return err_set(at, ERR_CORRUPT,
+                       "NODE is damaged: its checksum is wrong; put the NODE of a snapshot back");
     memcpy(identity.program, bytes + 64, IDENTITY_PROGRAM_BYTES - 1);
     uint32_t format = get_le32(bytes + 8);
     if (format != IDENTITY_FORMAT)
@@ -75,6 +78,11 @@ static bool is_zero(const uint8_t *at, size_t len)
 static bool has_data(struct io *io)
 {
     return io_exists(io, "log") || io_exists(io, "blob") || io_exists(io, "stream");
+}
+
+bool identity_is_snapshot(struct io *io)
+{
+    return io_exists(io, "blob") && !io_exists(io, "log") && !io_exists(io, "stream");
 }
 
 /* Draw a new identity and write it durably. */
@@ -109,13 +117,13 @@ static err read_or_init(struct io *io, struct io_file *file, uint32_t partition_
     if (e == OK && !is_zero(bytes, sizeof bytes))
         return identity_decode(bytes, out_identity, at);
     if (len > 0 && !is_zero(bytes, len) && has_data(io))
-        return err_set(at, ERR_CORRUPT, "NODE is cut short");
+        return err_set(at, ERR_CORRUPT, "NODE is cut short; put the NODE of a snapshot back");
     if (has_data(io))
         return err_set(at, ERR_CONFLICT,
-                       "the directory holds data but its NODE file is empty or missing;"
+                       "it holds data, but its NODE file is empty or missing;"
                        " put the NODE of a snapshot back");
     if (partition_count == 0)
-        return err_set(at, ERR_NOT_FOUND, "there is no node's data in this directory");
+        return err_set(at, ERR_NOT_FOUND, "there is no node's data in it");
     e = initialise(io, file, partition_count, range_bytes_max, out_identity);
     return e == OK ? OK : err_set(at, e, "cannot write NODE: %s", err_text(e));
 }
@@ -127,16 +135,19 @@ err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, ui
     void *room;
     err e = OK;
     if (partition_count == 0 && !io_exists(io, IDENTITY_FILE))
-        return err_set(at, ERR_NOT_FOUND, "there is no node's data in this directory");
+        return err_set(at, ERR_NOT_FOUND, "there is no node's data in it");
     TRY(pool_zalloc(pool, sizeof(struct identity_lock), &room));
     struct identity_lock *lock = room;
-    e = io_file_open(io, IDENTITY_FILE, IO_WRITE, &file);
+    e = io_file_open(io, IDENTITY_FILE, partition_count == 0 ? IO_READ : IO_WRITE, &file);
     if (e != OK)
-        return err_set(at, e, "cannot open NODE in the data directory for writing: %s", err_text(e));
+        return err_set(at, e, "cannot open NODE: %s%s", err_text(e),
+                       e == ERR_DENIED ? "; this user must own the directory, and its file system must be"
+                                         " writable"
+                                       : "");
     e = io_file_lock(file);
     if (e != OK)
         e = err_set(at, e, "%s",
-                    e == ERR_BUSY ? "the data directory is in use by another process" : "cannot lock NODE");
+                    e == ERR_BUSY ? "in use by another process; stop that one first" : "cannot lock NODE");
     if (e == OK)
         e = read_or_init(io, file, partition_count, range_bytes_max, out_identity, at);
     if (e != OK) {

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "io/io.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define IDENTITY_FILE          "NODE"
@@ -29,6 +30,10 @@ struct identity_lock;
  *        ERR_CORRUPT; ERR_DENIED not writable; ERR_CONFLICT data but no NODE; ERR_IO, ERR_SPACE, ERR_LIMIT. */
 err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, uint64_t range_bytes_max,
                   struct identity *out_identity, struct identity_lock **out_lock, struct err_at *at);
+
+/* Does the directory that is io's root hold objects alone, as snapshots do? A node makes log/ before blob/, and so does
+ * a restore. */
+bool identity_is_snapshot(struct io *io);
 
 /* Give up the lock. NULL is allowed. */
 void identity_close(struct identity_lock *lock);

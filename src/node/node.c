@@ -345,9 +345,10 @@ static bool is_loopback(const char *listen)
 static err check_exposure(const struct node *node, struct err_at *at)
 {
     const struct net_web_config *web = &node->loaded->web;
+    bool has_port = strchr(node->options.listen, ':') != NULL; /* else the listener will refuse it */
     bool is_closed = web->cert_file.len > 0 && (web->user_count > 0 || web->token_count > 0 ||
                                                 web->client_auth >= NET_CLIENT_AUTH_VERIFY);
-    if (is_loopback(node->options.listen) || is_closed || node->options.is_insecure)
+    if (!has_port || is_loopback(node->options.listen) || is_closed || node->options.is_insecure)
         return OK;
     return err_set(at, ERR_INPUT,
                    "%s is open to others: give --web.config.file with TLS and credentials, or"
@@ -375,6 +376,21 @@ static uint32_t partition_count(struct io *io)
     while (count < cpus && count < NODE_PARTITIONS_MAX)
         count *= 2;
     return count;
+}
+
+static err open_identity(struct node *node, struct err_at *at)
+{
+    struct io *io = node->io;
+    const char *path = node->options.data_directory;
+    struct err_at why = { 0 };
+    if (identity_is_snapshot(io)) /* its log would count as lost */
+        return err_set(at, ERR_INPUT,
+                       "%s is a snapshot, or its log is gone: kelpie restore %s --data NEWDIR makes a data"
+                       " directory of it",
+                       path, path);
+    err e = identity_open(io, node->pool, partition_count(io), SHARD_RANGE_BYTES_MAX_DEFAULT, &node->identity,
+                          &node->lock, &why);
+    return e == OK ? OK : err_set(at, e, "data directory %s: %s", path, why.text);
 }
 
 static bool space_is_low(void *context)
@@ -510,8 +526,7 @@ static err open_all(struct node *node, struct err_at *at)
     node->memory_bytes = memory_budget(node->cwd, config);
     pool_set_budget(node->pool, node->memory_bytes);
     TRY(open_data_directory(node, at));
-    TRY(identity_open(node->io, node->pool, partition_count(node->io), SHARD_RANGE_BYTES_MAX_DEFAULT,
-                      &node->identity, &node->lock, at));
+    TRY(open_identity(node, at));
     watch_space(node);
     TRY(open_server(node, at));
     diag(DIAG_INFO, "kelpie is listening",

@@ -25,9 +25,12 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
     err e = io_open(data_directory, &out->io);
     if (e != OK)
         return err_set(at, e, "cannot open the data directory %s: %s", data_directory,
-                       e == ERR_NOT_FOUND ? "there is no such directory" : err_text(e));
+                       e == ERR_NOT_FOUND ? "there is no such directory; --data names it" : err_text(e));
     out->pool = pool_open(NULL, "offline", POOL_BYTES_UNLIMITED);
-    TRY(identity_open(out->io, out->pool, 0, 0, &out->identity, &out->lock, at));
+    struct err_at why = { 0 };
+    e = identity_open(out->io, out->pool, 0, 0, &out->identity, &out->lock, &why);
+    if (e != OK)
+        return err_set(at, e, "data directory %s: %s", data_directory, why.text);
     uint64_t memory_bytes = io_memory_bytes(out->io) / 2;
     struct log_config log = {
         .directory = "log",
@@ -45,6 +48,7 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
     out->config.partition_count = out->identity.partition_count;
     out->config.range_bytes_max = out->identity.range_bytes_max;
     out->config.read_only = read_only;
+    out->config.without_log = identity_is_snapshot(out->io);
     return OK;
 }
 
@@ -90,6 +94,18 @@ static err accept_losses(struct offline *offline, struct err_at *at)
     return e;
 }
 
+/* What a person may do now. */
+static void print_advice(const char *data_directory, bool is_verify, const struct shard_check *check)
+{
+    if (is_verify && check->damage_count > 0)
+        printf("to set aside what is damaged and repair what can be: kelpie fsck --data %s\n",
+               data_directory);
+    if (!is_verify && check->damage_count > 0)
+        printf("the node can start: what is lost is named in its answers. A snapshot may have it (kelpie"
+               " restore); kelpie fsck --confirm-loss --data %s accepts that it is gone\n",
+               data_directory);
+}
+
 static int run_check(const char *name, const char *data_directory, bool accepts, check_function run)
 {
     struct offline offline;
@@ -110,6 +126,8 @@ static int run_check(const char *name, const char *data_directory, bool accepts,
                (unsigned long long)check.group_count, (unsigned long long)check.record_count,
                (unsigned long long)check.damage_count, (unsigned long long)check.unaccounted_bytes);
     bool is_fine = e == OK && check.damage_count == 0;
+    if (e == OK && !accepts)
+        print_advice(data_directory, run == shard_verify, &check);
     if (e == OK && accepts) {
         e = accept_losses(&offline, &at);
         is_fine = e == OK;

@@ -2,46 +2,21 @@
 #include "node/options.h"
 
 #include "base/check.h"
+#include "base/nearest.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define NAME_BYTES_MAX 64
-#define NEAR_EDITS_MAX 3
 #define OPTIONS_MAX    64
-
-/* Levenshtein distance; names of at most NAME_BYTES_MAX bytes, longer ones are far from everything. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t a_len = strlen(a), b_len = strlen(b);
-    size_t row[NAME_BYTES_MAX + 1];
-    if (a_len > NAME_BYTES_MAX || b_len > NAME_BYTES_MAX)
-        return NAME_BYTES_MAX;
-    for (size_t k = 0; k <= b_len; k++)
-        row[k] = k;
-    for (size_t i = 1; i <= a_len; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t k = 1; k <= b_len; k++) {
-            size_t best = diagonal + (a[i - 1] != b[k - 1]);
-            if (row[k] + 1 < best)
-                best = row[k] + 1;
-            if (row[k - 1] + 1 < best)
-                best = row[k - 1] + 1;
-            diagonal = row[k];
-            row[k] = best;
-        }
-    }
-    return row[b_len];
-}
 
 const char *options_nearest(const char *text, const char *const *names, size_t count)
 {
     const char *best = NULL;
-    size_t best_distance = NEAR_EDITS_MAX + 1;
+    size_t best_distance = SIZE_MAX;
     for (size_t i = 0; i < count; i++) {
-        size_t d = distance(text, names[i]);
-        if (d < best_distance && d * 2 <= strlen(names[i])) {
+        size_t d = nearest_distance(slice_str(text), slice_str(names[i]));
+        if (d < best_distance) {
             best = names[i];
             best_distance = d;
         }

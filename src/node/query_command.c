@@ -233,7 +233,7 @@ int command_query(int argc, char **argv)
         { "--tenant", "NAME", "whose data (default: default)", &question.tenant, NULL },
         { "--user", "NAME", "for basic authentication", &question.user, NULL },
         { "--password", "TEXT", "for basic authentication", &question.password, NULL },
-        { "--ca-file", "FILE", "certificate authority of the node; absolute path", &question.ca_file, NULL },
+        { "--ca-file", "FILE", "certificate authority of the node", &question.ca_file, NULL },
         { "--partial", "allow|deny", "take an incomplete answer (default) or refuse it", &question.partial,
           NULL },
         { "--json", NULL, "print the answer as it came", NULL, &question.is_json },
@@ -251,6 +251,10 @@ int command_query(int argc, char **argv)
         return status;
     if (question.step != NULL && (question.start == NULL || question.end == NULL)) {
         fprintf(stderr, "kelpie query: --step needs --start and --end\n");
+        return 2;
+    }
+    if (question.step == NULL && (question.start != NULL || question.end != NULL)) {
+        fprintf(stderr, "kelpie query: --start and --end need --step; one moment is --time\n");
         return 2;
     }
     question.expression = operands[0];

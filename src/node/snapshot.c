@@ -25,16 +25,20 @@
 
 /* ---- snapshot ---- */
 
+/* The node that is asked, and how. */
+struct whom {
+    const char *url, *user, *password, *ca_file;
+};
+
 /* POST to an administrative path of a running node and print its answer. Returns the exit status. */
-static int ask_node(const char *name, const char *path, const char *url, const char *user,
-                    const char *password)
+static int ask_node(const char *name, const char *path, const struct whom *whom)
 {
     char target[NET_CLIENT_URL_BYTES_MAX];
     struct io *io;
     struct net_client *client = NULL;
     struct net_client_response response = { 0 };
     struct err_at at = { 0 };
-    snprintf(target, sizeof target, "%s%s", url, path);
+    snprintf(target, sizeof target, "%s%s", whom->url, path);
     if (io_open(".", &io) != OK)
         return 1;
     struct pool *pool = pool_open(NULL, "snapshot", POOL_BYTES_UNLIMITED);
@@ -42,8 +46,9 @@ static int ask_node(const char *name, const char *path, const char *url, const c
     struct net_client_request request = {
         .url = target,
         .method = "POST",
-        .user = user,
-        .password = password,
+        .user = whom->user,
+        .password = whom->password,
+        .tls = { .ca_file = whom->ca_file },
         .timeout_ms = TIMEOUT_MS,
         .encoded_bytes_max = ANSWER_BYTES_MAX,
     };
@@ -54,7 +59,7 @@ static int ask_node(const char *name, const char *path, const char *url, const c
     if (is_done)
         printf("%.*s\n", SLICE_ARG(buf_slice(&body)));
     else
-        fprintf(stderr, "kelpie %s: %s: %s%.*s\n", name, url, e != OK ? at.text : "",
+        fprintf(stderr, "kelpie %s: %s: %s%.*s\n", name, whom->url, e != OK ? at.text : "",
                 SLICE_ARG(buf_slice(&body)));
     if (client != NULL)
         net_client_close(client);
@@ -66,11 +71,12 @@ static int ask_node(const char *name, const char *path, const char *url, const c
 
 int command_snapshot(int argc, char **argv)
 {
-    const char *url = "http://" NODE_LISTEN_DEFAULT, *user = NULL, *password = NULL;
+    struct whom whom = { .url = "http://" NODE_LISTEN_DEFAULT };
     const struct option list[] = {
-        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &url, NULL },
-        { "--user", "NAME", "for basic authentication", &user, NULL },
-        { "--password", "TEXT", "for basic authentication", &password, NULL },
+        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &whom.url, NULL },
+        { "--user", "NAME", "for basic authentication", &whom.user, NULL },
+        { "--password", "TEXT", "for basic authentication", &whom.password, NULL },
+        { "--ca-file", "FILE", "certificate authority of the node", &whom.ca_file, NULL },
     };
     const struct command self = { .name = "snapshot",
                                   .operands = "",
@@ -83,18 +89,19 @@ int command_snapshot(int argc, char **argv)
     int status;
     if (!options_parse(&self, argc, argv, operands, &status))
         return status;
-    return ask_node(self.name, "/api/v1/admin/tsdb/snapshot", url, user, password);
+    return ask_node(self.name, "/api/v1/admin/tsdb/snapshot", &whom);
 }
 
 int command_retention(int argc, char **argv)
 {
-    const char *url = "http://" NODE_LISTEN_DEFAULT, *user = NULL, *password = NULL;
+    struct whom whom = { .url = "http://" NODE_LISTEN_DEFAULT };
     bool is_confirmed = false;
     const struct option list[] = {
         { "--confirm", NULL, "let the step that waits go ahead", NULL, &is_confirmed },
-        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &url, NULL },
-        { "--user", "NAME", "for basic authentication", &user, NULL },
-        { "--password", "TEXT", "for basic authentication", &password, NULL },
+        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &whom.url, NULL },
+        { "--user", "NAME", "for basic authentication", &whom.user, NULL },
+        { "--password", "TEXT", "for basic authentication", &whom.password, NULL },
+        { "--ca-file", "FILE", "certificate authority of the node", &whom.ca_file, NULL },
     };
     const struct command self = { .name = "retention",
                                   .operands = "",
@@ -111,7 +118,7 @@ int command_retention(int argc, char **argv)
         fprintf(stderr, "kelpie retention: nothing is dropped without --confirm\n");
         return 2;
     }
-    return ask_node(self.name, "/api/v1/admin/retention/confirm", url, user, password);
+    return ask_node(self.name, "/api/v1/admin/retention/confirm", &whom);
 }
 
 /* ---- restore ---- */
@@ -191,6 +198,8 @@ static err restore_chains(const char *data, const uint8_t node_bytes[IDENTITY_BY
         e = shard_restore(&config, io, blob, pool, out_through_ms);
         blob_close(blob);
     }
+    if (e == OK) /* a new one: a directory with objects and without log/ is taken for a snapshot */
+        e = io_dir_create(io, "log");
     if (e == OK) /* last: only now may a node start here */
         e = io_replace_file(io, IDENTITY_FILE, slice_of(node_bytes, IDENTITY_BYTES));
     io_close(io);
@@ -208,8 +217,10 @@ static err restore(struct io *cwd, const char *snapshot, const char *data, struc
         return err_set(at, e != OK ? e : ERR_CORRUPT, "%s is not a snapshot: no NODE in it", snapshot);
     e = io_dir_create(cwd, data);
     if (e != OK)
-        return err_set(at, e, "cannot create %s: %s; restore needs a directory that does not exist yet", data,
-                       err_text(e));
+        return err_set(at, e, "cannot create %s: %s", data,
+                       e == ERR_EXISTS ? "it exists, and restore needs a directory that does not exist yet"
+                       : e == ERR_NOT_FOUND ? "there is no directory to create it in"
+                                            : err_text(e));
     TRY(join(from, snapshot, "blob"));
     TRY(join(to, data, "blob"));
     TRY(copy_tree(cwd, from, to, 8, pool));
@@ -249,7 +260,9 @@ int command_restore(int argc, char **argv)
     err e = restore(cwd, operands[0], data, pool, &through_ms, &at);
     time_print(through_ms, through);
     if (e == OK)
-        printf("restored to %s: samples reach to %s\n", data, through);
+        printf("restored to %s: samples reach to %s\nkelpie verify --data %s reads all of it; kelpie serve"
+               " --data %s starts it\n",
+               data, through, data, data);
     else
         fprintf(stderr, "kelpie restore: %s\n", at.text[0] != 0 ? at.text : err_text(e));
     pool_close(pool);

@@ -89,7 +89,7 @@ err web_file_read(struct io *io, const char *path, struct pool *pool, struct net
     struct net_web_config config = net_web_config_default();
     err e = io_read_file(io, path, WEB_FILE_BYTES_MAX, pool, &text);
     if (e != OK)
-        return err_set(at, e, "cannot read %s: %s", path, e == ERR_LIMIT ? "larger than 1 MB" : err_text(e));
+        return err_set(at, e, "cannot be read: %s", e == ERR_LIMIT ? "larger than 1 MB" : err_text(e));
     TRY(yaml_parse(text, pool, &root, at));
     TRY(yaml_map_begin(root, at));
     TRY(yaml_get_map(root, "tls_server_config", &tls, at));

@@ -498,7 +498,7 @@ static err generation_begin(struct partition *p, uint64_t log_end)
     struct chain_entry entry = { .kind = CHAIN_GENERATION,
                                  .leader_epoch = -1,
                                  .losses = &loss,
-                                 .loss_count = 1,
+                                 .loss_count = p->shards->config.without_log ? 0 : 1,
                                  .end = { end.generation + 1, log_end < end.offset ? log_end : end.offset } };
     bool valid;
     diag(DIAG_ERROR,

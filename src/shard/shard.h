@@ -66,6 +66,7 @@ struct shards_config {
     uint32_t thread_count;     /* background threads; 0 = cores */
     uint32_t canary;           /* enum shard_canary */
     bool read_only;            /* for tools: no file is created, changed or removed */
+    bool without_log;          /* for tools: a snapshot, whose chains are all there is */
 };
 
 /* Defaults for a machine with this much memory. */

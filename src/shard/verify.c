@@ -116,8 +116,8 @@ static err verify_segment(struct verifier *v, uint32_t partition, const struct c
     }
     if (!is_damage(e))
         return e;
-    say(v, true, "segment %s with %llu rows: %s %s", key, (unsigned long long)facts->sum.count, err_text(e),
-        at.text);
+    say(v, true, "segment %s with %llu rows: %s%s%s", key, (unsigned long long)facts->sum.count, err_text(e),
+        at.text[0] != '\0' ? ": " : "", at.text);
     return v->repairs && e != ERR_NOT_FOUND ? quarantine_object(v, key) : OK;
 }
 
@@ -355,6 +355,8 @@ static err verify_log(struct verifier *v, uint32_t partition, struct log_positio
 {
     struct log_reader *reader;
     struct log_watermarks w = log_watermarks(v->log, partition);
+    if (v->config->without_log)
+        return OK;
     if (w.end_offset < chain_end.offset)
         say(v, true,
             "the log of partition %u ends at offset %llu, before %llu where the manifest chain goes on",
