@@ -141,7 +141,7 @@ static void test_bad(void **state)
         { JOB("honor_labels: 1"), "line 3 column 17: expected true or false, got \"1\"" },
         { JOB("static_configs: [{targets: ['http://a:1/']}]"),
           "line 3 column 31: \"http://a:1/\" is not a host and port" },
-        { JOB("static_configs: [{target: [a]}]"), "line 3 column 21: unknown key \"target\"" },
+        { JOB("static_configs: [{target: [a]}]"), "line 3 column 21: unknown key \"target\", did you mean targets?" },
         { JOB("file_sd_configs: [{files: [a.txt]}]"),
           "line 3 column 30: path name \"a.txt\" is not valid for file discovery" },
         { JOB("file_sd_configs: [{files: ['*/a.json']}]"),

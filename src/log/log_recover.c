@@ -161,7 +161,10 @@ static err open_found(struct recovery *r, struct found *found)
     if (e == OK)
         e = read_header(r, found);
     if (e != OK && (r->at == NULL || r->at->text[0] == '\0'))
-        return err_set(r->at, e, "log: cannot read %s: %s", found->file->path, err_text(e));
+        return err_set(r->at, e, "log: cannot read %s: %s%s", found->file->path, err_text(e),
+                       e == ERR_IO ? "; if the disk keeps failing, let dd conv=noerror,sync copy the file "
+                                     "and put the copy in its place: what is gone is then named"
+                                   : "");
     return e;
 }
 

@@ -113,7 +113,7 @@ static err read_or_init(struct io *io, struct io_file *file, uint32_t partition_
     size_t len = 0;
     err e = io_file_read(file, 0, bytes, sizeof bytes, &len);
     if (e != OK && e != ERR_END)
-        return err_set(at, e, "cannot read NODE: %s", err_text(e));
+        return err_set(at, e, "cannot read NODE: %s; put the NODE of a snapshot back", err_text(e));
     if (e == OK && !is_zero(bytes, sizeof bytes))
         return identity_decode(bytes, out_identity, at);
     if (len > 0 && !is_zero(bytes, len) && has_data(io))

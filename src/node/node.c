@@ -434,7 +434,14 @@ static err open_storage(struct node *node, struct err_at *at)
         return err_set(at, e, "cannot open the blob directory: %s", err_text(e));
     struct shards_config shards = shards_settings(node, &node->loaded->config);
     TRY(shards_config_check(&shards, at));
-    TRY(shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, at));
+    struct err_at why = { 0 };
+    e = shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, &why);
+    if (e != OK)
+        return err_set(at, e,
+                       e == ERR_IO ? "%s; look at the disk: if it stays so, kelpie fsck --data %s sets"
+                                     " aside what cannot be read"
+                                   : "%s (data directory %s)",
+                       why.text, node->options.data_directory);
     TRY(log_run_thread(node->log));
     return shards_run_threads(node->shards);
 }

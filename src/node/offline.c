@@ -101,9 +101,10 @@ static void print_advice(const char *data_directory, bool is_verify, const struc
         printf("to set aside what is damaged and repair what can be: kelpie fsck --data %s\n",
                data_directory);
     if (!is_verify && check->damage_count > 0)
-        printf("the node can start: what is lost is named in its answers. A snapshot may have it (kelpie"
-               " restore); kelpie fsck --confirm-loss --data %s accepts that it is gone\n",
-               data_directory);
+        printf(
+            "the node can start; what could not be repaired is named in its answers. A snapshot may have it"
+            " (kelpie restore); kelpie fsck --confirm-loss --data %s accepts that it is gone\n",
+            data_directory);
 }
 
 static int run_check(const char *name, const char *data_directory, bool accepts, check_function run)

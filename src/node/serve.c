@@ -2,17 +2,22 @@
  *
  * Signals are blocked in every thread and taken one by one by this one, which also does the housekeeping, so
  * that no code runs in a signal handler. A second SIGTERM or SIGINT ends the process at once: nothing that
- * was acknowledged can be lost by that. */
+ * was acknowledged can be lost by that. For the same reason the first one does, while the storage is still being
+ * opened, which may take long; a thread of its own takes it then. */
 #include "io/io.h"
+#include "io/thread.h"
 #include "node/commands.h"
 #include "node/node.h"
 #include "node/options.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #define STEP_SECONDS 1
+#define WATCH_NS     (20 * 1000 * 1000)
 
 static void block_signals(sigset_t *out_set)
 {
@@ -38,6 +43,40 @@ static void run(struct node *node, const sigset_t *signals)
     }
 }
 
+static void watch(void *context)
+{
+    _Atomic bool *is_opened = context;
+    sigset_t ending;
+    struct timespec wait = { .tv_nsec = WATCH_NS };
+    sigemptyset(&ending);
+    sigaddset(&ending, SIGTERM);
+    sigaddset(&ending, SIGINT);
+    while (!atomic_load(is_opened))
+        if (sigtimedwait(&ending, NULL, &wait) > 0) {
+            fprintf(stderr,
+                    "kelpie serve: stopped while the storage was opening; nothing acknowledged is lost\n");
+            _exit(0);
+        }
+}
+
+/* node_open, ended by SIGTERM and SIGINT. Without a thread they wait until it is done. */
+static err open_node(const struct node_options *options, struct node **out_node, struct err_at *at)
+{
+    _Atomic bool is_opened = false;
+    struct io_thread *watcher = NULL;
+    struct io *io;
+    err e = io_open(".", &io);
+    if (e != OK)
+        return err_set(at, e, "cannot open the working directory: %s", err_text(e));
+    ERR_IGNORE(io_thread_start(io, "watch-signals", watch, &is_opened, &watcher));
+    e = node_open(options, out_node, at);
+    atomic_store(&is_opened, true);
+    if (watcher != NULL)
+        io_thread_join(watcher);
+    io_close(io);
+    return e;
+}
+
 static int serve(const struct node_options *options)
 {
     sigset_t signals;
@@ -45,7 +84,7 @@ static int serve(const struct node_options *options)
     struct err_at at = { 0 };
     block_signals(&signals);
     (void)io_files_max_raise();
-    err e = node_open(options, &node, &at);
+    err e = open_node(options, &node, &at);
     if (e != OK) {
         fprintf(stderr, "kelpie serve: %s\n", at.text);
         return 1;

@@ -9,7 +9,8 @@
  *  1. No answer becomes complete by this: either the rows of the entry are proved by SUMs, or a loss is named.
  *  2. The damaged object is linked into the quarantine before the new one takes its name, in one rename: a crash
  *     leaves the one or the other.
- *  3. A read error of the disk may pass: it is mended only when a person asked for it (fsck). */
+ *  3. A read error of the disk may pass. Where one was met, only what loses nothing takes an entry's place: the commit
+ *     as SUMs prove it was, or anything where a later base tells the whole; the rest waits for a person (fsck). */
 #include "shard/mend.h"
 
 #include "base/check.h"
@@ -35,6 +36,7 @@ struct mend {
     struct chain_entry
         state; /* end, digest, size of the state object of the range that begins at the chain's end */
     bool has_state;
+    bool met_io; /* something could not be read that may be readable another time */
 };
 
 /* ---- quarantine ---- */
@@ -66,10 +68,9 @@ err shard_quarantine(struct io *io, const struct shards_config *config, const ch
 
 /* ---- what else is known ---- */
 
-static bool is_damage(const struct chain_reader *r, err e)
+static bool is_damage(err e)
 {
-    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_CONFLICT ||
-           (e == ERR_IO && r->mends_io);
+    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_CONFLICT || e == ERR_IO;
 }
 
 static err read_entry(const struct chain_reader *r, uint64_t number, struct pool *pool,
@@ -92,8 +93,9 @@ static err read_later(struct mend *m, uint64_t last)
         err e = read_entry(m->r, number, m->pool, &m->later[m->later_count]);
         if (e == OK)
             m->later_count++;
-        else if (!is_damage(m->r, e))
+        else if (!is_damage(e))
             return e;
+        m->met_io = m->met_io || e == ERR_IO;
     }
     for (size_t i = 0; i < m->later_count && m->next_commit == NULL; i++)
         if (m->later[i].kind == CHAIN_COMMIT)
@@ -189,8 +191,9 @@ static err find_segments(struct mend *m)
                              &m->found_inputs[m->found_count]);
         if (e == OK)
             m->found_count++;
-        else if (e == ERR_LIMIT || (e == ERR_IO && !m->r->mends_io))
+        else if (e == ERR_LIMIT)
             return e;
+        m->met_io = m->met_io || e == ERR_IO;
     }
     TRY(pool_zalloc(m->pool, m->chain->segment_count * sizeof *m->is_missing + 1, &at));
     m->is_missing = at;
@@ -304,8 +307,9 @@ static err rebuild_commit(struct mend *m, struct chain_entry *entry, bool *out_i
             e = commit_of_state(m, &state, entry, out_is_done);
         }
         pool_close(scratch);
-        if (e == ERR_LIMIT || (e == ERR_IO && !m->r->mends_io))
+        if (e == ERR_LIMIT)
             return e;
+        m->met_io = m->met_io || e == ERR_IO;
     }
     return OK;
 }
@@ -415,15 +419,28 @@ static err put_in_place(const struct chain_reader *r, const struct chain_entry *
     return e;
 }
 
+/* With this in the entry's place, is everything told that the entry told? */
+static bool is_proved(const struct mend *m, const struct chain_entry *entry)
+{
+    bool is_told = entry->kind == CHAIN_COMMIT;
+    for (size_t i = 0; i < m->later_count && !is_told; i++)
+        is_told = m->later[i].kind == CHAIN_BASE;
+    return is_told;
+}
+
 static err mend_and_fold(const struct chain_reader *r, struct chain *chain, uint64_t last, err why)
 {
     struct pool *pool = pool_open(r->pool, "mend", POOL_BYTES_UNLIMITED);
-    struct mend m = { .r = r, .chain = chain, .number = chain->next_number, .pool = pool };
+    struct mend m = {
+        .r = r, .chain = chain, .number = chain->next_number, .pool = pool, .met_io = why == ERR_IO
+    };
     struct chain_entry entry;
     bool valid;
     const char *text;
     err e = OK;
     TRY_OUT(mend(&m, last, &entry));
+    if (m.met_io && !r->mends_io && !is_proved(&m, &entry))
+        TRY_OUT(ERR_IO);
     if (r->damaged != NULL)
         r->damaged(r->context, &entry, why);
     if (!r->config->read_only)
@@ -486,7 +503,7 @@ static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint
         e = read_entry(r, number, scratch, &entry);
         if (e == OK && entry.kind == CHAIN_BASE)
             break;
-        if (e != OK && !is_damage(r, e))
+        if (e != OK && !is_damage(e))
             return e;
     }
     if (number > last) {
@@ -499,7 +516,7 @@ static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint
         e = read_entry(r, before, scratch, &entry);
         if (e == OK || e == ERR_NOT_FOUND)
             continue;
-        TRY(is_damage(r, e) ? discard(r, before, e) : e);
+        TRY(is_damage(e) ? discard(r, before, e) : e);
     }
     return OK;
 }
@@ -522,15 +539,17 @@ err shard_chain_read(const struct chain_reader *r, struct chain *chain, struct e
         e = read_entry(r, chain->next_number, scratch, &entry);
         if (e == OK)
             e = chain_fold(chain, &entry, &valid, &why);
-        else if (is_damage(r, e))
+        else if (is_damage(e))
             e = mend_and_fold(r, chain, last, e);
         if (e != OK)
             break;
     }
 out:
     if (e != OK)
-        e = err_set(at, e, "manifest entry p%03u/chain/%08llu: %s; run kelpie fsck", r->partition,
-                    (unsigned long long)chain->next_number, err_text(e));
+        e = err_set(at, e, "manifest entry %s/p%03u/chain/%08llu: %s", r->config->blob_directory,
+                    r->partition, (unsigned long long)chain->next_number,
+                    e == ERR_IO ? "it, or what would stand in for it, cannot be read (input/output error)"
+                                : err_text(e));
     pool_close(scratch);
     return e;
 }

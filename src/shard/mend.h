@@ -15,7 +15,8 @@ struct chain_reader {
     uint32_t partition;
     uint64_t log_start; /* oldest offset of the partition's log; UINT64_MAX: there is none */
     int64_t now_ms;
-    bool mends_io; /* read errors count as damage */
+    bool
+        mends_io; /* read errors count as damage; else only what is proved stands in for an entry met by one */
     /* NULL is allowed. Called for each damaged entry with what stands in for it: the COMMIT as it was, a LOST, or,
      * for one that nobody needs any more, a BASE of which only the number tells. */
     void (*damaged)(void *context, const struct chain_entry *in_place, err why);

@@ -4,10 +4,33 @@
 
 #include "shard/partition.h"
 
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Files whose path ends with one of these cannot be read: EIO. Ours takes the place of the C library's. */
+static const char *unreadable[2];
+
+ssize_t pread(int fd, void *at, size_t len, off_t offset)
+{
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t path_len = unreadable[0] != NULL ? readlink(link, path, sizeof path) : 0;
+    for (int i = 0; i < 2 && path_len > 0; i++) {
+        size_t tail = unreadable[i] != NULL ? strlen(unreadable[i]) : SIZE_MAX;
+        if (tail <= (size_t)path_len && memcmp(path + path_len - tail, unreadable[i], tail) == 0) {
+            errno = EIO;
+            return -1;
+        }
+    }
+    return (ssize_t)syscall(SYS_pread64, fd, at, len, offset);
+}
+
 static int setup(void **state)
 {
     fixture_setup(state);
     ((struct fixture *)*state)->world.config.compact = false;
+    unreadable[0] = unreadable[1] = NULL;
     return 0;
 }
 
@@ -355,6 +378,144 @@ static void a_tail_without_labels_is_named(void **state)
     }
 }
 
+/* ---- read errors, which may pass ---- */
+
+/* What another file proves stands in for it; what nothing proves stops the start, and is there when the error passes. */
+static void an_unreadable_entry(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    char path[IO_PATH_BYTES_MAX], next[IO_PATH_BYTES_MAX];
+    make_ranges(w, 4);
+    write_rows(w, 10);
+    world_close_quick(w);
+    chain_path(2, path);
+    unreadable[0] = path;
+    assert_err(ERR_IO, world_open(w));
+    assert_int_equal(count_files(f, "quarantine"), 0);
+    unreadable[0] = NULL;
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+    world_close_quick(w);
+    chain_path(4, path); /* the newest: its state proves it */
+    unreadable[0] = path;
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+    assert_int_equal(count_files(f, "quarantine"), 1);
+    write_rows(w, 20);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_close_quick(w);
+    chain_path(3, next);
+    unreadable[0] = next;
+    assert_int_equal(offline(f, shard_fsck), 1); /* a person asked */
+    unreadable[0] = NULL;
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    check_named(w);
+}
+
+/* Two entries: the later one is not known while the earlier one is built again. */
+static void two_unreadable_entries(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    char path[2][IO_PATH_BYTES_MAX];
+    make_ranges(w, 4);
+    world_close_quick(w);
+    for (int i = 0; i < 2; i++) {
+        chain_path(3 + (uint64_t)i, path[i]);
+        unreadable[i] = path[i];
+    }
+    err e = world_open(w);
+    assert_true(e == OK || e == ERR_IO);
+    if (e == OK)
+        world_close_quick(w);
+    unreadable[0] = unreadable[1] = NULL;
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+}
+
+/* With a base behind it an entry tells nothing that is needed. */
+static void an_unreadable_entry_before_a_base(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    char path[IO_PATH_BYTES_MAX];
+    w->config.chain_base_count = 4;
+    make_ranges(w, 6);
+    assert_true(w->shards->partitions[0].chain.base_number > 0);
+    uint64_t base = w->shards->partitions[0].chain.base_number;
+    world_close_quick(w);
+    chain_path(base - 1, path);
+    unreadable[0] = path;
+    for (int life = 0; life < 2; life++) {
+        world_producer_renew(w);
+        assert_ok(world_open(w));
+        world_expect(w);
+        assert_int_equal(w->shards->partitions[0].chain.lost_count, 0);
+        write_rows(w, 10);
+        world_close_quick(w);
+    }
+}
+
+/* Nobody needs the state of what is all stored; with rows behind it the start waits for the disk or a person. */
+static void an_unreadable_state(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    char path[IO_PATH_BYTES_MAX];
+    make_ranges(w, 3);
+    state_path(w, 0, path);
+    world_close_quick(w);
+    unreadable[0] = path;
+    assert_ok(world_open(w));
+    world_expect(w);
+    unreadable[0] = NULL;
+    reopen(w);
+    write_rows(w, 10); /* the new producer announces them: but who knows before they are read? */
+    assert_ok(log_pump(w->log));
+    world_close_quick(w);
+    fixture_remove(f, "stream");
+    unreadable[0] = path;
+    assert_err(ERR_IO, world_open(w));
+    unreadable[0] = NULL;
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+}
+
+/* The log has all that a stream file holds. */
+static void an_unreadable_stream_file(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    struct io_dir_entry *entries;
+    size_t count;
+    make_ranges(w, 2);
+    write_rows(w, 20);
+    assert_ok(world_settle(w, 100));
+    world_close_quick(w);
+    assert_ok(io_dir_list(f->io, "stream", f->pool, &entries, &count));
+    assert_true(count > 0);
+    for (size_t i = 0; i < count; i++) {
+        unreadable[0] = entries[i].name;
+        for (int life = 0; life < 2; life++) {
+            world_producer_renew(w);
+            assert_ok(world_open(w));
+            world_expect(w);
+            write_rows(w, 4);
+            world_close_quick(w);
+        }
+        unreadable[0] = NULL;
+    }
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+}
+
 /* ---- anything ---- */
 
 static void harm(struct fixture *f, const char *path, uint64_t how)
@@ -436,6 +597,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(segments_and_waiting_rows_are_accepted, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(an_older_state_serves, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_tail_without_labels_is_named, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_unreadable_entry, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(two_unreadable_entries, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_unreadable_entry_before_a_base, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_unreadable_state, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(an_unreadable_stream_file, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(whatever_is_damaged_is_never_silent, setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,6 +143,11 @@ static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BY
     return e;
 }
 
+static bool is_unreadable(err e)
+{
+    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_IO;
+}
+
 /* Without the newest state the one before it serves: bindings are never changed, and none of those it lacks is
  * taken for another: their rows in the tail of the log have no labels, which answers name. */
 static err read_state(struct partition *p, struct err_at *at)
@@ -154,21 +159,36 @@ static err read_state(struct partition *p, struct err_at *at)
         if (is_zero(p->chain.state_digests[i]))
             break;
         e = read_state_object(p, p->chain.state_digests[i], i == 0);
-        if (e == OK || (e != ERR_CORRUPT && e != ERR_NOT_FOUND && e != ERR_END))
+        if (e == OK || !is_unreadable(e))
             break;
         first = i == 0 ? e : first;
     }
-    if (first == OK || (e != OK && e != ERR_CORRUPT && e != ERR_NOT_FOUND && e != ERR_END))
-        return e == OK ? OK
-                       : err_set(at, e, "the state object of partition %u: %s; run kelpie fsck", p->number,
-                                 err_text(e));
+    if (first == OK || (e != OK && !is_unreadable(e)))
+        return e == OK ? OK : err_set(at, e, "a state object of partition %u: %s", p->number, err_text(e));
     p->data_through_ms = through_ms;
     p->state_is_old = true;
+    p->state_failed = first;
+    return OK;
+}
+
+/* The stream files are read. A read error may pass: the start goes on only if the state is not needed. That is so when
+ * no record follows that could use its bindings, and no row waits in it alone. */
+static err check_state(struct partition *p, uint64_t log_end, struct err_at *at)
+{
+    if (!p->state_is_old)
+        return OK;
+    char key[SHARD_KEY_BYTES_MAX];
+    bool is_checkpointed = position_compare(p->applied, p->chain.end) > 0;
+    state_key(p->number, p->chain.state_digests[0], key);
+    if (p->state_failed == ERR_IO &&
+        (log_end > p->applied.offset || (p->chain.unresolved.count > 0 && !is_checkpointed)))
+        return err_set(at, ERR_IO, "state object %s/%s cannot be read (%s), and rows behind it need it",
+                       p->shards->config.blob_directory, key, err_text(ERR_IO));
     stat_add(STAT_SHARD_QUARANTINED, 1);
     diag(DIAG_ERROR,
-         "The newest state object is damaged; the start goes on from an older one, and rows whose labels"
+         "The newest state object cannot be read; the start goes on from an older one, and rows whose labels"
          " only it had are named in answers.",
-         "partition=%u error=\"%s\" older=\"%s\"", p->number, err_text(first), err_text(e));
+         "object=%s error=\"%s\"", key, err_text(p->state_failed));
     return OK;
 }
 
@@ -336,7 +356,7 @@ out:
     return e;
 }
 
-/* Use the frames of a part up to valid_end. ERR_CORRUPT and the like: cut off there, which is fine. */
+/* Use the frames of a part up to valid_end. ERR_CORRUPT, ERR_IO and the like: cut off there, which is fine. */
 static err use_part(struct partition *p, struct range *range, const struct found_part *found,
                     uint64_t valid_end, uint64_t log_end, struct io_file *file)
 {
@@ -383,7 +403,8 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         range->parts_end = &part->next;
         TRY(io_file_size(file, &valid_end));
         err e = stream_header_read(file, &header);
-        if (e == ERR_VERSION || e == ERR_IO || e == ERR_LIMIT)
+        p->stream_unread = p->stream_unread || e == ERR_IO;
+        if (e == ERR_VERSION || e == ERR_LIMIT)
             return e;
         if (e != OK || header.before_bytes != range->writer.end)
             continue;                            /* never got a header, or followed bytes that are not used */
@@ -401,7 +422,8 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         }
         parts[i].is_used = true;
         e = use_part(p, range, &parts[i], valid_end, log_end, file);
-        if (e == ERR_LIMIT || e == ERR_IO || e == ERR_VERSION || e == ERR_ORDER)
+        p->stream_unread = p->stream_unread || e == ERR_IO;
+        if (e == ERR_LIMIT || e == ERR_VERSION || e == ERR_ORDER)
             return e;
     }
     return OK;
@@ -517,10 +539,15 @@ static err generation_begin(struct partition *p, uint64_t log_end)
 }
 
 /* Records between what is applied and what the log still has are lost: named. */
-static err log_hole(struct partition *p, uint64_t start_offset)
+static err log_hole(struct partition *p, uint64_t start_offset, struct err_at *at)
 {
     if (start_offset <= p->applied.offset)
         return OK;
+    if (p->stream_unread) /* it may be readable another time */
+        return err_set(at, ERR_IO,
+                       "a stream file of partition %u in %s/ cannot be read (%s), and the log lacks"
+                       " its records",
+                       p->number, p->shards->config.stream_directory, err_text(ERR_IO));
     struct chain_loss loss = { .kind = LOSS_LOG,
                                .from = p->applied,
                                .to = { p->applied.generation, start_offset },
@@ -550,8 +577,9 @@ err partition_recover(struct partition *p, struct err_at *at)
     if (e == ERR_ORDER) /* the caller opens the partition again */
         TRY(generation_begin(p, w.end_offset));
     TRY(e);
+    TRY(check_state(p, w.end_offset, at));
     TRY(lost_unresolved(p));
-    TRY(log_hole(p, w.start_offset));
+    TRY(log_hole(p, w.start_offset, at));
     p->head_from = p->applied;
     p->open_end = w.end_offset;
     for (size_t i = 0; i < p->producer_count; i++)
