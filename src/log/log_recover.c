@@ -162,8 +162,9 @@ static err open_found(struct recovery *r, struct found *found)
         e = read_header(r, found);
     if (e != OK && (r->at == NULL || r->at->text[0] == '\0'))
         return err_set(r->at, e, "log: cannot read %s: %s%s", found->file->path, err_text(e),
-                       e == ERR_IO ? "; if the disk keeps failing, let dd conv=noerror,sync copy the file "
-                                     "and put the copy in its place: what is gone is then named"
+                       e == ERR_IO ? "; look at the disk. If it stays so, a copy by dd conv=noerror,sync can"
+                                     " take its place: records that are gone are named then, but for those"
+                                     " at the very end of the log"
                                    : "");
     return e;
 }
