@@ -31,8 +31,8 @@ struct identity_lock;
 err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, uint64_t range_bytes_max,
                   struct identity *out_identity, struct identity_lock **out_lock, struct err_at *at);
 
-/* Does the directory that is io's root hold objects alone, as snapshots do? A node makes log/ before blob/, and so does
- * a restore. */
+/* Does the directory that is io's root hold objects alone, as snapshots do? A node makes log/ before blob/, a
+ * restore before NODE. */
 bool identity_is_snapshot(struct io *io);
 
 /* Give up the lock. NULL is allowed. */

@@ -13,8 +13,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #define STEP_SECONDS 1
 #define WATCH_NS     (20 * 1000 * 1000)
@@ -55,7 +55,7 @@ static void watch(void *context)
         if (sigtimedwait(&ending, NULL, &wait) > 0) {
             fprintf(stderr,
                     "kelpie serve: stopped while the storage was opening; nothing acknowledged is lost\n");
-            _exit(0);
+            _Exit(0);
         }
 }
 

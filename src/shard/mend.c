@@ -9,8 +9,8 @@
  *  1. No answer becomes complete by this: either the rows of the entry are proved by SUMs, or a loss is named.
  *  2. The damaged object is linked into the quarantine before the new one takes its name, in one rename: a crash
  *     leaves the one or the other.
- *  3. A read error of the disk may pass. Where one was met, only what loses nothing takes an entry's place: the commit
- *     as SUMs prove it was, or anything where a later base tells the whole; the rest waits for a person (fsck). */
+ *  3. A read error of the disk may pass. Where one was met, only what loses nothing takes an entry's place: the
+ *     commit as SUMs prove it was, or anything where a later base tells it all; else a person decides (fsck). */
 #include "shard/mend.h"
 
 #include "base/check.h"

@@ -380,7 +380,8 @@ static void a_tail_without_labels_is_named(void **state)
 
 /* ---- read errors, which may pass ---- */
 
-/* What another file proves stands in for it; what nothing proves stops the start, and is there when the error passes. */
+/* What another file proves stands in for it; what nothing proves stops the start, and is there when the error
+ * passes. */
 static void an_unreadable_entry(void **state)
 {
     struct fixture *f = *state;

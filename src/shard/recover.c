@@ -171,8 +171,8 @@ static err read_state(struct partition *p, struct err_at *at)
     return OK;
 }
 
-/* The stream files are read. A read error may pass: the start goes on only if the state is not needed. That is so when
- * no record follows that could use its bindings, and no row waits in it alone. */
+/* The stream files are read. A read error may pass: the start goes on only if the state is not needed. That is so
+ * when no record follows that could use its bindings, and no row waits in it alone. */
 static err check_state(struct partition *p, uint64_t log_end, struct err_at *at)
 {
     if (!p->state_is_old)
