@@ -23,6 +23,7 @@ SEED_BYTES_MAX = 1 << 20
 DECODERS = {
     'batch': ['src/model/batch.c'],
     'chain': ['src/shard/chain.c:^get_|decode|fold|invalid|insert|find'],
+    'client': ['src/net/client.c:on_|fill|stop|client_do'],
     'compression': ['src/codec/gzip.c:decompress|reader|guess', 'src/codec/zstd.c:decompress',
                     'src/codec/lz4.c:decode'],
     'config': ['src/model/yaml.c', 'src/ingest/scrape_config.c', 'src/ingest/relabel.c'],

@@ -1,5 +1,5 @@
-/* The HTTP client: one curl handle per thread. From: scrape workers (and tests). To: the other side's
- * socket; the body goes decoded into the caller's buffer.
+/* The HTTP client: one per thread. From: scrape workers (and tests). To: the other side's socket; the body goes
+ * decoded into the caller's buffer.
  *
  *   socket ─ curl: TLS, chunks, redirects ─ on_body: count encoded bytes ─ gzip? inflate ─→ buf
  *
@@ -9,8 +9,9 @@
  * 1. Encoded bytes stop at encoded_bytes_max, decoded bytes at the buffer's maximum, time at timeout_ms; each
  *    ends the transfer at once and the connection is closed.
  * 2. The environment (proxies, .netrc) has no influence; only http and https are spoken.
- * 3. Options are set anew for every request: nothing of one target reaches another but live connections, which
- *    curl keeps apart by host and TLS options. */
+ * 3. Every request has a handle of its own: nothing of one target reaches another but live connections, names and
+ *    TLS sessions, which curl keeps apart by host and TLS options. (Before 8.1.1 a handle that is used again
+ *    writes to freed memory when an answer's first header is a folded line.) */
 #include "net/client.h"
 
 #include <curl/curl.h>
@@ -24,7 +25,7 @@
 struct net_client {
     struct io *io;
     struct pool *pool;
-    CURL *curl;
+    CURLSH *share; /* connections, names, TLS sessions; used by one thread, so without locks */
 };
 
 /* One call of net_client_do. */
@@ -52,8 +53,11 @@ err net_client_open(struct io *io, struct pool *pool, struct net_client **out_cl
     }
     client->io = io;
     client->pool = own;
-    client->curl = curl_easy_init();
-    check(client->curl != NULL); /* the system refusing memory aborts */
+    client->share = curl_share_init();
+    check(client->share != NULL); /* the system refusing memory aborts */
+    curl_share_setopt(client->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_CONNECT);
+    curl_share_setopt(client->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
+    curl_share_setopt(client->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     *out_client = client;
     return OK;
 }
@@ -62,7 +66,7 @@ void net_client_close(struct net_client *client)
 {
     if (client == NULL)
         return;
-    curl_easy_cleanup(client->curl);
+    curl_share_cleanup(client->share);
     pool_close(client->pool);
 }
 
@@ -275,30 +279,32 @@ err net_client_do(struct net_client *client, const struct net_client_request *re
                   struct net_client_response *out_response, struct err_at *at)
 {
     check(request->timeout_ms > 0 && request->header_count <= NET_CLIENT_HEADERS_MAX);
+    CURL *curl = curl_easy_init();
+    check(curl != NULL);
     struct transfer t = {
-        .request = request, .pool = client->pool, .curl = client->curl, .body = body, .body_start = body->len
+        .request = request, .pool = client->pool, .curl = curl, .body = body, .body_start = body->len
     };
     char error_text[CURL_ERROR_SIZE] = "";
     struct curl_slist *headers = NULL, *connect_to = NULL;
     err e = OK;
-    curl_easy_reset(client->curl); /* keeps connections, DNS and TLS sessions */
+    curl_easy_setopt(curl, CURLOPT_SHARE, client->share);
     for (size_t i = 0; i < request->header_count; i++)
         headers = curl_slist_append(headers, request->headers[i]);
     headers = curl_slist_append(headers, "Expect:");
     if (request->accept_gzip)
         headers = curl_slist_append(headers, "Accept-Encoding: gzip");
-    TRY_OUT(set_url(client->curl, request, &connect_to, &headers, at));
+    TRY_OUT(set_url(curl, request, &connect_to, &headers, at));
     set_options(&t, error_text);
-    set_credentials(client->curl, request, &headers);
-    set_tls(client->curl, request);
-    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
-    CURLcode code = curl_easy_perform(client->curl);
+    set_credentials(curl, request, &headers);
+    set_tls(curl, request);
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    CURLcode code = curl_easy_perform(curl);
     TRY_OUT(translate(&t, code, error_text, at));
     if (t.is_gzip && t.encoded_bytes > 0 && !gzip_reader_ended(t.gzip))
         TRY_OUT(err_set(at, ERR_IO, "body ends in the middle of its gzip stream"));
     fill_response(&t, out_response);
 out:
-    curl_easy_reset(client->curl);
+    curl_easy_cleanup(curl);
     curl_slist_free_all(headers);
     curl_slist_free_all(connect_to);
     gzip_reader_close(t.gzip);

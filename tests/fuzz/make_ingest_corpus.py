@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the seed corpora of ingest's fuzz targets below tests/fuzz/corpus/. Run from anywhere; same bytes each time."""
+"""Writes the seed corpora of protocols and HTTP below tests/fuzz/corpus/, the same bytes each time."""
 import os
 import struct
+import zlib
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
 
@@ -93,10 +94,13 @@ PROTOBUF = "Content-Type: application/x-protobuf"
 WRITE_1 = message(1, UP + sample(1000, 1.5)) + message(3, METADATA)
 WRITE_2 = b"".join(message(4, s) for s in (b"", b"__name__", b"up", b"job", b"a")) + message(
     5, message(1, b"\1\2\3\4") + sample(1000, 1.5, 500))
-TEXT = [b"# HELP up is\\nit\n# TYPE up gauge\nup{a=\"b\",c=\"d\\\"e\"} 1.5 1000\nup NaN\nup +Inf\nd_x{x1=\"y\"} 2\n",
-        b"# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\nh_count 2\ns{quantile=\"0.50\"} 1\n",
+TEXT = [b"# HELP up is\\nit\n# TYPE up gauge\nup{a=\"b\",c=\"d\\\"e\"} 1.5 1000\n"
+        b"up NaN\nup +Inf\nd_x{x1=\"y\"} 2\n",
+        b"# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 3\n"
+        b"h_count 2\ns{quantile=\"0.50\"} 1\n",
         b"# TYPE a counter\n# UNIT a s\na_total{x=\"y\"} 1 1.5 # {trace_id=\"z\"} 0.5 2.25\n# EOF\n",
-        b"a{instance=\"x\",exported_instance=\"y\",job=\"\"} 1\n{\"my.metric\",\"a.b\"=\"c\"} 1e3\nb{a=\"1\",a=\"2\"} 1\n"]
+        b"a{instance=\"x\",exported_instance=\"y\",job=\"\"} 1\n{\"my.metric\",\"a.b\"=\"c\"} 1e3\n"
+        b"b{a=\"1\",a=\"2\"} 1\n"]
 GETS = ["/api/v1/query?query=up%7Bjob%3D%22a%22%7D&time=3",
         "/api/v1/query?query=sum(rate(up%5B5s%5D))&time=9.5&stats=all",
         "/api/v1/query_range?query=up&start=1&end=20&step=1500ms&limit=1",
@@ -126,6 +130,15 @@ GETS = ["/api/v1/query?query=up%7Bjob%3D%22a%22%7D&time=3",
         "/api/v1/format_query?query=a"]
 
 
+def answer(flags, status, *headers, body=b""):
+    return bytes([flags]) + "\r\n".join(["HTTP/1.1 " + status, *headers, "", ""]).encode() + body
+
+
+def gzip(plain):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return packer.compress(plain) + packer.flush()
+
+
 MANY = b"".join(b"m%d 1\n" % i for i in range(1200))
 
 
@@ -135,6 +148,23 @@ def page(text):
 
 
 CORPUS = {
+    "client": [
+        answer(0, "200 OK", "Content-Type: text/plain; version=0.0.4", "Content-Length: 4", body=b"up 1"),
+        answer(1, "200 OK", "Content-Encoding: gzip", body=gzip(b"up 1\n")), answer(0, "204 No Content"),
+        answer(1, "200 OK", "content-encoding:  gzip ", "Transfer-Encoding: chunked",
+               body=b"%x\r\n%s\r\n0\r\n\r\n" % (len(gzip(TEXT[0])), gzip(TEXT[0]))),
+        answer(3, "200 OK", "Content-Encoding: gzip", body=gzip(5000 * b"a")),
+        answer(0, "200 OK", "Content-Encoding: gzip", body=gzip(b"x")), answer(1, "200", "Content-Encoding: br"),
+        answer(1, "200 OK", "Content-Encoding: gzip", body=gzip(b"up 1\n")[:-4]),
+        answer(2, "200 OK", body=500 * b"a"),
+        answer(1, "200 OK", "Content-Encoding: gzip", body=b"not gzip at all"),
+        answer(0, "500 No", "Content-Length: 9"),
+        answer(1, "200 OK", "Content-Encoding: identity", body=b"x"), answer(0, "301 Moved", "Content-Length: 0"),
+        answer(1, "100 Continue")
+        + answer(1, "200 OK", "Content-Encoding: gzip", "Content-Length: 3", body=b"abc")[1:],
+        answer(0, "200 OK", "Content-Type: " + 400 * "x", body=b"a"), answer(0, "200 OK", "\tfolded: x", "A: b"),
+        b"\0HTTP/0.9 none\r\n", b"\0garbage", b"\0\n",
+    ],
     "http": [request("GET " + path) for path in GETS] + [
         request("GET /api/v1/labels", "Accept-Encoding: br, gzip;q=0.5", "Origin: http://x",
                 "X-Scope-OrgID: a"),
