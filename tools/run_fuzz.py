@@ -144,6 +144,10 @@ def main():
     seconds = int(args.pop()) if args and args[-1].isdigit() else 60
     keeps = args[:1] == ['keep']
     names = args[keeps:] or harnesses()
+    unknown = [n for n in names if n not in harnesses()]
+    if unknown:
+        print('no fuzzer %s; there are: %s' % (' '.join(unknown), ' '.join(harnesses())), file=sys.stderr)
+        return 2
     if keeps:
         for name in names:
             keep(name)

@@ -142,7 +142,15 @@ static void close_idle(struct shards *shards)
 
 void live_segment_damaged(struct live_segment *segment, err e, const struct err_at *at)
 {
-    if (e == ERR_IO || atomic_exchange(&segment->is_damaged, true))
+    if (e == ERR_IO) { /* it may pass: nothing is remembered */
+        diag(DIAG_ERROR,
+             "A segment could not be read just now; answers that need it say so. Look at the disk.",
+             "partition=%u digest=%02x%02x%02x%02x error=\"%s\"", segment->partition,
+             segment->facts.digest[0], segment->facts.digest[1], segment->facts.digest[2],
+             segment->facts.digest[3], err_text(e));
+        return;
+    }
+    if (atomic_exchange(&segment->is_damaged, true))
         return;
     stat_add(STAT_SHARD_QUARANTINED, 1);
     diag(DIAG_ERROR,
@@ -161,6 +169,8 @@ static err use_locked(struct live_segment *segment, struct metric_compact **out_
         if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END ||
             e == ERR_UNSUPPORTED) {
             segment->failed = e;
+            live_segment_damaged(segment, e, &at);
+        } else if (e == ERR_IO) {
             live_segment_damaged(segment, e, &at);
         }
     }
