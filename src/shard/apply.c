@@ -505,7 +505,7 @@ static void set_failed(struct partition *p, err e)
 bool apply_partition(struct partition *p, size_t record_max)
 {
     bool worked = false;
-    for (size_t i = 0; i < record_max && !atomic_load(&p->shards->is_closing) &&
+    for (size_t i = 0; i < record_max && !atomic_load(&p->shards->stopping.canceled) &&
                        (p->apply_failed == OK || p->apply_failed == ERR_IO);
          i++) {
         if (!p->has_pending) {

@@ -8,21 +8,30 @@
  * Invariants
  *  1. Every row is written, duplicates too; rows of a series are in (t, arrival) order.
  *  2. The outputs are a pure function of the range: same bytes at every attempt.
- *  3. Windows are aligned to UTC days; rows of windows beyond WINDOW_COUNT_MAX share one wide segment. */
+ *  3. Windows are aligned to UTC days. A range of years is written in passes of some windows each. Windows with a
+ *     handful of rows among very many (clocks that are wrong at random) share one wide segment. */
 #include "shard/partition.h"
 
 #include "base/check.h"
 
 #include <stdlib.h>
 
-#define SLICE_ROWS_MAX   (4u << 20)
-#define WINDOW_COUNT_MAX 256
-#define WINDOW_WIDE      INT64_MAX
+#define SLICE_ROWS_MAX      (4u << 20)
+#define WINDOWS_AT_ONCE     256   /* files being written: each has its index in memory */
+#define WINDOW_SHARE_MIN    4096u /* beyond as many files, a window has one if it has this part of the rows */
+#define WINDOWS_COUNTED_MAX 65536 /* rows of further ones are in none that is worth a file */
+#define COUNT_SLOTS         (2u * WINDOWS_COUNTED_MAX)
+#define WINDOW_WIDE         INT64_MAX
 
-struct window {
-    int64_t index; /* floor(t / window_ms); WINDOW_WIDE */
+struct window_count {
+    int64_t index; /* floor(t / window_ms) */
     uint64_t row_count;
     struct sum sum; /* of its rows, while b->sums_known */
+};
+
+struct window {
+    int64_t index; /* as above, or WINDOW_WIDE */
+    struct sum sum;
     struct metric_compact_writer *writer;
     struct build_output output;
 };
@@ -44,9 +53,13 @@ struct build {
     struct range *range;
     struct pool *pool; /* of the whole build */
     int64_t window_ms;
-    struct window *windows; /* ascending once counted */
-    size_t window_count, window_capacity;
-    size_t window_last;
+    struct window_count **count_slots; /* COUNT_SLOTS, by hash of the index; NULL = free */
+    struct window_count *count_last;
+    size_t count_count;
+    uint64_t row_count;     /* of all windows */
+    struct window *windows; /* ascending, the wide one last */
+    size_t window_count;
+    size_t window_from, window_to; /* those of this pass */
     bool sums_known;       /* every group lies in one window: SUMs of windows are those of their groups */
     struct series *series; /* sorted */
     size_t series_count;
@@ -86,25 +99,30 @@ static size_t window_place(const struct build *b, int64_t index)
 
 /* ---- counting ---- */
 
+static struct window_count **count_slot(const struct build *b, int64_t index)
+{
+    size_t at = hash_mix((uint64_t)index) & (COUNT_SLOTS - 1);
+    while (b->count_slots[at] != NULL && b->count_slots[at]->index != index)
+        at = (at + 1) & (COUNT_SLOTS - 1);
+    return &b->count_slots[at];
+}
+
+/* Count rows of one window, which is b->count_last then; NULL: of no window that is counted. */
 static err count_row(struct build *b, int64_t t_ms, uint64_t rows)
 {
     int64_t index = window_of(b, t_ms);
-    if (b->window_last < b->window_count && b->windows[b->window_last].index == index) {
-        b->windows[b->window_last].row_count += rows;
-        return OK;
+    b->row_count += rows;
+    if (b->count_last == NULL || b->count_last->index != index) {
+        struct window_count **slot = count_slot(b, index);
+        if (*slot == NULL && b->count_count < WINDOWS_COUNTED_MAX) {
+            TRY(pool_zalloc(b->pool, sizeof **slot, (void **)slot));
+            (*slot)->index = index;
+            b->count_count++;
+        }
+        b->count_last = *slot;
     }
-    size_t low = window_place(b, index);
-    b->window_last = low;
-    if (low == b->window_count || b->windows[low].index != index) {
-        void *block = b->windows;
-        TRY(pool_block_reserve(b->pool, &block, sizeof *b->windows, b->window_count + 1,
-                               &b->window_capacity));
-        b->windows = block;
-        memmove(b->windows + low + 1, b->windows + low, (b->window_count - low) * sizeof *b->windows);
-        b->windows[low] = (struct window){ .index = index };
-        b->window_count++;
-    }
-    b->windows[low].row_count += rows;
+    if (b->count_last != NULL)
+        b->count_last->row_count += rows;
     return OK;
 }
 
@@ -150,10 +168,12 @@ static err count(struct build *b)
         uint64_t rows = (uint64_t)f->row_count + f->histogram_count;
         if (rows == 0)
             continue;
+        TRY(guard_check(&b->shards->stopping));
         TRY(metric_group_count(g->group, b->pool, b->place, b->range->numbers.count));
         if (window_of(b, f->range.min_ms) == window_of(b, f->range.max_ms)) {
             TRY(count_row(b, f->range.min_ms, rows));
-            sum_add(&b->windows[b->window_last].sum, f->sum);
+            if (b->count_last != NULL)
+                sum_add(&b->count_last->sum, f->sum);
         } else {
             b->sums_known = false;
             TRY(walk_group(b, g, visit_windows));
@@ -162,12 +182,12 @@ static err count(struct build *b)
     return OK;
 }
 
-static int window_rows_order(const void *a, const void *b)
+static int count_rows_order(const void *a, const void *b)
 {
-    const struct window *x = a, *y = b;
-    if (x->row_count != y->row_count)
-        return x->row_count > y->row_count ? -1 : 1;
-    return x->index < y->index ? -1 : x->index > y->index;
+    const struct window_count *const *x = a, *const *y = b;
+    if ((*x)->row_count != (*y)->row_count)
+        return (*x)->row_count > (*y)->row_count ? -1 : 1;
+    return (*x)->index < (*y)->index ? -1 : (*x)->index > (*y)->index;
 }
 
 static int window_index_order(const void *a, const void *b)
@@ -176,16 +196,33 @@ static int window_index_order(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* More windows than files are wanted: the smallest share one. */
-static void limit_windows(struct build *b)
+/* Which windows get a file: those with the most rows, and further ones while their share of the rows is worth it.
+ * The others share one. */
+static err choose_windows(struct build *b)
 {
-    if (b->window_count <= WINDOW_COUNT_MAX)
-        return;
-    b->sums_known = false;
-    qsort(b->windows, b->window_count, sizeof *b->windows, window_rows_order);
-    b->windows[WINDOW_COUNT_MAX - 1] = (struct window){ .index = WINDOW_WIDE };
-    b->window_count = WINDOW_COUNT_MAX;
+    void *at;
+    size_t n = 0, kept = 0;
+    TRY(pool_alloc(b->pool, (b->count_count + 1) * sizeof(struct window_count *), &at));
+    struct window_count **counts = at;
+    for (size_t i = 0; i < COUNT_SLOTS; i++)
+        if (b->count_slots[i] != NULL)
+            counts[n++] = b->count_slots[i];
+    qsort(counts, n, sizeof *counts, count_rows_order);
+    uint64_t rows = 0;
+    while (kept < n &&
+           (kept < WINDOWS_AT_ONCE - 1 || counts[kept]->row_count >= b->row_count / WINDOW_SHARE_MIN))
+        rows += counts[kept++]->row_count;
+    bool is_wide = rows != b->row_count;
+    TRY(pool_zalloc(b->pool, (kept + 1) * sizeof *b->windows, &at));
+    b->windows = at;
+    for (size_t i = 0; i < kept; i++)
+        b->windows[i] = (struct window){ .index = counts[i]->index, .sum = counts[i]->sum };
+    if (is_wide)
+        b->windows[kept].index = WINDOW_WIDE;
+    b->window_count = kept + is_wide;
+    b->sums_known = b->sums_known && !is_wide;
     qsort(b->windows, b->window_count, sizeof *b->windows, window_index_order);
+    return OK;
 }
 
 static struct window *find_window(const struct build *b, int64_t index)
@@ -474,14 +511,15 @@ static err write_rows(struct build *b, const struct series *s, struct window *w,
 static err write_series(struct build *b, const struct series *s, uint64_t first, struct pool *scratch)
 {
     uint64_t end = first + s->row_count, wide = 0;
-    struct window *last = NULL;
+    struct window *last = NULL, *from = &b->windows[b->window_from], *to = &b->windows[b->window_to];
     TRY(sort_rows(b, first, s->row_count, scratch));
     for (uint64_t i = first; i < end;) {
         uint64_t run;
         struct window *w = window_run(b, i, end, &run);
         if (w == NULL)
             return ERR_CORRUPT;
-        if (w->index == WINDOW_WIDE) { /* keep them together at the front, in order: what was there is
+        if (w >= from && w < to &&
+            w->index == WINDOW_WIDE) { /* keep them together at the front, in order: what was there is
                                             written */
             memmove(b->t_ms + first + wide, b->t_ms + i, run * sizeof *b->t_ms);
             memmove(b->value_bits + first + wide, b->value_bits + i, run * sizeof *b->value_bits);
@@ -490,17 +528,15 @@ static err write_series(struct build *b, const struct series *s, uint64_t first,
             if (b->histogram_of != NULL)
                 memmove(b->histogram_of + first + wide, b->histogram_of + i, run * sizeof *b->histogram_of);
             wide += run;
-        } else {
+        } else if (w >= from && w < to) {
             TRY(write_rows(b, s, w, i, run, scratch));
-            last = w;
         }
+        last = w > last ? w : last;
         i += run;
     }
-    if (wide > 0) {
-        last = find_window(b, WINDOW_WIDE);
+    if (wide > 0)
         TRY(write_rows(b, s, last, first, wide, scratch));
-    }
-    return write_exemplars(b, s->number, last->writer, scratch);
+    return last >= from && last < to ? write_exemplars(b, s->number, last->writer, scratch) : OK;
 }
 
 /* Series [from, to) of the sorted order. */
@@ -533,6 +569,7 @@ static err write_slice(struct build *b, size_t from, size_t to)
             goto out;
         }
         pool_reset(scratch);
+        TRY_OUT(guard_check(&b->shards->stopping));
         TRY_OUT(write_series(b, &b->series[i], first, scratch));
         first += b->series[i].row_count;
     }
@@ -544,13 +581,10 @@ out:
 
 /* ---- the whole ---- */
 
-static err finish(struct build *b, struct build_output **out_outputs, size_t *out_count, struct pool *pool)
+/* The segments of this pass, behind those of the passes before. */
+static err finish(struct build *b, struct build_output *outputs)
 {
-    void *at;
-    TRY(pool_zalloc(pool, b->window_count * sizeof **out_outputs + 1, &at));
-    *out_outputs = at;
-    *out_count = 0;
-    for (size_t i = 0; i < b->window_count; i++) {
+    for (size_t i = b->window_from; i < b->window_to; i++) {
         struct window *w = &b->windows[i];
         struct metric_compact_written written;
         if (w->writer == NULL)
@@ -568,9 +602,34 @@ static err finish(struct build *b, struct build_output **out_outputs, size_t *ou
             s->flags |= CHAIN_SEGMENT_WIDE;
         else if (s->range.min_ms > b->range->state.data_through_ms + SHARD_FAR_FUTURE_MS)
             s->flags |= CHAIN_SEGMENT_FAR_FUTURE;
-        (*out_outputs)[(*out_count)++] = w->output;
+        outputs[i] = w->output;
+        metric_compact_writer_close(w->writer);
+        w->writer = NULL;
     }
     return OK;
+}
+
+/* Write the segments of windows [b->window_from, b->window_to). */
+static err write_windows(struct build *b)
+{
+    for (size_t from = 0; from < b->series_count;) {
+        size_t to = from;
+        uint64_t rows = 0;
+        while (to < b->series_count && (to == from || rows + b->series[to].row_count <= SLICE_ROWS_MAX))
+            rows += b->series[to++].row_count;
+        TRY(write_slice(b, from, to));
+        from = to;
+    }
+    return OK;
+}
+
+static void abandon(struct build *b)
+{
+    for (size_t i = 0; i < b->window_count; i++) {
+        metric_compact_writer_close(b->windows[i].writer);
+        if (b->windows[i].output.path[0] != '\0')
+            ERR_IGNORE(io_unlink(b->shards->io, b->windows[i].output.path));
+    }
 }
 
 err range_build(struct shards *shards, struct partition *p, struct range *range, struct pool *pool,
@@ -585,25 +644,55 @@ err range_build(struct shards *shards, struct partition *p, struct range *range,
     *out_count = 0;
     TRY_OUT(pool_zalloc(b.pool, range->numbers.count * sizeof *b.place + 1, &at));
     b.place = at;
+    TRY_OUT(pool_zalloc(b.pool, COUNT_SLOTS * sizeof *b.count_slots, &at));
+    b.count_slots = at;
     TRY_OUT(count(&b));
-    limit_windows(&b);
+    TRY_OUT(choose_windows(&b));
     TRY_OUT(sort_series(&b));
     TRY_OUT(gather_exemplars(&b));
-    for (size_t from = 0; from < b.series_count;) {
-        size_t to = from;
-        uint64_t rows = 0;
-        while (to < b.series_count && (to == from || rows + b.series[to].row_count <= SLICE_ROWS_MAX))
-            rows += b.series[to++].row_count;
-        TRY_OUT(write_slice(&b, from, to));
-        from = to;
+    TRY_OUT(pool_zalloc(pool, b.window_count * sizeof **out_outputs + 1, &at));
+    *out_outputs = at;
+    while (b.window_to < b.window_count) {
+        b.window_from = b.window_to;
+        b.window_to = b.window_count - b.window_from < WINDOWS_AT_ONCE ? b.window_count
+                                                                       : b.window_from + WINDOWS_AT_ONCE;
+        TRY_OUT(write_windows(&b));
+        TRY_OUT(finish(&b, *out_outputs));
     }
-    e = finish(&b, out_outputs, out_count, pool);
+    *out_count = b.window_count;
 out:
-    for (size_t i = 0; i < b.window_count; i++) {
-        metric_compact_writer_close(b.windows[i].writer);
-        if (e != OK && b.windows[i].writer != NULL)
-            ERR_IGNORE(io_unlink(shards->io, b.windows[i].output.path));
-    }
+    if (e != OK)
+        abandon(&b);
     pool_close(b.pool);
+    return e;
+}
+
+/* ---- verification of what was built ---- */
+
+/* A source that ends when the node stops. */
+struct stoppable {
+    struct shards *shards;
+    struct segment_source file;
+};
+
+static err stoppable_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    struct stoppable *s = context;
+    TRY(guard_check(&s->shards->stopping));
+    return s->file.read(s->file.context, offset, at, len);
+}
+
+err built_file_verify(struct shards *shards, const char *path, const uint8_t digest[SHA256_BYTES],
+                      struct pool *pool, struct segment_info *out_info, struct err_at *at)
+{
+    struct stoppable stoppable = { .shards = shards };
+    struct io_file *file;
+    TRY(io_file_open(shards->io, path, IO_READ, &file));
+    err e = segment_source_file(file, &stoppable.file);
+    if (e == OK) {
+        struct segment_source source = { stoppable_read, &stoppable, stoppable.file.size };
+        e = metric_compact_verify(source, digest, pool, out_info, at);
+    }
+    io_file_close(file);
     return e;
 }

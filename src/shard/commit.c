@@ -223,15 +223,9 @@ static err build_verified(struct partition *p, struct range *range, struct pool 
     err e = OK;
     TRY(range_build(shards, p, range, scratch, &outputs, &count));
     for (size_t i = 0; i < count; i++) {
-        struct io_file *file;
-        struct segment_source source;
         struct segment_info info;
         struct err_at at = { 0 };
-        TRY_OUT(io_file_open(shards->io, outputs[i].path, IO_READ, &file));
-        e = segment_source_file(file, &source);
-        if (e == OK)
-            e = metric_compact_verify(source, outputs[i].segment.digest, scratch, &info, &at);
-        io_file_close(file);
+        e = built_file_verify(shards, outputs[i].path, outputs[i].segment.digest, scratch, &info, &at);
         if (e == OK && !sum_equal(info.sum, outputs[i].segment.sum))
             e = ERR_CORRUPT;
         if (e == ERR_CORRUPT)
@@ -362,7 +356,7 @@ err partition_commit(struct partition *p)
     io_mutex_unlock(&p->chain_lock);
     pool_close(scratch);
     partition_doomed_release(p);
-    if (e != OK && e != p->commit_failed)
+    if (e != OK && e != ERR_CANCELED && e != p->commit_failed)
         diag(DIAG_ERROR, "Cannot commit a range, retrying in 2 s; stream file and log keep it.",
              "partition=%u error=\"%s\"", p->number, err_text(e));
     io_mutex_lock(&p->lock);

@@ -190,8 +190,8 @@ static err write_merged(struct merge *m, struct pool *pool)
     struct metric_compact_merge merge = { .inputs = compacts,
                                           .input_count = m->count,
                                           .window = { TIME_MS_MIN, TIME_MS_MAX },
-                                          .cutoff_ms =
-                                              m->cutoff_ms == TIME_MS_MIN ? INT64_MIN : m->cutoff_ms };
+                                          .cutoff_ms = m->cutoff_ms == TIME_MS_MIN ? INT64_MIN : m->cutoff_ms,
+                                          .guard = &shards->stopping };
     e = metric_compact_merge(&merge, writer, pool, &written, &at);
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)
@@ -223,16 +223,9 @@ out:
 /* Read the output back; put it. */
 static err verify_merged(struct merge *m, struct pool *pool)
 {
-    struct io_file *file;
-    struct segment_source source;
     struct segment_info info;
     struct err_at at = { 0 };
-    TRY(io_file_open(m->p->shards->io, m->path, IO_READ, &file));
-    err e = segment_source_file(file, &source);
-    if (e == OK)
-        e = metric_compact_verify(source, m->output.digest, pool, &info, &at);
-    io_file_close(file);
-    TRY(e);
+    TRY(built_file_verify(m->p->shards, m->path, m->output.digest, pool, &info, &at));
     if (!sum_equal(info.sum, m->output.sum) || !sum_equal(info.distinct, m->output.sum))
         return ERR_CORRUPT; /* a merge keeps one row of each (series, t): all of them, and nothing else */
     return partition_segment_put(m->p, m->path, m->output.digest);
@@ -342,7 +335,7 @@ err shards_compact_step(struct shards *shards, bool *out_worked)
         if (e != OK)
             p->compact_retry_ns = now_ns + 30 * SHARD_RETRY_NS;
         io_mutex_unlock(&p->lock);
-        if (e != OK && e != ERR_LIMIT)
+        if (e != OK && e != ERR_LIMIT && e != ERR_CANCELED)
             diag(DIAG_WARN, "Cannot merge segments, retrying in a minute; the inputs stay.",
                  "partition=%u error=\"%s\"", p->number, err_text(e));
     }

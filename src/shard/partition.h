@@ -247,7 +247,7 @@ struct shards {
 
     _Atomic err intake;
     _Atomic bool is_ready;
-    _Atomic bool is_closing;
+    struct guard stopping; /* canceled once shards_close was called: what takes long ends early */
     _Atomic int64_t retention_ms, idle_ms, cut_age_ms;
     _Atomic bool compact;
     _Atomic uint32_t work_next;
@@ -338,9 +338,12 @@ struct build_output {
     char path[IO_PATH_BYTES_MAX];
     struct chain_segment segment;
 };
-/* Rows of a closed range's groups as segment files. Arrays in pool. */
+/* Rows of a closed range's groups as segment files. Arrays in pool. ERR_CANCELED: the node stops. */
 err range_build(struct shards *shards, struct partition *p, struct range *range, struct pool *pool,
                 struct build_output **out_outputs, size_t *out_count);
+/* metric_compact_verify of a file just written. ERR_CANCELED: the node stops. */
+err built_file_verify(struct shards *shards, const char *path, const uint8_t digest[SHA256_BYTES],
+                      struct pool *pool, struct segment_info *out_info, struct err_at *at);
 
 /* ---- live.c ---- */
 err live_segment_open(struct shards *shards, uint32_t partition, const struct chain_segment *facts,

@@ -598,6 +598,76 @@ static void open_segments_have_a_budget(void **state)
     world_expect(w);
 }
 
+static size_t count_segments(const struct world *w, uint8_t flags)
+{
+    size_t count = 0;
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+        for (size_t i = 0; i < w->shards->partitions[p].chain.segment_count; i++)
+            count += (w->shards->partitions[p].chain.segments[i].flags & flags) == flags;
+    return count;
+}
+
+/* Years in one range: a segment a day, in several passes. Times without rhyme: the most of them share one. */
+static void ranges_of_many_days(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    w->config.compact = false;
+    w->config.cut_group_count = 1000;
+    w->step_ms = MS_PER_DAY;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 120; i++)
+        assert_ok(world_append(w, 0, 60, false));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    size_t count = count_segments(w, 0);
+    assert_true(count > 280 && count < 400);
+    assert_int_equal(count_segments(w, CHAIN_SEGMENT_WIDE), 0);
+    world_expect(w);
+    for (uint32_t s = 0; s < WORLD_SERIES; s++)
+        w->next_t_ms[1][s] = WORLD_EPOCH_MS - (int64_t)s * 1000 * MS_PER_DAY;
+    for (int i = 0; i < 200; i++)
+        assert_ok(world_append(w, 1, 60, false));
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    assert_int_equal(count_segments(w, CHAIN_SEGMENT_WIDE), 1);
+    assert_true(count_segments(w, 0) < count + 300);
+    world_expect(w);
+    world_close_quick(w);
+    assert_ok(world_open(w));
+    world_expect(w);
+}
+
+/* A merge ends when the node stops, leaves nothing behind, and is done by the next life. */
+static void a_stop_ends_merges(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    w->config.compact = false;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 4; i++) {
+        world_write(w, 20);
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    }
+    world_write(w, 20);
+    const struct partition *p = &w->shards->partitions[0];
+    size_t before = p->chain.segment_count;
+    bool worked;
+    atomic_store(&w->shards->compact, true);
+    atomic_store(&w->shards->stopping.canceled, true);
+    for (int i = 0; i < 4; i++) {
+        assert_ok(shards_compact_step(w->shards, &worked));
+        assert_false(worked);
+    }
+    assert_int_equal(p->chain.segment_count, before);
+    world_close_quick(w);
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    atomic_store(&w->shards->compact, true);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    assert_ok(world_settle(w, 1000));
+    assert_true(w->shards->partitions[0].chain.segment_count < before);
+    world_expect(w);
+    assert_int_equal(shards_usage(w->shards).quarantined_count, 0);
+}
+
 static void a_snapshot_comes_back(void **state)
 {
     struct fixture *f = *state;
@@ -677,6 +747,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(verify_finds_and_fsck_sets_aside, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_damaged_block_is_remembered, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(open_segments_have_a_budget, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(ranges_of_many_days, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_stop_ends_merges, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_snapshot_comes_back, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_do_it_too, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_replay_too, fixture_setup, fixture_teardown),

@@ -266,6 +266,7 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     }
     struct shards *shards = memory;
     *shards = (struct shards){ .config = *config, .io = io, .log = log, .blob = blob, .pool = pool };
+    shards->stopping.deadline_ns = INT64_MAX;
     shards->source = (struct source){ .table = &shard_source_table, .context = shards };
     for (int i = 0; i < SHARD_REPLAY_COUNT_MAX; i++)
         shards->scratch[i].pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
@@ -299,7 +300,7 @@ void shards_close(struct shards *shards)
     if (shards == NULL)
         return;
     io_mutex_lock(&shards->wake_lock);
-    atomic_store(&shards->is_closing, true);
+    atomic_store(&shards->stopping.canceled, true);
     io_cond_broadcast(&shards->wake_apply);
     io_cond_broadcast(&shards->wake_work);
     io_cond_broadcast(&shards->applied_cond);
@@ -439,7 +440,7 @@ err shards_apply_step(struct shards *shards, bool *out_worked)
             shards_index_retain(shards);
     }
     shards_intake_update(shards);
-    return atomic_load(&shards->is_closing) ? ERR_CLOSED : OK;
+    return atomic_load(&shards->stopping.canceled) ? ERR_CLOSED : OK;
 }
 
 bool shards_ready(struct shards *shards) { return atomic_load(&shards->is_ready); }
@@ -512,13 +513,13 @@ static void wake_apply(void *context)
 static void run_apply(void *context)
 {
     struct shards *shards = context;
-    while (!atomic_load(&shards->is_closing)) {
+    while (!atomic_load(&shards->stopping.canceled)) {
         bool worked;
         ERR_IGNORE(shards_apply_step(shards, &worked)); /* only ERR_CLOSED, which the loop sees itself */
         io_mutex_lock(&shards->wake_lock);
         if (worked)
             io_cond_broadcast(&shards->applied_cond);
-        else if (!shards->apply_is_woken && !atomic_load(&shards->is_closing))
+        else if (!shards->apply_is_woken && !atomic_load(&shards->stopping.canceled))
             io_cond_wait_for(&shards->wake_apply, &shards->wake_lock, IDLE_WAIT_NS);
         shards->apply_is_woken = false;
         io_mutex_unlock(&shards->wake_lock);
@@ -530,7 +531,7 @@ static void run_replay(void *context)
 {
     struct shards *shards = context;
     uint32_t number = atomic_fetch_add(&shards->replay_next, 1) + 1;
-    while (!atomic_load(&shards->is_closing)) {
+    while (!atomic_load(&shards->stopping.canceled)) {
         if (apply_all(shards, number, &shards->scratch[number]))
             continue;
         if (is_replayed(shards))
@@ -543,13 +544,13 @@ static void run_replay(void *context)
 
 static void run_steps(struct shards *shards, err (*step)(struct shards *, bool *))
 {
-    while (!atomic_load(&shards->is_closing)) {
+    while (!atomic_load(&shards->stopping.canceled)) {
         bool worked;
         err e = step(shards, &worked); /* reported where it happened */
         if (e == OK && worked)
             continue;
         io_mutex_lock(&shards->wake_lock);
-        if (!atomic_load(&shards->is_closing))
+        if (!atomic_load(&shards->stopping.canceled))
             io_cond_wait_for(&shards->wake_work, &shards->wake_lock, IDLE_WAIT_NS);
         io_mutex_unlock(&shards->wake_lock);
     }
@@ -628,7 +629,7 @@ err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
         return OK;
     }
     while (!is_applied(shards, ends)) {
-        if (atomic_load(&shards->is_closing))
+        if (atomic_load(&shards->stopping.canceled))
             return ERR_CLOSED;
         int64_t left_ns = deadline_ns - io_monotonic_ns(shards->io);
         if (left_ns <= 0)
@@ -667,7 +668,7 @@ err shards_cut_all(struct shards *shards, int64_t deadline_ns)
     }
     shards_wake_work(shards);
     while (!is_cut(shards)) {
-        if (atomic_load(&shards->is_closing))
+        if (atomic_load(&shards->stopping.canceled))
             return ERR_CLOSED;
         err intake = shards_intake(shards);
         if (intake == ERR_SPACE || intake == ERR_IO)

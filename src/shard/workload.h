@@ -67,6 +67,7 @@ struct world {
     bool announce_marks_at_send; /* canary: protocol §1.2 broken */
     uint64_t log_file_bytes;
     uint32_t series_count;    /* of each partition, that records are made for */
+    int64_t step_ms;          /* between the rows of a series */
     bool was_complete;        /* what the last check's answer said of itself */
     uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
 };
@@ -90,6 +91,7 @@ static inline void world_init(struct world *w, struct io *io, struct pool *pool,
     w->config = world_config();
     w->log_file_bytes = 16u << 10;
     w->series_count = WORLD_SERIES;
+    w->step_ms = 15000;
     w->random = (struct test_random){ .state = seed };
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
         for (uint32_t s = 0; s < WORLD_SERIES; s++) {
@@ -202,7 +204,7 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
     for (size_t i = 0; i < count; i++) {
         uint32_t s = (uint32_t)test_random_below(&w->random, w->series_count);
         int64_t t = w->next_t_ms[partition][s];
-        w->next_t_ms[partition][s] += 15000;
+        w->next_t_ms[partition][s] += w->step_ms;
         if (late && test_random_below(&w->random, 8) == 0)
             t -= 3 * MS_PER_DAY; /* still unique: nothing else is written there */
         uint64_t v = double_bits((double)test_random_below(&w->random, 1000));
