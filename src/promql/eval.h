@@ -3,6 +3,7 @@
  *     eval.c      walks the tree, makes the result            call.c       functions that need whole frames
  *     pipeline.c  leaf → stages → sink, series by series      elementwise.c  stages: math, clamp, scalar operators
  *     window.c    range functions over one series             aggregate.c  partial → merge, topk and the like
+ *     window_scan.c  those that look at every sample
  *     binary.c    vector matching                             labelset.c   edits of canonical labels
  *     frame.c     memory of intermediate results              bucket.c     quantiles of classic histograms
  *     annotate.c  warnings and infos
@@ -220,6 +221,16 @@ err window_apply(enum function_id id, const struct window_input *in, struct wind
                  double *out);
 bool function_is_window(enum function_id id);
 double quantile_of(double q, double *values, size_t count); /* sorts values */
+/* scratch->at with room for so many bytes; keeps what is there. ERR_LIMIT. */
+err window_scratch_reserve(struct window_scratch *scratch, size_t bytes);
+/* Windows that share samples may take minutes for one series: count what is looked at beyond each sample once, and
+ * ask the guard every million values; its errors. */
+err window_scanned(const struct window_input *in, size_t *count, size_t more);
+
+/* ---- window_scan.c ---- */
+/* stddev_over_time, stdvar_over_time, deriv and predict_linear, as window_apply, edges found. */
+err window_scan(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
+                double *out);
 
 /* ---- elementwise.c ---- */
 struct stage {

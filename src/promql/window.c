@@ -12,7 +12,7 @@
  *                              sum of the newer), which add but never subtract, so that no precision is lost;
  *                              else a plain scan
  *     quantile                 the window's values in order: newcomers inserted, leavers removed
- *     the others               a plain scan of the window
+ *     stddev, stdvar, deriv, predict_linear    window_scan.c
  * Sums are Kahan's in Neumaier's form, as in Prometheus.
  *
  * Invariants: 1. Input has no stale markers and strictly ascending times. 2. Windows' ends do not go back.
@@ -27,8 +27,7 @@
 
 #define RESET_BLOCK 16 /* samples compared between two branches */
 
-/* Keeps what is there. */
-static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
+err window_scratch_reserve(struct window_scratch *scratch, size_t bytes)
 {
     if (bytes <= scratch->bytes)
         return OK;
@@ -38,9 +37,7 @@ static err scratch_reserve(struct window_scratch *scratch, size_t bytes)
     return OK;
 }
 
-/* Windows that share samples may take minutes for one series: count what is looked at beyond each sample once, and
- * ask the guard every million values. */
-static err scanned(const struct window_input *in, size_t *count, size_t more)
+err window_scanned(const struct window_input *in, size_t *count, size_t more)
 {
     *count += more;
     if (*count < 1u << 20)
@@ -164,7 +161,7 @@ static err resets_find(const struct window_input *in, struct window_scratch *scr
     size_t count = 0;
     for (size_t i = 1; reset_next(in->values, in->count, &i); i++) {
         if (count % 256 == 0) {
-            TRY(scratch_reserve(scratch, (count + 256) * sizeof **out_resets));
+            TRY(window_scratch_reserve(scratch, (count + 256) * sizeof **out_resets));
             *out_resets = scratch->at;
         }
         (*out_resets)[count++] = (uint32_t)i;
@@ -195,7 +192,7 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
         size_t r = reset_low;
         for (; r < reset_count && resets[r] < w.high; r++)
             change += in->values[resets[r] - 1];
-        TRY(scanned(in, &looked, r - reset_low));
+        TRY(window_scanned(in, &looked, r - reset_low));
         out[step] = rate_of(&scratch->current->reaches[step], first, change, counter, scale);
     }
     return OK;
@@ -243,7 +240,7 @@ static void window_pick(enum function_id id, const struct window_input *in,
 static err window_events(enum function_id id, const struct window_input *in, struct window_scratch *scratch,
                          double *out)
 {
-    TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
+    TRY(window_scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
     uint32_t *before = scratch->at; /* before[i]: events at samples ≤ i */
     before[0] = 0;
     for (size_t i = 1; i < in->count; i++) {
@@ -313,7 +310,7 @@ static inline void extreme_stacks(const struct window_input *in, const struct wi
 /* Any values. The first of equal ones (0 and -0) is taken; NaN only where there is nothing else. */
 static err extreme_queue(const struct window_input *in, struct window_scratch *scratch, bool max, double *out)
 {
-    TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
+    TRY(window_scratch_reserve(scratch, (in->count + 1) * sizeof(uint32_t)));
     uint32_t *queue = scratch->at; /* sample indexes, values best first; NaN never enters */
     size_t front = 0, back = 0, entered = 0;
     for (size_t step = 0; step < in->ends.count; step++) {
@@ -395,7 +392,7 @@ static err scan_window(const struct window_input *in, struct window_edge w, bool
     const double *v = in->values + w.low;
     size_t count = w.high - w.low;
     *out = average ? scan_average(v, count) : scan_sum(v, count);
-    return scanned(in, looked, count);
+    return window_scanned(in, looked, count);
 }
 
 struct partial_sum {
@@ -419,7 +416,7 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
     bool overlap = in->ends.step_ms > 0 && in->range_ms / 4 >= in->ends.step_ms && in->ends.count > 4;
     struct partial_sum *stack = NULL, back = { 0 };
     if (overlap) {
-        TRY(scratch_reserve(scratch, (in->count + 1) * sizeof *stack));
+        TRY(window_scratch_reserve(scratch, (in->count + 1) * sizeof *stack));
         stack = scratch->at;
     }
     size_t middle = 0, entered = 0, looked = 0; /* stack: [low, middle), back: [middle, entered) */
@@ -454,49 +451,6 @@ static err window_sum(enum function_id id, const struct window_input *in, struct
             out[step] = total.sum + total.c;
     }
     return OK;
-}
-
-/* ---- scans ---- */
-
-/* Welford with compensated sums. */
-static double scan_variance(const double *v, size_t count)
-{
-    double mean = 0, mean_c = 0, square = 0, square_c = 0;
-    for (size_t i = 0; i < count; i++) {
-        double delta = v[i] - (mean + mean_c);
-        kahan_add(delta / (double)(i + 1), &mean, &mean_c);
-        kahan_add(delta * (v[i] - (mean + mean_c)), &square, &square_c);
-    }
-    return (square + square_c) / (double)count;
-}
-
-static void linear_regression(const int64_t *t_ms, const double *v, size_t count, int64_t at_ms,
-                              double *out_slope, double *out_intercept)
-{
-    double n = (double)count;
-    double x_sum = 0, y_sum = 0, xy_sum = 0, xx_sum = 0, x_c = 0, y_c = 0, xy_c = 0, xx_c = 0;
-    bool constant = true;
-    for (size_t i = 0; i < count; i++) {
-        constant = constant && v[i] == v[0];
-        double x = (double)(t_ms[i] - at_ms) / 1000;
-        kahan_add(x, &x_sum, &x_c);
-        kahan_add(v[i], &y_sum, &y_c);
-        kahan_add(x * v[i], &xy_sum, &xy_c);
-        kahan_add(x * x, &xx_sum, &xx_c);
-    }
-    if (constant) {
-        *out_slope = isinf(v[0]) ? NAN : 0;
-        *out_intercept = isinf(v[0]) ? NAN : v[0];
-        return;
-    }
-    x_sum += x_c;
-    y_sum += y_c;
-    xy_sum += xy_c;
-    xx_sum += xx_c;
-    double covariance = xy_sum - x_sum * y_sum / n;
-    double variance = xx_sum - x_sum * x_sum / n;
-    *out_slope = covariance / variance;
-    *out_intercept = y_sum / n - *out_slope * x_sum / n;
 }
 
 static int compare_doubles(const void *a, const void *b)
@@ -586,7 +540,7 @@ static void sorted_fill(struct sorted_window *w, const double *values, size_t co
 
 static err window_quantile(const struct window_input *in, struct window_scratch *scratch, double *out)
 {
-    TRY(scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
+    TRY(window_scratch_reserve(scratch, (in->count + 1) * sizeof(double)));
     struct sorted_window sorted = { .values = scratch->at };
     struct window_edge last = { 0 };
     size_t looked = 0;
@@ -600,50 +554,10 @@ static err window_quantile(const struct window_input *in, struct window_scratch 
             for (size_t i = last.high; i < w.high; i++)
                 sorted_insert(&sorted, in->values[i]);
         }
-        TRY(scanned(in, &looked, (w.high - w.low) / 16 + 1)); /* moved by memmove, or sorted now and then */
+        TRY(window_scanned(in, &looked,
+                           (w.high - w.low) / 16 + 1)); /* moved by memmove, or sorted now and then */
         last = w;
         out[step] = w.high == w.low ? ABSENT : quantile_sorted(in->arg[step], sorted.values, sorted.count);
-    }
-    return OK;
-}
-
-static err window_scan(enum function_id id, const struct window_input *in,
-                       const struct window_scratch *scratch, double *out)
-{
-    size_t looked = 0;
-    for (size_t step = 0; step < in->ends.count; step++) {
-        struct window_edge w = scratch->current->edges[step];
-        size_t count = w.high - w.low;
-        const double *v = in->values + w.low;
-        const int64_t *t_ms = in->t_ms + w.low;
-        double slope, intercept;
-        TRY(scanned(in, &looked, count));
-        out[step] = ABSENT;
-        if (count == 0)
-            continue;
-        switch (id) {
-        case FUNCTION_STDVAR_OVER_TIME:
-            out[step] = scan_variance(v, count);
-            break;
-        case FUNCTION_STDDEV_OVER_TIME:
-            out[step] = sqrt(scan_variance(v, count));
-            break;
-        case FUNCTION_DERIV:
-            if (count < 2)
-                break;
-            linear_regression(t_ms, v, count, t_ms[0], &slope, &intercept);
-            out[step] = slope;
-            break;
-        case FUNCTION_PREDICT_LINEAR:
-            if (count < 2)
-                break;
-            linear_regression(t_ms, v, count, in->eval_start_ms + (int64_t)step * in->eval_step_ms, &slope,
-                              &intercept);
-            out[step] = slope * in->arg[step] + intercept;
-            break;
-        default:
-            check(false);
-        }
     }
     return OK;
 }

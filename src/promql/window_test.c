@@ -306,6 +306,109 @@ static void test_regression(void **state)
     pool_close(pool);
 }
 
+/* What Prometheus computes, sample by sample. */
+static double plain_variance(const double *v, size_t n)
+{
+    double mean = 0, mean_c = 0, square = 0, square_c = 0;
+    for (size_t i = 0; i < n; i++) {
+        double delta = v[i] - (mean + mean_c);
+        kahan_add(delta / (double)(i + 1), &mean, &mean_c);
+        kahan_add(delta * (v[i] - (mean + mean_c)), &square, &square_c);
+    }
+    return (square + square_c) / (double)n;
+}
+
+static double plain_regression(const int64_t *t_ms, const double *v, size_t n, int64_t at_ms, double ahead,
+                               bool slope_only)
+{
+    double x_sum = 0, y_sum = 0, xy_sum = 0, xx_sum = 0, x_c = 0, y_c = 0, xy_c = 0, xx_c = 0;
+    bool constant = true;
+    for (size_t i = 0; i < n; i++) {
+        double x = (double)(t_ms[i] - at_ms) / 1000;
+        constant = constant && v[i] == v[0];
+        kahan_add(x, &x_sum, &x_c);
+        kahan_add(v[i], &y_sum, &y_c);
+        kahan_add(x * v[i], &xy_sum, &xy_c);
+        kahan_add(x * x, &xx_sum, &xx_c);
+    }
+    if (constant)
+        return isinf(v[0]) ? NAN : slope_only ? 0 : v[0];
+    x_sum += x_c;
+    y_sum += y_c;
+    xy_sum += xy_c;
+    xx_sum += xx_c;
+    double count = (double)n;
+    double slope = (xy_sum - x_sum * y_sum / count) / (xx_sum - x_sum * x_sum / count);
+    return slope_only ? slope : slope * ahead + (y_sum / count - slope * x_sum / count);
+}
+
+/* Four windows at once give the bits of each by itself. */
+static void test_scans_bitwise(void **state)
+{
+    enum { SAMPLES = 300, STEPS = 61 };
+    static const enum function_id ids[] = { FUNCTION_STDVAR_OVER_TIME, FUNCTION_DERIV,
+                                            FUNCTION_PREDICT_LINEAR };
+    struct test_random random = test_random_begin("scans");
+    int64_t t_ms[SAMPLES];
+    double v[SAMPLES], out[STEPS], ahead[STEPS];
+    struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    struct window_scratch scratch = { .pool = pool };
+    for (int round = 0; round < 600; round++) {
+        int64_t t = 1700000000000, apart = 1 + (int64_t)test_random_below(&random, 20000);
+        double size = pow(10, (double)test_random_below(&random, 40) - 20);
+        uint64_t odd = round % 3 == 0 ? 40 : 1u << 30, same = round % 4 == 0 ? 2 : 20;
+        for (size_t i = 0; i < SAMPLES; i++) {
+            t_ms[i] = t += 1 + (int64_t)test_random_below(&random, (uint64_t)apart);
+            v[i] = ((double)test_random_below(&random, 1u << 30) - 5e8) * size /
+                   (1 + test_random_below(&random, 7));
+            if (i > 0 && test_random_below(&random, same) != 0 && same == 2)
+                v[i] = v[i - 1];
+            uint64_t which = test_random_below(&random, odd);
+            if (which < 5)
+                v[i] = which == 0   ? NAN
+                       : which == 1 ? INFINITY
+                       : which == 2 ? -INFINITY
+                       : which == 3 ? DBL_MAX
+                                    : -0.0;
+        }
+        for (size_t i = 0; i < STEPS; i++)
+            ahead[i] = (double)test_random_below(&random, 10000);
+        struct window_input in = { .t_ms = t_ms,
+                                   .values = v,
+                                   .count = 1 + test_random_below(&random, SAMPLES),
+                                   .range_ms = 1 + (int64_t)test_random_below(&random, 400000),
+                                   .arg = ahead,
+                                   .eval_step_ms = (int64_t)test_random_below(&random, 20000),
+                                   .ends = { .start_ms = 1700000000000,
+                                             .count = 1 + (size_t)round % STEPS } };
+        in.ends.step_ms = in.eval_step_ms;
+        in.eval_start_ms = in.ends.start_ms + 5000;
+        enum function_id id = ids[round % 3];
+        assert_ok(window_apply(id, &in, &scratch, out));
+        for (size_t step = 0; step < in.ends.count; step++) {
+            int64_t end = grid_t(&in.ends, step), begin = end - in.range_ms;
+            size_t low = 0, high = 0;
+            for (size_t i = 0; i < in.count; i++) {
+                low += t_ms[i] <= begin;
+                high += t_ms[i] <= end;
+            }
+            size_t n = high - low;
+            double want = ABSENT;
+            int64_t at = id == FUNCTION_DERIV ? t_ms[low < in.count ? low : 0]
+                                              : in.eval_start_ms + (int64_t)step * in.eval_step_ms;
+            if (id == FUNCTION_STDVAR_OVER_TIME && n > 0)
+                want = plain_variance(v + low, n);
+            else if (id != FUNCTION_STDVAR_OVER_TIME && n > 1)
+                want = plain_regression(t_ms + low, v + low, n, at, ahead[step], id == FUNCTION_DERIV);
+            if (isnan(want) ? !isnan(out[step]) || is_absent(want) != is_absent(out[step])
+                            : want != out[step])
+                fail_msg("round %d function %d step %zu: want %a got %a", round, (int)id, step, want,
+                         out[step]);
+        }
+    }
+    pool_close(pool);
+}
+
 /* Series that share times give what each gives alone, however their turns mix. */
 static void test_shared_times(void **state)
 {
@@ -346,10 +449,9 @@ static void test_shared_times(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_reference),
-        cmocka_unit_test(test_precision),
-        cmocka_unit_test(test_shared_times),
-        cmocka_unit_test(test_regression),
+        cmocka_unit_test(test_against_reference), cmocka_unit_test(test_precision),
+        cmocka_unit_test(test_shared_times),      cmocka_unit_test(test_regression),
+        cmocka_unit_test(test_scans_bitwise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
