@@ -57,7 +57,7 @@ static err import_sample(struct import *i, const struct text_item *item)
         request_refuse(r, INGEST_LABELS_INVALID, 1, slice_of(NULL, 0), "labels too long");
         return OK;
     }
-    err e = request_series(r, labels, false, &ref);
+    err e = request_series_next(r, labels, false, &ref);
     if (e != OK)
         return e == ERR_INPUT ? OK : e;
     TRY(request_sample(r, &ref, item->has_time ? item->t_ms : r->now_ms, double_bits(item->value), 0));
@@ -114,10 +114,7 @@ void import_text_decode(struct ingest_request *r, struct slice content_type, str
 static err take_row(struct ingest_request *r, const struct ingest_row *row)
 {
     struct series_ref ref;
-    size_t len = 0;
-    err e = OK;
-    if (!request_predict(r, row->labels.at, row->labels.len, &ref, &len, &e) || len != row->labels.len)
-        e = request_series(r, row->labels, true, &ref);
+    err e = request_series_next(r, row->labels, true, &ref);
     if (e != OK)
         return e == ERR_INPUT ? OK : e;
     if (row->histogram.len > 0)

@@ -46,6 +46,30 @@ static bool read_sample(struct slice message, struct sample *out_sample)
     return r.ok;
 }
 
+/* The next field, if it is a sample as encoders write it: the value, left out if it is 0, then the time. False: it is
+ * something else or in another form, and nothing was read. */
+static inline bool read_plain_sample(struct reader *r, struct sample *out_sample)
+{
+    const uint8_t *at = r->at;
+    size_t left = read_left(r);
+    if (left < 4 || at[0] != TAG_SAMPLES || at[1] == 0 || at[1] >= 0x80 || at[1] > left - 2)
+        return false;
+    struct reader s = { at + 2, at + 2 + at[1], true };
+    uint64_t value_bits = 0;
+    if (at[1] > 10 && *s.at == TAG_VALUE) {
+        value_bits = get_le64(s.at + 1);
+        s.at += 9;
+    }
+    if (*s.at++ != TAG_TIMESTAMP)
+        return false;
+    uint64_t t_ms = read_varint(&s);
+    if (!s.ok || s.at != s.end)
+        return false;
+    *out_sample = (struct sample){ value_bits, (int64_t)t_ms };
+    r->at = s.end;
+    return true;
+}
+
 static err read_exemplar(struct ingest_request *r, struct series_ref *ref, struct slice message,
                          struct err_at *at)
 {
@@ -96,10 +120,16 @@ static err read_rows(struct ingest_request *r, struct series_ref *ref, struct re
                      struct err_at *at)
 {
     struct field f;
-    while (field_next(&reader, &f)) {
+    struct sample s;
+    for (;;) {
+        if (read_plain_sample(&reader, &s)) {
+            TRY(request_sample(r, ref, s.t_ms, s.value_bits, 0));
+            continue;
+        }
+        if (!field_next(&reader, &f))
+            break;
         if (f.wire != WIRE_BYTES)
             continue;
-        struct sample s;
         if (f.number == 2) {
             if (!read_sample(f.bytes, &s))
                 return malformed(at, "sample");
@@ -115,8 +145,9 @@ static err read_rows(struct ingest_request *r, struct series_ref *ref, struct re
 
 static bool has_label_field(struct reader reader)
 {
-    struct field f;
-    while (field_next(&reader, &f))
+    struct field f = { 0 };
+    struct sample ignored;
+    while (read_plain_sample(&reader, &ignored) || field_next(&reader, &f))
         if (field_is(&f, 1, WIRE_BYTES))
             return true;
     return false;
@@ -176,16 +207,11 @@ static err read_series(struct ingest_request *r, struct slice message, struct er
     struct reader rows = reader_of(slice_part(message, label_bytes, message.len - label_bytes));
     if (rows.at != rows.end && *rows.at == TAG_LABELS)
         return read_scattered(r, message, at);
-    /* One sample and nothing else, as every encoder writes it: nearly always. */
-    size_t left = read_left(&rows);
-    if (left > 12 && left < 130 && rows.at[0] == TAG_SAMPLES && rows.at[1] == left - 2 &&
-        rows.at[2] == TAG_VALUE && rows.at[11] == TAG_TIMESTAMP) {
-        uint64_t value_bits = get_le64(rows.at + 3);
-        struct reader time = { rows.at + 12, rows.end, true };
-        int64_t t_ms = (int64_t)read_varint(&time);
-        if (time.ok && time.at == time.end)
-            return request_sample(r, &ref, t_ms, value_bits, 0);
-    }
+    /* One sample and nothing else: nearly always. */
+    struct reader behind = rows;
+    struct sample s;
+    if (read_plain_sample(&behind, &s) && behind.at == behind.end)
+        return request_sample(r, &ref, s.t_ms, s.value_bits, 0);
     if (found && has_label_field(rows))
         return read_scattered(r, message, at);
     return read_rows(r, &ref, rows, at);

@@ -217,7 +217,7 @@ static err read_series(struct ingest_request *r, const struct symbols *symbols, 
     else if (!has_rows)
         request_refuse(r, INGEST_SAMPLE_MISSING, 1, buf_slice(&r->raw), "neither sample nor histogram");
     else
-        e = request_series(r, buf_slice(&r->raw), false, &ref);
+        e = request_series_next(r, buf_slice(&r->raw), false, &ref);
     if (e == ERR_INPUT) {
         remote_series_refused(r, message);
         return OK;

@@ -226,6 +226,65 @@ static void broken_messages(void **state)
     }
 }
 
+/* A sample's fields may be left out, turned around, followed by unknown ones; labels may lie behind samples. All forms
+ * are read, alone and beside others, by prediction and without. */
+static void forms_of_samples(void **state)
+{
+    open_ingest();
+    static const uint8_t filler[200];
+    static const struct {
+        int64_t t_ms;
+        uint64_t bits;
+    } want[] = { { 1, 7 }, { 2, 0 }, { 3, 9 }, { 4, 10 }, { 5, 11 }, { 0, 0 }, { 0, 12 }, { -6, 13 } };
+    enum { FORMS = sizeof want / sizeof want[0] };
+    for (int only = -1; only < FORMS; only++)
+        for (int labels_behind = 0; labels_behind < 2; labels_behind++)
+            for (int again = 0; again < 2; again++) {
+                struct buf m = buf_open(pool, 1 << 16), series = buf_open(pool, 1 << 16),
+                           part = buf_open(pool, 4096);
+                pb_series(&m, "__name__=before", 0, 1); /* predicts the other */
+                pb_labels(&series, "__name__=forms a=1");
+                for (int i = 0; i < FORMS; i++) {
+                    if (only >= 0 && only != i)
+                        continue;
+                    buf_clear(&part);
+                    if (i == 3)
+                        pb_varint(&part, 2, (uint64_t)want[i].t_ms); /* before the value */
+                    if (i != 1 && i != 5)
+                        pb_double(&part, 1, want[i].bits);
+                    if (i != 3 && i != 5 && i != 6)
+                        pb_varint(&part, 2, (uint64_t)want[i].t_ms);
+                    if (i == 2)
+                        pb_varint(&part, 9, 1);
+                    if (i == 4)
+                        pb_bytes(&part, 9, slice_of(filler, sizeof filler));
+                    pb_message(&series, 2, &part);
+                }
+                if (labels_behind)
+                    pb_labels(&series, "b=2");
+                pb_message(&m, 1, &series);
+                uint64_t rows = fake->row_count;
+                struct ingest_result result = send(buf_slice(&m), 1);
+                assert_int_equal(result.status, 204);
+                assert_int_equal(fake->row_count - rows, only >= 0 ? 2 : 1 + FORMS);
+                struct buf labels = buf_open(pool, 4096);
+                pb_labels(&labels, labels_behind ? "__name__=forms a=1 b=2" : "__name__=forms a=1");
+                for (int i = 0, found = 0; i < FORMS; i++) {
+                    if (only >= 0 && only != i)
+                        continue;
+                    for (uint64_t k = rows; k < fake->row_count; k++)
+                        found += slice_equal(fake->rows[k].labels, buf_slice(&labels)) &&
+                                 fake->rows[k].t_ms == want[i].t_ms && fake->rows[k].bits == want[i].bits;
+                    assert_int_equal(found, only >= 0 ? 1 : i + 1);
+                }
+                buf_close(&labels);
+                buf_close(&part);
+                buf_close(&series);
+                buf_close(&m);
+            }
+    ingest_close(ingest);
+}
+
 static void many_threads_one(void *context)
 {
     struct test_random r = { .state = (uint64_t)(uintptr_t)context };
@@ -274,6 +333,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(orders_and_versions),
         cmocka_unit_test(broken_messages),
+        cmocka_unit_test(forms_of_samples),
         cmocka_unit_test(many_threads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -164,6 +164,11 @@ struct ingest_request *request_begin(struct ingest *ingest, struct slice tenant,
  * rest of its rows); go on with the next. ERR_LIMIT: no memory. */
 err request_series(struct ingest_request *r, struct slice labels, bool stable, struct series_ref *out_ref);
 
+/* The same, if the labels may well be those that came behind the last series' the time before: no bytes are hashed
+ * twice or looked up then. */
+err request_series_next(struct ingest_request *r, struct slice labels, bool stable,
+                        struct series_ref *out_ref);
+
 /* Is the predicted series the one whose labels begin at `at`? If so the ref is filled, and *out_len says how
  * many bytes the labels take. */
 bool request_predict(struct ingest_request *r, const uint8_t *at, size_t left, struct series_ref *out_ref,

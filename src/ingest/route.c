@@ -185,29 +185,38 @@ static struct hash128 identity_of(const struct tenant *tenant, struct slice labe
                              .high = hash_quick(labels, &tenant->quick_key) };
 }
 
-bool request_predict(struct ingest_request *r, const uint8_t *at, size_t left, struct series_ref *out_ref,
-                     size_t *out_len, err *out_error)
+/* The predicted series if its labels begin at `at`, else SERIES_NONE. */
+static uint32_t predicted(struct ingest_request *r, const uint8_t *at, size_t left)
 {
     if (r->previous == SERIES_NONE)
-        return false;
+        return SERIES_NONE;
     if (r->misses >= MISSES_MAX) {
         r->misses = r->misses < MISSES_MAX + MISSES_PAUSE ? r->misses + 1 : MISSES_MAX - 1;
-        return false;
+        return SERIES_NONE;
     }
     const struct series_table *table = &r->ingest->table;
     uint32_t id = series_next(series_at(table, r->previous));
     if (id == SERIES_NONE)
-        return false;
+        return SERIES_NONE;
     const struct series *s = series_at(table, id);
     size_t len = s->label_bytes;
     if (len == 0 || len > left || s->high != hash_quick(slice_of(at, len), &r->tenant->quick_key)) {
         r->misses++;
-        return false;
+        return SERIES_NONE;
     }
     atomic_thread_fence(memory_order_acquire);
     r->misses = 0;
-    *out_len = len;
-    *out_error = use(r, id, slice_of(at, len), true, out_ref);
+    return id;
+}
+
+bool request_predict(struct ingest_request *r, const uint8_t *at, size_t left, struct series_ref *out_ref,
+                     size_t *out_len, err *out_error)
+{
+    uint32_t id = predicted(r, at, left);
+    if (id == SERIES_NONE)
+        return false;
+    *out_len = series_at(&r->ingest->table, id)->label_bytes;
+    *out_error = use(r, id, slice_of(at, *out_len), true, out_ref);
     return true;
 }
 
@@ -414,6 +423,15 @@ err request_series(struct ingest_request *r, struct slice labels, bool stable, s
         return ERR_INPUT;
     TRY(register_series(r, hash, labels, &id));
     return use(r, id, labels, stable, out_ref);
+}
+
+err request_series_next(struct ingest_request *r, struct slice labels, bool stable,
+                        struct series_ref *out_ref)
+{
+    uint32_t id = predicted(r, labels.at, labels.len);
+    if (id != SERIES_NONE && series_at(&r->ingest->table, id)->label_bytes == labels.len)
+        return use(r, id, labels, stable, out_ref);
+    return request_series(r, labels, stable, out_ref);
 }
 
 /* ---- rows ---- */
