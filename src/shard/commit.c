@@ -387,8 +387,8 @@ void control_send(struct partition *p, struct control_append *slot, const struct
     log_append(p->shards->log, &slot->append);
 }
 
-/* A range that got nothing for idle_ms settles if it is worth a segment; a smaller one waits IDLE_PATIENCE times
- * as long, or scrapes a minute apart would make a segment each. */
+/* A range that got nothing for idle_ms settles if it is worth a segment; one of half the size waits twice as long, and
+ * so on, or scrapes a minute apart would make a segment each. */
 #define IDLE_BYTES_MIN (1u << 20)
 #define IDLE_PATIENCE  15
 
@@ -398,7 +398,8 @@ static bool is_idle(const struct partition *p, int64_t now_ns)
     int64_t silent_ns = now_ns - p->heard_ns, idle_ns = atomic_load(&p->shards->idle_ms) * NS_PER_MS;
     if (range->row_count == 0 || silent_ns < idle_ns)
         return false;
-    return range->log_bytes >= IDLE_BYTES_MIN || silent_ns / IDLE_PATIENCE >= idle_ns;
+    uint64_t patience = range->log_bytes == 0 ? IDLE_PATIENCE : 1 + (IDLE_BYTES_MIN - 1) / range->log_bytes;
+    return silent_ns / (int64_t)(patience < IDLE_PATIENCE ? patience : IDLE_PATIENCE) >= idle_ns;
 }
 
 /* Records without rows (FORGET, what was seen before) are no reason for a segment-less entry, but they must not

@@ -96,6 +96,32 @@ static void a_cut_under_way_is_waited_for(void **state)
     world_expect(w);
 }
 
+static void a_quiet_range_waits_as_long_as_it_is_small(void **state)
+{
+    static const struct {
+        uint64_t log_bytes;
+        int64_t silent_s;
+        bool cut;
+    } cases[] = { { 1u << 20, 19, false },  { 1u << 20, 21, true }, { 800u << 10, 35, false },
+                  { 800u << 10, 41, true }, { 1, 290, false },      { 1, 301, true } };
+    struct world *w = &((struct fixture *)*state)->world;
+    struct partition *p;
+    bool worked;
+    assert_ok(world_open(w));
+    p = &w->shards->partitions[0];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_ok(world_append(w, 0, 20, false));
+        assert_ok(world_settle(w, 1000));
+        p->open_range->log_bytes = cases[i].log_bytes;
+        p->heard_ns = io_monotonic_ns(w->io) - cases[i].silent_s * NS_PER_SECOND;
+        assert_ok(shards_background_step(w->shards, &worked));
+        assert_int_equal(p->cut.in_flight, cases[i].cut);
+        assert_ok(world_settle(w, 1000));
+        assert_int_equal(p->open_range->row_count, cases[i].cut ? 0 : 20);
+    }
+    world_expect(w);
+}
+
 static void a_resent_record_counts_once(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
@@ -735,6 +761,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(heads_freeze_one_after_another, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_cut_under_way_is_waited_for, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_quiet_range_waits_as_long_as_it_is_small, fixture_setup,
+                                        fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(unresolved_rows_wait, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(labels_that_come_without_memory, fixture_setup, fixture_teardown),
