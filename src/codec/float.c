@@ -4,6 +4,7 @@
  *        ─ exceptions: stale markers (a position), others (position and 8 bytes); in their places the integer
  * before
  *        ─ int_encode
+ *   one NaN or infinity again and again: bits[n] ─ a bitmap of its places ─ the other values as above
  *
  * Division by 10^e is correctly rounded, so every decimal of up to 15 digits comes back exactly; each value is
  * tested by the very formula of the decoder (ALP, SIGMOD 2024, needs two multiplications and more exceptions).
@@ -24,7 +25,8 @@
 #define SCALE_RAW     31u /* bits 0 … 4 of the head: scale */
 #define HEAD_STALE    32u
 #define HEAD_OTHERS   64u
-#define SCALE_TRY_RAW 6 /* from here on, raw bits may be the smaller form */
+#define HEAD_HOLES    128u /* alone */
+#define SCALE_TRY_RAW 6    /* from here on, raw bits may be the smaller form */
 
 static const double POWERS[SCALE_MAX + 1] = {
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17,
@@ -200,26 +202,76 @@ static size_t write_raw(const uint64_t *bits, size_t n, enum codec_effort effort
     return write_vector(bits, ints, n, SCALE_RAW, &x, effort, out);
 }
 
-size_t float_encode(const uint64_t *bits, size_t count, enum codec_effort effort, uint8_t *out)
+/* The NaN or infinity that is most of those there are, if a bitmap of its places is shorter than exceptions. */
+static bool find_holes(const uint64_t *bits, size_t n, uint64_t *out_pattern, size_t *out_count)
 {
-    check(count >= 1 && count <= CODEC_VECTOR_COUNT_MAX);
+    const uint64_t special = UINT64_C(0x7ff) << 52;
+    uint64_t pattern = 0;
+    size_t votes = 0, count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if ((bits[i] & special) != special)
+            continue;
+        if (votes == 0)
+            pattern = bits[i];
+        votes = bits[i] == pattern ? votes + 1 : votes - 1; /* Boyer and Moore's majority vote */
+    }
+    if (votes == 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        count += bits[i] == pattern;
+    *out_pattern = pattern;
+    *out_count = count;
+    return count < n && count * (pattern == STALE_BITS ? 1 : 9) > 8 + (n + 7) / 8;
+}
+
+static size_t encode(const uint64_t *bits, size_t n, enum codec_effort effort, bool with_holes, uint8_t *out);
+
+static size_t write_holed(const uint64_t *bits, size_t n, uint64_t pattern, enum codec_effort effort,
+                          uint8_t *out)
+{
+    uint64_t rest[CODEC_VECTOR_COUNT_MAX];
+    size_t rest_count = 0, map_bytes = (n + 7) / 8;
+    out[0] = HEAD_HOLES;
+    put_le64(out + 1, pattern);
+    memset(out + 9, 0, map_bytes);
+    for (size_t i = 0; i < n; i++) {
+        if (bits[i] == pattern)
+            out[9 + i / 8] |= (uint8_t)(1u << i % 8);
+        else
+            rest[rest_count++] = bits[i];
+    }
+    return 9 + map_bytes + encode(rest, rest_count, effort, false, out + 9 + map_bytes);
+}
+
+static size_t encode(const uint64_t *bits, size_t n, enum codec_effort effort, bool with_holes, uint8_t *out)
+{
     int64_t ints[CODEC_VECTOR_COUNT_MAX];
     struct exceptions x;
     unsigned e;
-    bool clean = false;
+    bool clean = false, scaled = find_scale(bits, n, ints, &e, &clean);
+    uint64_t pattern;
+    size_t holes;
+    if (with_holes && !clean && find_holes(bits, n, &pattern, &holes))
+        return write_holed(bits, n, pattern, effort, out);
     x.stale_count = x.other_count = 0;
-    if (!find_scale(bits, count, ints, &e, &clean) || (!clean && !convert(bits, count, e, ints, &x)) ||
-        x.stale_count == count)
-        return write_raw(bits, count, effort, out);
-    size_t used = write_vector(bits, ints, count, e, &x, effort, out);
+    if (!scaled || (!clean && !convert(bits, n, e, ints, &x)) || x.stale_count == n)
+        return write_raw(bits, n, effort, out);
+    size_t used = write_vector(bits, ints, n, e, &x, effort, out);
     if (effort == CODEC_FULL && (e >= SCALE_TRY_RAW || x.other_count != 0)) {
         uint8_t raw[FLOAT_VECTOR_BYTES_MAX + CODEC_PAD_BYTES];
-        size_t raw_used = write_raw(bits, count, effort, raw);
+        size_t raw_used = write_raw(bits, n, effort, raw);
         if (raw_used < used) {
             memcpy(out, raw, raw_used);
             used = raw_used;
         }
     }
+    return used;
+}
+
+size_t float_encode(const uint64_t *bits, size_t count, enum codec_effort effort, uint8_t *out)
+{
+    check(count >= 1 && count <= CODEC_VECTOR_COUNT_MAX);
+    size_t used = encode(bits, count, effort, true, out);
     check(used <= FLOAT_VECTOR_BYTES_MAX);
     return used;
 }
@@ -277,10 +329,8 @@ static bool read_exceptions(struct reader *r, uint8_t head, size_t n, struct sli
     return r->ok;
 }
 
-static inline err decode(struct slice bytes, size_t n, uint64_t *out, size_t *out_used, bool simd)
+static inline err decode_whole(struct slice bytes, size_t n, uint64_t *out, size_t *out_used, bool simd)
 {
-    if (n == 0 || n > CODEC_VECTOR_COUNT_MAX)
-        return ERR_CORRUPT;
     struct reader r = reader_of(bytes);
     uint8_t head = read_u8(&r);
     unsigned scale = head & 31;
@@ -307,6 +357,35 @@ static inline err decode(struct slice bytes, size_t n, uint64_t *out, size_t *ou
         out[others.at[i]] = get_le64(other_bits.at + 8 * i);
     *out_used = (size_t)(r.at - bytes.at) + used;
     return OK;
+}
+
+/* The other values, then each to its place, the last first. */
+static inline err decode_holed(struct slice bytes, size_t n, uint64_t *out, size_t *out_used, bool simd)
+{
+    size_t map_bytes = (n + 7) / 8, holes = 0, used;
+    if (bytes.len < 9 + map_bytes)
+        return ERR_CORRUPT;
+    uint64_t pattern = get_le64(bytes.at + 1);
+    const uint8_t *map = bytes.at + 9;
+    for (size_t i = 0; i < map_bytes; i++)
+        holes += (size_t)__builtin_popcount(map[i]);
+    if (holes == 0 || holes >= n || (n % 8 != 0 && map[n / 8] >> n % 8 != 0))
+        return ERR_CORRUPT;
+    TRY(decode_whole(slice_part(bytes, 9 + map_bytes, bytes.len - 9 - map_bytes), n - holes, out, &used,
+                     simd));
+    for (size_t i = n, from = n - holes; i-- > 0;)
+        out[i] = map[i / 8] >> i % 8 & 1 ? pattern : out[--from];
+    *out_used = 9 + map_bytes + used;
+    return OK;
+}
+
+static inline err decode(struct slice bytes, size_t n, uint64_t *out, size_t *out_used, bool simd)
+{
+    if (n == 0 || n > CODEC_VECTOR_COUNT_MAX)
+        return ERR_CORRUPT;
+    if (bytes.len != 0 && bytes.at[0] == HEAD_HOLES)
+        return decode_holed(bytes, n, out, out_used, simd);
+    return decode_whole(bytes, n, out, out_used, simd);
 }
 
 err float_decode(struct slice bytes, size_t count, uint64_t *out_bits, size_t *out_used)

@@ -2,7 +2,8 @@
  *
  * A vector of at most 256 values becomes integers by the smallest exact decimal scale (value = integer
  * / 10^e), or the raw bits; integers are divided by their common divisor and encoded as codec/int.h does.
- * Values that no scale expresses (stale markers, NaN, -0, Inf) are exceptions. docs/codecs.md §3. */
+ * Values that no scale expresses (stale markers, NaN, -0, Inf) are exceptions, one that comes again and again is a
+ * bitmap. docs/codecs.md §3. */
 #ifndef CODEC_FLOAT_H
 #define CODEC_FLOAT_H
 

@@ -46,8 +46,13 @@ static void draw(struct test_random *r, uint64_t *v, size_t n)
     double power = powers[test_random_below(r, 10)];
     int64_t at = (int64_t)(test_random_u64(r) >> (11 + test_random_below(r, 50)));
     uint64_t scale = UINT64_C(1) << test_random_below(r, 40);
-    uint64_t rarely = 2 + test_random_below(r, 100);
+    uint64_t rarely = 2 + test_random_below(r, 100), hole = test_random_below(r, 2) == 0 ? STALE : hostile(r);
+    bool with_holes = test_random_below(r, 6) == 0;
     for (size_t i = 0; i < n; i++) {
+        if (with_holes && test_random_below(r, rarely) < 2) {
+            v[i] = hole;
+            continue;
+        }
         if (test_random_below(r, 3) != 0)
             at += (int64_t)(test_random_u64(r) % scale);
         double d = (double)at / power;
@@ -153,6 +158,15 @@ static double reset(size_t i)
 {
     return i < 100 ? 5e6 + (double)(i * 7919 % 1000) : (double)(i * 7919 % 1000);
 }
+static double often_nan(size_t i) { return i * 7919 % 10 < 3 ? (double)NAN : (double)(i * 7919 % 64); }
+static double often_stale(size_t i)
+{
+    return i * 7919 % 10 < 5 ? bits_double(STALE) : (double)(i * 7919 % 64);
+}
+static double seldom_whole(size_t i)
+{
+    return i % 50 == 7 ? 0.1 : i % 90 == 3 ? -(double)INFINITY : (double)INFINITY;
+}
 static double stale(size_t i) { return i == 77 ? bits_double(STALE) : 42.0; }
 
 static void test_sizes(void **state)
@@ -164,7 +178,37 @@ static void test_sizes(void **state)
         assert_in_range(size_of(pages, effort), 1, 180);
         assert_in_range(size_of(reset, effort), 1, 560);
         assert_in_range(size_of(stale, effort), 1, 7);
+        assert_in_range(size_of(often_nan, effort), 1, 9 + 32 + 180 + 10);
+        assert_in_range(size_of(often_stale, effort), 1, 9 + 32 + 128 + 10);
+        assert_in_range(size_of(seldom_whole, effort), 1, 9 + 32 + 60);
     }
+}
+
+/* Of eight values two are NaN. */
+static void test_holes_refused(void **state)
+{
+    uint8_t bytes[FLOAT_VECTOR_BYTES_MAX + CODEC_PAD_BYTES] = { 128, 1, 0, 0, 0, 0, 0, 0xf8, 0x7f, 0x11 };
+    uint64_t seven[7] = { 0 }, out[8];
+    size_t used;
+    for (size_t i = 0; i < 7; i++)
+        seven[i] = double_bits((double)(i * 3 % 5));
+    size_t len = 10 + float_encode(seven, 6, CODEC_FAST, bytes + 10);
+    assert_ok(float_decode(slice_of(bytes, len), 8, out, &used));
+    assert_int_equal(used, len);
+    assert_true(isnan(bits_double(out[0])) && isnan(bits_double(out[4])) && out[1] == seven[0] &&
+                out[7] == seven[5]);
+    assert_err(ERR_CORRUPT, float_decode(slice_of(bytes, len), 4, out, &used)); /* a bit behind the end */
+    for (size_t cut = 0; cut < 10; cut++)
+        assert_err(ERR_CORRUPT, float_decode(slice_of(bytes, cut), 8, out, &used));
+    bytes[9] = 0; /* none */
+    assert_err(ERR_CORRUPT, float_decode(slice_of(bytes, len), 8, out, &used));
+    bytes[9] = 0xff; /* nothing else */
+    assert_err(ERR_CORRUPT, float_decode(slice_of(bytes, len), 8, out, &used));
+    bytes[9] = 0x11;
+    memmove(bytes + 20, bytes + 10, len - 10); /* holes within holes */
+    memcpy(bytes + 10, bytes, 10);
+    bytes[19] = 1;
+    assert_err(ERR_CORRUPT, float_decode(slice_of(bytes, len + 10), 8, out, &used));
 }
 
 static void test_integers(void **state)
@@ -211,8 +255,8 @@ static void test_column(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_integers),   cmocka_unit_test(test_column),
+        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_damage),   cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_holes_refused), cmocka_unit_test(test_integers), cmocka_unit_test(test_column),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,8 +46,8 @@ static bool read_sample(struct slice message, struct sample *out_sample)
     return r.ok;
 }
 
-/* The next field, if it is a sample as encoders write it: the value, left out if it is 0, then the time. False: it is
- * something else or in another form, and nothing was read. */
+/* The next field, if it is a sample as encoders write it: the value, left out if it is 0, then the time. False: it
+ * is something else or in another form, and nothing was read. */
 static inline bool read_plain_sample(struct reader *r, struct sample *out_sample)
 {
     const uint8_t *at = r->at;

@@ -226,8 +226,8 @@ static void broken_messages(void **state)
     }
 }
 
-/* A sample's fields may be left out, turned around, followed by unknown ones; labels may lie behind samples. All forms
- * are read, alone and beside others, by prediction and without. */
+/* A sample's fields may be left out, turned around, followed by unknown ones; labels may lie behind samples. All
+ * forms are read, alone and beside others, by prediction and without. */
 static void forms_of_samples(void **state)
 {
     open_ingest();

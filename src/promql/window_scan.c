@@ -1,13 +1,14 @@
 /* Range functions that look at every sample of every window: variance and linear regression. Called by window.c,
  * with its edges, for one series.
  *
- * A compensated sum waits for itself at each addition, so four windows are walked at once, a lane of a vector each;
- * what one has more samples than another it walks alone. The bits are those of a plain scan of the window with
- * kahan_add, which is what Prometheus does: of a sum's two terms it finds the rounding error by their order, here it
- * is found without asking for it (D. Knuth, The Art of Computer Programming 2, 4.2.2, theorem B). Both errors are
- * exact unless something is not finite; such a window is scanned again by itself.
+ * A compensated sum waits for itself at each addition, so four windows are walked at once, a lane of a vector
+ * each; what one has more samples than another it walks alone. The bits are those of a plain scan of the window
+ * with kahan_add, which is what Prometheus does: of a sum's two terms it finds the rounding error by their order,
+ * here it is found without asking for it (D. Knuth, The Art of Computer Programming 2, 4.2.2, theorem B). Both
+ * errors are exact unless something is not finite; such a window is scanned again by itself.
  *
- * Invariants: 1. No value depends on the windows beside it. 2. Lanes without a window of their own repeat the last. */
+ * Invariants: 1. No value depends on the windows beside it.
+ * 2. Lanes without a window of their own repeat the last. */
 #include "promql/eval.h"
 
 #include "base/check.h"

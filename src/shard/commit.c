@@ -387,8 +387,8 @@ void control_send(struct partition *p, struct control_append *slot, const struct
     log_append(p->shards->log, &slot->append);
 }
 
-/* A range that got nothing for idle_ms settles if it is worth a segment; one of half the size waits twice as long, and
- * so on, or scrapes a minute apart would make a segment each. */
+/* A range that got nothing for idle_ms settles if it is worth a segment; one of half the size waits twice as long,
+ * and so on, or scrapes a minute apart would make a segment each. */
 #define IDLE_BYTES_MIN (1u << 20)
 #define IDLE_PATIENCE  15
 

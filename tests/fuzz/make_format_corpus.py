@@ -74,7 +74,7 @@ def floats(*values):
 
 
 def float_seeds():
-    """Values that the codec takes different ways: integers, decimals of many scales, bits, stale markers."""
+    """Values that the codec takes different ways: integers, decimals of many scales, bits, stale markers, holes."""
     stale = struct.pack('<Q', 0x7ff0000000000002)
     counters = floats(*(float(1000 + 7 * i) for i in range(256)))
     decimals = floats(*(round(0.001 * i * i, 3) for i in range(200)))
@@ -82,9 +82,11 @@ def float_seeds():
     rough = floats(*((0.1 + i) ** 0.5 for i in range(64)))
     odd = floats(float('nan'), float('inf'), -0.0, 1e300)
     mixed = floats(*range(40)) + stale + odd + floats(*range(20)) + stale
-    for values in (counters, decimals, tiny, rough, mixed, 40 * stale, 300 * floats(2.5)):
+    holes = 20 * (3 * floats(float('nan')) + floats(*range(5)) + stale)
+    for values in (counters, decimals, tiny, rough, mixed, 40 * stale, 300 * floats(2.5), holes):
         for choice in (3, 7, 1, 8 + 3, 8 + 7):   # vectors of floats at both efforts, of integers; columns
             yield bytes([choice, 255]) + values
+    yield bytes([2, 7, 128]) + floats(float('nan')) + b'\x11\0\1\6\3' + bytes(5)   # an encoded one
 
 
 def frame(partition, offset, payload, durable=0):

@@ -106,6 +106,10 @@ class Reader:
     def floats(self, n):
         """codecs.md section 3: bits."""
         head = self.u(1)
+        if head == 128:
+            pattern, holes = self.u(8), self.u((n + 7) // 8)
+            rest = iter(self.floats(n - bin(holes).count('1')))
+            return [pattern if holes >> i & 1 else next(rest) for i in range(n)]
         scale, stale, others, patterns = head & 31, [], [], []
         if head & 32:
             stale = list(self.bytes(self.u(1) + 1))
