@@ -166,39 +166,9 @@ void notes_tell(struct eval *eval, const struct notes *notes, const struct pipel
         annotate_quantile(eval, notes->bad_quantiles[i], p->arg_position);
 }
 
-/* Does n have the same value at every step? As Prometheus decides it: it evaluates such a part once. */
-static bool is_fixed(const struct node *n)
-{
-    switch (n->type) {
-    case NODE_NUMBER:
-    case NODE_STRING:
-        return true;
-    case NODE_SELECTOR:
-        return n->selector.modifiers.at != AT_NONE;
-    case NODE_SUBQUERY:
-        return n->subquery.modifiers.at != AT_NONE;
-    case NODE_PAREN:
-        return is_fixed(n->inner);
-    case NODE_UNARY:
-        return is_fixed(n->unary.inner);
-    case NODE_BINARY:
-        return is_fixed(n->binary.left) && is_fixed(n->binary.right);
-    case NODE_AGGREGATE:
-        return is_fixed(n->aggregate.inner);
-    case NODE_CALL:
-        break;
-    }
-    if (function_is_of_time(n->call.function->id))
-        return false;
-    for (size_t i = 0; i < n->call.arg_count; i++)
-        if (!is_fixed(n->call.args[i]))
-            return false;
-    return true;
-}
-
 void annotate_sort(struct eval *eval, const struct node *n)
 {
-    if (!is_fixed(n))
+    if (!node_is_fixed(n, false))
         annotate(&eval->warnings,
                  "PromQL warning: sort is ineffective for range queries since results are always ordered by "
                  "labels%s",

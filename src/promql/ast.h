@@ -200,6 +200,10 @@ bool function_is_experimental(struct slice name);
 /* Does its value depend on the time of evaluation, even when its arguments do not? */
 bool function_is_of_time(enum function_id id);
 
+/* Does n have the same value at every step? Prometheus evaluates such a part once; it does not ask whether the
+ * parameter of an aggregation moves (with_params). */
+bool node_is_fixed(const struct node *n, bool with_params);
+
 /* Types of all nodes below n. ERR_INPUT with position. */
 err check_types(struct slice source, struct node *n, struct err_at *at);
 

@@ -1,8 +1,9 @@
 /* The evaluator's door: request → grid → walk of the tree → result.
  *
- * Every node is evaluated once, for all steps of its grid (an instant query is a grid of one). Vectors become
- * pipelines as far down as they go (pipeline.c), so most queries are one select and one pass over its series. A
- * subquery evaluates its inner expression on a grid of its own: multiples of its step, whatever the outer grid.
+ * Every node is evaluated once, for all steps of its grid (an instant query is a grid of one); what @ fixes,
+ * for the first step alone. Vectors become pipelines as far down as they go (pipeline.c), so most queries
+ * are one select and one pass over its series. A subquery evaluates its inner expression on a grid of its
+ * own: multiples of its step, whatever the outer grid.
  *
  * Memory: one pool below the caller's for everything in between, closed before return; results, annotations and
  * proof are made in the caller's pool.
@@ -50,10 +51,10 @@ static err eval_scalar_unary(struct eval *eval, const struct node *n, const stru
     return OK;
 }
 
-err eval_node(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out)
+/* n is no paren. */
+static err eval_steps(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out)
 {
     struct pipeline p;
-    n = node_unwrap((struct node *)n);
     *out = (struct value){ .type = n->value_type };
     switch (n->type) {
     case NODE_NUMBER:
@@ -82,6 +83,18 @@ err eval_node(struct eval *eval, const struct node *n, const struct grid *grid, 
     }
     TRY(pipeline_build(eval, n, grid, &p));
     return pipeline_to_frame(eval, &p, grid, &out->frame);
+}
+
+err eval_node(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out)
+{
+    n = node_unwrap((struct node *)n);
+    struct grid first = *grid;
+    first.count = 1;
+    /* A selector with @ reads each series once by itself. */
+    bool once = grid->count > 1 && n->value_type == PROMQL_VECTOR && n->type != NODE_SELECTOR &&
+                node_is_fixed(n, true);
+    TRY(eval_steps(eval, n, once ? &first : grid, out));
+    return once ? frame_widen(out->frame, grid->count) : OK;
 }
 
 err eval_frame(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)

@@ -112,6 +112,8 @@ void frame_close(struct eval *eval, struct frame *frame); /* NULL allowed */
 /* A pool below the frame's for one chunk; from the evaluation's thread only. */
 struct pool *frame_chunk_pool(struct frame *frame);
 err frame_add(struct frame *frame, struct row row);
+/* A frame of one step becomes one of count steps, all the same. ERR_LIMIT. */
+err frame_widen(struct frame *frame, size_t count);
 /* Room for a row's values, all ABSENT. */
 err values_new(struct pool *pool, size_t count, double **out_values);
 bool values_any(const double *values, size_t count); /* is any of them present? */

@@ -56,6 +56,28 @@ err frame_add(struct frame *frame, struct row row)
     return OK;
 }
 
+err frame_widen(struct frame *frame, size_t count)
+{
+    for (size_t i = 0; i < frame->count; i++) {
+        struct row *row = &frame->rows[i];
+        double value = row->values[0];
+        check(row->histogram_count <= 1);
+        TRY(values_new(frame->pool, count, &row->values));
+        for (size_t step = 0; step < count; step++)
+            row->values[step] = value;
+        if (row->histogram_count == 0)
+            continue;
+        struct slice bytes = row->histograms[0].bytes;
+        void *memory;
+        TRY(pool_alloc(frame->pool, count * sizeof *row->histograms, &memory));
+        row->histograms = memory;
+        row->histogram_count = count;
+        for (size_t step = 0; step < count; step++)
+            row->histograms[step] = (struct sample_histogram){ .row = (uint32_t)step, .bytes = bytes };
+    }
+    return OK;
+}
+
 err values_new(struct pool *pool, size_t count, double **out_values)
 {
     void *memory;

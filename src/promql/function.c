@@ -73,6 +73,36 @@ bool function_is_of_time(enum function_id id)
     }
 }
 
+bool node_is_fixed(const struct node *n, bool with_params)
+{
+    switch (n->type) {
+    case NODE_NUMBER:
+    case NODE_STRING:
+        return true;
+    case NODE_SELECTOR:
+        return n->selector.modifiers.at != AT_NONE;
+    case NODE_SUBQUERY:
+        return n->subquery.modifiers.at != AT_NONE;
+    case NODE_PAREN:
+        return node_is_fixed(n->inner, with_params);
+    case NODE_UNARY:
+        return node_is_fixed(n->unary.inner, with_params);
+    case NODE_BINARY:
+        return node_is_fixed(n->binary.left, with_params) && node_is_fixed(n->binary.right, with_params);
+    case NODE_AGGREGATE:
+        return node_is_fixed(n->aggregate.inner, with_params) &&
+               (!with_params || n->aggregate.param == NULL || node_is_fixed(n->aggregate.param, true));
+    case NODE_CALL:
+        break;
+    }
+    if (function_is_of_time(n->call.function->id))
+        return false;
+    for (size_t i = 0; i < n->call.arg_count; i++)
+        if (!node_is_fixed(n->call.args[i], with_params))
+            return false;
+    return true;
+}
+
 const char *operator_name(enum operator_type op)
 {
     static const char *const names[] = {
