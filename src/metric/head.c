@@ -291,11 +291,13 @@ err metric_head_append_metadata(struct metric_head *head, struct slice tenant, c
     return OK;
 }
 
+static void mark(uint8_t *bits, uint32_t local) { bits[local / 8] |= (uint8_t)(1u << local % 8); }
+
 static void mark_slots(const struct slots *slots, uint8_t *bits, uint32_t count)
 {
     for (uint32_t local = 0; local < count && local < slots->count; local++)
         if (slots_at(slots, local) != SLOT_NONE)
-            bits[local / 8] |= (uint8_t)(1u << local % 8);
+            mark(bits, local);
 }
 
 void metric_head_mark(const struct metric_head *head, uint8_t *bits, uint32_t count)
@@ -305,7 +307,7 @@ void metric_head_mark(const struct metric_head *head, uint8_t *bits, uint32_t co
     for (uint32_t row = 0; row < head->exemplar_count; row++) {
         uint32_t local = head_exemplar_of(head, row)->series;
         if (local < count)
-            bits[local / 8] |= (uint8_t)(1u << local % 8);
+            mark(bits, local);
     }
 }
 

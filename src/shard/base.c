@@ -79,17 +79,11 @@ static void prune(struct partition *p, struct pool *scratch)
 
 static err append_base(struct partition *p, struct pool *scratch)
 {
-    char key[SHARD_KEY_BYTES_MAX];
     struct chain_entry entry;
     const char *why;
     bool valid;
-    struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
     TRY(chain_base(&p->chain, scratch, &entry));
-    entry.leader_epoch = -1;
-    entry.written_ms = io_now_ms(p->shards->io);
-    TRY(chain_entry_encode(&entry, &bytes));
-    chain_key(p->number, entry.number, key);
-    TRY(blob_put(p->shards->blob, key, buf_slice(&bytes)));
+    TRY(partition_entry_put(p, &entry, scratch));
     io_mutex_lock(&p->lock);
     err e = chain_fold(&p->chain, &entry, &valid, &why);
     io_mutex_unlock(&p->lock);

@@ -89,28 +89,35 @@ err partition_chain_promise(struct partition *p)
     return blob_delete(p->shards->blob, key);
 }
 
+err partition_entry_put(struct partition *p, struct chain_entry *entry, struct pool *scratch)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
+    entry->partition = p->number;
+    entry->number = p->chain.next_number;
+    entry->leader_epoch = -1;
+    entry->written_ms = io_now_ms(p->shards->io);
+    TRY(chain_entry_encode(entry, &bytes));
+    chain_key(p->number, entry->number, key);
+    return blob_put(p->shards->blob, key, buf_slice(&bytes));
+}
+
 /* Under chain_lock. Entries already there under the next numbers (a put whose end was not seen) are folded
  * first. */
 err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid)
 {
     struct pool *scratch = pool_open(p->shards->pool, "entry", POOL_BYTES_UNLIMITED);
     err e = OK;
-    entry->partition = p->number;
-    entry->leader_epoch = -1;
-    entry->written_ms = io_now_ms(p->shards->io);
     for (bool done = false; !done;) {
-        char key[SHARD_KEY_BYTES_MAX];
-        struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
-        entry->number = p->chain.next_number;
-        chain_key(p->number, entry->number, key);
-        TRY_OUT(chain_entry_encode(entry, &bytes));
-        e = blob_put(p->shards->blob, key, buf_slice(&bytes));
+        e = partition_entry_put(p, entry, scratch);
         if (e == OK) {
             TRY_OUT(fold_locked(p, entry, out_valid));
             done = true;
         } else if (e == ERR_EXISTS) {
+            char key[SHARD_KEY_BYTES_MAX];
             struct slice there;
             struct chain_entry other;
+            chain_key(p->number, entry->number, key);
             TRY_OUT(blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &there));
             if (chain_entry_decode(there, scratch, &other) != OK) {
                 e = ERR_CORRUPT;

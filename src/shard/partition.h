@@ -313,7 +313,10 @@ err partition_spill(struct partition *p);
 /* ---- commit.c ---- */
 /* The oldest range, closed and spilled, becomes segments and an entry. Caller set p->committing. */
 err partition_commit(struct partition *p);
-/* Write an entry at the chain's next number and fold it, under the lock for the fold. */
+/* Put an entry under the chain's next number, stamped with it, under chain_lock. ERR_EXISTS: one is there, an
+ * attempt whose end was not seen; and what encoding and putting return. */
+err partition_entry_put(struct partition *p, struct chain_entry *entry, struct pool *scratch);
+/* The same, and fold it, under the lock for the fold; what is there under that number is folded first. */
 err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid);
 /* Make every entry that can be read durable: one whose put failed in its last sync is there but not promised.
  * Putting and removing a mark beside them syncs their directory. */
