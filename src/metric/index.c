@@ -18,7 +18,8 @@
 
 #include <string.h>
 
-#define SLOTS_MIN 1024u /* a power of two */
+#define SLOTS_MIN   1024u /* a power of two */
+#define TABLE_AHEAD 12    /* each entry is a miss in a large table: fetch early */
 
 static uint32_t tag_of(struct hash128 fingerprint) { return (uint32_t)(fingerprint.high >> 32); }
 
@@ -87,10 +88,14 @@ err index_table_build(struct metric_index *index, uint32_t slot_count, _Atomic u
     void *at = NULL;
     uint32_t used = 0;
     TRY(pool_block_resize(index->pool, &at, (size_t)slot_count * sizeof(uint64_t)));
+    const uint64_t *slots = at;
     memset(at, 0xff, (size_t)slot_count * sizeof(uint64_t));
     for (uint64_t from = 0; from < index->id_end; from += ID_CHUNK) {
         const struct id_chunk *chunk = index_chunk(index, (uint32_t)from);
         for (uint32_t i = 0; chunk != NULL && i < ID_CHUNK; i++) {
+            uint32_t ahead = i + TABLE_AHEAD;
+            if (ahead < ID_CHUNK && chunk_partition(chunk, ahead) != ID_DROPPED)
+                __builtin_prefetch(&slots[home_of(slot_count, chunk_fingerprint(index, chunk, ahead))], 1);
             if (chunk_partition(chunk, i) == ID_DROPPED)
                 continue;
             table_put(at, slot_count, chunk_fingerprint(index, chunk, i), (uint32_t)from + i);

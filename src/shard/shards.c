@@ -422,9 +422,9 @@ static bool is_replayed(struct shards *shards)
 
 static void become_ready(struct shards *shards)
 {
-    metric_index_expect_many(shards->index, false);
     atomic_store(&shards->is_ready, true);
-    shards_wake_work(shards); /* spill waited */
+    shards_wake_work(shards);                       /* spill waited */
+    metric_index_expect_many(shards->index, false); /* merges parts, while what they hold can be asked for */
 }
 
 err shards_apply_step(struct shards *shards, bool *out_worked)
