@@ -68,6 +68,8 @@ err log_header_decode(struct slice copy, uint32_t partition_count_max, struct lo
     const uint8_t *next = copy.at + HEADER_FIXED_BYTES;
     for (uint32_t p = 0; p < count; p++, next += HEADER_PARTITION_BYTES) {
         header->starts[p] = get_le64(next);
+        if (header->starts[p] >= LOG_OFFSET_MAX / 2)
+            return ERR_CORRUPT;
         header->trims[p] = get_le64(next + 8);
     }
     return OK;
@@ -143,7 +145,7 @@ static bool frame_at(const struct log_scan_input *input, uint64_t position, stru
         return false;
     if (out_frame->partition == LOG_MARKER_PARTITION)
         return out_frame->length == 8 * input->partition_count;
-    return out_frame->partition < input->partition_count && out_frame->offset < UINT64_MAX / 2;
+    return out_frame->partition < input->partition_count && out_frame->offset < LOG_OFFSET_MAX;
 }
 
 static err item_of_frame(const struct log_scan_input *input, uint64_t position, const struct log_frame *frame,

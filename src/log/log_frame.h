@@ -14,6 +14,7 @@
 #define LOG_FRAME_HEADER_BYTES 32u
 #define LOG_FRAME_ALIGN        8u
 #define LOG_FORMAT_VERSION     1u
+#define LOG_OFFSET_MAX         (UINT64_MAX / 2) /* of a record; a file begins below half of it */
 #define LOG_MARKER_PARTITION   0xffffu /* a frame that carries the ends of all partitions, not a record */
 
 _Static_assert(LOG_PARTITION_COUNT_MAX < LOG_MARKER_PARTITION,

@@ -397,6 +397,34 @@ static err scan_file(struct recovery *r, struct found *found)
     return e;
 }
 
+/* A partition goes on at `start`, below what was found: the header between was lost, with a failed group before
+ * it. What was found from there on was never acknowledged. Firsts of files keep rising. */
+static void go_back(struct recovery *r, uint32_t partition, uint64_t start)
+{
+    struct log_file *log = r->log;
+    size_t kept = 0;
+    for (size_t i = 0; i < log->damage_count; i++) {
+        struct log_damage damage = log->damages[i];
+        if (damage.partition == partition && damage.to_offset > start)
+            damage.to_offset = start;
+        if (damage.from_offset < damage.to_offset)
+            log->damages[kept++] = damage;
+    }
+    log->damage_count = kept;
+    for (size_t i = log->file_count; i-- > 0;) {
+        struct log_places *places = &log->files[i]->places[partition];
+        if (places->first > start)
+            places->first = start;
+        uint64_t count = start - places->first;
+        for (size_t k = 0; k < kept; k++) /* they have no places */
+            if (log->damages[k].partition == partition && log->damages[k].from_offset >= places->first)
+                count -= log->damages[k].to_offset - log->damages[k].from_offset;
+        if (places->count > count)
+            places->count = (size_t)count;
+    }
+    r->next[partition] = start;
+}
+
 /* The header says where the partitions stand; what the files before did not show of it is lost. */
 static err take_header(struct recovery *r, struct found *found, struct found *previous)
 {
@@ -407,13 +435,8 @@ static err take_header(struct recovery *r, struct found *found, struct found *pr
             r->next[p] = start;
             continue;
         }
-        if (start < r->next[p]) { /* only when the header between was lost, with a failed group before it */
-            struct log_places *places = &previous->file->places[p];
-            uint64_t excess = r->next[p] - start;
-            places->count -= excess < places->count ? (size_t)excess : places->count;
-            r->next[p] = start;
-            continue;
-        }
+        if (start < r->next[p])
+            go_back(r, p, start);
         TRY(skip_to(r, p, start, previous->file->path, previous->file->end));
     }
     return OK;
