@@ -333,6 +333,15 @@ static bool is_word(struct slice text)
     return true;
 }
 
+static void print_key(const struct yaml_node *key, struct buf *out)
+{
+    if (key->is_plain && key->text.len > 0 && is_word(key->text))
+        buf_put_slice(out, key->text);
+    else
+        print_text(key->text, out);
+    buf_put_str(out, ": ");
+}
+
 /* In flow style, which needs no indentation. Depth is bounded by the parser. */
 static void print_node(const struct yaml_node *node, struct buf *out)
 {
@@ -348,8 +357,7 @@ static void print_node(const struct yaml_node *node, struct buf *out)
             print_node(node->items[i], out);
             continue;
         }
-        print_node(node->pairs[i].key, out);
-        buf_put_str(out, ": ");
+        print_key(node->pairs[i].key, out);
         if (is_secret(node->pairs[i].key->text))
             buf_put_str(out, "<secret>");
         else
@@ -366,7 +374,8 @@ static void print_scraping(struct yaml_node *root, struct buf *out)
     if (global != NULL && global->type == YAML_MAP && global->count > 0)
         buf_put_str(out, "global:   # live\n");
     for (size_t i = 0; global != NULL && global->type == YAML_MAP && i < global->count; i++) {
-        buf_printf(out, "  %.*s: ", SLICE_ARG(global->pairs[i].key->text));
+        buf_put_str(out, "  ");
+        print_key(global->pairs[i].key, out);
         print_node(global->pairs[i].value, out);
         buf_put_u8(out, '\n');
     }
