@@ -82,6 +82,7 @@ static void open_all(void)
     net.routes = api_routes(&net.route_count);
     net.cors = true;
     net.body_bytes_max = 8192;
+    net.idle_ms_max = 1000; /* an end that comes with an empty line is not noticed either */
     net.head_ms_max = 300;
     net.body_ms_max = 1000;
     check(net_server_open(io, pool, &net, &server, &at) == OK);
