@@ -488,7 +488,7 @@ static void an_unreadable_state(void **state)
     world_expect(w);
 }
 
-/* The log has all that a stream file holds. */
+/* It stops the start: with a part that stands in for one that is back another time, rows would be there twice. */
 static void an_unreadable_stream_file(void **state)
 {
     struct fixture *f = *state;
@@ -503,18 +503,13 @@ static void an_unreadable_stream_file(void **state)
     assert_true(count > 0);
     for (size_t i = 0; i < count; i++) {
         unreadable[0] = entries[i].name;
-        for (int life = 0; life < 2; life++) {
-            world_producer_renew(w);
-            assert_ok(world_open(w));
-            world_expect(w);
-            write_rows(w, 4);
-            world_close_quick(w);
-        }
+        assert_err(ERR_IO, world_open(w));
         unreadable[0] = NULL;
+        world_producer_renew(w);
+        assert_ok(world_open(w));
+        world_expect(w);
+        world_close_quick(w);
     }
-    world_producer_renew(w);
-    assert_ok(world_open(w));
-    world_expect(w);
 }
 
 /* ---- anything ---- */

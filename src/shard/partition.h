@@ -216,7 +216,6 @@ struct partition {
     uint64_t quarantined_count;
     bool state_is_old;      /* the chain's newest state could not be read … */
     err state_failed;       /* … for this reason */
-    bool stream_unread;     /* a read error cut the stream files off */
     int64_t retain_at_ns;   /* monotonic time of the last cut-off (or of the start) */
     int64_t retain_wait_ns; /* since when a large step waits; 0 = none */
     int64_t retain_wait_cutoff_ms;

@@ -356,7 +356,8 @@ out:
     return e;
 }
 
-/* Use the frames of a part up to valid_end. ERR_CORRUPT, ERR_IO and the like: cut off there, which is fine. */
+/* Use the frames of a part up to valid_end. ERR_CORRUPT and the like: cut off there, which is fine. Not so ERR_IO:
+ * what another start can read again must not be followed by a part that stands in for it. */
 static err use_part(struct partition *p, struct range *range, const struct found_part *found,
                     uint64_t valid_end, uint64_t log_end, struct io_file *file)
 {
@@ -403,8 +404,7 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         range->parts_end = &part->next;
         TRY(io_file_size(file, &valid_end));
         err e = stream_header_read(file, &header);
-        p->stream_unread = p->stream_unread || e == ERR_IO;
-        if (e == ERR_VERSION || e == ERR_LIMIT)
+        if (e == ERR_VERSION || e == ERR_LIMIT || e == ERR_IO)
             return e;
         if (e != OK || header.before_bytes != range->writer.end)
             continue;                            /* never got a header, or followed bytes that are not used */
@@ -422,8 +422,7 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         }
         parts[i].is_used = true;
         e = use_part(p, range, &parts[i], valid_end, log_end, file);
-        p->stream_unread = p->stream_unread || e == ERR_IO;
-        if (e == ERR_LIMIT || e == ERR_VERSION || e == ERR_ORDER)
+        if (e == ERR_LIMIT || e == ERR_VERSION || e == ERR_ORDER || e == ERR_IO)
             return e;
     }
     return OK;
@@ -539,15 +538,10 @@ static err generation_begin(struct partition *p, uint64_t log_end)
 }
 
 /* Records between what is applied and what the log still has are lost: named. */
-static err log_hole(struct partition *p, uint64_t start_offset, struct err_at *at)
+static err log_hole(struct partition *p, uint64_t start_offset)
 {
     if (start_offset <= p->applied.offset)
         return OK;
-    if (p->stream_unread) /* it may be readable another time */
-        return err_set(at, ERR_IO,
-                       "a stream file of partition %u in %s/ cannot be read (%s), and the log lacks"
-                       " its records",
-                       p->number, p->shards->config.stream_directory, err_text(ERR_IO));
     struct chain_loss loss = { .kind = LOSS_LOG,
                                .from = p->applied,
                                .to = { p->applied.generation, start_offset },
@@ -576,10 +570,13 @@ err partition_recover(struct partition *p, struct err_at *at)
     err e = read_streams(p, w.end_offset);
     if (e == ERR_ORDER) /* the caller opens the partition again */
         TRY(generation_begin(p, w.end_offset));
+    if (e == ERR_IO)
+        return err_set(at, e, "a stream file of partition %u in %s/ cannot be read (%s)", p->number,
+                       p->shards->config.stream_directory, err_text(e));
     TRY(e);
     TRY(check_state(p, w.end_offset, at));
     TRY(lost_unresolved(p));
-    TRY(log_hole(p, w.start_offset, at));
+    TRY(log_hole(p, w.start_offset));
     p->head_from = p->applied;
     p->open_end = w.end_offset;
     for (size_t i = 0; i < p->producer_count; i++)
