@@ -52,8 +52,8 @@ RETENTION = 86400
 NUMBERED_SERIES = 100
 CONFIG = """
 storage: {retention: 1d, cut_age: 1m, log_file_bytes: 8MiB, head_rows: 1000}
-memory: {budget: 1GiB}
-"""
+memory: {budget: 384MiB}
+"""   # small, so that the block cache (an eighth) is full before the first window
 
 
 def free_port():
@@ -220,7 +220,7 @@ QUERIES = [   # path, arguments; {now}, {ago}: seconds
                      'end': '{now}', 'step': '15'}),
     ('query_range', {'query': 'max by (instance) (up or {__name__=~".*seconds_total"})', 'start': '{ago}',
                      'end': '{now}', 'step': '15'}),
-    ('query_range', {'query': 'quantile(0.5, {__name__=~"node_.*"})', 'start': '{ago}', 'end': '{now}',
+    ('query_range', {'query': 'quantile(0.5, {__name__=~"node_[a-f].*"})', 'start': '{ago}', 'end': '{now}',
                      'step': '10'}),
     ('series', {'match[]': '{__name__=~"node_.*",instance=~".*1.*"}', 'start': '{ago}', 'end': '{now}',
                 'limit': '1000'}),
@@ -229,7 +229,7 @@ QUERIES = [   # path, arguments; {now}, {ago}: seconds
     ('label/__name__/values', {'match[]': '{job!=""}'}),
     ('metadata', {}),
     ('status/tsdb', {'limit': '20'}),
-    ('query_exemplars', {'query': '{__name__=~".+"}', 'start': '{ago}', 'end': '{now}'}),
+    ('query_exemplars', {'query': '{__name__=~".*_bucket"}', 'start': '{ago}', 'end': '{now}'}),
 ]
 
 
@@ -342,14 +342,15 @@ class Run:
             return
         gauges = self.last_counters
         pools = gauges.get('kelpie_memory_bytes', 0) - gauges.get('kelpie_query_memory_bytes', 0)
-        self.samples.append((time.time() - self.start, rss, fds, pools, anonymous, deleted, threads))
+        cache = gauges.get('kelpie_segment_cache_bytes', 0)
+        self.samples.append((time.time() - self.start, rss, fds, pools, anonymous, deleted, threads, cache))
 
     def line(self):
         minute = (time.time() - self.start) / 60
         last = self.samples[-1]
-        print('%6.2f  age %4.0f s  rss %6.1f MB  anon %6.1f  pools %6.1f  fds %3d (deleted %d)  threads %2d  acknowledged %9d  '
+        print('%6.2f  age %4.0f s  rss %6.1f MB  anon %6.1f  pools %6.1f (cache %5.1f)  fds %3d (deleted %d)  threads %2d  acknowledged %9d  '
               'repeated %3d  queries %6d  cuts %4d  compactions %4d  disk %7.1f MB'
-              % (minute, time.monotonic() - self.node.begun, last[1] / 1e6, last[4] / 1e6, last[3] / 1e6,
+              % (minute, time.monotonic() - self.node.begun, last[1] / 1e6, last[4] / 1e6, last[3] / 1e6, last[7] / 1e6,
                  last[2], last[5], last[6],
                  sum(w.acknowledged for w in self.writers), sum(w.repeated for w in self.writers),
                  sum(a.answered for a in self.askers), self.totals['kelpie_shard_commits_total'],

@@ -188,6 +188,18 @@ err pool_zalloc(struct pool *pool, size_t bytes, void **out_at)
     return OK;
 }
 
+err pool_open_object(struct pool *parent, const char *name, size_t bytes, struct pool **out_pool,
+                     void **out_object)
+{
+    struct pool *pool = pool_open(parent, name, POOL_BYTES_UNLIMITED);
+    err e = pool_zalloc(pool, bytes, out_object);
+    if (e == OK)
+        *out_pool = pool;
+    else
+        pool_close(pool);
+    return e;
+}
+
 err pool_copy(struct pool *pool, struct slice s, struct slice *out_copy)
 {
     void *at;

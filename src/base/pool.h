@@ -28,6 +28,11 @@ struct pool;
  * the ancestors' budgets hold                 Errors     none: opening takes a few hundred bytes. */
 struct pool *pool_open(struct pool *parent, const char *name, size_t bytes_max);
 
+/* Open a pool without a budget of its own and in it one zeroed object of `bytes` in arena memory; both end with
+ * pool_close. The outputs are set on success only. Errors ERR_LIMIT a budget on the way to the root is spent. */
+err pool_open_object(struct pool *parent, const char *name, size_t bytes, struct pool **out_pool,
+                     void **out_object);
+
 /* Free everything in the pool. It has no open children any more. NULL is allowed. */
 void pool_close(struct pool *pool);
 

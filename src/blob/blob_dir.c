@@ -373,13 +373,9 @@ static err open_dir(const char *directory, bool as_is, struct io *io, struct poo
     size_t len = strlen(directory);
     if (len == 0 || len > IO_PATH_BYTES_MAX - BLOB_KEY_BYTES_MAX - 16)
         return ERR_INPUT;
-    struct pool *pool = pool_open(parent, "blob", POOL_BYTES_UNLIMITED);
-    void *at = NULL;
-    err e = pool_zalloc(pool, sizeof(struct dir_blob), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    struct pool *pool;
+    void *at;
+    TRY(pool_open_object(parent, "blob", sizeof(struct dir_blob), &pool, &at));
     struct dir_blob *blob = at;
     blob->base.driver = &dir_driver;
     blob->io = io;
@@ -387,8 +383,7 @@ static err open_dir(const char *directory, bool as_is, struct io *io, struct poo
     blob->directory_len = len;
     memcpy(blob->directory, directory, len + 1);
     io_mutex_init(&blob->lock);
-    if (!as_is)
-        e = prepare(blob);
+    err e = as_is ? OK : prepare(blob);
     if (e != OK)
         dir_close(&blob->base);
     else

@@ -95,11 +95,10 @@ err io_open(const char *root_path, struct io **out_io)
     int fd = open(root_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return io_err_of(errno);
-    struct pool *pool = pool_open(NULL, "io", POOL_BYTES_UNLIMITED);
-    void *at = NULL;
-    err e = pool_zalloc(pool, sizeof(struct io), &at);
+    struct pool *pool;
+    void *at;
+    err e = pool_open_object(NULL, "io", sizeof(struct io), &pool, &at);
     if (e != OK) {
-        pool_close(pool);
         close(fd);
         return e;
     }

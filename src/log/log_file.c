@@ -609,13 +609,11 @@ err log_file_open(const struct log_config *config, struct io *io, struct pool *p
                   struct log **out_log, struct err_at *at)
 {
     TRY(config_check(config, at));
-    struct pool *pool = pool_open(parent, "log", POOL_BYTES_UNLIMITED);
-    void *memory = NULL;
-    err e = pool_zalloc(pool, sizeof(struct log_file), &memory);
-    if (e != OK) {
-        pool_close(pool);
+    struct pool *pool;
+    void *memory;
+    err e = pool_open_object(parent, "log", sizeof(struct log_file), &pool, &memory);
+    if (e != OK)
         return err_set(at, e, "log: out of memory");
-    }
     struct log_file *log = memory;
     log->base = (struct log){ .driver = &file_driver, .partition_count = config->partition_count };
     log->io = io;

@@ -213,13 +213,10 @@ static uint64_t start_offset(const struct log_file *log, uint32_t partition)
 err log_read_open(struct log *base, uint32_t partition, uint64_t offset, struct log_reader **out_reader)
 {
     struct log_file *log = log_file_of(base);
-    struct pool *pool = pool_open(log->pool, "log_reader", POOL_BYTES_UNLIMITED);
-    void *at = NULL;
-    err e = pool_zalloc(pool, sizeof(struct log_file_reader), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    struct pool *pool;
+    void *at;
+    TRY(pool_open_object(log->pool, "log_reader", sizeof(struct log_file_reader), &pool, &at));
+    err e = OK;
     struct log_file_reader *reader = at;
     *reader = (struct log_file_reader){
         .base.log = base,

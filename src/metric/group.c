@@ -421,13 +421,9 @@ struct metric_group_walk {
 err metric_group_walk_open(const struct metric_group *group, struct pool *parent,
                            struct metric_group_walk **out_walk)
 {
-    struct pool *pool = pool_open(parent, "row group walk", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *at;
-    err e = pool_zalloc(pool, sizeof(struct metric_group_walk), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(parent, "row group walk", sizeof(struct metric_group_walk), &pool, &at));
     struct metric_group_walk *walk = at;
     walk->group = group;
     walk->pool = pool;

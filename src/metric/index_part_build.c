@@ -20,13 +20,9 @@
 
 err metric_part_builder_open(struct pool *parent, struct metric_part_builder **out_builder)
 {
-    struct pool *pool = pool_open(parent, "index part builder", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *at;
-    err e = pool_zalloc(pool, sizeof(struct metric_part_builder), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(parent, "index part builder", sizeof(struct metric_part_builder), &pool, &at));
     struct metric_part_builder *b = at;
     b->pool = pool;
     b->texts = buf_open(pool, METRIC_PART_IMAGE_BYTES_MAX);

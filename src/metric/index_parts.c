@@ -20,13 +20,9 @@
 
 err tail_open(struct pool *parent, struct tail **out_tail)
 {
-    struct pool *pool = pool_open(parent, "index tail", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *at;
-    err e = pool_zalloc(pool, sizeof(struct tail), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(parent, "index tail", sizeof(struct tail), &pool, &at));
     struct tail *tail = at;
     tail->pool = pool;
     atomic_init(&tail->refs, 1);

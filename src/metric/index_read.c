@@ -277,13 +277,9 @@ struct metric_index_describer {
 err metric_index_describer_open(struct metric_index *index, uint32_t partition, struct pool *parent,
                                 struct metric_index_describer **out_describer)
 {
-    struct pool *pool = pool_open(parent, "describe", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *memory;
-    err e = pool_alloc(pool, sizeof(struct metric_index_describer), &memory);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(parent, "describe", sizeof(struct metric_index_describer), &pool, &memory));
     struct metric_index_describer *d = memory;
     *d = (struct metric_index_describer){
         .index = index, .pool = pool, .partition = partition, .token = metric_index_hold(index)

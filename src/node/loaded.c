@@ -77,21 +77,16 @@ static err read_files(const struct node_options *options, struct io *io, struct 
 err loaded_read(const struct node_options *options, struct io *io, struct pool *parent,
                 struct loaded **out_loaded, struct err_at *at)
 {
-    struct pool *pool = pool_open(parent, "configuration", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *room;
-    err e = pool_zalloc(pool, sizeof(struct loaded), &room);
-    if (e == OK) {
-        struct loaded *loaded = room;
-        loaded->pool = pool;
-        e = read_files(options, io, parent, loaded, at);
-        if (e == OK) {
-            *out_loaded = loaded;
-            return OK;
-        }
+    TRY(pool_open_object(parent, "configuration", sizeof(struct loaded), &pool, &room));
+    struct loaded *loaded = room;
+    loaded->pool = pool;
+    err e = read_files(options, io, parent, loaded, at);
+    if (e == OK)
+        *out_loaded = loaded;
+    else
         loaded_free(loaded);
-        return e;
-    }
-    pool_close(pool);
     return e;
 }
 

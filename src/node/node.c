@@ -551,18 +551,14 @@ static err open_all(struct node *node, struct err_at *at)
 
 err node_open(const struct node_options *options, struct node **out_node, struct err_at *at)
 {
-    struct pool *pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *room;
-    err e = pool_zalloc(pool, sizeof(struct node), &room);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(NULL, "node", sizeof(struct node), &pool, &room));
     struct node *node = room;
     node->pool = pool;
     node->options = *options;
     io_mutex_init(&node->reload_mutex);
-    e = open_all(node, at);
+    err e = open_all(node, at);
     if (e != OK) {
         node_close(node);
         return at != NULL && at->text[0] != 0 ? e : err_set(at, e, "cannot start: %s", err_text(e));

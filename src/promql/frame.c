@@ -10,13 +10,9 @@
 
 err frame_open(struct eval *eval, struct frame **out_frame)
 {
-    struct pool *pool = pool_open(eval->pool, "promql_frame", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *memory;
-    err e = pool_zalloc(pool, sizeof(struct frame), &memory);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(eval->pool, "promql_frame", sizeof(struct frame), &pool, &memory));
     struct frame *frame = memory;
     frame->pool = pool;
     frame->next = eval->frames;

@@ -392,13 +392,9 @@ static err row_process(struct worker *w, size_t series)
 
 static err worker_open(struct run *run, struct worker **out_worker)
 {
-    struct pool *pool = pool_open(run->eval->pool, "promql_worker", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *memory;
-    err e = pool_alloc(pool, sizeof(struct worker), &memory);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(run->eval->pool, "promql_worker", sizeof(struct worker), &pool, &memory));
     struct worker *w = memory;
     *w = (struct worker){ .run = run,
                           .pool = pool,
@@ -407,8 +403,7 @@ static err worker_open(struct run *run, struct worker **out_worker)
                           .own_labels = buf_open(pool, LABELS_BYTES_MAX),
                           .labels = buf_open(pool, LABELS_BYTES_MAX),
                           .values_kept = true };
-    if (run->set != NULL)
-        e = run->table->reader_open(run->set, &w->reader);
+    err e = run->set == NULL ? OK : run->table->reader_open(run->set, &w->reader);
     if (e == OK)
         *out_worker = w;
     else

@@ -291,13 +291,11 @@ static void query_fill(struct query *query, const struct query_options *options)
 err query_begin(struct query_service *service, const struct query_options *options, struct query **out_query,
                 struct err_at *at)
 {
-    struct pool *pool = pool_open(service->pool, "query", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *room;
-    err e = pool_zalloc(pool, sizeof(struct query), &room);
-    if (e != OK) {
-        pool_close(pool);
+    err e = pool_open_object(service->pool, "query", sizeof(struct query), &pool, &room);
+    if (e != OK)
         return err_set(at, e, "all memory for queries is in use");
-    }
     struct query *query = room;
     query->service = service;
     query->pool = pool;

@@ -77,13 +77,10 @@ static void worker_run(void *context)
 
 err query_workers_open(struct io *io, struct pool *parent, unsigned count, struct query_workers **out_workers)
 {
-    struct pool *pool = pool_open(parent, "query workers", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *room;
-    err e = pool_zalloc(pool, sizeof(struct query_workers) + count * sizeof(struct io_thread *), &room);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(parent, "query workers",
+                         sizeof(struct query_workers) + count * sizeof(struct io_thread *), &pool, &room));
     struct query_workers *workers = room;
     workers->pool = pool;
     io_mutex_init(&workers->mutex);

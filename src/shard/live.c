@@ -16,13 +16,9 @@
 err live_segment_open(struct shards *shards, uint32_t partition, const struct chain_segment *facts,
                       struct live_segment **out_segment)
 {
-    struct pool *pool = pool_open(shards->pool, "segment", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *at;
-    err e = pool_zalloc(pool, sizeof(struct live_segment), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(shards->pool, "segment", sizeof(struct live_segment), &pool, &at));
     struct live_segment *segment = at;
     segment->references = 1;
     segment->shards = shards;

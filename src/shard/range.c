@@ -14,13 +14,9 @@
 
 err range_open(struct shards *shards, struct log_position start, struct range **out_range)
 {
-    struct pool *pool = pool_open(shards->pool, "range", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *at;
-    err e = pool_zalloc(pool, sizeof(struct range), &at);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    TRY(pool_open_object(shards->pool, "range", sizeof(struct range), &pool, &at));
     struct range *range = at;
     range->references = 1;
     range->pool = pool;

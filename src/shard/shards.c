@@ -257,13 +257,10 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
                 struct pool *parent, struct shards **out_shards, struct err_at *at)
 {
     TRY(shards_config_check(config, at));
-    struct pool *pool = pool_open(parent, "shards", POOL_BYTES_UNLIMITED);
+    struct pool *pool;
     void *memory;
-    err e = pool_zalloc(pool, sizeof(struct shards), &memory);
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    err e = OK;
+    TRY(pool_open_object(parent, "shards", sizeof(struct shards), &pool, &memory));
     struct shards *shards = memory;
     *shards = (struct shards){ .config = *config, .io = io, .log = log, .blob = blob, .pool = pool };
     shards->stopping.deadline_ns = INT64_MAX;
