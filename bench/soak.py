@@ -7,7 +7,8 @@ Writers of four tenants go on through every restart, each request repeated until
 the benchmark's load with churn (bench/load), 5 s between scrapes; `numbered` requests whose value is their number;
 `import` text with new series every quarter of a minute; `edge` rows a minute short of leaving retention. Three
 clients ask a mix of queries, one reads /metrics. Heads, ranges and log files are small, so that spill, cut, build,
-compaction and retention happen all the time.
+compaction and retention happen all the time. Before it begins the node is given an hour of history, which a query reads
+now and then: so the block cache is full, and what grows afterwards is no cache that fills.
 
 The plan, in thirtieths of the run ("minutes"): restarts at 1, 2, 3, 4 (SIGTERM and kill -9 in turn), 5 and 24
 (kill -9), the load ends at 30. Two verdicts on memory and descriptors, medians against medians, 5 % allowed:
@@ -49,11 +50,13 @@ RESTARTS = [(1, signal.SIGTERM), (2, signal.SIGKILL), (3, signal.SIGTERM), (4, s
 WINDOWS = {'early': (9, 11), 'same process': (22, 24), 'equal age': (28, 30)}
 INTERVAL = 5             # seconds between scrapes of the load
 RETENTION = 86400
+LANES = 4
 NUMBERED_SERIES = 100
 CONFIG = """
 storage: {retention: 1d, cut_age: 1m, log_file_bytes: 8MiB, head_rows: 1000}
 memory: {budget: 384MiB}
-"""   # small, so that the block cache (an eighth) is full before the first window
+"""   # the block cache is an eighth of it, which the history fills
+HISTORY_STEPS, HISTORY_INTERVAL = 600, 6
 
 
 def free_port():
@@ -152,7 +155,7 @@ class Writer(threading.Thread):
 
 
 class LaneWriter(Writer):
-    """One lane of bench/load's requests at the pace of its scrapes."""
+    """One lane of bench/load's requests at the pace of its scrapes, or (per_step 0) as fast as they are taken."""
     def __init__(self, run, path, per_step):
         super().__init__(run, 'default')
         self.path, self.per_step = path, per_step
@@ -163,8 +166,8 @@ class LaneWriter(Writer):
             while record := f.read(8):
                 size, samples = struct.unpack('<II', record)
                 body = f.read(size).split(b'\r\n\r\n', 1)[1]
-                yield self.run_.start + INTERVAL * (1 + sent / self.per_step), '/api/v1/write', body, \
-                    dict(HEADERS_V1), samples
+                due = self.run_.start + INTERVAL * (1 + sent / self.per_step) if self.per_step else 0
+                yield due, '/api/v1/write', body, dict(HEADERS_V1), samples
                 sent += samples
 
 
@@ -210,7 +213,7 @@ class EdgeWriter(Writer):
             self.times.append(t_ms)
 
 
-QUERIES = [   # path, arguments; {now}, {ago}: seconds
+QUERIES = [   # path, arguments; {now}, {ago}, {history}, {history_end}: seconds
     ('query', {'query': 'sum by (mode) (rate(node_cpu_seconds_total[1m]))', 'time': '{now}'}),
     ('query', {'query': 'count({__name__!=""})', 'time': '{now}'}),
     ('query', {'query': 'topk(5, rate(node_cpu_seconds_total[30s]))', 'time': '{now}'}),
@@ -222,6 +225,10 @@ QUERIES = [   # path, arguments; {now}, {ago}: seconds
                      'end': '{now}', 'step': '15'}),
     ('query_range', {'query': 'quantile(0.5, {__name__=~"node_[a-f].*"})', 'start': '{ago}', 'end': '{now}',
                      'step': '10'}),
+    ('query_range', {'query': 'sum by (job) (rate({__name__=~".*_total"}[1m]))', 'start': '{history}',
+                     'end': '{history_end}', 'step': '60'}),
+    ('query_range', {'query': 'sum by (job) (max_over_time({__name__!~".*_total"}[1m]))', 'start': '{history}',
+                     'end': '{history_end}', 'step': '60'}),
     ('series', {'match[]': '{__name__=~"node_.*",instance=~".*1.*"}', 'start': '{ago}', 'end': '{now}',
                 'limit': '1000'}),
     ('labels', {'start': '{ago}', 'end': '{now}'}),
@@ -245,7 +252,8 @@ class Asker(threading.Thread):
             time.sleep(self.chance.uniform(0, 0.4))
             path, arguments = self.chance.choice(QUERIES)
             now = time.time() - 10
-            times = {'{now}': '%.3f' % now, '{ago}': '%.3f' % (now - self.chance.choice([60, 300]))}
+            times = {'{now}': '%.3f' % now, '{ago}': '%.3f' % (now - self.chance.choice([60, 300])),
+                     '{history}': '%.3f' % self.run_.history[0], '{history_end}': '%.3f' % self.run_.history[1]}
             text = urllib.parse.urlencode({k: times.get(v, v) for k, v in arguments.items()})
             life = node.life
             reply = self.client.send('GET', '/api/v1/%s?%s' % (path, text))
@@ -304,24 +312,41 @@ class Run:
         self.samples = []
         self.totals = collections.Counter()   # of /metrics, over all lives of the process
         self.last_counters = {}
-        lanes = 4
+        self.path, self.series = os.path.join(options.work, 'load'), options.series
+        self.history = (0, 0)
+        self.give_history()
         steps = int(self.minute_s * 30 / INTERVAL) + 1
         self.start = time.time() + options.series * steps / 2e6 + 2   # making the load takes that long
-        path = os.path.join(options.work, 'load')
-        subprocess.run([LOAD, 'make', path, '--series', str(options.series), '--steps', str(steps), '--start',
-                        str(int(self.start * 1000)), '--interval', str(INTERVAL * 1000), '--churn', '1',
-                        '--connections', str(lanes)], check=True, stdout=subprocess.DEVNULL)
+        self.make_load(steps, self.start, INTERVAL, 1)
         targets = options.series // 500
-        self.lanes = [LaneWriter(self, '%s.%d' % (path, i), 500 * (targets // lanes + (i < targets % lanes)))
-                      for i in range(lanes)]
+        self.lanes = [LaneWriter(self, '%s.%d' % (self.path, i), 500 * (targets // LANES + (i < targets % LANES)))
+                      for i in range(LANES)]
         self.numbered, self.imported, self.edge = NumberWriter(self), ImportWriter(self, 'import'), EdgeWriter(self)
         self.writers = self.lanes + [self.numbered, self.imported, self.edge]
         self.askers = [Asker(self, i) for i in range(3)]
 
+    def make_load(self, steps, start, interval, churn):
+        subprocess.run([LOAD, 'make', self.path, '--series', str(self.series), '--steps', str(steps), '--start',
+                        str(int(start * 1000)), '--interval', str(interval * 1000), '--churn', str(churn),
+                        '--connections', str(LANES)], check=True, stdout=subprocess.DEVNULL)
+
+    def give_history(self):
+        """The node runs from here on."""
+        end = time.time() - 60
+        self.history = (end - HISTORY_STEPS * HISTORY_INTERVAL, end)
+        self.make_load(HISTORY_STEPS, self.history[0], HISTORY_INTERVAL, 0)
+        self.node.start()
+        writers = [LaneWriter(self, '%s.%d' % (self.path, i), 0) for i in range(LANES)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        print('history: %d samples' % sum(w.acknowledged for w in writers), flush=True)
+
     def fail(self, text):
         self.failures.append(text)
         if len(self.failures) <= 20:
-            print('FAILURE at minute %.2f: %s' % ((time.time() - self.start) / 60, text), flush=True)
+            print('FAILURE at %s: %s' % (time.strftime('%H:%M:%S'), text), flush=True)
 
     def read_counters(self):
         """Add what the counters gained since the last reading; a new process begins at 0."""
@@ -366,7 +391,6 @@ class Run:
 
     def load(self):
         """The whole plan; returns when the writers have stopped and everything they sent is acknowledged."""
-        self.node.start()
         for thread in self.writers + self.askers:
             thread.start()
         restarts = list(RESTARTS)
@@ -499,7 +523,7 @@ def main():
         json.dump(run.samples, f)
     good = run.verdict()
     if not options.keep:
-        for name in ('data', *('load.%d' % i for i in range(4))):
+        for name in ('data', *('load.%d' % i for i in range(LANES))):
             path = os.path.join(options.work, name)
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     print('soak: %s' % ('good' if good else 'BAD'))

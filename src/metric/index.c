@@ -94,11 +94,12 @@ err index_table_build(struct metric_index *index, uint32_t slot_count, _Atomic u
         const struct id_chunk *chunk = index_chunk(index, (uint32_t)from);
         for (uint32_t i = 0; chunk != NULL && i < ID_CHUNK; i++) {
             uint32_t ahead = i + TABLE_AHEAD;
-            if (ahead < ID_CHUNK && chunk_partition(chunk, ahead) != ID_DROPPED)
-                __builtin_prefetch(&slots[home_of(slot_count, chunk_fingerprint(index, chunk, ahead))], 1);
-            if (chunk_partition(chunk, i) == ID_DROPPED)
+            struct hash128 fingerprint;
+            if (ahead < ID_CHUNK && chunk_fingerprint(index, chunk, ahead, &fingerprint))
+                __builtin_prefetch(&slots[home_of(slot_count, fingerprint)], 1);
+            if (!chunk_fingerprint(index, chunk, i, &fingerprint))
                 continue;
-            table_put(at, slot_count, chunk_fingerprint(index, chunk, i), (uint32_t)from + i);
+            table_put(at, slot_count, fingerprint, (uint32_t)from + i);
             used++;
         }
     }
@@ -138,9 +139,8 @@ static uint32_t table_find(const struct metric_index *index, struct hash128 fing
             return METRIC_ID_NONE;
         if (v >> 32 != tag)
             continue;
-        const struct id_chunk *chunk = index_chunk(index, id);
-        if (chunk_partition(chunk, id) != ID_DROPPED &&
-            hash128_equal(chunk_fingerprint(index, chunk, id), fingerprint))
+        struct hash128 found;
+        if (chunk_fingerprint(index, index_chunk(index, id), id, &found) && hash128_equal(found, fingerprint))
             return id;
     }
 }
@@ -320,22 +320,28 @@ static bool tail_is_due(const struct tenant *tenant, bool expects_many)
     return atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) >= due;
 }
 
+static bool tail_is_full(const struct tenant *tenant)
+{
+    return atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) == TAIL_SERIES_MAX;
+}
+
 /* Room in the tail, by making a part of it when it is due. *out_left: the turn was left meanwhile. */
 static err make_tail_room(struct metric_index *index, struct tenant *tenant, bool *out_left)
 {
     *out_left = false;
-    while (tenant->is_flushing &&
-           atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) == TAIL_SERIES_MAX) {
+    for (;;) {
+        if (tenant->is_flushing ? !tail_is_full(tenant) : !tail_is_due(tenant, index->expects_many))
+            return OK;
         *out_left = true;
-        io_cond_wait(&index->flushed, &index->turn);
+        if (tenant->is_flushing) {
+            io_cond_wait(&index->flushed, &index->turn);
+            continue;
+        }
+        err e = tenant_flush(index, tenant);
+        if (!tail_is_full(tenant))
+            return OK; /* a part too few, or a merge left over: nothing is lost but speed */
+        TRY(e);        /* else others filled the tail while parts were merged */
     }
-    if (tenant->is_flushing || !tail_is_due(tenant, index->expects_many))
-        return OK;
-    *out_left = true;
-    err e = tenant_flush(index, tenant);
-    if (atomic_load_explicit(&tenant->tail->count, memory_order_relaxed) < TAIL_SERIES_MAX)
-        return OK; /* a part too few, or a merge left over: nothing is lost but speed */
-    return e;
 }
 
 static err new_series(struct metric_index *index, struct tenant *tenant, struct slice labels,
@@ -435,12 +441,13 @@ err metric_index_add_all(struct metric_index *index, struct slice tenant, struct
 void metric_index_expect_many(struct metric_index *index, bool many)
 {
     io_mutex_lock(&index->turn);
-    if (index->expects_many && !many) /* what is left in tails is looked at one by one */
+    bool is_over = index->expects_many && !many;
+    index->expects_many = many; /* before: parts are merged as they are from now on */
+    if (is_over)                /* what is left in tails is looked at one by one */
         for (size_t i = 0; i < index->tenant_count; i++)
             if (!index->tenants[i]->is_flushing && tail_is_due(index->tenants[i], false))
                 ERR_IGNORE(
                     tenant_flush(index, index->tenants[i])); /* tried again when the next series comes */
-    index->expects_many = many;
     io_mutex_unlock(&index->turn);
 }
 
@@ -472,9 +479,9 @@ uint32_t metric_index_local(const struct metric_index *index, uint32_t id)
 
 struct hash128 metric_index_fingerprint(const struct metric_index *index, uint32_t id)
 {
-    const struct id_chunk *chunk = index_chunk(index, id);
-    return chunk_partition(chunk, id) == ID_DROPPED ? (struct hash128){ 0 }
-                                                    : chunk_fingerprint(index, chunk, id);
+    struct hash128 fingerprint = { 0 };
+    return chunk_fingerprint(index, index_chunk(index, id), id, &fingerprint) ? fingerprint
+                                                                              : (struct hash128){ 0 };
 }
 
 uint32_t metric_index_id_of_local(const struct metric_index *index, uint32_t partition, uint32_t local)

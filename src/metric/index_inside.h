@@ -32,7 +32,7 @@
 #define TAIL_CHUNK       1024u
 #define PART_TIER_COUNT  8u         /* so many parts of a size are merged into one … */
 #define PART_TIER_MANY   16u        /* … when many series are expected: full tails, once … */
-#define PART_MERGE_MAX   (1u << 20) /* … of at most so many series, which bounds the pause */
+#define PART_MERGE_MAX   (1u << 20) /* … of at most so many series, which bounds memory and time */
 
 struct id_chunk {
     uint32_t locals[ID_CHUNK];
@@ -143,13 +143,16 @@ static inline uint16_t chunk_partition(const struct id_chunk *chunk, uint32_t id
                          : atomic_load_explicit(&chunk->partitions[id % ID_CHUNK], memory_order_relaxed);
 }
 
-/* Of an id that lives. */
-static inline struct hash128 chunk_fingerprint(const struct metric_index *index, const struct id_chunk *chunk,
-                                               uint32_t id)
+/* False when the id is dropped, which may happen at any moment: who drops holds no lock that readers take. */
+static inline bool chunk_fingerprint(const struct metric_index *index, const struct id_chunk *chunk,
+                                     uint32_t id, struct hash128 *out)
 {
-    const struct partition *p =
-        atomic_load_explicit(&index->partitions[chunk_partition(chunk, id)], memory_order_acquire);
-    return metric_fingerprint_of_local(&p->fingerprints, chunk->locals[id % ID_CHUNK]);
+    uint16_t number = chunk_partition(chunk, id);
+    if (number == ID_DROPPED)
+        return false;
+    const struct partition *p = atomic_load_explicit(&index->partitions[number], memory_order_acquire);
+    *out = metric_fingerprint_of_local(&p->fingerprints, chunk->locals[id % ID_CHUNK]);
+    return true;
 }
 
 static inline bool index_lives(const struct metric_index *index, uint32_t id)
@@ -200,8 +203,6 @@ const struct tail_entry *tail_find(const struct tail *tail, uint32_t count, uint
 /* Turn the tenant's tail into a part, and merge parts while there are many of a size. The turn is left meanwhile:
  * what others add stays in the tail. ERR_LIMIT: nothing changed, or the merge is left for the next time. */
 err tenant_flush(struct metric_index *index, struct tenant *tenant);
-/* The first half of it. */
-err tenant_flush_tail(struct metric_index *index, struct tenant *tenant);
 /* Rewrite or remove parts with many dropped series; see metric_index_retain. */
 err tenant_clean(struct metric_index *index, struct tenant *tenant);
 

@@ -1,9 +1,9 @@
 /* Tails and parts of the live index. See index_inside.h.
  *
  * New series wait in a tenant's tail as raw labels, looked at one by one by queries. A tail that is due
- * becomes an immutable part; parts of a like size are merged, eight into one, by concatenation in arrival
- * order. So a series is rewritten about log8(series / 1,024) times in its life, and a query looks at few
- * parts.
+ * becomes an immutable part; parts of a like size are merged, eight into one (at a start sixteen, of longer
+ * tails), by concatenation in arrival order. So a series is rewritten about log8(series / 1,024) times in its
+ * life, and a query looks at few parts.
  *
  * Invariants
  *  1. Ids ascend within a part, from part to part, and on into the tail.
@@ -277,7 +277,7 @@ static unsigned tier_of(const struct live_part *part)
     return tier;
 }
 
-/* Merge the newest parts while eight of a size (or smaller) stand together. */
+/* Merge the newest parts while enough of a size (or smaller) stand together. */
 static err merge_tiers(struct metric_index *index, struct tenant *tenant)
 {
     size_t due = index->expects_many ? PART_TIER_MANY : PART_TIER_COUNT;
@@ -346,7 +346,7 @@ static err exchange_tail(struct metric_index *index, struct tenant *tenant, uint
     return e;
 }
 
-err tenant_flush_tail(struct metric_index *index, struct tenant *tenant)
+static err flush_tail(struct metric_index *index, struct tenant *tenant)
 {
     struct live_part *part = NULL;
     struct tail *tail = tenant->tail;
@@ -366,7 +366,7 @@ err tenant_flush_tail(struct metric_index *index, struct tenant *tenant)
 
 err tenant_flush(struct metric_index *index, struct tenant *tenant)
 {
-    TRY(tenant_flush_tail(index, tenant));
+    TRY(flush_tail(index, tenant));
     return merge_tiers(index, tenant);
 }
 

@@ -326,12 +326,13 @@ static err load_block(struct segment *s, const struct segment_entry *entry, stru
     return decode_block(entry, stored, content, at);
 }
 
-/* Read consecutive blocks of a section, one behind the other. */
-static err load_blocks(struct segment *s, unsigned section, uint32_t index, uint32_t count, uint8_t *content,
-                       struct err_at *at)
+/* Read consecutive blocks of a section, one behind the other. parent: not the segment's pool, whose budget is for
+ * what stays. */
+static err load_blocks(struct segment *s, unsigned section, uint32_t index, uint32_t count,
+                       struct pool *parent, uint8_t *content, struct err_at *at)
 {
     err e = OK;
-    struct pool *scratch = pool_open(s->pool, "stored block", POOL_BYTES_UNLIMITED);
+    struct pool *scratch = pool_open(parent, "stored block", POOL_BYTES_UNLIMITED);
     for (uint32_t i = 0; e == OK && i < count; i++) {
         const struct segment_entry *entry = entry_of(s, section, index + i);
         pool_reset(scratch);
@@ -357,7 +358,7 @@ err segment_blocks_get(struct segment *s, unsigned section, uint32_t index, uint
     uint32_t number = s->by_section[s->section_start[section] + index];
     TRY(cache_take(s->cache, s->id, number, (size_t)bytes, &cached, &hit));
     if (!hit) {
-        err e = load_blocks(s, section, index, count, cached->content, at);
+        err e = load_blocks(s, section, index, count, s->cache->pool, cached->content, at);
         if (e != OK) {
             cache_abandon(s->cache, cached);
             return e;
@@ -392,7 +393,7 @@ err segment_section_read(struct segment *s, unsigned section, struct pool *pool,
     TRY(pool_alloc(pool, (size_t)bytes + SEGMENT_PAD_BYTES, (void **)&content));
     memset(content + bytes, 0, SEGMENT_PAD_BYTES);
     *out_bytes = slice_of(content, (size_t)bytes);
-    return load_blocks(s, section, 0, segment_block_count(s, section), content, at);
+    return load_blocks(s, section, 0, segment_block_count(s, section), pool, content, at);
 }
 
 /* Everything before the footer: head and blocks, into sha. */

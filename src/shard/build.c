@@ -19,6 +19,7 @@
 #define SLICE_ROWS_MAX      (4u << 20)
 #define WINDOWS_AT_ONCE     256   /* files being written: each has its index in memory */
 #define WINDOW_SHARE_MIN    4096u /* beyond as many files, a window has one if it has this part of the rows */
+#define WINDOW_ROWS_MIN     64    /* … and so many rows */
 #define WINDOWS_COUNTED_MAX 65536 /* rows of further ones are in none that is worth a file */
 #define COUNT_SLOTS         (2u * WINDOWS_COUNTED_MAX)
 #define WINDOW_WIDE         INT64_MAX
@@ -210,7 +211,8 @@ static err choose_windows(struct build *b)
     qsort(counts, n, sizeof *counts, count_rows_order);
     uint64_t rows = 0;
     while (kept < n &&
-           (kept < WINDOWS_AT_ONCE - 1 || counts[kept]->row_count >= b->row_count / WINDOW_SHARE_MIN))
+           (kept < WINDOWS_AT_ONCE - 1 || (counts[kept]->row_count >= WINDOW_ROWS_MIN &&
+                                           counts[kept]->row_count >= b->row_count / WINDOW_SHARE_MIN)))
         rows += counts[kept++]->row_count;
     bool is_wide = rows != b->row_count;
     TRY(pool_zalloc(b->pool, (kept + 1) * sizeof *b->windows, &at));
@@ -672,27 +674,34 @@ out:
 /* A source that ends when the node stops. */
 struct stoppable {
     struct shards *shards;
-    struct segment_source file;
+    struct segment_source source;
 };
 
 static err stoppable_read(void *context, uint64_t offset, void *at, size_t len)
 {
     struct stoppable *s = context;
     TRY(guard_check(&s->shards->stopping));
-    return s->file.read(s->file.context, offset, at, len);
+    return s->source.read(s->source.context, offset, at, len);
+}
+
+err stoppable_verify(struct shards *shards, struct segment_source source, const uint8_t digest[SHA256_BYTES],
+                     struct pool *pool, struct segment_info *out_info, struct err_at *at)
+{
+    struct stoppable stoppable = { .shards = shards, .source = source };
+    source.read = stoppable_read;
+    source.context = &stoppable;
+    return metric_compact_verify(source, digest, pool, out_info, at);
 }
 
 err built_file_verify(struct shards *shards, const char *path, const uint8_t digest[SHA256_BYTES],
                       struct pool *pool, struct segment_info *out_info, struct err_at *at)
 {
-    struct stoppable stoppable = { .shards = shards };
+    struct segment_source source;
     struct io_file *file;
     TRY(io_file_open(shards->io, path, IO_READ, &file));
-    err e = segment_source_file(file, &stoppable.file);
-    if (e == OK) {
-        struct segment_source source = { stoppable_read, &stoppable, stoppable.file.size };
-        e = metric_compact_verify(source, digest, pool, out_info, at);
-    }
+    err e = segment_source_file(file, &source);
+    if (e == OK)
+        e = stoppable_verify(shards, source, digest, pool, out_info, at);
     io_file_close(file);
     return e;
 }

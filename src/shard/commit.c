@@ -319,8 +319,7 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     e = partition_segments_sync(p);
     if (e == OK) {
         check(p->ranges == range);
-        p->ranges = range->next;
-        p->closed_count--;
+        partition_range_end(p);
     }
     io_mutex_unlock(&p->lock);
     TRY_OUT(e); /* the entry is durable; the next attempt finds it folded and only does this step */
@@ -328,8 +327,8 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     ERR_IGNORE(delete_old_state(p, old_state));
     stat_add(STAT_SHARD_COMMITS, 1);
     stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
-    atomic_store(&p->shards->retain_index, true);
     range_unref(range);
+    atomic_store(&p->shards->retain_index, true);
     return OK;
 out:
     for (size_t i = 0; i < count; i++)
@@ -346,14 +345,13 @@ err partition_commit(struct partition *p)
     if (position_compare(p->chain.end, range->start) > 0) { /* its entry is there: memory failed behind it */
         io_mutex_lock(&p->lock);
         e = partition_segments_sync(p);
-        if (e == OK) {
-            p->ranges = range->next;
-            p->closed_count--;
-        }
+        if (e == OK)
+            partition_range_end(p);
         io_mutex_unlock(&p->lock);
         if (e == OK) {
             forget(p, range);
             range_unref(range);
+            atomic_store(&p->shards->retain_index, true);
         }
     } else {
         e = commit_range(p, range, scratch);

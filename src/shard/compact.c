@@ -271,6 +271,8 @@ static void set_aside(struct merge *m, err why, int64_t now_ns, struct pool *poo
         err e = live_segment_use(m->inputs[i], &compact);
         if (e == OK)
             e = live_segment_examine(m->inputs[i], pool);
+        if (e == ERR_CANCELED)
+            return;
         if (e == ERR_IO)
             atomic_store(&m->inputs[i]->merge_retry_ns, now_ns + UNREAD_RETRY_NS);
         found += e != OK;

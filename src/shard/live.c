@@ -162,11 +162,8 @@ static err use_locked(struct live_segment *segment, struct metric_compact **out_
     err e = segment->failed;
     if (e == OK && segment->compact == NULL) {
         e = open_locked(segment, &at);
-        if (e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_VERSION || e == ERR_END ||
-            e == ERR_UNSUPPORTED) {
-            segment->failed = e;
-            live_segment_damaged(segment, e, &at);
-        } else if (e == ERR_IO) {
+        if (is_damage(e) || e == ERR_VERSION) {
+            segment->failed = e == ERR_IO ? OK : e; /* that may pass */
             live_segment_damaged(segment, e, &at);
         }
     }
@@ -191,10 +188,9 @@ err live_segment_use(struct live_segment *segment, struct metric_compact **out_c
 
 err live_segment_examine(struct live_segment *segment, struct pool *pool)
 {
-    struct segment_source source = source_of(segment);
     struct segment_info info;
     struct err_at at = { 0 };
-    err e = metric_compact_verify(source, segment->facts.digest, pool, &info, &at);
+    err e = stoppable_verify(segment->shards, source_of(segment), segment->facts.digest, pool, &info, &at);
     if (e == ERR_CORRUPT || e == ERR_END)
         live_segment_damaged(segment, e, &at);
     return e;

@@ -68,11 +68,6 @@ err shard_quarantine(struct io *io, const struct shards_config *config, const ch
 
 /* ---- what else is known ---- */
 
-static bool is_damage(err e)
-{
-    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_CONFLICT || e == ERR_IO;
-}
-
 static err read_entry(const struct chain_reader *r, uint64_t number, struct pool *pool,
                       struct chain_entry *out_entry)
 {
@@ -81,7 +76,7 @@ static err read_entry(const struct chain_reader *r, uint64_t number, struct pool
     chain_key(r->partition, number, key);
     TRY(blob_get(r->blob, key, CHAIN_ENTRY_BYTES_MAX, pool, &bytes));
     TRY(chain_entry_decode(bytes, pool, out_entry));
-    return out_entry->number == number && out_entry->partition == r->partition ? OK : ERR_CONFLICT;
+    return out_entry->number == number && out_entry->partition == r->partition ? OK : ERR_CORRUPT;
 }
 
 static err read_later(struct mend *m, uint64_t last)

@@ -74,6 +74,7 @@ struct range {
     struct log_position start;
     struct log_position end; /* when closed */
     bool closed;
+    _Atomic bool is_ended;
     uint8_t reason;
     uint16_t format_version;
     uint64_t record_count, log_bytes, row_count;
@@ -100,6 +101,13 @@ struct range {
     struct state state;
     struct sum unresolved; /* closed: of state.unresolved */
 };
+
+/* What reading stored bytes may end with because of them: something to be named or mended, while anything else is
+ * for who reads. */
+static inline bool is_damage(err e)
+{
+    return e == ERR_CORRUPT || e == ERR_IO || e == ERR_END || e == ERR_NOT_FOUND || e == ERR_UNSUPPORTED;
+}
 
 /* A live segment; counted as above. Opened at first use. */
 struct live_segment {
@@ -197,6 +205,8 @@ struct partition {
     struct range *ranges; /* oldest first; the last one is open */
     struct range *open_range;
     uint32_t closed_count;
+    struct range
+        *ended; /* committed, until no query sees them: a query looks into the index after it took them */
 
     struct chain chain;
     struct live_segment **segments; /* parallel to chain.segments */
@@ -266,6 +276,11 @@ struct shards {
 err range_open(struct shards *shards, struct log_position start, struct range **out_range);
 struct range *range_ref(struct range *range);
 void range_unref(struct range *range); /* NULL is allowed */
+/* Locked: the oldest range is committed. Until the last query that took it is closed its series stay in the index
+ * (retain.c), and so does it. */
+void partition_range_end(struct partition *p);
+/* Let go of ended ranges that no query sees. */
+void partition_ended_release(struct partition *p);
 /* Attach a durable frame's group (bytes at offset of file); dictionary entries are bound in number order. */
 err range_group_attach(struct range *range, struct io_file *file, uint64_t offset, uint64_t bytes,
                        struct log_position from, struct log_position to, struct range_group **out_group);
@@ -343,7 +358,10 @@ struct build_output {
 /* Rows of a closed range's groups as segment files. Arrays in pool. ERR_CANCELED: the node stops. */
 err range_build(struct shards *shards, struct partition *p, struct range *range, struct pool *pool,
                 struct build_output **out_outputs, size_t *out_count);
-/* metric_compact_verify of a file just written. ERR_CANCELED: the node stops. */
+/* metric_compact_verify. ERR_CANCELED: the node stops. */
+err stoppable_verify(struct shards *shards, struct segment_source source, const uint8_t digest[SHA256_BYTES],
+                     struct pool *pool, struct segment_info *out_info, struct err_at *at);
+/* The same of a file just written. */
 err built_file_verify(struct shards *shards, const char *path, const uint8_t digest[SHA256_BYTES],
                       struct pool *pool, struct segment_info *out_info, struct err_at *at);
 

@@ -1,8 +1,8 @@
 /* Ranges in memory: groups of the stream file, references. See partition.h.
  *
  * Groups come from spill (just written) and from recovery (read back); queries and builds read them. A range
- * lives until it is committed and the last query that saw it is closed; its files are unlinked earlier, which
- * open files survive.
+ * lives until it is committed and the last query that saw it is closed (and the index was looked through after
+ * that); its files are unlinked earlier, which open files survive.
  *
  * Invariants
  *  1. groups are in position order and only ever appended; a reader that copied the list's end under the
@@ -60,6 +60,38 @@ void range_unref(struct range *range)
     metric_stream_numbers_close(&range->numbers);
     pool_close(range->worker_pool);
     pool_close(range->pool);
+}
+
+void partition_range_end(struct partition *p)
+{
+    struct range *range = p->ranges;
+    p->ranges = range->next;
+    p->closed_count--;
+    range->next = p->ended;
+    p->ended = range_ref(range);
+    atomic_store(&range->is_ended, true);
+}
+
+void partition_ended_release(struct partition *p)
+{
+    struct range *released = NULL;
+    io_mutex_lock(&p->lock);
+    for (struct range **at = &p->ended; *at != NULL;) {
+        struct range *range = *at;
+        if (atomic_load_explicit(&range->references, memory_order_acquire) > 1) {
+            at = &range->next;
+            continue;
+        }
+        *at = range->next; /* nobody can take it any more */
+        range->next = released;
+        released = range;
+    }
+    io_mutex_unlock(&p->lock);
+    while (released != NULL) { /* closes files */
+        struct range *range = released;
+        released = range->next;
+        range_unref(range);
+    }
 }
 
 static err group_read(void *context, uint64_t offset, void *at, size_t len)

@@ -143,11 +143,6 @@ static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BY
     return e;
 }
 
-static bool is_unreadable(err e)
-{
-    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_IO;
-}
-
 /* Without the newest state the one before it serves: bindings are never changed, and none of those it lacks is
  * taken for another: their rows in the tail of the log have no labels, which answers name. */
 static err read_state(struct partition *p, struct err_at *at)
@@ -159,11 +154,11 @@ static err read_state(struct partition *p, struct err_at *at)
         if (is_zero(p->chain.state_digests[i]))
             break;
         e = read_state_object(p, p->chain.state_digests[i], i == 0);
-        if (e == OK || !is_unreadable(e))
+        if (e == OK || !is_damage(e))
             break;
         first = i == 0 ? e : first;
     }
-    if (first == OK || (e != OK && !is_unreadable(e)))
+    if (first == OK || (e != OK && !is_damage(e)))
         return e == OK ? OK : err_set(at, e, "a state object of partition %u: %s", p->number, err_text(e));
     p->data_through_ms = through_ms;
     p->state_is_old = true;

@@ -135,11 +135,16 @@ static void mark_state(struct needed *n, uint32_t partition, const struct state 
             mark(n, partition, state->incarnations[i].locals[k]);
 }
 
-/* A range that is not committed yet: its rows, and the states that are still to be written with their labels. */
-static void mark_range(struct needed *n, uint32_t partition, const struct range *r)
+static void mark_rows(struct needed *n, uint32_t partition, const struct range *r)
 {
     for (uint32_t k = 0; k < r->numbers.count; k++)
         mark(n, partition, r->local_of_number[k]);
+}
+
+/* A range that is not committed yet: its rows, and the states that are still to be written with their labels. */
+static void mark_range(struct needed *n, uint32_t partition, const struct range *r)
+{
+    mark_rows(n, partition, r);
     for (const struct frozen *f = r->frozen; f != NULL; f = f->next) {
         mark_state(n, partition, &f->checkpoint);
         if (f->head != NULL)
@@ -149,7 +154,8 @@ static void mark_range(struct needed *n, uint32_t partition, const struct range 
         mark_state(n, partition, &r->state);
 }
 
-/* Locked, by apply: what a producer may still write, and what was written and is not in segments yet. */
+/* Locked, by apply: what a producer may still write, and what was written and is not in segments yet, or was not
+ * when a query looked. */
 static err mark_partition(struct needed *n, struct partition *p, struct pool *pool)
 {
     void *at;
@@ -162,6 +168,8 @@ static err mark_partition(struct needed *n, struct partition *p, struct pool *po
                 mark(n, p->number, p->producers[i].locals[k]);
     for (const struct range *r = p->ranges; r != NULL; r = r->next)
         mark_range(n, p->number, r);
+    for (const struct range *r = p->ended; r != NULL; r = r->next)
+        mark_rows(n, p->number, r);
     if (p->head != NULL)
         metric_head_mark(p->head, n->bits[p->number], n->counts[p->number]);
     return OK;
@@ -184,6 +192,7 @@ void shards_index_retain(struct shards *shards)
     struct needed n = { .shards = shards };
     void *at;
     uint64_t dropped = 0;
+    atomic_store(&shards->retain_index, false); /* before: a range may end meanwhile */
     err e = pool_zalloc(pool, count * sizeof *n.bits, &at);
     n.bits = at;
     if (e == OK)
@@ -191,6 +200,7 @@ void shards_index_retain(struct shards *shards)
     n.counts = at;
     for (uint32_t i = 0; e == OK && i < count; i++) {
         struct partition *p = &shards->partitions[i];
+        partition_ended_release(p);
         io_mutex_lock(&p->lock);
         e = mark_partition(&n, p, pool);
         io_mutex_unlock(&p->lock);
@@ -202,6 +212,6 @@ void shards_index_retain(struct shards *shards)
         diag(DIAG_DEBUG, "Series that nobody writes left the index.", "series=%llu",
              (unsigned long long)dropped);
     pool_close(pool);
-    if (e == OK)
-        atomic_store(&shards->retain_index, false);
+    if (e != OK)
+        atomic_store(&shards->retain_index, true);
 }

@@ -45,7 +45,7 @@ struct shards_config shards_config_default(uint64_t memory_bytes)
         .window_ms = MS_PER_DAY,
         .compact_count_min = 4,
         .chain_base_count = 256,
-        .cache_bytes_max = sixteenth < (32u << 20) ? 32u << 20 : sixteenth * 2,
+        .cache_bytes_max = sixteenth < (16u << 20) ? 32u << 20 : sixteenth * 2,
         .opened_bytes_max = sixteenth < (16u << 20) ? 16u << 20 : sixteenth,
         .index_bytes_max = memory_bytes / 2 < (256u << 20) ? 256u << 20 : memory_bytes / 2,
         .index_bytes_new = memory_bytes / 5,
@@ -128,6 +128,7 @@ static void partition_close(struct partition *p)
         p->ranges = range->next;
         range_unref(range);
     }
+    partition_ended_release(p);
     for (size_t i = 0; i < p->segment_count; i++)
         live_segment_unref(p->segments[i]);
     partition_doomed_release(p);
@@ -165,6 +166,7 @@ static void run_open(void *context)
             return;
         o->result = partition_open(o->shards, &o->shards->partitions[number], number, &o->at);
     }
+    atomic_store(&o->shards->open_next, o->shards->config.partition_count); /* the others need not go on */
 }
 
 /* Threads that a start may use beside the caller's. */
@@ -404,14 +406,15 @@ static bool apply_all(struct shards *shards, uint32_t first, struct apply_scratc
     return worked;
 }
 
-/* Is everything applied that the log had when the shards were opened, as far as it can be? */
-static bool is_replayed(struct shards *shards)
+/* Is everything applied that the log had when the shards were opened, as far as it can be? or_waits: or waits for
+ * memory. */
+static bool is_replayed(struct shards *shards, bool or_waits)
 {
     bool done = true;
     for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->lock);
-        done = p->applied.offset >= p->open_end || p->apply_failed != OK;
+        done = p->applied.offset >= p->open_end || p->apply_failed != OK || (or_waits && p->apply_waits);
         io_mutex_unlock(&p->lock);
     }
     return done;
@@ -431,7 +434,7 @@ err shards_apply_step(struct shards *shards, bool *out_worked)
         freeze_for_memory(shards);
     if (atomic_load(&shards->replaying) == 0) {
         freeze_due(shards);
-        if (!*out_worked && !atomic_load(&shards->is_ready) && is_replayed(shards))
+        if (!*out_worked && !atomic_load(&shards->is_ready) && is_replayed(shards, false))
             become_ready(shards);
         if (atomic_load(&shards->retain_index))
             shards_index_retain(shards);
@@ -528,11 +531,11 @@ static void run_replay(void *context)
 {
     struct shards *shards = context;
     uint32_t number = atomic_fetch_add(&shards->replay_next, 1) + 1;
-    while (!atomic_load(&shards->stopping.canceled)) {
+    while (!atomic_load(&shards->stopping.canceled) && !is_replayed(shards, false)) {
         if (apply_all(shards, number, &shards->scratch[number]))
             continue;
-        if (is_replayed(shards))
-            break;
+        if (atomic_load(&shards->retain_index) && is_replayed(shards, true))
+            break; /* dropping series may make room, and apply does that when it is alone */
         io_sleep_ns(shards->io, NS_PER_MS); /* another has what is left, or it waits for spill */
     }
     atomic_fetch_sub(&shards->replaying, 1);
@@ -572,7 +575,7 @@ err shards_run_threads(struct shards *shards)
                   { "shard-spill", run_spill },
                   { "shard-commit", run_commit },
                   { "shard-compact", run_compact } };
-    for (uint32_t i = is_replayed(shards) ? 0 : helper_count(shards); i > 0; i--) {
+    for (uint32_t i = is_replayed(shards, false) ? 0 : helper_count(shards); i > 0; i--) {
         atomic_fetch_add(&shards->replaying, 1);
         if (io_thread_start(shards->io, "shard-replay", run_replay, shards,
                             &shards->threads[shards->thread_count]) == OK)

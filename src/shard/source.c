@@ -124,10 +124,12 @@ static err source_read_labels(struct source_reader *reader, size_t series, struc
     if (s->reference_count == 0)
         return read_live_labels(reader, s->id, out);
     struct set_reference reference = set->references[s->first_reference];
+    const struct view_segment *segment = &set->views.views[s->partition].segments[reference.segment];
     struct err_at at = { 0 };
-    return metric_compact_labels_read(&reader->labels,
-                                      set->views.views[s->partition].segments[reference.segment].compact,
-                                      reference.ordinal, out, &at);
+    err e = metric_compact_labels_read(&reader->labels, segment->compact, reference.ordinal, out, &at);
+    if (is_damage(e)) /* since they were selected by them: this query fails, the next one names the segment */
+        live_segment_damaged(segment->live, e, &at);
+    return e;
 }
 
 /* Rows of one segment; histogram bytes move to where they live as long as the columns. */

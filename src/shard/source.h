@@ -90,11 +90,6 @@ struct source_set {
     struct gather *gather;         /* NULL: few series */
 };
 
-static inline bool is_damage(err e)
-{
-    return e == ERR_CORRUPT || e == ERR_IO || e == ERR_END || e == ERR_NOT_FOUND;
-}
-
 /* view.c: a segment of the view was read with this outcome. Damage is remembered and named as missing, and is then
  * OK to go on with; all else is handed back. what: static text. Any thread. */
 err views_segment_read(struct views *views, const struct view *view, uint32_t segment, err e,

@@ -89,8 +89,10 @@ static err add_segment(struct metric_compact *compact, const struct slice *name,
     if (request->matcher_count > 0) {
         TRY_OUT(metric_part_select(&index.part, request->matchers, request->matcher_count, scratch, &ordinals,
                                    &ordinal_count));
-        if (ordinal_count == 0)
+        if (ordinal_count == 0) {
+            pool_reset(scratch);
             goto out;
+        }
     }
     if (name == NULL)
         TRY_OUT(metric_part_names(&index.part, ordinals, ordinal_count, scratch, &items, &count));

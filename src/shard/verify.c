@@ -86,11 +86,6 @@ static err handle_read(void *context, uint64_t offset, void *at, size_t len)
     return blob_read(context, offset, at, len);
 }
 
-static bool is_damage(err e)
-{
-    return e == ERR_CORRUPT || e == ERR_NOT_FOUND || e == ERR_END || e == ERR_IO || e == ERR_UNSUPPORTED;
-}
-
 static err verify_segment(struct verifier *v, uint32_t partition, const struct chain_segment *facts)
 {
     char key[SHARD_KEY_BYTES_MAX];

@@ -6,7 +6,9 @@
  * Invariants
  *  1. A row is in exactly one of segments, groups, heads of a view: partition steps that move rows do it in
  *     one locked step.
- *  2. Pieces are in position order, segments before them. */
+ *  2. Pieces are in position order, segments before them.
+ *  3. The series of its pieces are in the index as long as it lives: what is dropped is in no range that a view
+ *     has, committed or not (partition_range_end). */
 #include "shard/source.h"
 
 #include "base/check.h"
@@ -187,8 +189,12 @@ void views_close(struct views *views)
             metric_head_unref(view->pieces[k].head_reference);
         for (size_t k = 0; k < view->segment_count; k++)
             live_segment_unref(view->segments[k].live);
-        for (uint32_t k = 0; k < view->range_count; k++)
+        for (uint32_t k = 0; k < view->range_count; k++) {
+            bool is_ended = atomic_load(&view->ranges[k]->is_ended);
             range_unref(view->ranges[k]);
+            if (is_ended) /* it may have been the last query that saw it */
+                atomic_store(&views->shards->retain_index, true);
+        }
     }
     metric_index_release(views->shards->index, views->hold);
     io_mutex_done(&views->lock);
