@@ -11,7 +11,8 @@
  *    recursion, and aliases are refused, so the tree is never larger than the text.
  * 2. Every node has the position of its first character; every error names one.
  * 3. Keys of a map are scalars and unique. Scalars hold no zero byte, so that text is a C string too.
- * 4. `is_used` and `near` are all that changes after parsing. */
+ * 4. `is_used` and the list of absent keys that were asked for are all that changes after parsing, by yaml_get and
+ *    what is made of it. */
 #include "model/yaml.h"
 
 #include <yaml.h>
@@ -25,6 +26,21 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#define ASKED_COUNT_MAX (1u << 16) /* 32 bytes each: 2 MiB of a document's pool */
+
+/* A key that was asked for and is not there: an unknown one may have been meant to be it. */
+struct asked {
+    const struct yaml_node *map;
+    const char *key;
+    struct asked *before;
+};
+
+struct yaml_document {
+    struct pool *pool;
+    struct asked *last; /* those beyond ASKED_COUNT_MAX are not kept */
+    size_t asked_count;
+};
+
 struct frame {
     struct yaml_node *node;
     size_t pending_start;
@@ -33,6 +49,7 @@ struct frame {
 struct parse {
     struct pool *pool;
     struct err_at *at;
+    struct yaml_document *document;
     struct yaml_node *root;
     struct frame frames[YAML_DEPTH_MAX];
     size_t depth;
@@ -72,6 +89,8 @@ static err node_new(struct parse *p, enum yaml_type type, yaml_mark_t mark, stru
     TRY(pool_alloc(p->pool, sizeof *node, (void **)&node));
     *node = where;
     node->type = type;
+    if (type == YAML_MAP)
+        node->document = p->document;
     *out_node = node;
     return OK;
 }
@@ -209,13 +228,37 @@ static err on_event(struct parse *p, const yaml_event_t *event)
     }
 }
 
+static bool begins_character(uint8_t byte) { return (byte & 0xc0) != 0x80; }
+
+/* Position of a byte: those the parser cannot read have an offset only. */
+static yaml_mark_t mark_of_byte(struct slice text, size_t offset)
+{
+    yaml_mark_t mark = { 0 };
+    for (size_t i = 0; i < offset && i < text.len; i++) {
+        mark.column = text.at[i] == '\n' ? 0 : mark.column + begins_character(text.at[i]);
+        mark.line += text.at[i] == '\n';
+    }
+    return mark;
+}
+
+/* Is character number `index` a tab? The text is UTF-8 up to there. */
+static bool is_tab(struct slice text, size_t index)
+{
+    size_t i = 0;
+    for (size_t begun = 0; i < text.len; i++)
+        if (begins_character(text.at[i]) && begun++ == index)
+            break;
+    return i < text.len && text.at[i] == '\t';
+}
+
 static err parser_problem(const yaml_parser_t *parser, struct slice text, struct err_at *at)
 {
     if (parser->error == YAML_MEMORY_ERROR)
         return err_set(at, ERR_LIMIT, "out of memory");
-    struct yaml_node where = position_node(parser->problem_mark);
-    size_t index = parser->problem_mark.index; /* in characters: right as long as the text is ASCII */
-    if (index < text.len && text.at[index] == '\t')
+    bool is_unread = parser->error == YAML_READER_ERROR;
+    struct yaml_node where =
+        position_node(is_unread ? mark_of_byte(text, parser->problem_offset) : parser->problem_mark);
+    if (!is_unread && is_tab(text, parser->problem_mark.index))
         return yaml_error(&where, ERR_INPUT, at, "a tab where YAML wants spaces");
     return yaml_error(&where, ERR_INPUT, at, "%s", parser->problem != NULL ? parser->problem : "malformed");
 }
@@ -224,6 +267,8 @@ err yaml_parse(struct slice text, struct pool *pool, struct yaml_node **out_root
 {
     if (text.len > YAML_BYTES_MAX)
         return err_set(at, ERR_LIMIT, "line 1 column 1: larger than %u bytes", YAML_BYTES_MAX);
+    void *document;
+    TRY(pool_zalloc(pool, sizeof(struct yaml_document), &document));
     yaml_parser_t parser;
     if (yaml_parser_initialize(&parser) == 0)
         return err_set(at, ERR_LIMIT, "out of memory");
@@ -231,7 +276,8 @@ err yaml_parse(struct slice text, struct pool *pool, struct yaml_node **out_root
     yaml_parser_set_input_string(&parser, text.len > 0 ? text.at : (const uint8_t *)"", text.len);
 
     err e = OK;
-    struct parse p = { .pool = pool, .at = at };
+    struct parse p = { .pool = pool, .at = at, .document = document };
+    p.document->pool = pool;
     while (!p.is_done) {
         yaml_event_t event;
         if (yaml_parser_parse(&parser, &event) == 0)
@@ -436,35 +482,63 @@ err yaml_map_begin(struct yaml_node *node, struct err_at *at)
     return OK;
 }
 
+static struct yaml_pair *find(const struct yaml_node *map, const char *key)
+{
+    for (size_t i = 0; map->type == YAML_MAP && i < map->count; i++) /* else a null, read as an empty map */
+        if (slice_equal_str(map->pairs[i].key->text, key))
+            return &map->pairs[i];
+    return NULL;
+}
+
+struct yaml_node *yaml_find(const struct yaml_node *map, const char *key)
+{
+    const struct yaml_pair *pair = find(map, key);
+    return pair == NULL ? NULL : pair->value;
+}
+
 struct yaml_node *yaml_get(struct yaml_node *map, const char *key)
 {
-    if (map->type != YAML_MAP)
-        return NULL; /* a null, read as an empty map */
-    for (size_t i = 0; i < map->count; i++) {
-        if (slice_equal_str(map->pairs[i].key->text, key)) {
-            map->pairs[i].is_used = true;
-            return map->pairs[i].value;
+    struct yaml_pair *pair = find(map, key);
+    if (pair != NULL) {
+        pair->is_used = true;
+        return pair->value;
+    }
+    struct yaml_document *d = map->type == YAML_MAP && map->count > 0 ? map->document : NULL;
+    void *room;
+    if (d == NULL || d->asked_count == ASKED_COUNT_MAX || pool_alloc(d->pool, sizeof *d->last, &room) != OK)
+        return NULL; /* with a suggestion less */
+    struct asked *asked = room;
+    *asked = (struct asked){ .map = map, .key = key, .before = d->last };
+    d->last = asked;
+    d->asked_count++;
+    return NULL;
+}
+
+/* The absent key that was asked for and is most like this one, of several the first, or NULL. */
+static const char *meant(const struct yaml_node *map, struct slice text)
+{
+    const char *best = NULL;
+    size_t best_distance = SIZE_MAX;
+    for (const struct asked *a = map->document->last; a != NULL; a = a->before) {
+        size_t distance = a->map == map ? nearest_distance(text, slice_str(a->key)) : SIZE_MAX;
+        if (distance != SIZE_MAX && distance <= best_distance) {
+            best = a->key;
+            best_distance = distance;
         }
     }
-    for (size_t i = 0; i < map->count; i++) { /* misspelt? */
-        struct yaml_pair *pair = &map->pairs[i];
-        size_t d = pair->is_used ? SIZE_MAX : nearest_distance(pair->key->text, slice_str(key));
-        if (d != SIZE_MAX &&
-            (pair->near == NULL || d < nearest_distance(pair->key->text, slice_str(pair->near))))
-            pair->near = key;
-    }
-    return NULL;
+    return best;
 }
 
 err yaml_map_end(struct yaml_node *map, struct err_at *at)
 {
     for (size_t i = 0; map->type == YAML_MAP && i < map->count; i++) {
+        if (map->pairs[i].is_used)
+            continue;
         const struct yaml_node *key = map->pairs[i].key;
-        if (!map->pairs[i].is_used)
-            return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"%s%s%s", SLICE_SHORT_ARG(key->text),
-                              map->pairs[i].near != NULL ? ", did you mean " : "",
-                              map->pairs[i].near != NULL ? map->pairs[i].near : "",
-                              map->pairs[i].near != NULL ? "?" : "");
+        const char *near = meant(map, key->text);
+        return yaml_error(key, ERR_INPUT, at, "unknown key \"%.*s\"%s%s%s", SLICE_SHORT_ARG(key->text),
+                          near != NULL ? ", did you mean " : "", near != NULL ? near : "",
+                          near != NULL ? "?" : "");
     }
     return OK;
 }

@@ -27,22 +27,25 @@
 enum yaml_type { YAML_SCALAR, YAML_SEQUENCE, YAML_MAP };
 
 struct yaml_node;
+struct yaml_document;
 
 struct yaml_pair {
     struct yaml_node *key; /* a scalar */
     struct yaml_node *value;
     bool is_used;
-    const char *near; /* a key that was asked for, is not there, and is like this unused one; NULL: none */
 };
 
 struct yaml_node {
     enum yaml_type type;
-    bool is_plain;            /* scalar without quotes, not a block: may be null, bool, number */
-    uint32_t line, column;    /* from 1 */
-    struct slice text;        /* scalar */
-    struct yaml_node **items; /* sequence */
-    struct yaml_pair *pairs;  /* map */
+    bool is_plain;           /* scalar without quotes, not a block: may be null, bool, number */
+    uint32_t line, column;   /* from 1 */
+    struct slice text;       /* scalar */
+    struct yaml_pair *pairs; /* map */
     size_t count;
+    union {
+        struct yaml_node **items;       /* sequence */
+        struct yaml_document *document; /* map, for yaml_get */
+    };
 };
 
 /* Parse one document. An empty text gives an empty map. JSON is accepted too, being YAML.
@@ -74,9 +77,13 @@ err yaml_percent(const struct yaml_node *node, double *out_fraction, struct err_
 bool yaml_duration_parse(struct slice text, int64_t *out_ms);
 
 /* ---- maps ---- */
-err yaml_map_begin(struct yaml_node *node, struct err_at *at);      /* is it a map? a null counts as empty */
-struct yaml_node *yaml_get(struct yaml_node *map, const char *key); /* marks it used; NULL absent */
-err yaml_map_end(struct yaml_node *map, struct err_at *at);         /* ERR_INPUT: unknown key */
+err yaml_map_begin(struct yaml_node *node, struct err_at *at); /* is it a map? a null counts as empty */
+/* Marks the key used, or keeps an absent one to suggest it: `key` stays valid until yaml_map_end, and one thread
+ * at a time reads a tree so. NULL: absent. */
+struct yaml_node *yaml_get(struct yaml_node *map, const char *key);
+err yaml_map_end(struct yaml_node *map, struct err_at *at); /* ERR_INPUT: unknown key */
+/* The value, and nothing is marked: for those who look at a tree that others have read. NULL: absent. */
+struct yaml_node *yaml_find(const struct yaml_node *map, const char *key);
 
 /* Absent keys and nulls leave *out unchanged. */
 err yaml_get_string(struct yaml_node *map, const char *key, struct slice *out_text, struct err_at *at);

@@ -55,7 +55,17 @@ static void test_refusals(void **state)
     assert_parse_fails("? [a]\n: 1\n", ERR_INPUT, "line 1 column 3: a key must be a plain text");
     assert_parse_fails("a: \"\\0\"\n", ERR_INPUT, "line 1 column 4: a zero byte in a text");
     assert_parse_fails("a: [1\nb: 2\n", ERR_INPUT, "line 2 column 2: did not find expected ',' or ']'");
-    assert_parse_fails("a: \xff\n", ERR_INPUT, "line 1 column 1: invalid leading UTF-8 octet");
+    assert_parse_fails("a: \xff\n", ERR_INPUT, "line 1 column 4: invalid leading UTF-8 octet");
+    assert_parse_fails("# \xc3\xa9\na:\t}\n", ERR_INPUT,
+                       "line 2 column 4: did not find expected node content");
+    assert_parse_fails("# \xc3\xa9\xe2\x82\xac\xf0\x9f\x8c\x8a\r\na:\n\tb: 1\n", ERR_INPUT,
+                       "line 3 column 1: a tab where YAML wants spaces");
+    assert_parse_fails("\xef\xbb\xbf"
+                       "a:\n\tb: 1\n",
+                       ERR_INPUT, "line 2 column 1: a tab where YAML wants spaces");
+    assert_parse_fails("\t# \xff\n", ERR_INPUT, "line 1 column 4: invalid leading UTF-8 octet");
+    assert_parse_fails("a: \xc3\xa9\nb: \xc3\xa9\x01\n", ERR_INPUT,
+                       "line 2 column 5: control characters are not allowed");
     char deep[201];
     memset(deep, '[', 200);
     deep[200] = 0;
@@ -197,11 +207,23 @@ static void test_unknown_key(void **state)
     assert_null(yaml_get(node, "scrape_intrval")); /* the nearest one that was asked for is named */
     assert_null(yaml_get(node, "scrape_interval"));
     assert_null(yaml_get(node, "scrape_timeout"));
+    for (int i = 0; i < 1000; i++) /* however much is asked for in between */
+        assert_null(yaml_get(node, "not_like_it"));
     assert_err(ERR_INPUT, yaml_map_end(node, &at));
     assert_string_equal(at.text,
                         "line 2 column 1: unknown key \"scrape_intervall\", did you mean scrape_interval?");
     assert_non_null(yaml_get(node, "scrape_intervall"));
     assert_ok(yaml_map_end(node, &at));
+    node = parse_ok("labels: {jop: x}\ntargest: []\n"); /* what was asked for in another map does not count */
+    assert_null(yaml_get(node, "job"));
+    assert_null(yaml_find(node, "targets")); /* nor what was only looked up */
+    assert_err(ERR_INPUT, yaml_map_end(yaml_get(node, "labels"), &at));
+    assert_string_equal(at.text, "line 1 column 10: unknown key \"jop\"");
+    assert_err(ERR_INPUT, yaml_map_end(node, &at));
+    assert_string_equal(at.text, "line 2 column 1: unknown key \"targest\"");
+    assert_null(yaml_get(node, "targets"));
+    assert_err(ERR_INPUT, yaml_map_end(node, &at));
+    assert_string_equal(at.text, "line 2 column 1: unknown key \"targest\", did you mean targets?");
     assert_err(ERR_INPUT, yaml_map_begin(parse_ok("- a"), &at));
     assert_string_equal(at.text, "line 1 column 1: expected a map, got a list");
 }

@@ -368,9 +368,9 @@ static void print_node(const struct yaml_node *node, struct buf *out)
 }
 
 /* What ingest reads: one line a setting of `global`, one a job. */
-static void print_scraping(struct yaml_node *root, struct buf *out)
+static void print_scraping(const struct yaml_node *root, struct buf *out)
 {
-    struct yaml_node *global = yaml_get(root, "global"), *jobs = yaml_get(root, "scrape_configs");
+    const struct yaml_node *global = yaml_find(root, "global"), *jobs = yaml_find(root, "scrape_configs");
     if (global != NULL && global->type == YAML_MAP && global->count > 0)
         buf_put_str(out, "global:   # live\n");
     for (size_t i = 0; global != NULL && global->type == YAML_MAP && i < global->count; i++) {
