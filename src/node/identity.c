@@ -80,10 +80,7 @@ static bool has_data(struct io *io)
     return io_exists(io, "log") || io_exists(io, "blob") || io_exists(io, "stream");
 }
 
-bool identity_is_snapshot(struct io *io)
-{
-    return io_exists(io, "blob") && !io_exists(io, "log") && !io_exists(io, "stream");
-}
+bool identity_is_snapshot(struct io *io) { return io_exists(io, IDENTITY_SNAPSHOT_FILE); }
 
 /* Draw a new identity and write it durably. */
 static err initialise(struct io *io, struct io_file *file, uint32_t partition_count, uint64_t range_bytes_max,
@@ -119,9 +116,10 @@ static err read_or_init(struct io *io, struct io_file *file, uint32_t partition_
     if (len > 0 && !is_zero(bytes, len) && has_data(io))
         return err_set(at, ERR_CORRUPT, "NODE is cut short; put the NODE of a snapshot back");
     if (has_data(io))
-        return err_set(at, ERR_CONFLICT,
-                       "it holds data, but its NODE file is empty or missing;"
-                       " put the NODE of a snapshot back");
+        return err_set(
+            at, ERR_CONFLICT,
+            "it holds data, but its NODE file is empty or missing: put the NODE of a snapshot back,"
+            " or, if this is what a restore that was interrupted left, remove it and restore again");
     if (partition_count == 0)
         return err_set(at, ERR_NOT_FOUND, "there is no node's data in it");
     e = initialise(io, file, partition_count, range_bytes_max, out_identity);
@@ -133,17 +131,19 @@ err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, ui
 {
     struct io_file *file = NULL;
     void *room;
-    err e = OK;
     if (partition_count == 0 && !io_exists(io, IDENTITY_FILE))
         return err_set(at, ERR_NOT_FOUND, "there is no node's data in it");
     TRY(pool_zalloc(pool, sizeof(struct identity_lock), &room));
     struct identity_lock *lock = room;
-    e = io_file_open(io, IDENTITY_FILE, partition_count == 0 ? IO_READ : IO_WRITE, &file);
+    err e = io_file_open(io, IDENTITY_FILE, IO_WRITE, &file); /* NFS locks only what is open for writing */
+    if (e == ERR_DENIED && partition_count == 0)              /* to read is right enough for reading */
+        e = io_file_open(io, IDENTITY_FILE, IO_READ, &file);
     if (e != OK)
         return err_set(at, e, "cannot open NODE: %s%s", err_text(e),
-                       e == ERR_DENIED ? "; this user must own the directory, and its file system must be"
-                                         " writable"
-                                       : "");
+                       e != ERR_DENIED        ? ""
+                       : partition_count == 0 ? "; this user must have the right to read the directory"
+                                              : "; this user must own the directory, and its file system must"
+                                                " be writable");
     e = io_file_lock(file);
     if (e != OK)
         e = err_set(at, e, "%s",

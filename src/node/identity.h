@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 #define IDENTITY_FILE          "NODE"
-#define IDENTITY_FORMAT        1 /* of the whole data directory */
+#define IDENTITY_SNAPSHOT_FILE "SNAPSHOT" /* beside NODE: what kelpie snapshot made, no data directory */
+#define IDENTITY_FORMAT        1          /* of the whole data directory */
 #define IDENTITY_BYTES         128
 #define IDENTITY_PROGRAM_BYTES 32
 
@@ -25,14 +26,14 @@ struct identity {
 struct identity_lock;
 
 /* Lock the data directory that is io's root, and read its NODE; a directory without one is initialised
- * when partition_count is not 0 (else ERR_NOT_FOUND).
+ * when partition_count is not 0 (else ERR_NOT_FOUND). With 0 the right to read will do.
  * Errors ERR_BUSY another process uses it; ERR_VERSION written by a newer version, named in at;
- *        ERR_CORRUPT; ERR_DENIED not writable; ERR_CONFLICT data but no NODE; ERR_IO, ERR_SPACE, ERR_LIMIT. */
+ *        ERR_CORRUPT; ERR_DENIED; ERR_CONFLICT data but no NODE; ERR_IO, ERR_SPACE, ERR_LIMIT. */
 err identity_open(struct io *io, struct pool *pool, uint32_t partition_count, uint64_t range_bytes_max,
                   struct identity *out_identity, struct identity_lock **out_lock, struct err_at *at);
 
-/* Does the directory that is io's root hold objects alone, as snapshots do? A node makes log/ before blob/, a
- * restore before NODE. */
+/* Is the directory that is io's root a snapshot? Its marker says so, never what is absent: a node that lost its
+ * log is none. */
 bool identity_is_snapshot(struct io *io);
 
 /* Give up the lock. NULL is allowed. */

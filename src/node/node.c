@@ -267,7 +267,8 @@ static err node_confirm_retention(void *context, int64_t *out_cutoff_ms)
     return e;
 }
 
-/* data/snapshots/NAME: blob/ and NODE. NAME is the time, so that names sort, and a few random digits. */
+/* data/snapshots/NAME: SNAPSHOT, blob/ and, when all is there, NODE. NAME is the time, so that names sort, and a
+ * few random digits. */
 static err node_snapshot(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], struct err_at *at)
 {
     struct node *node = context;
@@ -283,6 +284,8 @@ static err node_snapshot(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], 
         return err_set(at, e, "cannot create snapshots/: %s", err_text(e));
     snprintf(path, sizeof path, "snapshots/%s", out_name);
     TRY(io_dir_create(node->io, path));
+    snprintf(path, sizeof path, "snapshots/%s/%s", out_name, IDENTITY_SNAPSHOT_FILE);
+    TRY(io_replace_file(node->io, path, slice_str("kelpie restore makes a data directory of this one.\n")));
     snprintf(path, sizeof path, "snapshots/%s/blob", out_name);
     e = shards_snapshot(node->shards, path, io_monotonic_ns(node->io) + SNAPSHOT_MS_MAX * NS_PER_MS);
     if (e != OK)
@@ -384,10 +387,11 @@ static err open_identity(struct node *node, struct err_at *at)
     const char *path = node->options.data_directory;
     struct err_at why = { 0 };
     if (identity_is_snapshot(io)) /* its log would count as lost */
-        return err_set(at, ERR_INPUT,
-                       "%s is a snapshot, or its log is gone: kelpie restore %s --data NEWDIR makes a data"
-                       " directory of it",
-                       path, path);
+        return err_set(
+            at, ERR_INPUT,
+            "%s is a snapshot, as the file SNAPSHOT in it says: kelpie restore %s --data NEWDIR makes a"
+            " data directory of it",
+            path, path);
     err e = identity_open(io, node->pool, partition_count(io), SHARD_RANGE_BYTES_MAX_DEFAULT, &node->identity,
                           &node->lock, &why);
     return e == OK ? OK : err_set(at, e, "data directory %s: %s", path, why.text);

@@ -27,6 +27,13 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
         return err_set(at, e, "cannot open the data directory %s: %s", data_directory,
                        e == ERR_NOT_FOUND ? "there is no such directory; --data names it" : err_text(e));
     out->pool = pool_open(NULL, "offline", POOL_BYTES_UNLIMITED);
+    out->is_snapshot = identity_is_snapshot(out->io);
+    if (out->is_snapshot && !read_only)
+        return err_set(
+            at, ERR_INPUT,
+            "%s is a snapshot, and nothing changes one: kelpie restore %s --data NEWDIR makes a data"
+            " directory of it, then kelpie fsck --data NEWDIR",
+            data_directory, data_directory);
     struct err_at why = { 0 };
     e = identity_open(out->io, out->pool, 0, 0, &out->identity, &out->lock, &why);
     if (e != OK)
@@ -48,7 +55,7 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
     out->config.partition_count = out->identity.partition_count;
     out->config.range_bytes_max = out->identity.range_bytes_max;
     out->config.read_only = read_only;
-    out->config.without_log = identity_is_snapshot(out->io);
+    out->config.without_log = out->is_snapshot;
     return OK;
 }
 
@@ -95,9 +102,13 @@ static err accept_losses(struct offline *offline, struct err_at *at)
 }
 
 /* What a person may do now. */
-static void print_advice(const char *data_directory, bool is_verify, const struct shard_check *check)
+static void print_advice(const char *data_directory, bool is_snapshot, bool is_verify,
+                         const struct shard_check *check)
 {
-    if (is_verify && check->damage_count > 0)
+    if (is_snapshot && check->damage_count > 0)
+        printf("to get what is whole: kelpie restore %s --data NEWDIR, then kelpie fsck --data NEWDIR\n",
+               data_directory);
+    else if (is_verify && check->damage_count > 0)
         printf("to set aside what is damaged and repair what can be: kelpie fsck --data %s\n",
                data_directory);
     if (!is_verify && check->damage_count > 0)
@@ -128,7 +139,7 @@ static int run_check(const char *name, const char *data_directory, bool accepts,
                (unsigned long long)check.damage_count, (unsigned long long)check.unaccounted_bytes);
     bool is_fine = e == OK && check.damage_count == 0;
     if (e == OK && !accepts)
-        print_advice(data_directory, run == shard_verify, &check);
+        print_advice(data_directory, offline.is_snapshot, run == shard_verify, &check);
     if (e == OK && accepts) {
         e = accept_losses(&offline, &at);
         is_fine = e == OK;

@@ -3,9 +3,8 @@
  * The answer's JSON is read with the YAML parser, of which JSON is a subset. One line a series for an instant
  * query; for a range query a line with the labels, then one a point. What is missing from the answer goes to
  * standard error, and the exit status is 1 then only with --partial deny (the server refuses). */
-#include "io/io.h"
 #include "model/yaml.h"
-#include "net/client.h"
+#include "node/ask.h"
 #include "node/commands.h"
 #include "node/options.h"
 
@@ -13,15 +12,14 @@
 #include <string.h>
 
 #define ANSWER_BYTES_MAX (256u << 20)
+#define FORM_BYTES_MAX   (1u << 20)
 #define TIMEOUT_MS       (5 * 60 * 1000)
 
 struct question {
-    const char *url;
+    struct ask_whom whom;
     const char *expression;
     const char *time, *start, *end, *step;
     const char *tenant;
-    const char *user, *password;
-    const char *ca_file;
     const char *partial;
     bool is_json;
 };
@@ -42,9 +40,15 @@ static void put_param(struct buf *out, const char *name, const char *value)
     }
 }
 
-static struct yaml_node *get(struct yaml_node *map, const char *key)
+/* NULL as well when there is no map to look into. */
+static const struct yaml_node *get(const struct yaml_node *map, const char *key)
 {
-    return map != NULL && map->type == YAML_MAP ? yaml_get(map, key) : NULL;
+    return map != NULL ? yaml_find(map, key) : NULL;
+}
+
+static size_t list_count(const struct yaml_node *list)
+{
+    return list != NULL && list->type == YAML_SEQUENCE ? list->count : 0;
 }
 
 /* name{a="b"} as selectors are written. */
@@ -70,10 +74,10 @@ static void print_labels(const struct yaml_node *metric)
 /* [t, "v"], or [t, {count, sum, …}]. */
 static void print_point(const struct yaml_node *point, const char *indent)
 {
-    if (point == NULL || point->type != YAML_SEQUENCE || point->count != 2)
+    if (list_count(point) != 2)
         return;
-    struct yaml_node *value = point->items[1];
-    struct yaml_node *count = get(value, "count"), *sum = get(value, "sum");
+    const struct yaml_node *value = point->items[1];
+    const struct yaml_node *count = get(value, "count"), *sum = get(value, "sum");
     if (count != NULL && sum != NULL)
         printf("%scount:%.*s sum:%.*s", indent, SLICE_ARG(count->text), SLICE_ARG(sum->text));
     else
@@ -81,11 +85,11 @@ static void print_point(const struct yaml_node *point, const char *indent)
     printf(" @%.*s\n", SLICE_ARG(point->items[0]->text));
 }
 
-static void print_series(struct yaml_node *series)
+static void print_series(const struct yaml_node *series)
 {
     static const char *const lists[] = { "values", "histograms" };
     print_labels(get(series, "metric"));
-    struct yaml_node *value = get(series, "value");
+    const struct yaml_node *value = get(series, "value");
     if (value == NULL)
         value = get(series, "histogram");
     if (value != NULL) {
@@ -94,16 +98,16 @@ static void print_series(struct yaml_node *series)
     }
     printf("\n");
     for (size_t i = 0; i < 2; i++) {
-        struct yaml_node *list = get(series, lists[i]);
-        for (size_t k = 0; list != NULL && k < list->count; k++)
+        const struct yaml_node *list = get(series, lists[i]);
+        for (size_t k = 0; k < list_count(list); k++)
             print_point(list->items[k], "  ");
     }
 }
 
-static void print_notes(struct yaml_node *root, const char *name)
+static void print_notes(const struct yaml_node *root, const char *name)
 {
-    struct yaml_node *list = get(root, name);
-    for (size_t i = 0; list != NULL && list->type == YAML_SEQUENCE && i < list->count; i++)
+    const struct yaml_node *list = get(root, name);
+    for (size_t i = 0; i < list_count(list); i++)
         fprintf(stderr, "%s: %.*s\n", name, SLICE_ARG(list->items[i]->text));
 }
 
@@ -116,13 +120,13 @@ static int print_answer(struct slice body, struct pool *pool)
         fprintf(stderr, "kelpie query: the answer is not JSON: %s\n", at.text);
         return 1;
     }
-    struct yaml_node *error = get(root, "error");
+    const struct yaml_node *error = get(root, "error");
     if (error != NULL) {
         fprintf(stderr, "kelpie query: %.*s\n", SLICE_ARG(error->text));
         return 1;
     }
-    struct yaml_node *data = get(root, "data");
-    struct yaml_node *type = get(data, "resultType"), *result = get(data, "result");
+    const struct yaml_node *data = get(root, "data");
+    const struct yaml_node *type = get(data, "resultType"), *result = get(data, "result");
     if (type == NULL || result == NULL || result->type != YAML_SEQUENCE) {
         fprintf(stderr, "kelpie query: the answer has no result\n");
         return 1;
@@ -134,109 +138,78 @@ static int print_answer(struct slice body, struct pool *pool)
             print_series(result->items[i]);
     print_notes(root, "warnings");
     print_notes(root, "infos");
-    struct yaml_node *complete = get(get(root, "kelpie"), "complete");
+    const struct yaml_node *complete = get(get(root, "kelpie"), "complete");
     if (complete != NULL && slice_equal_str(complete->text, "false"))
         fprintf(stderr, "the answer is incomplete; --json shows what is missing\n");
     return 0;
 }
 
-/* Ask; the body of the answer is in *body. False: reported. */
-static bool ask(const struct question *question, struct io *io, struct pool *pool, struct buf *body)
+/* Ask; the body of the answer is in the pool. False: reported. */
+static bool ask(const struct question *question, struct pool *pool, struct slice *out_body)
 {
-    struct buf form = buf_open(pool, 1u << 20), url = buf_open(pool, NET_CLIENT_URL_BYTES_MAX);
-    struct buf tenant = buf_open(pool, 4096);
-    struct net_client *client;
-    struct net_client_response response;
-    struct err_at at = { 0 };
+    struct buf form = buf_open(pool, FORM_BYTES_MAX);
     bool is_range = question->step != NULL;
+    unsigned status;
     put_param(&form, "query", question->expression);
     put_param(&form, is_range ? "start" : "time", is_range ? question->start : question->time);
     put_param(&form, "end", is_range ? question->end : NULL);
     put_param(&form, "step", question->step);
     put_param(&form, "partial", question->partial);
     put_param(&form, "proof", "true");
-    buf_printf(&url, "%s/api/v1/%s%c", question->url, is_range ? "query_range" : "query", 0);
-    buf_printf(&tenant, "X-Scope-OrgID: %s%c", question->tenant != NULL ? question->tenant : "default", 0);
-    const char *headers[] = { (const char *)tenant.at, "Content-Type: application/x-www-form-urlencoded" };
-    struct net_client_request request = {
-        .url = (const char *)url.at,
-        .method = "POST",
-        .headers = headers,
-        .header_count = 2,
-        .body = buf_slice(&form),
-        .user = question->user,
-        .password = question->password,
-        .tls = { .ca_file = question->ca_file },
-        .accept_gzip = true,
-        .timeout_ms = TIMEOUT_MS,
-        .encoded_bytes_max = ANSWER_BYTES_MAX,
-    };
-    if (buf_err(&form) != OK || buf_err(&url) != OK || buf_err(&tenant) != OK) {
+    if (buf_err(&form) != OK) {
         fprintf(stderr, "kelpie query: the question is too long\n");
         return false;
     }
-    err e = net_client_open(io, pool, &client);
-    if (e == OK) {
-        e = net_client_do(client, &request, body, &response, &at);
-        net_client_close(client);
-    }
-    buf_close(&form);
-    buf_close(&url);
-    buf_close(&tenant);
-    if (e != OK) {
-        fprintf(stderr, "kelpie query: %s: %s\n", question->url, at.text[0] != 0 ? at.text : err_text(e));
+    const struct ask_question asked = {
+        .command = "query",
+        .path = is_range ? "/api/v1/query_range" : "/api/v1/query",
+        .form = buf_slice(&form),
+        .tenant = question->tenant,
+        .answer_bytes_max = ANSWER_BYTES_MAX,
+        .timeout_ms = TIMEOUT_MS,
+    };
+    if (!ask_post(&question->whom, &asked, pool, &status, out_body))
         return false;
-    }
     bool is_envelope =
-        body->len > 0 && body->at[0] == '{'; /* errors of the API are: print_answer shows them */
-    if (response.status >= 400 && !is_envelope)
-        fprintf(stderr, "kelpie query: %s: status %u: %.*s\n", question->url, response.status,
-                SLICE_ARG(buf_slice(body)));
-    return response.status < 400 || is_envelope;
+        slice_starts(*out_body, slice_str("{")); /* errors of the API are: print_answer shows them */
+    if (status >= 400 && !is_envelope)
+        fprintf(stderr, "kelpie query: %s: status %u: %.*s\n", question->whom.url, status,
+                SLICE_ARG(*out_body));
+    return status < 400 || is_envelope;
 }
 
 static int run(const struct question *question)
 {
-    struct io *io;
-    if (io_open(".", &io) != OK) {
-        fprintf(stderr, "kelpie query: cannot open the working directory\n");
-        return 1;
-    }
     struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
-    struct buf body = buf_open(pool, ANSWER_BYTES_MAX);
+    struct slice body;
     int status = 1;
-    if (ask(question, io, pool, &body)) {
+    if (ask(question, pool, &body)) {
         if (question->is_json) {
             fwrite(body.at, 1, body.len, stdout);
             printf("\n");
             status = 0;
         } else {
-            status = print_answer(buf_slice(&body), pool);
+            status = print_answer(body, pool);
         }
     }
-    buf_close(&body);
     pool_close(pool);
-    io_close(io);
     return status;
 }
 
 int command_query(int argc, char **argv)
 {
-    struct question question = { .url = "http://127.0.0.1:9428" };
+    struct question question = { .whom = ASK_WHOM_DEFAULT };
     const struct option list[] = {
-        { "--url", "URL", "of the node (default: http://127.0.0.1:9428)", &question.url, NULL },
         { "--time", "TIME", "evaluate at this time: seconds or RFC 3339 (default: now)", &question.time,
           NULL },
         { "--start", "TIME", "with --end and --step: evaluate over a range", &question.start, NULL },
         { "--end", "TIME", "end of the range", &question.end, NULL },
         { "--step", "DURATION", "step of the range", &question.step, NULL },
         { "--tenant", "NAME", "whose data (default: default)", &question.tenant, NULL },
-        { "--user", "NAME", "for basic authentication", &question.user, NULL },
-        { "--password", "TEXT", "for basic authentication", &question.password, NULL },
-        { "--ca-file", "FILE", "certificate authority of the node", &question.ca_file, NULL },
         { "--partial", "allow|deny", "take an incomplete answer (default) or refuse it", &question.partial,
           NULL },
         { "--json", NULL, "print the answer as it came", NULL, &question.is_json },
+        ASK_OPTIONS(&question.whom),
     };
     const struct command self = { .name = "query",
                                   .operands = "EXPRESSION",

@@ -1,18 +1,18 @@
 /* kelpie snapshot, kelpie retention and kelpie restore.
  *
  * A snapshot is made by the running node (POST /api/v1/admin/tsdb/snapshot): data/snapshots/NAME holds a blob
- * directory of links and a copy of NODE, consistent up to the moment of the cut. restore makes a new data
- * directory of it: links where it can, copies where it must, then a generation is appended to every chain, so
- * that a fresh log begins behind what is stored.
+ * directory of links, a copy of NODE and the marker SNAPSHOT, consistent up to the moment of the cut. restore
+ * takes nothing else: what a data directory acknowledged is more than its objects. It makes a new data
+ * directory: links where it can, copies where it must, then a generation is appended to every chain, so that a
+ * fresh log begins behind what is stored.
  *
  * Invariant: a restore never touches an existing directory, and a restore that fails leaves no NODE behind, so
  * that no node starts on half of it. */
 #include "base/time.h"
 #include "blob/blob.h"
-#include "net/client.h"
+#include "node/ask.h"
 #include "node/commands.h"
 #include "node/identity.h"
-#include "node/node.h"
 #include "node/options.h"
 #include "shard/shard.h"
 
@@ -25,58 +25,34 @@
 
 /* ---- snapshot ---- */
 
-/* The node that is asked, and how. */
-struct whom {
-    const char *url, *user, *password, *ca_file;
-};
-
 /* POST to an administrative path of a running node and print its answer. Returns the exit status. */
-static int ask_node(const char *name, const char *path, const struct whom *whom)
+static int ask_node(const char *name, const char *path, const struct ask_whom *whom)
 {
-    char target[NET_CLIENT_URL_BYTES_MAX];
-    struct io *io;
-    struct net_client *client = NULL;
-    struct net_client_response response = { 0 };
-    struct err_at at = { 0 };
-    snprintf(target, sizeof target, "%s%s", whom->url, path);
-    if (io_open(".", &io) != OK)
-        return 1;
-    struct pool *pool = pool_open(NULL, "snapshot", POOL_BYTES_UNLIMITED);
-    struct buf body = buf_open(pool, ANSWER_BYTES_MAX);
-    struct net_client_request request = {
-        .url = target,
-        .method = "POST",
-        .user = whom->user,
-        .password = whom->password,
-        .tls = { .ca_file = whom->ca_file },
-        .timeout_ms = TIMEOUT_MS,
-        .encoded_bytes_max = ANSWER_BYTES_MAX,
+    const struct ask_question question = {
+        .command = name, .path = path, .answer_bytes_max = ANSWER_BYTES_MAX, .timeout_ms = TIMEOUT_MS
     };
-    err e = net_client_open(io, pool, &client);
-    if (e == OK)
-        e = net_client_do(client, &request, &body, &response, &at);
-    bool is_done = e == OK && response.status == 200;
-    if (is_done)
-        printf("%.*s\n", SLICE_ARG(buf_slice(&body)));
-    else
-        fprintf(stderr, "kelpie %s: %s: %s%.*s\n", name, whom->url, e != OK ? at.text : "",
-                SLICE_ARG(buf_slice(&body)));
-    if (client != NULL)
-        net_client_close(client);
-    buf_close(&body);
+    struct pool *pool = pool_open(NULL, name, POOL_BYTES_UNLIMITED);
+    unsigned http_status;
+    struct slice body;
+    int status = 1;
+    if (ask_post(whom, &question, pool, &http_status, &body)) {
+        if (http_status == 200) {
+            printf("%.*s\n", SLICE_ARG(body));
+            status = 0;
+        } else {
+            fprintf(stderr, "kelpie %s: %s: status %u: %.*s\n", name, whom->url, http_status,
+                    SLICE_ARG(body));
+        }
+    }
     pool_close(pool);
-    io_close(io);
-    return is_done ? 0 : 1;
+    return status;
 }
 
 int command_snapshot(int argc, char **argv)
 {
-    struct whom whom = { .url = "http://" NODE_LISTEN_DEFAULT };
+    struct ask_whom whom = ASK_WHOM_DEFAULT;
     const struct option list[] = {
-        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &whom.url, NULL },
-        { "--user", "NAME", "for basic authentication", &whom.user, NULL },
-        { "--password", "TEXT", "for basic authentication", &whom.password, NULL },
-        { "--ca-file", "FILE", "certificate authority of the node", &whom.ca_file, NULL },
+        ASK_OPTIONS(&whom),
     };
     const struct command self = { .name = "snapshot",
                                   .operands = "",
@@ -94,14 +70,11 @@ int command_snapshot(int argc, char **argv)
 
 int command_retention(int argc, char **argv)
 {
-    struct whom whom = { .url = "http://" NODE_LISTEN_DEFAULT };
+    struct ask_whom whom = ASK_WHOM_DEFAULT;
     bool is_confirmed = false;
     const struct option list[] = {
         { "--confirm", NULL, "let the step that waits go ahead", NULL, &is_confirmed },
-        { "--url", "URL", "of the node (default: http://" NODE_LISTEN_DEFAULT ")", &whom.url, NULL },
-        { "--user", "NAME", "for basic authentication", &whom.user, NULL },
-        { "--password", "TEXT", "for basic authentication", &whom.password, NULL },
-        { "--ca-file", "FILE", "certificate authority of the node", &whom.ca_file, NULL },
+        ASK_OPTIONS(&whom),
     };
     const struct command self = { .name = "retention",
                                   .operands = "",
@@ -198,12 +171,35 @@ static err restore_chains(const char *data, const uint8_t node_bytes[IDENTITY_BY
         e = shard_restore(&config, io, blob, pool, out_through_ms);
         blob_close(blob);
     }
-    if (e == OK) /* a new one: a directory with objects and without log/ is taken for a snapshot */
-        e = io_dir_create(io, "log");
     if (e == OK) /* last: only now may a node start here */
         e = io_replace_file(io, IDENTITY_FILE, slice_of(node_bytes, IDENTITY_BYTES));
     io_close(io);
     return e;
+}
+
+/* NODE, the last thing that a snapshot gets. */
+static err read_identity(struct io *cwd, const char *snapshot, struct pool *pool, struct slice *out_bytes,
+                         struct err_at *at)
+{
+    char path[IO_PATH_BYTES_MAX];
+    TRY(join(path, snapshot, IDENTITY_SNAPSHOT_FILE));
+    if (!io_exists(cwd, path))
+        return err_set(at, ERR_INPUT, "%s is not a snapshot: there is no file %s in it", snapshot,
+                       IDENTITY_SNAPSHOT_FILE);
+    TRY(join(path, snapshot, "log"));
+    if (io_exists(cwd, path))
+        return err_set(
+            at, ERR_INPUT,
+            "%s is not a snapshot: there is a log in it, which restore would leave behind; if it is a"
+            " data directory, remove %s from it",
+            snapshot, IDENTITY_SNAPSHOT_FILE);
+    TRY(join(path, snapshot, IDENTITY_FILE));
+    err e = io_read_file(cwd, path, IDENTITY_BYTES, pool, out_bytes);
+    if (e == OK && out_bytes->len == IDENTITY_BYTES)
+        return OK;
+    return e == ERR_NOT_FOUND ? err_set(at, e, "%s is no whole snapshot: there is no NODE in it", snapshot)
+                              : err_set(at, e != OK ? e : ERR_CORRUPT, "cannot read %s: %s", path,
+                                        err_text(e != OK ? e : ERR_CORRUPT));
 }
 
 static err restore(struct io *cwd, const char *snapshot, const char *data, struct pool *pool,
@@ -211,11 +207,8 @@ static err restore(struct io *cwd, const char *snapshot, const char *data, struc
 {
     char from[IO_PATH_BYTES_MAX], to[IO_PATH_BYTES_MAX];
     struct slice node_bytes;
-    TRY(join(from, snapshot, IDENTITY_FILE));
-    err e = io_read_file(cwd, from, IDENTITY_BYTES, pool, &node_bytes);
-    if (e != OK || node_bytes.len != IDENTITY_BYTES)
-        return err_set(at, e != OK ? e : ERR_CORRUPT, "%s is not a snapshot: no NODE in it", snapshot);
-    e = io_dir_create(cwd, data);
+    TRY(read_identity(cwd, snapshot, pool, &node_bytes, at));
+    err e = io_dir_create(cwd, data);
     if (e != OK)
         return err_set(at, e, "cannot create %s: %s", data,
                        e == ERR_EXISTS ? "it exists, and restore needs a directory that does not exist yet"

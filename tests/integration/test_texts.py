@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import Node, free_port, run_kelpie
+from conftest import BINARY, Node, free_port, run_kelpie
 from remote_write import write
 
 NOBODY = 65534
@@ -43,6 +43,33 @@ def test_command_line(tmp_path):
     assert 'there is no directory to create it in' in refusal('serve', '--data', tmp_path / 'no' / 'dir')
     for command in ('verify', 'fsck', 'export'):
         assert 'there is no such directory; --data names it' in refusal(command, '--data', missing)
+
+
+def test_asking_a_node(node):
+    """kelpie query, snapshot and retention: answers as text, a node's refusals in its words, what cannot be asked by URL."""
+    assert write(node, [({'__name__': 'text', 'i': str(i)}, [(1700000000000, i)]) for i in range(2)]).status in (200, 204)
+    here = ['--url', node.url]
+
+    def ask(*arguments):
+        return run_kelpie('query', *arguments, *here)
+    at = ['--time', '1700000000']
+    assert ask('text', *at).stdout == 'text{i="0"} 0 @1700000000\ntext{i="1"} 1 @1700000000\n'
+    over = ask('text{i="1"}', '--start', '1700000000', '--end', '1700000010', '--step', '10s')
+    assert over.stdout == 'text{i="1"}\n  1 @1700000000\n  1 @1700000010\n'
+    assert ask('1 + 1', *at).stdout == '2 @1700000000\n'
+    assert ask('text', '--tenant', 'other', *at).stdout == ''
+    assert ask('text', '--json', *at).stdout.startswith('{"status":"success"')
+    wrong = ask('sum(')
+    assert wrong.returncode == 1 and wrong.stderr.startswith('kelpie query: '), wrong.stderr
+    assert '{' not in wrong.stderr
+    missing = ['--url', 'http://127.0.0.1:%d' % free_port()]
+    for command in (['query', 'up'], ['snapshot'], ['retention', '--confirm']):
+        text = refusal(*command, *missing)
+        assert text.startswith('kelpie %s: %s: ' % (command[0], missing[1])) and 'onnect' in text, text
+        text = refusal(*command, '--url', node.url + '/nowhere')
+        assert 'status 404' in text or 'not found' in text.lower(), text
+        assert 'too long' in refusal(*command, '--url', 'http://' + 'x' * 9000)
+    assert run_kelpie('snapshot', *here).returncode == 0
 
 
 @pytest.fixture
@@ -96,22 +123,121 @@ def test_damage(stored):
     assert run_kelpie('verify', '--data', stored.data).returncode == 0
 
 
+def flip_middle(path):
+    """In a file of its own: other names of it keep their bytes."""
+    whole = bytearray(open(path, 'rb').read())
+    whole[len(whole) // 2] ^= 1
+    os.unlink(path)
+    with open(path, 'wb') as f:
+        f.write(whole)
+
+
+def tree(folder):
+    return {path: open(path, 'rb').read() if os.path.isfile(path) else None
+            for path in glob.glob(folder + '/**', recursive=True)}
+
+
+def count(node, expression='count(text)'):
+    reply = node.request('/api/v1/query?query=%s&time=1700000000' % expression)
+    result = reply.json()['data']['result']
+    return reply.headers['X-Kelpie-Complete'] == 'true', int(result[0]['value'][1]) if result else 0
+
+
+def refuses_to_serve(folder, text):
+    assert text in refusal('serve', '--data', folder, '--http', '127.0.0.1:%d' % free_port())
+
+
 def test_snapshot_is_no_data_directory(stored, tmp_path):
     """Served as it is, its log would count as lost."""
     snapshot, data = snapshot_of(stored), str(tmp_path / 'new')
-    before = sorted(glob.glob(snapshot + '/**', recursive=True))
-    assert 'kelpie restore %s --data' % snapshot in refusal('serve', '--data', snapshot, '--http', '127.0.0.1:%d' % free_port())
-    assert sorted(glob.glob(snapshot + '/**', recursive=True)) == before
+    before = tree(snapshot)
+    refuses_to_serve(snapshot, 'kelpie restore %s --data' % snapshot)
     assert run_kelpie('verify', '--data', snapshot).returncode == 0
+    assert run_kelpie('export', '--data', snapshot).stdout.count('text{') == 100
+    for arguments in ([], ['--confirm-loss']):
+        assert 'kelpie restore %s --data' % snapshot in refusal('fsck', '--data', snapshot, *arguments)
+    assert tree(snapshot) == before
     restored = run_kelpie('restore', snapshot, '--data', data)
     assert restored.returncode == 0 and 'kelpie serve --data %s' % data in restored.stdout
     assert run_kelpie('verify', '--data', data).returncode == 0
+    assert tree(snapshot) == before
     assert 'it exists, and restore needs a directory that does not exist yet' in refusal('restore', snapshot, '--data', data)
     assert 'there is no directory to create it in' in refusal('restore', snapshot, '--data', tmp_path / 'no' / 'dir')
     stored.data = data
     stored.start()
-    reply = stored.request('/api/v1/query?query=count(text)&time=1700000000')
-    assert reply.headers['X-Kelpie-Complete'] == 'true' and reply.json()['data']['result'][0]['value'][1] == '100'
+    assert count(stored) == (True, 100)
+
+
+def test_damaged_snapshot(stored, tmp_path):
+    """Nothing changes a snapshot, nor makes a data directory of it, but restore, which takes what is whole."""
+    snapshot, data = snapshot_of(stored), str(tmp_path / 'new')
+    flip_middle(max(glob.glob(os.path.join(snapshot, 'blob/p*/segment/*')), key=os.path.getsize))
+    before = tree(snapshot)
+    for _ in range(2):
+        verify = run_kelpie('verify', '--data', snapshot)
+        assert verify.returncode == 1 and '1 damaged' in verify.stdout, verify.stdout
+        assert 'kelpie restore %s --data NEWDIR' % snapshot in verify.stdout
+        assert 'kelpie fsck --data %s' % snapshot not in verify.stdout
+        for arguments in ([], ['--confirm-loss']):
+            assert 'is a snapshot' in refusal('fsck', '--data', snapshot, *arguments)
+        refuses_to_serve(snapshot, 'is a snapshot')
+        assert tree(snapshot) == before
+    assert run_kelpie('restore', snapshot, '--data', data).returncode == 0
+    fsck = run_kelpie('fsck', '--data', data)
+    assert fsck.returncode == 1 and 'DAMAGE' in fsck.stdout
+    assert tree(snapshot) == before
+    stored.data = data
+    stored.start()
+    is_complete, rows = count(stored)
+    assert not is_complete and 0 < rows < 100
+
+
+def test_not_taken_for_a_snapshot(stored, tmp_path):
+    """A data directory without its log, a restore that was killed: neither is a snapshot, and nothing is lost unseen."""
+    snapshot, half = snapshot_of(stored), str(tmp_path / 'half')
+    assert run_kelpie('restore', snapshot, '--data', half).returncode == 0
+    os.unlink(os.path.join(half, 'NODE'))   # written last
+    refuses_to_serve(half, 'a restore that was interrupted')
+
+    stored.start()   # rows that are in the log and the streams alone
+    assert write(stored, [({'__name__': 'tail', 'i': str(i)}, [(1700000000000, i)]) for i in range(100)]).status in (200, 204)
+    stored.end()
+    for name in ('log', 'stream'):
+        shutil.rmtree(os.path.join(stored.data, name))
+    verify = run_kelpie('verify', '--data', stored.data)
+    assert verify.returncode == 1 and 'DAMAGE the log of partition' in verify.stdout, verify.stdout
+    new = tmp_path / 'new'
+    assert 'is not a snapshot: there is no file SNAPSHOT in it' in refusal('restore', stored.data, '--data', new)
+    assert not os.path.exists(new)
+    stored.start()
+    assert not count(stored, 'count(tail)')[0]
+    stored.end()
+
+    shutil.copy(os.path.join(snapshot, 'SNAPSHOT'), stored.data)   # with the NODE of a snapshot, by mistake
+    assert 'is not a snapshot: there is a log in it' in refusal('restore', stored.data, '--data', new)
+    os.unlink(os.path.join(snapshot, 'NODE'))   # written last
+    assert 'is no whole snapshot: there is no NODE in it' in refusal('restore', snapshot, '--data', new)
+    assert not os.path.exists(new)
+
+
+def test_lock_is_taken_on_a_file_open_for_writing(stored):
+    """Where flock is emulated by locks of ranges (NFS), an exclusive one needs that."""
+    stored.start()
+    for n in range(20):   # more text than a pipe holds
+        rows = [({'__name__': 'text', 'i': str(i)}, [(1700000000000 + 1000 * n, i)]) for i in range(1000)]
+        assert write(stored, rows).status in (200, 204)
+    stored.end()
+    with subprocess.Popen([BINARY, 'export', '--data', stored.data], stdout=subprocess.PIPE) as export:
+        try:
+            assert export.stdout.read(1) == b't'   # it is at work, and waits for a reader
+            proc = '/proc/%d/' % export.pid
+            node = [n for n in os.listdir(proc + 'fd') if os.readlink(proc + 'fd/' + n) == os.path.join(stored.data, 'NODE')]
+            assert len(node) == 1
+            with open(proc + 'fdinfo/' + node[0], encoding='utf-8') as f:
+                flags = int(next(line for line in f if line.startswith('flags:')).split()[1], 8)
+            assert flags & os.O_ACCMODE == os.O_RDWR
+        finally:
+            export.kill()
 
 
 def test_directory_that_is_not_writable(stored):
@@ -134,8 +260,7 @@ def test_directory_that_is_not_writable(stored):
     def run(command):
         binary = os.path.join(os.path.dirname(stored.folder), 'kelpie')
         if not os.path.exists(binary):
-            import conftest
-            shutil.copy(conftest.BINARY, binary)
+            shutil.copy(BINARY, binary)
         return subprocess.run([binary, command, '--data', stored.data], capture_output=True, text=True, timeout=60,
                               preexec_fn=become_nobody)
     verify = run('verify')
