@@ -3,7 +3,8 @@
  * Signals are blocked in every thread and taken one by one by this one, which also does the housekeeping, so
  * that no code runs in a signal handler. A second SIGTERM or SIGINT ends the process at once: nothing that
  * was acknowledged can be lost by that. For the same reason the first one does, while the storage is still being
- * opened, which may take long; a thread of its own takes it then. */
+ * opened, which may take long; a thread of its own takes it then. Once the node is open it serves, and a signal
+ * that this thread still gets is kept for the one that closes the node. */
 #include "io/io.h"
 #include "io/thread.h"
 #include "node/commands.h"
@@ -43,37 +44,46 @@ static void run(struct node *node, const sigset_t *signals)
     }
 }
 
+struct watch {
+    _Atomic bool is_opened; /* node_open has returned */
+    bool was_ended;         /* by a signal after that; written by the watcher, read when it has ended */
+};
+
 static void watch(void *context)
 {
-    _Atomic bool *is_opened = context;
+    struct watch *self = context;
     sigset_t ending;
     struct timespec wait = { .tv_nsec = WATCH_NS };
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
-    while (!atomic_load(is_opened))
-        if (sigtimedwait(&ending, NULL, &wait) > 0) {
-            fprintf(stderr,
-                    "kelpie serve: stopped while the storage was opening; nothing acknowledged is lost\n");
-            _Exit(0);
-        }
+    while (!atomic_load(&self->is_opened) && !self->was_ended)
+        self->was_ended = sigtimedwait(&ending, NULL, &wait) > 0;
+    if (self->was_ended && !atomic_load(&self->is_opened)) {
+        fprintf(stderr,
+                "kelpie serve: stopped while the storage was opening; nothing acknowledged is lost\n");
+        _Exit(0);
+    }
 }
 
-/* node_open, ended by SIGTERM and SIGINT. Without a thread they wait until it is done. */
-static err open_node(const struct node_options *options, struct node **out_node, struct err_at *at)
+/* node_open, ended by SIGTERM and SIGINT. Without a thread they wait until it is done. *out_was_ended: one came
+ * when it was. */
+static err open_node(const struct node_options *options, struct node **out_node, bool *out_was_ended,
+                     struct err_at *at)
 {
-    _Atomic bool is_opened = false;
+    struct watch self = { 0 };
     struct io_thread *watcher = NULL;
     struct io *io;
     err e = io_open(".", &io);
     if (e != OK)
         return err_set(at, e, "cannot open the working directory: %s", err_text(e));
-    ERR_IGNORE(io_thread_start(io, "watch-signals", watch, &is_opened, &watcher));
+    ERR_IGNORE(io_thread_start(io, "watch-signals", watch, &self, &watcher));
     e = node_open(options, out_node, at);
-    atomic_store(&is_opened, true);
+    atomic_store(&self.is_opened, true);
     if (watcher != NULL)
         io_thread_join(watcher);
     io_close(io);
+    *out_was_ended = self.was_ended;
     return e;
 }
 
@@ -81,15 +91,17 @@ static int serve(const struct node_options *options)
 {
     sigset_t signals;
     struct node *node;
+    bool was_ended = false;
     struct err_at at = { 0 };
     block_signals(&signals);
     (void)io_files_max_raise();
-    err e = open_node(options, &node, &at);
+    err e = open_node(options, &node, &was_ended, &at);
     if (e != OK) {
         fprintf(stderr, "kelpie serve: %s\n", at.text);
         return 1;
     }
-    run(node, &signals);
+    if (!was_ended)
+        run(node, &signals);
     sigset_t ending;
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);

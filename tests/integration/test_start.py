@@ -3,6 +3,7 @@ a small memory budget refuses and is never exceeded by much, large steps of rete
 import json
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -174,3 +175,22 @@ def test_sigterm_while_the_storage_opens(tmp_path, start):
         assert time.monotonic() - begin < 15
     node.start()
     assert node.query('count(opening)', NOW)['data']['result'][0]['value'][1] == '80000'
+
+
+def test_sigterm_at_the_moment_of_readiness(tmp_path, start):
+    """A node that says it is ready is stopped as any other: what runs ends, heads are spilled."""
+    node = start(Node(tmp_path / 'node'))
+    for n in range(1, 11):
+        node.start(wait=False)
+        end = time.monotonic() + 30
+        is_ready = False
+        while not is_ready and time.monotonic() < end:
+            try:
+                with socket.create_connection(('127.0.0.1', node.port)) as s:
+                    s.sendall(b'GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n')
+                    is_ready = s.recv(4096).startswith(b'HTTP/1.1 200')
+            except OSError:
+                pass
+        assert is_ready and node.end() == 0
+        assert 'stopped while the storage was opening' not in node.output()
+        assert node.output().count('msg="stopped"') == n, node.output()
