@@ -417,6 +417,31 @@ static void an_unreadable_entry(void **state)
     check_named(w);
 }
 
+/* What a restore cannot read of the chain is mended in the new directory, and named. */
+static void a_restore_of_an_unreadable_entry(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    char path[IO_PATH_BYTES_MAX];
+    struct blob *blob;
+    int64_t through_ms;
+    make_ranges(w, 4);
+    world_close_quick(w);
+    chain_path(2, path); /* nothing proves it: a start waits */
+    unreadable[0] = path;
+    struct pool *pool = pool_open(w->pool, "restore", POOL_BYTES_UNLIMITED);
+    assert_ok(blob_open_dir("blob", w->io, pool, &blob));
+    assert_ok(shard_restore(&w->config, w->io, blob, pool, &through_ms));
+    blob_close(blob);
+    pool_close(pool);
+    unreadable[0] = NULL;
+    fixture_remove(f, "log");
+    fixture_remove(f, "stream");
+    world_producer_renew(w);
+    assert_ok(world_open(w));
+    check_named(w);
+}
+
 /* Two entries: the later one is not known while the earlier one is built again. */
 static void two_unreadable_entries(void **state)
 {
@@ -594,6 +619,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_older_state_serves, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_tail_without_labels_is_named, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(an_unreadable_entry, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_restore_of_an_unreadable_entry, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(two_unreadable_entries, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(an_unreadable_entry_before_a_base, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(an_unreadable_state, setup, fixture_teardown),

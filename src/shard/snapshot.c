@@ -104,7 +104,8 @@ err shard_restore(const struct shards_config *config, struct io *io, struct blob
                                        .pool = pool,
                                        .partition = i,
                                        .log_start = UINT64_MAX,
-                                       .now_ms = io_now_ms(io) };
+                                       .now_ms = io_now_ms(io),
+                                       .mends_io = true }; /* a snapshot is not read a second time */
         chain = chain_open(pool, i, (struct log_position){ .generation = 1 });
         TRY(shard_chain_read(&reader, &chain, NULL));
         for (size_t k = 0; k < chain.segment_count; k++)
