@@ -1,6 +1,6 @@
 /* The listening socket and its threads. See listener.h. From: the system's queue of connections. To: serve().
  *
- *   idle (in accept) ─→ serving ─→ idle … ─ too many idle, or stop ─→ over ─→ joined
+ *   idle (in accept) ─→ serving ─→ idle … ─ too many idle, or stop ─→ leaving ─→ over ─→ joined
  *
  * Every idle thread waits in accept itself, so that a connection wakes the one that will serve it and no other.
  * The thread that leaves nobody in accept starts the next one, up to connections_max; beyond that connections
@@ -8,7 +8,9 @@
  * connection costs more than a small request.
  *
  * Invariants, under lock
- * 1. thread_count threads are idle or serving; idle_count of them are idle.
+ * 1. thread_count threads are idle or serving; idle_count of them are idle. Whoever decides that a thread takes no
+ *    further connection takes it out of the counts before the lock is given back: a thread counts as idle only
+ *    as long as it will take the next connection.
  * 2. A thread that is over is in the list `over` until somebody joins it.
  * 3. No idle thread is left only when thread_count is at its limit, the system refused a thread, or stop. */
 #include "net/listener.h"
@@ -47,7 +49,7 @@ struct listener {
     uint16_t port;
     struct io_mutex lock;
     struct io_cond changed; /* a thread ended, stop */
-    struct worker *workers; /* idle or serving */
+    struct worker *workers; /* idle, serving or leaving */
     struct worker *over;
     unsigned thread_count;
     unsigned idle_count;
@@ -110,7 +112,7 @@ static err start_worker(struct listener *l, void *state)
     return OK;
 }
 
-/* Wait for a connection. -1: the listener stops. */
+/* Wait for a connection. -1: the listener stops, and the thread is no longer counted. */
 static int take_connection(struct listener *l, struct sockaddr_storage *peer, socklen_t *peer_bytes)
 {
     for (;;) {
@@ -123,6 +125,10 @@ static int take_connection(struct listener *l, struct sockaddr_storage *peer, so
             io_cond_wait_for(&l->changed, &l->lock, RETRY_AFTER_NS);
         bool is_over = l->is_stopping;
         bool is_refused = fd >= 0 && !is_over && !is_welcome(l, peer);
+        if (is_over) {
+            l->idle_count--;
+            l->thread_count--;
+        }
         io_mutex_unlock(&l->lock);
         if (fd >= 0 && !is_over && !is_refused)
             return fd;
@@ -135,7 +141,8 @@ static int take_connection(struct listener *l, struct sockaddr_storage *peer, so
     }
 }
 
-static void serve_one(struct worker *w, int fd, socklen_t peer_bytes)
+/* False: enough others are idle, or the listener stops, and the thread is no longer counted. */
+static bool serve_one(struct worker *w, int fd, socklen_t peer_bytes)
 {
     struct listener *l = w->listener;
     io_mutex_lock(&l->lock);
@@ -155,9 +162,15 @@ static void serve_one(struct worker *w, int fd, socklen_t peer_bytes)
 
     io_mutex_lock(&l->lock);
     w->is_serving = false;
-    if (l->idle_count++ == 0)
+    if (l->idle_count == 0)
         l->config.full(l->config.context, false);
+    bool stays = l->idle_count < IDLE_MAX && !l->is_stopping;
+    if (stays)
+        l->idle_count++;
+    else
+        l->thread_count--;
     io_mutex_unlock(&l->lock);
+    return stays;
 }
 
 /* Go to the list `over`. Under the lock. */
@@ -170,8 +183,6 @@ static void leave(struct worker *w)
     *at = w->next;
     w->next = l->over;
     l->over = w;
-    l->thread_count--;
-    l->idle_count--;
     io_cond_broadcast(&l->changed);
 }
 
@@ -182,14 +193,10 @@ static void worker_run(void *context)
     for (bool stays = true; stays;) {
         socklen_t peer_bytes;
         int fd = take_connection(l, &w->peer, &peer_bytes);
-        if (fd >= 0)
-            serve_one(w, fd, peer_bytes);
-        io_mutex_lock(&l->lock);
-        stays = fd >= 0 && l->idle_count <= IDLE_MAX && !l->is_stopping;
-        io_mutex_unlock(&l->lock);
+        stays = fd >= 0 && serve_one(w, fd, peer_bytes);
     }
     if (w->state != NULL)
-        l->config.thread_end(w->state);
+        l->config.thread_end(w->state); /* may take a while: others come and go meanwhile */
     io_mutex_lock(&l->lock);
     leave(w);
     io_mutex_unlock(&l->lock);
@@ -316,7 +323,7 @@ void listener_close(struct listener *l)
         return;
     listener_stop(l);
     io_mutex_lock(&l->lock);
-    while (l->thread_count > 0)
+    while (l->workers != NULL)
         io_cond_wait(&l->changed, &l->lock);
     join_over(l);
     io_mutex_unlock(&l->lock);
