@@ -78,8 +78,10 @@
       "Connections cut for being too slow or idle for too long.")                                            \
     X(STAT_NET_CONNECTIONS_REFUSED, COUNTER, "http_connections_refused_total",                               \
       "Connections closed at once: too many of one address.")                                                \
+    X(STAT_NET_PASSWORD_CHECKS, COUNTER, "http_password_checks_total",                                       \
+      "Passwords compared with a bcrypt hash: those of which no verdict was remembered.")                    \
     X(STAT_NET_REFUSED_BUDGET, COUNTER, "http_requests_refused_budget_total",                                \
-      "Requests answered with 503 because bodies in flight passed their common budget.")                     \
+      "Requests answered with 503: too many bodies in flight, or passwords to compare.")                     \
     X(STAT_NET_REFUSED_DENIED, COUNTER, "http_requests_refused_denied_total",                                \
       "Requests answered with 401 or 403.")                                                                  \
     X(STAT_NET_REFUSED_MALFORMED, COUNTER, "http_requests_refused_malformed_total",                          \

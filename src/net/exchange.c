@@ -241,8 +241,11 @@ static void check_credentials(struct exchange *x)
     if (!net_auth_needed(x->identity->auth) || (x->route != NULL && x->route->is_open) ||
         x->request.method == NET_OPTIONS) /* a browser's preflight carries no credentials */
         return;
-    if (net_auth_check(x->identity->auth, net_request_header(&x->request, "Authorization"),
-                       &x->request.user) != OK)
+    err e =
+        net_auth_check(x->identity->auth, net_request_header(&x->request, "Authorization"), &x->request.user);
+    if (e == ERR_BUSY)
+        refuse(x, 503, "too many passwords are being compared, try later");
+    else if (e != OK)
         refuse(x, 401, "credentials are needed");
 }
 
@@ -253,6 +256,7 @@ bool exchange_begin(struct exchange *x, struct MHD_Connection *library, const ch
     x->has_begun = true;
     x->library = library;
     x->request.start_ns = io_monotonic_ns(server->io);
+    watchdog_phase(server->watchdog, &x->connection->watch, WATCH_WORK); /* comparing a password takes time */
     for (size_t i = 0; i < METHOD_COUNT; i++) {
         if (strcmp(methods[i].name, method) == 0)
             x->request.method = methods[i].method;
@@ -276,7 +280,8 @@ bool exchange_begin(struct exchange *x, struct MHD_Connection *library, const ch
     if (x->route == NULL && x->request.method != NET_OPTIONS)
         refuse(x, x->allowed == 0 ? 404 : 405, x->allowed == 0 ? "no such page" : "method not allowed here");
     look_at_body(x);
-    watchdog_phase(server->watchdog, &x->connection->watch, x->has_body ? WATCH_BODY : WATCH_WORK);
+    if (x->has_body)
+        watchdog_phase(server->watchdog, &x->connection->watch, WATCH_BODY);
     if (x->refused_status != 0 && x->has_body)
         return exchange_end(x); /* the library discards the body and closes */
     return true;

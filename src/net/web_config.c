@@ -2,14 +2,17 @@
  * To: the server, which asks once per request.
  *
  *   Basic   digest(user, password) ─ known? → verdict          Bearer   digest(token) ─ equal to one? → verdict
- *                                 └ no ─ bcrypt (one at a time) → remember
+ *                 ├ being compared or waiting ─→ wait for that verdict
+ *                 └ no ─ in the queue, if there is room ─ bcrypt (one at a time) → remember
  *
  * Invariants
  * 1. Secrets are compared as SHA-256 digests keyed with 32 random bytes of this object, over their whole
  *    length and over all candidates, so that time tells nothing about them.
  * 2. Neither a password nor a token is kept; a bearer token only as such a digest.
- * 3. At most one bcrypt runs at a time: guessing costs the guesser, not all cores.
- * 4. Every unknown pair costs one bcrypt, whether the user exists or not. */
+ * 3. At most one bcrypt runs at a time: guessing costs the guesser, not all cores. At most NET_PASSWORDS_WAITING_MAX
+ *    pairs wait for it, each once however many requests bring it: guessing does not take all connections.
+ * 4. Every unknown pair costs one bcrypt, whether the user exists or not.
+ * 5. What is remembered of wrong pairs never displaces a password that was found good. */
 #include "net/web_config.h"
 
 #include <crypt.h>
@@ -18,6 +21,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/sha256.h"
+#include "base/stat.h"
 #include "io/io.h"
 #include "io/thread.h"
 
@@ -25,16 +29,11 @@
 #define PASSWORD_BYTES_MAX 1024 /* bcrypt itself looks at 72 */
 #define BCRYPT_TEXT_BYTES  60
 
-struct verdict {
-    uint8_t digest[SHA256_BYTES];
-    bool is_used;
-    bool is_good;
-    size_t user;
-};
-
 struct user {
     struct slice name;
     char bcrypt[BCRYPT_TEXT_BYTES + 1];
+    uint8_t good[SHA256_BYTES]; /* digest of the pair that was found good last; under auth's lock */
+    bool has_good;
 };
 
 struct net_auth {
@@ -44,10 +43,13 @@ struct net_auth {
     size_t user_count;
     uint8_t (*token_digests)[SHA256_BYTES];
     size_t token_count;
-    struct io_mutex bcrypt_lock;  /* taken before verdict_lock, never the other way round */
-    struct io_mutex verdict_lock; /* of the three below */
-    struct verdict verdicts[NET_CACHED_VERDICTS_MAX];
-    size_t next_verdict;
+    struct io_mutex lock;   /* of all below and of the users' good; never held during a bcrypt */
+    struct io_cond changed; /* a verdict was found */
+    uint8_t wrong[NET_WRONG_PAIRS_MAX][SHA256_BYTES];
+    uint64_t wrong_count; /* ever: the oldest is replaced */
+    /* Pairs whose verdict is awaited, by ticket; that of first_ticket is being compared. */
+    uint8_t waiting[NET_PASSWORDS_WAITING_MAX][SHA256_BYTES];
+    uint64_t first_ticket, next_ticket;
 };
 
 struct net_web_config net_web_config_default(void)
@@ -153,8 +155,8 @@ err net_auth_open(struct io *io, struct pool *pool, const struct net_web_config 
     for (size_t i = 0; i < config->token_count; i++)
         digest_of(auth, slice_of("", 0), config->tokens[i], auth->token_digests[i]);
     auth->token_count = config->token_count;
-    io_mutex_init(&auth->bcrypt_lock);
-    io_mutex_init(&auth->verdict_lock);
+    io_mutex_init(&auth->lock);
+    io_cond_init(&auth->changed);
     *out_auth = auth;
     return OK;
 out:
@@ -166,8 +168,8 @@ void net_auth_close(struct net_auth *auth)
 {
     if (auth == NULL)
         return;
-    io_mutex_done(&auth->bcrypt_lock);
-    io_mutex_done(&auth->verdict_lock);
+    io_cond_done(&auth->changed);
+    io_mutex_done(&auth->lock);
     pool_close(auth->pool);
 }
 
@@ -203,27 +205,33 @@ static ptrdiff_t base64_decode(struct slice text, uint8_t *out, size_t out_max)
     return (ptrdiff_t)len;
 }
 
-static bool find_verdict(struct net_auth *auth, const uint8_t digest[SHA256_BYTES],
-                         struct verdict *out_verdict)
+/* ---- passwords ---- */
+
+/* Is the pair's verdict known? ERR_NOT_FOUND: no; ERR_DENIED: it is wrong; OK: whose it is. Under the lock. */
+static err known_verdict(const struct net_auth *auth, const uint8_t digest[SHA256_BYTES], size_t *out_user)
 {
-    bool found = false;
-    io_mutex_lock(&auth->verdict_lock);
-    for (size_t i = 0; i < NET_CACHED_VERDICTS_MAX; i++) {
-        if (auth->verdicts[i].is_used && digests_equal(auth->verdicts[i].digest, digest)) {
-            *out_verdict = auth->verdicts[i];
-            found = true;
+    err e = ERR_NOT_FOUND;
+    uint64_t count = auth->wrong_count < NET_WRONG_PAIRS_MAX ? auth->wrong_count : NET_WRONG_PAIRS_MAX;
+    for (size_t i = 0; i < count; i++) {
+        if (digests_equal(auth->wrong[i], digest))
+            e = ERR_DENIED;
+    }
+    for (size_t i = 0; i < auth->user_count; i++) {
+        if (auth->users[i].has_good && digests_equal(auth->users[i].good, digest)) {
+            *out_user = i;
+            e = OK;
         }
     }
-    io_mutex_unlock(&auth->verdict_lock);
-    return found;
+    return e;
 }
 
-static void remember(struct net_auth *auth, const struct verdict *verdict)
+/* Does another request wait for this pair's verdict? Under the lock. */
+static bool is_awaited(const struct net_auth *auth, const uint8_t digest[SHA256_BYTES])
 {
-    io_mutex_lock(&auth->verdict_lock);
-    auth->verdicts[auth->next_verdict] = *verdict;
-    auth->next_verdict = (auth->next_verdict + 1) % NET_CACHED_VERDICTS_MAX;
-    io_mutex_unlock(&auth->verdict_lock);
+    bool found = false;
+    for (uint64_t ticket = auth->first_ticket; ticket < auth->next_ticket; ticket++)
+        found |= digests_equal(auth->waiting[ticket % NET_PASSWORDS_WAITING_MAX], digest);
+    return found;
 }
 
 static bool bcrypt_matches(const char *hash, const char *password)
@@ -236,9 +244,49 @@ static bool bcrypt_matches(const char *hash, const char *password)
     return difference == 0;
 }
 
+/* Compare the password with the user's hash, or with somebody's when there is no such user. */
+static bool password_matches(const struct net_auth *auth, struct slice name, const char *password,
+                             size_t *out_user)
+{
+    size_t user = auth->user_count;
+    for (size_t i = 0; i < auth->user_count; i++) {
+        if (slice_equal(auth->users[i].name, name))
+            user = i;
+    }
+    bool exists = user < auth->user_count;
+    *out_user = exists ? user : 0;
+    stat_add(STAT_NET_PASSWORD_CHECKS, 1);
+    return bcrypt_matches(auth->users[*out_user].bcrypt, password) && exists;
+}
+
+/* Wait for the turn of this pair, compare, remember. Under the lock, which is given back meanwhile. */
+static err find_verdict(struct net_auth *auth, const uint8_t digest[SHA256_BYTES], struct slice name,
+                        const char *password, size_t *out_user)
+{
+    if (auth->next_ticket - auth->first_ticket == NET_PASSWORDS_WAITING_MAX)
+        return ERR_BUSY;
+    uint64_t ticket = auth->next_ticket++;
+    memcpy(auth->waiting[ticket % NET_PASSWORDS_WAITING_MAX], digest, SHA256_BYTES);
+    while (auth->first_ticket != ticket)
+        io_cond_wait(&auth->changed, &auth->lock);
+    io_mutex_unlock(&auth->lock);
+    bool is_good = password_matches(auth, name, password, out_user);
+    io_mutex_lock(&auth->lock);
+    if (is_good) {
+        memcpy(auth->users[*out_user].good, digest, SHA256_BYTES);
+        auth->users[*out_user].has_good = true;
+    } else {
+        memcpy(auth->wrong[auth->wrong_count++ % NET_WRONG_PAIRS_MAX], digest, SHA256_BYTES);
+    }
+    auth->first_ticket++;
+    io_cond_broadcast(&auth->changed);
+    return is_good ? OK : ERR_DENIED;
+}
+
 static err check_basic(struct net_auth *auth, struct slice encoded, struct slice *out_user)
 {
-    uint8_t text[PASSWORD_BYTES_MAX + 1];
+    uint8_t text[PASSWORD_BYTES_MAX + 1], digest[SHA256_BYTES];
+    size_t user;
     ptrdiff_t len = base64_decode(encoded, text, PASSWORD_BYTES_MAX);
     const uint8_t *colon = len <= 0 ? NULL : memchr(text, ':', (size_t)len);
     if (colon == NULL || auth->user_count == 0 || memchr(text, 0, (size_t)len) != NULL)
@@ -246,28 +294,20 @@ static err check_basic(struct net_auth *auth, struct slice encoded, struct slice
     text[len] = 0;
     struct slice name = slice_of(text, (size_t)(colon - text));
     const char *password = (const char *)colon + 1;
-
-    struct verdict verdict = { .is_used = true };
-    digest_of(auth, name, slice_str(password), verdict.digest);
-    if (!find_verdict(auth, verdict.digest, &verdict)) {
-        size_t user = auth->user_count;
-        for (size_t i = 0; i < auth->user_count; i++) {
-            if (slice_equal(auth->users[i].name, name))
-                user = i;
-        }
-        bool exists = user < auth->user_count;
-        verdict.user = exists ? user : 0;
-        io_mutex_lock(&auth->bcrypt_lock);
-        bool matches = bcrypt_matches(auth->users[verdict.user].bcrypt, password);
-        io_mutex_unlock(&auth->bcrypt_lock);
-        verdict.is_good = exists && matches;
-        remember(auth, &verdict);
+    digest_of(auth, name, slice_str(password), digest);
+    io_mutex_lock(&auth->lock);
+    err e = known_verdict(auth, digest, &user);
+    while (e == ERR_NOT_FOUND && is_awaited(auth, digest)) {
+        io_cond_wait(&auth->changed, &auth->lock);
+        e = known_verdict(auth, digest, &user);
     }
+    if (e == ERR_NOT_FOUND)
+        e = find_verdict(auth, digest, name, password, &user);
+    io_mutex_unlock(&auth->lock);
     explicit_bzero(text, sizeof text);
-    if (!verdict.is_good)
-        return ERR_DENIED;
-    *out_user = auth->users[verdict.user].name;
-    return OK;
+    if (e == OK)
+        *out_user = auth->users[user].name;
+    return e;
 }
 
 static err check_bearer(struct net_auth *auth, struct slice token, struct slice *out_user)

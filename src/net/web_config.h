@@ -5,7 +5,8 @@
  * immutable copy, so a reload swaps the whole of it or nothing.
  *
  * Passwords are bcrypt hashes ($2a$, $2b$, $2y$). A bcrypt check costs tens of milliseconds on purpose,
- * so the last verdicts are remembered under a keyed digest of (user, password), never the password. */
+ * so verdicts are remembered under a keyed digest of (user, password), never the password: of each user the last
+ * good one, and the last wrong ones. */
 #ifndef NET_WEB_CONFIG_H
 #define NET_WEB_CONFIG_H
 
@@ -18,10 +19,11 @@
 
 struct io;
 
-#define NET_USERS_MAX           1024 /* basic_auth_users */
-#define NET_TOKENS_MAX          1024 /* bearer_tokens */
-#define NET_TOKEN_BYTES_MAX     4096
-#define NET_CACHED_VERDICTS_MAX 256 /* bcrypt results remembered; the oldest is replaced */
+#define NET_USERS_MAX             1024 /* basic_auth_users */
+#define NET_TOKENS_MAX            1024 /* bearer_tokens */
+#define NET_TOKEN_BYTES_MAX       4096
+#define NET_WRONG_PAIRS_MAX       256 /* wrong (user, password) remembered; the oldest is replaced */
+#define NET_PASSWORDS_WAITING_MAX 16  /* different pairs compared or waiting for it: some 1 s at cost 10 */
 
 enum net_client_auth {                               /* Go's tls.ClientAuthType names */
                        NET_CLIENT_AUTH_NONE,         /* NoClientCert */
@@ -72,7 +74,8 @@ bool net_auth_needed(const struct net_auth *auth);
 
 /* Check the value of an Authorization header ("Basic …" or "Bearer …").
  * *out_user is the user's name, or "token" for a bearer token; it lives as long as auth.
- * Errors ERR_DENIED. Cost one bcrypt for an unknown (user, password), else below 10 µs; an unknown
+ * Errors ERR_DENIED; ERR_BUSY too many other passwords wait, nothing was compared. Cost for an unknown (user,
+ * password) one bcrypt and up to NET_PASSWORDS_WAITING_MAX others before it, else below 10 µs; an unknown
  * user costs a bcrypt too, so that timing does not tell which names exist. */
 err net_auth_check(struct net_auth *auth, struct slice authorization, struct slice *out_user);
 
