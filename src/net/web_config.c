@@ -9,8 +9,9 @@
  * 1. Secrets are compared as SHA-256 digests keyed with 32 random bytes of this object, over their whole
  *    length and over all candidates, so that time tells nothing about them.
  * 2. Neither a password nor a token is kept; a bearer token only as such a digest.
- * 3. At most one bcrypt runs at a time: guessing costs the guesser, not all cores. At most NET_PASSWORDS_WAITING_MAX
- *    pairs wait for it, each once however many requests bring it: guessing does not take all connections.
+ * 3. At most one bcrypt runs at a time: guessing costs the guesser, not all cores. At most
+ *    NET_PASSWORDS_WAITING_MAX pairs wait for it, each once however many requests bring it: guessing does not take
+ *    all connections.
  * 4. Every unknown pair costs one bcrypt, whether the user exists or not.
  * 5. What is remembered of wrong pairs never displaces a password that was found good. */
 #include "net/web_config.h"
