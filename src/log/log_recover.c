@@ -479,12 +479,11 @@ static err scan_chain(struct recovery *r)
 
 /* ---- leftovers ---- */
 
-/* Files outside the chain: keep a few for reuse, set aside what may hold records, remove the rest. */
+/* Files outside the chain: set aside what may hold records, keep a few that wait for reuse, remove the rest. */
 static err clear_leftovers(struct recovery *r)
 {
     struct log_file *log = r->log;
     bool changed = false;
-    uint64_t oldest = log->file_count == 0 ? 0 : log->files[0]->number;
     for (size_t i = 0; i < r->found_count; i++) {
         struct found *found = &r->found[i];
         char path[LOG_PATH_BYTES];
@@ -492,7 +491,7 @@ static err clear_leftovers(struct recovery *r)
             continue;
         log_store_path(log, found->number, found->is_free ? ".free" : ".log", path);
         changed = true;
-        if (!found->is_free && found->number < oldest) {
+        if (!found->is_free) {
             char aside[LOG_PATH_BYTES];
             log_store_path(log, found->number, ".lost", aside);
             TRY(io_rename(log->io, path, aside));
@@ -500,7 +499,7 @@ static err clear_leftovers(struct recovery *r)
         }
         uint64_t size = 0;
         TRY(io_path_size(log->io, path, &size, NULL));
-        if (found->is_free && size >= LOG_FILE_BYTES_MIN && size <= log->config.file_bytes &&
+        if (size >= LOG_FILE_BYTES_MIN && size <= log->config.file_bytes &&
             log->free_count < LOG_RECYCLED_FILES_MAX)
             log->free_files[log->free_count++] =
                 (struct log_free_file){ .number = found->number, .size = size };

@@ -110,19 +110,21 @@ static err write_header(struct log_file *log, struct log_store_file *file)
 {
     uint32_t count = log->config.partition_count;
     uint64_t copy_bytes = log_header_copy_bytes(count);
-    const struct log_store_file *newest = log->file_count == 0 ? NULL : log->files[log->file_count - 1];
     struct log_file_header header = {
         .partition_count = count,
         .number = file->number,
-        .previous_number = newest == NULL ? 0 : newest->number,
-        .previous_end = newest == NULL ? 0 : newest->end,
         .starts = log->ends,
         .trims = log->trims,
     };
     memcpy(header.cluster_id, log->config.cluster_id, sizeof header.cluster_id);
 
     void *at = NULL;
-    io_mutex_lock(&log->mutex); /* trims move under other threads */
+    io_mutex_lock(&log->mutex); /* trims move under other threads, and the list with them */
+    if (log->file_count != 0) {
+        const struct log_store_file *newest = log->files[log->file_count - 1];
+        header.previous_number = newest->number;
+        header.previous_end = newest->end;
+    }
     err e = pool_block_resize(log->pool, &at, (size_t)copy_bytes);
     if (e == OK)
         log_header_encode(&header, at);

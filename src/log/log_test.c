@@ -3,6 +3,7 @@
  * partition and offset, so every reader checks every byte. Crashes and faults: log_simtest.c. */
 #include "base/test.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/stat.h"
@@ -336,6 +337,63 @@ static void test_trim_recycles(void **state)
     log_reader_close(reader);
 }
 
+/* A header that names a wrong file before it leaves one with records outside the chain: that one is set aside and
+ * what it held is named. Other files outside the chain that are newer than its oldest never had a record. */
+static void test_file_outside_the_chain(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 300, 2000);
+    struct log_file *log = log_file_of(f->log);
+    size_t files = log->file_count;
+    assert_true(files >= 4);
+    uint64_t number = log->files[files - 2]->number;
+    uint64_t starts[PARTITIONS], trims[PARTITIONS] = { 0 };
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        starts[p] = log->files[files - 1]->places[p].first;
+    struct log_file_header header = {
+        .partition_count = PARTITIONS,
+        .number = log->files[files - 1]->number,
+        .previous_number = log->files[files - 3]->number,
+        .previous_end = log->files[files - 3]->end,
+        .starts = starts,
+        .trims = trims,
+    };
+    memcpy(header.cluster_id, f->config.cluster_id, sizeof header.cluster_id);
+    uint64_t from = log->files[files - 2]->places[1].first;
+    char newest[LOG_PATH_BYTES], outside[LOG_PATH_BYTES], aside[LOG_PATH_BYTES], empty[LOG_PATH_BYTES];
+    log_store_path(log, header.number, ".log", newest);
+    log_store_path(log, number, ".log", outside);
+    log_store_path(log, number, ".lost", aside);
+    log_close(f->log);
+
+    uint64_t copy_bytes = log_header_copy_bytes(PARTITIONS);
+    uint8_t *copy = test_calloc(1, (size_t)copy_bytes);
+    log_header_encode(&header, copy);
+    struct slice copies[2] = { slice_of(copy, (size_t)copy_bytes), slice_of(copy, (size_t)copy_bytes) };
+    struct io_file *file;
+    assert_ok(io_file_open(f->io, newest, IO_WRITE, &file));
+    assert_ok(io_file_write_all(file, 0, copies, 2));
+    io_file_close(file);
+    test_free(copy);
+
+    open_log(f);
+    assert_false(io_exists(f->io, outside));
+    assert_true(io_exists(f->io, aside));
+    size_t count;
+    const struct log_damage *damages = log_damages(f->log, &count);
+    assert_int_equal(PARTITIONS, count);
+    assert_int_equal(1, damages[1].partition);
+    assert_int_equal(from, damages[1].from_offset);
+    assert_int_equal(starts[1], damages[1].to_offset);
+
+    append_many(f, 1, 2000); /* its number and those around it are not used again */
+    log_store_path(log_file_of(f->log), header.number + 1, ".log", empty);
+    assert_true(io_exists(f->io, empty));
+    log_close(f->log);
+    open_log(f);
+    assert_true(io_exists(f->io, aside));
+}
+
 static void test_offsets_survive_a_full_trim(void **state)
 {
     struct fixture *f = *state;
@@ -524,6 +582,40 @@ static void test_threads(void **state)
         assert_int_equal(200, log_watermarks(f->log, p).end_offset);
 }
 
+struct trimmer {
+    struct log *log;
+    _Atomic bool stop;
+    struct io_thread *thread;
+};
+
+static void trimmer_run(void *context)
+{
+    struct trimmer *t = context;
+    while (!atomic_load(&t->stop))
+        for (uint32_t p = 0; p < PARTITIONS; p++)
+            assert_ok(log_trim(t->log, p, log_watermarks(t->log, p).end_offset));
+}
+
+/* Files go on one thread while the pump opens new ones: each header names the file before it. */
+static void test_trim_while_rotating(void **state)
+{
+    struct fixture *f = *state;
+    log_close(f->log);
+    f->config.file_bytes = LOG_FILE_BYTES_MIN;
+    f->config.ack = LOG_ACK_OS;
+    open_log(f);
+    struct trimmer trimmer = { .log = f->log };
+    assert_ok(io_thread_start(f->io, "trimmer", trimmer_run, &trimmer, &trimmer.thread));
+    append_many(f, 500, 2000);
+    atomic_store(&trimmer.stop, true);
+    io_thread_join(trimmer.thread);
+    append_many(f, 5, 2000);
+    reopen(f);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        assert_int_equal(505, log_watermarks(f->log, p).end_offset);
+    expect_all(f, 500, 2000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -533,11 +625,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sparse_reader, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rot_while_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_trim_recycles, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_file_outside_the_chain, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_survive_a_full_trim, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_space_floor, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_ack_os, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_trim_while_rotating, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
