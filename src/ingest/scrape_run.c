@@ -324,11 +324,11 @@ static err on_sample(struct run *run, const struct text_item *item)
     line->seen = cache->scrape;
     if (line->series == NULL)
         return OK;
+    line->series->seen = cache->scrape; /* with its line, whatever becomes of the sample */
     run->kept++;
     if (run->job->limits.samples > 0 && run->kept > run->job->limits.samples)
         return OK; /* counted to the end, so that the rows about the scrape tell how many there were */
     bool has_own_time = item->has_time && run->job->honor_timestamps;
-    line->series->seen = cache->scrape;
     line->series->is_tracked = !has_own_time || run->job->track_timestamps_staleness;
     TRY(add_row(run->work, line->series->key, has_own_time ? item->t_ms : run->t_ms,
                 double_bits(item->value)));

@@ -483,6 +483,33 @@ static void test_churn(void **state)
     single_close(&s);
 }
 
+static void set_series(const char *value, int count)
+{
+    char text[sizeof page];
+    size_t len = 0;
+    for (int i = 0; i < count; i++)
+        len += (size_t)snprintf(text + len, sizeof text - len, "over{v=\"%s\",i=\"%d\"} 1\n", value, i);
+    set_page(text);
+}
+
+/* Series beyond the limit of samples are remembered as the others are: they go when they are old, not before. */
+static void test_churn_over_the_limit(void **state)
+{
+    struct single s;
+    single_open(&s, "sample_limit: 1000");
+    set_series("a", 1200);
+    assert_has(single_run(&s, 1000), "up" L " 0 @1000\n");
+    for (int i = 2; i < 7; i++) {
+        set_series("b", 1200);
+        char *rows = single_run(&s, 1000 * i);
+        assert_has(rows, "up" L " 0 ");
+        assert_has(rows, "scrape_samples_post_metric_relabeling" L " 1200 ");
+    }
+    set_series("b", 1000);
+    assert_has(single_run(&s, 7000), "scrape_series_added" L " 0 @7000\n");
+    single_close(&s);
+}
+
 /* ---- the schedule ---- */
 
 static struct scrape *open_scrape(const char *jobs, struct scrape_config **out_config)
@@ -669,6 +696,7 @@ int main(void)
         cmocka_unit_test(test_limits_and_failures),
         cmocka_unit_test(test_credentials),
         cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_churn_over_the_limit),
         cmocka_unit_test(test_schedule_and_reload),
         cmocka_unit_test(test_discovery_files),
         cmocka_unit_test(test_stalling_targets),
