@@ -87,12 +87,16 @@ void remote_write_decode(struct ingest_request *r, struct slice content_type, st
         request_fail(r, 413, "the decompressed body is larger than %zu bytes", config->decoded_bytes_max);
         return;
     }
-    struct err_at at = { .text = "the body is not a snappy block" };
+    struct err_at at = { 0 };
+    if (e == ERR_INPUT)
+        e = err_set(&at, e, "the body is not a snappy block");
     if (e == OK)
         e = version == 1 ? remote_write_1_decode(r, buf_slice(&r->decoded), &at)
                          : remote_write_2_decode(r, buf_slice(&r->decoded), &at);
     if (e == ERR_INPUT)
         request_fail(r, 400, "%s", at.text);
+    else if (e == ERR_FULL && at.text[0] != 0)
+        request_fail(r, 413, "%s", at.text);
     else if (e == ERR_FULL)
         request_fail(r, 413, "more than %u samples in a request", r->tenant->limits.samples_per_request_max);
     else if (e != OK)

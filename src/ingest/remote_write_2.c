@@ -12,13 +12,19 @@
  *
  * Invariants
  *  1. A reference beyond the symbols refuses its series, not the request.
- *  2. A malformed message refuses the whole request: nothing of it has been appended yet. */
+ *  2. A malformed message refuses the whole request: nothing of it has been appended yet.
+ *  3. The work is bounded by the bytes of the message, each looked at a few times, and by STRING_BYTES_MAX. */
 #include "ingest/protobuf.h"
 #include "ingest/request.h"
+
+/* A reference takes a byte or two and may stand for a string of any length. This is 500 bytes for each of a
+ * million samples. */
+#define STRING_BYTES_MAX (512u << 20)
 
 struct symbols {
     struct slice *at;
     size_t count;
+    size_t spent; /* bytes that references stood for, so far */
 };
 
 static err malformed(struct err_at *at, const char *what)
@@ -38,7 +44,7 @@ static err read_symbols(struct ingest_request *r, struct slice message, struct s
         return malformed(at, "request");
     void *symbols;
     TRY(pool_alloc(r->pool, count * sizeof(struct slice) + 1, &symbols));
-    *out_symbols = (struct symbols){ symbols, 0 };
+    *out_symbols = (struct symbols){ .at = symbols };
     reader = reader_of(message);
     while (field_next(&reader, &f))
         if (field_is(&f, 4, WIRE_BYTES))
@@ -49,6 +55,15 @@ static err read_symbols(struct ingest_request *r, struct slice message, struct s
 static struct slice symbol(const struct symbols *symbols, uint64_t ref)
 {
     return ref < symbols->count ? symbols->at[ref] : slice_of("", 0);
+}
+
+/* Strings of so many bytes are about to be looked at or were put together. */
+static err spend(struct symbols *symbols, size_t bytes, struct err_at *at)
+{
+    symbols->spent += bytes;
+    return symbols->spent <= STRING_BYTES_MAX
+               ? OK
+               : err_set(at, ERR_FULL, "labels and metadata take more than %u MB", STRING_BYTES_MAX >> 20);
 }
 
 /* Pairs of references, packed or one by one, into label fields. pending carries a name whose value comes in the
@@ -113,7 +128,7 @@ static err read_sample(struct ingest_request *r, struct series_ref *ref, struct 
     return reader.ok ? request_sample(r, ref, t_ms, value_bits, start_ms) : malformed(at, "sample");
 }
 
-static err read_exemplar(struct ingest_request *r, struct series_ref *ref, const struct symbols *symbols,
+static err read_exemplar(struct ingest_request *r, struct series_ref *ref, struct symbols *symbols,
                          struct slice message, struct err_at *at)
 {
     struct reader reader = reader_of(message);
@@ -133,6 +148,7 @@ static err read_exemplar(struct ingest_request *r, struct series_ref *ref, const
     pairs_end(&pairs);
     if (!reader.ok || !pairs.ok)
         return malformed(at, "exemplar");
+    TRY(spend(symbols, r->raw_exemplar.len, at));
     if (pairs.trouble == NULL)
         return request_exemplar(r, ref, t_ms, value, buf_slice(&r->raw_exemplar));
     request_refuse(r, INGEST_EXEMPLAR_INVALID, 1, ref->labels, "%s", pairs.trouble);
@@ -153,7 +169,7 @@ static struct slice family_of(struct slice name, uint8_t type)
     return name;
 }
 
-static err read_metadata(struct ingest_request *r, struct slice name, const struct symbols *symbols,
+static err read_metadata(struct ingest_request *r, struct slice name, struct symbols *symbols,
                          struct slice message, struct err_at *at)
 {
     struct reader reader = reader_of(message);
@@ -171,6 +187,7 @@ static err read_metadata(struct ingest_request *r, struct slice name, const stru
         return malformed(at, "metadata");
     if (name.len == 0 || (m.type == METRIC_UNKNOWN && m.help.len == 0 && m.unit.len == 0))
         return OK;
+    TRY(spend(symbols, name.len + m.help.len + m.unit.len, at));
     m.family = family_of(name, m.type);
     return request_metadata(r, &m);
 }
@@ -194,22 +211,24 @@ static struct slice stable_name(const struct symbols *symbols, struct slice mess
     return slice_of("", 0);
 }
 
-static err read_series(struct ingest_request *r, const struct symbols *symbols, struct slice message,
+static err read_series(struct ingest_request *r, struct symbols *symbols, struct slice message,
                        struct err_at *at)
 {
     struct reader reader = reader_of(message);
     struct field f;
-    bool has_rows = false;
+    bool has_rows = false, has_metadata = false;
     buf_clear(&r->raw);
     struct pairs pairs = { .out = &r->raw, .symbols = symbols, .ok = true };
     while (field_next(&reader, &f)) {
         if (f.number == 1)
             put_refs(&pairs, &f);
         has_rows = has_rows || field_is(&f, 2, WIRE_BYTES) || field_is(&f, 3, WIRE_BYTES);
+        has_metadata = has_metadata || field_is(&f, 5, WIRE_BYTES);
     }
     pairs_end(&pairs);
     if (!reader.ok || !pairs.ok)
         return malformed(at, "time series");
+    TRY(spend(symbols, r->raw.len, at));
     struct series_ref ref;
     err e = ERR_INPUT;
     if (pairs.trouble != NULL)
@@ -223,6 +242,7 @@ static err read_series(struct ingest_request *r, const struct symbols *symbols, 
         return OK;
     }
     TRY(e);
+    struct slice name = has_metadata ? stable_name(symbols, message) : slice_of("", 0);
     reader = reader_of(message);
     while (field_next(&reader, &f)) {
         if (field_is(&f, 2, WIRE_BYTES))
@@ -232,7 +252,7 @@ static err read_series(struct ingest_request *r, const struct symbols *symbols, 
         else if (field_is(&f, 4, WIRE_BYTES))
             TRY(read_exemplar(r, &ref, symbols, f.bytes, at));
         else if (field_is(&f, 5, WIRE_BYTES))
-            TRY(read_metadata(r, stable_name(symbols, message), symbols, f.bytes, at));
+            TRY(read_metadata(r, name, symbols, f.bytes, at));
     }
     return OK;
 }

@@ -285,6 +285,78 @@ static void forms_of_samples(void **state)
     ingest_close(ingest);
 }
 
+/* A series of version 2 whose labels lie behind very many metadata fields: each field is looked at a few times,
+ * not as often as there are others, or this takes hours. */
+static void labels_behind_metadata(void **state)
+{
+    open_ingest();
+    struct buf m = buf_open(pool, 8u << 20), series = buf_open(pool, 8u << 20), part = buf_open(pool, 100);
+    for (int i = 0; i < 2000000; i++)
+        pb_bytes(&series, 5, slice_of("", 0));
+    pb_varint(&part, 1, METRIC_COUNTER);
+    pb_varint(&part, 3, pb_symbol(&symbols, slice_str("help")));
+    pb_message(&series, 5, &part);
+    pb_sample(&series, 1, 1, 0);
+    pb_refs(&series, &symbols, "__name__=up");
+    pb_message(&m, 5, &series);
+    pb_symbols_put(&m, &symbols);
+    struct ingest_result result = send(buf_slice(&m), 2);
+    assert_int_equal(result.status, 204);
+    assert_int_equal(result.samples, 1);
+    assert_int_equal(result.metadata, 1);
+    assert_true(slice_equal_str(fake->metadata[0].family, "up"));
+    ingest_close(ingest);
+}
+
+/* One series with so many exemplars or metadata, or so many series, that refer to a long string. */
+static void put_long_strings(struct buf *m, unsigned field, int count)
+{
+    static uint8_t text[60000];
+    memset(text, 'x', sizeof text);
+    struct buf series = buf_open(pool, 1u << 20), part = buf_open(pool, 100), refs = buf_open(pool, 100);
+    uint64_t value = pb_symbol(&symbols, slice_of(text, sizeof text));
+    buf_put_varint(&refs, pb_symbol(&symbols, slice_str("a")));
+    buf_put_varint(&refs, value);
+    for (int i = 0; i < count; i++) {
+        if (field == 1) {
+            pb_bytes(&series, 1, buf_slice(&refs));
+            pb_sample(&series, 1, 1, 0);
+            pb_message(m, 5, &series);
+            continue;
+        }
+        if (field == 4)
+            pb_bytes(&part, 1, buf_slice(&refs));
+        else
+            pb_varint(&part, 3, value);
+        pb_message(&series, field, &part);
+    }
+    pb_refs(&series, &symbols, "__name__=up");
+    pb_sample(&series, 1, 1, 0);
+    pb_message(m, 5, &series);
+    pb_symbols_put(m, &symbols);
+}
+
+/* Short references to long strings: what they stand for is bounded. */
+static void long_strings_often(void **state)
+{
+    static const unsigned fields[] = { 1, 4, 5 }; /* of a series: labels, exemplars, metadata */
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        open_ingest();
+        struct buf m = buf_open(pool, 8u << 20);
+        put_long_strings(&m, fields[i], 100);
+        struct ingest_result result = send(buf_slice(&m), 2);
+        assert_int_equal(result.status, 400); /* each is too long, the rest is stored */
+        assert_int_equal(result.samples, 1);
+        buf_clear(&m);
+        put_long_strings(&m, fields[i], 20000);
+        result = send(buf_slice(&m), 2);
+        assert_int_equal(result.status, 413);
+        assert_non_null(strstr(result.text, "labels and metadata take more than 512 MB"));
+        assert_int_equal(fake->row_count, 1);
+        ingest_close(ingest);
+    }
+}
+
 static void many_threads_one(void *context)
 {
     struct test_random r = { .state = (uint64_t)(uintptr_t)context };
@@ -331,10 +403,9 @@ static void many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(orders_and_versions),
-        cmocka_unit_test(broken_messages),
-        cmocka_unit_test(forms_of_samples),
-        cmocka_unit_test(many_threads),
+        cmocka_unit_test(orders_and_versions), cmocka_unit_test(broken_messages),
+        cmocka_unit_test(forms_of_samples),    cmocka_unit_test(labels_behind_metadata),
+        cmocka_unit_test(long_strings_often),  cmocka_unit_test(many_threads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
