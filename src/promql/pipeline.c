@@ -733,7 +733,8 @@ err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms,
     TRY_OUT(pool_alloc(eval->pool, (series_count + 1) * sizeof *out->series, &memory));
     struct promql_series *found = memory;
     size_t count = 0;
-    TRY_OUT(run.table->reader_open(run.set, &reader));
+    if (run.set != NULL) /* else the range asked for is empty */
+        TRY_OUT(run.table->reader_open(run.set, &reader));
     for (size_t i = 0; i < series_count; i++) {
         TRY_OUT(run.table->read_samples(reader, i, &columns));
         eval->stats.samples_loaded += columns.count;

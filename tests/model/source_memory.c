@@ -2,6 +2,7 @@
  * through model/source.h. Invariant: a series' times ascend and are unique. */
 #include "model/source_memory.h"
 
+#include "base/check.h"
 #include "model/labels.h"
 
 #include <stdlib.h>
@@ -53,6 +54,7 @@ static size_t memory_count(const struct source_set *set) { return set->count; }
 /* Reading keeps nothing: all readers of a set are the same. */
 static err memory_reader_open(struct source_set *set, struct source_reader **out_reader)
 {
+    check(set != NULL);
     *out_reader = &set->reader;
     return OK;
 }
