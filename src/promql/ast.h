@@ -82,6 +82,7 @@ struct duration {
     double seconds;                /* DURATION_NUMBER */
     struct duration *left, *right; /* right alone for DURATION_NEGATE */
     uint32_t begin;
+    unsigned height; /* 1 + that of the higher child; ≤ PROMQL_DEPTH_MAX */
 };
 
 enum at_type { AT_NONE, AT_TIME, AT_START, AT_END };
@@ -111,6 +112,7 @@ struct node {
     enum node_type type;
     enum promql_type value_type;
     uint32_t begin, end; /* bytes of the source */
+    unsigned height;     /* 1 + that of the highest child, durations apart; ≤ PROMQL_DEPTH_MAX */
     union {
         double number;
         struct slice string;

@@ -22,7 +22,6 @@
 #define CHUNK_COUNT_MIN  4                   /* when there are samples enough: */
 #define CHUNK_COVERED_MS (128 * MS_PER_HOUR) /* of samples of all series: 30,000 at 15 s, some 100 us */
 #define WINDOW_PLACES    32                  /* runs of times whose windows a worker keeps */
-#define STAGE_COUNT_MAX  PROMQL_DEPTH_MAX
 
 /* Evaluation times: start + i × step for i in [0, count). */
 struct grid {

@@ -2,7 +2,7 @@
  *
  * Flow: parse.c looks names up here while it builds calls; check_types then walks the finished tree once,
  * bottom up, and refuses what Prometheus refuses, with its texts. value_type of every node was set by the
- * parser, so that the check only compares. Recursion is bounded by the parser's PROMQL_DEPTH_MAX. */
+ * parser, so that the check only compares. Recursion is bounded by the nodes' height. */
 #include "promql/ast.h"
 #include "promql/lex.h"
 

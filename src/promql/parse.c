@@ -9,9 +9,11 @@
  * Keywords are names to the lexer. The parser takes a name for a keyword by its place: `sum` before '(' or by is
  * an aggregation, elsewhere a metric.
  *
- * Invariants: 1. depth counts every recursion and stays ≤ PROMQL_DEPTH_MAX, and so bounds the stack of all later
- * walks. 2. Every node counts against PROMQL_NODE_COUNT_MAX. 3. Selectors are linked in expr->matchers as soon
- * as a matcher exists, so a failure frees all regular expressions. 4. value_type of a node is set at creation. */
+ * Invariants: 1. depth counts every recursion and stays ≤ PROMQL_DEPTH_MAX, which bounds the parser's stack; so
+ * does each node's height, which bounds that of all later walks: a chain a+b+c+… or a[…:][…:]… takes no recursion,
+ * and its tree is as high as it is long. 2. Every node counts against PROMQL_NODE_COUNT_MAX. 3. Selectors are
+ * linked in expr->matchers as soon as a matcher exists, so a failure frees all regular expressions. 4. value_type
+ * of a node is set at creation, its height where it gets its children. */
 #include "promql/parse.h"
 
 #include "base/check.h"
@@ -70,12 +72,21 @@ err parser_expect(struct parser *p, enum token_type type, const char *context, c
     return parser_take(p);
 }
 
-err parser_deeper(struct parser *p)
+static err check_depth(struct parser *p, unsigned depth)
 {
-    if (++p->depth > PROMQL_DEPTH_MAX)
+    if (depth > PROMQL_DEPTH_MAX)
         return lex_error(p->lexer.source, p->token.begin, p->at, ERR_LIMIT,
                          "expression is nested deeper than %d levels", PROMQL_DEPTH_MAX);
     return OK;
+}
+
+err parser_deeper(struct parser *p) { return check_depth(p, ++p->depth); }
+
+err parser_raise(struct parser *p, unsigned *height, unsigned child)
+{
+    if (*height <= child)
+        *height = child + 1;
+    return check_depth(p, *height);
 }
 
 err parser_count_node(struct parser *p)
@@ -96,6 +107,7 @@ err parser_node(struct parser *p, enum node_type type, enum promql_type value_ty
     (*out)->type = type;
     (*out)->value_type = value_type;
     (*out)->begin = begin;
+    (*out)->height = 1;
     return OK;
 }
 
@@ -181,6 +193,8 @@ static err parse_aggregate(struct parser *p, const struct token *name, enum aggr
                     wanted, arg_count);
     n->aggregate.inner = args[arg_count - 1];
     n->aggregate.param = wanted == 2 ? args[0] : NULL;
+    for (size_t i = 0; i < arg_count; i++)
+        TRY(parser_raise(p, &n->height, args[i]->height));
     *out = n;
     return OK;
 }
@@ -197,6 +211,8 @@ static err parse_call(struct parser *p, const struct token *name, struct node **
     TRY(parser_node(p, NODE_CALL, f->returns, name->begin, &n));
     n->call.function = f;
     TRY(parse_args(p, "function call", &n->call.args, &n->call.arg_count));
+    for (size_t i = 0; i < n->call.arg_count; i++)
+        TRY(parser_raise(p, &n->height, n->call.args[i]->height));
     n->end = p->last_end;
     *out = n;
     return OK;
@@ -260,6 +276,7 @@ static err parse_primary(struct parser *p, struct node **out)
         TRY(parser_expect(p, TOKEN_RIGHT_PAREN, "", NULL));
         TRY(parser_node(p, NODE_PAREN, inner->value_type, begin, out));
         (*out)->inner = inner;
+        TRY(parser_raise(p, &(*out)->height, inner->height));
         break;
     }
     case TOKEN_LEFT_BRACE:
@@ -313,7 +330,7 @@ static err parse_brackets(struct parser *p, struct node *n, struct node **out)
     (*out)->subquery.range = range;
     (*out)->subquery.step = step;
     (*out)->end = p->last_end;
-    return OK;
+    return parser_raise(p, &(*out)->height, n->height);
 }
 
 static struct modifiers *node_modifiers(struct node *n)
@@ -403,11 +420,9 @@ static err parse_at(struct parser *p, struct node *n)
 static err parse_postfix(struct parser *p, struct node **out)
 {
     struct node *n;
-    unsigned depth = p->depth;
     TRY(parse_primary(p, &n));
     for (;;) {
         if (p->token.type == TOKEN_LEFT_BRACKET) {
-            TRY(parser_deeper(p)); /* foo[5m:][5m:]… nests too */
             TRY(parse_brackets(p, n, &n));
         } else if (parser_sees(p, "offset")) {
             TRY(parse_offset(p, n));
@@ -417,7 +432,6 @@ static err parse_postfix(struct parser *p, struct node **out)
             break;
         }
     }
-    p->depth = depth;
     *out = n;
     return OK;
 }
@@ -505,12 +519,11 @@ static err parse_unary(struct parser *p, struct node **out)
     (*out)->unary.negate = negate;
     (*out)->unary.inner = inner;
     (*out)->end = inner->end;
-    return OK;
+    return parser_raise(p, &(*out)->height, inner->height);
 }
 
 static err parse_expr(struct parser *p, int precedence_min, struct node **out)
 {
-    unsigned depth = p->depth;
     TRY(parser_deeper(p));
     struct node *left;
     TRY(parse_unary(p, &left));
@@ -521,7 +534,6 @@ static err parse_expr(struct parser *p, int precedence_min, struct node **out)
             return FAIL(p, p->token.begin, "histogram trim operators are not supported");
         if (precedence == 0 || precedence < precedence_min)
             break;
-        TRY(parser_deeper(p)); /* a chain a+b+c+… leans left: its walk is as deep as it is long */
         struct node *n;
         TRY(parser_node(p, NODE_BINARY, PROMQL_VECTOR, left->begin, &n));
         n->binary.op = op;
@@ -531,11 +543,13 @@ static err parse_expr(struct parser *p, int precedence_min, struct node **out)
         TRY(parse_binary_modifiers(p, n));
         TRY(parse_expr(p, op == OPERATOR_POWER ? precedence : precedence + 1, &n->binary.right));
         n->end = n->binary.right->end;
+        TRY(parser_raise(p, &n->height, left->height)); /* a chain a+b+c+… leans left */
+        TRY(parser_raise(p, &n->height, n->binary.right->height));
         if (left->value_type == PROMQL_SCALAR && n->binary.right->value_type == PROMQL_SCALAR)
             n->value_type = PROMQL_SCALAR;
         left = n;
     }
-    p->depth = depth;
+    p->depth--;
     *out = left;
     return OK;
 }

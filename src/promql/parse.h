@@ -14,7 +14,7 @@ struct parser {
     struct promql_expr *expr;
     struct token token; /* the one not yet taken */
     struct matcher_list **matchers_end;
-    unsigned depth;
+    unsigned depth; /* of the parser's recursion */
     unsigned node_count;
     uint32_t last_end; /* end of the token taken last */
     struct err_at *at;
@@ -37,7 +37,9 @@ err parser_take(struct parser *p);                             /* on to the next
 bool parser_sees(const struct parser *p, const char *keyword); /* is the token this word, in any case? */
 err parser_expect(struct parser *p, enum token_type type, const char *context, const char *expected);
 err parser_unexpected(struct parser *p, const char *context, const char *expected); /* ERR_INPUT */
-err parser_deeper(struct parser *p);     /* one level of nesting more; the caller takes it back. ERR_LIMIT */
+err parser_deeper(struct parser *p); /* one level of recursion more; the caller takes it back. ERR_LIMIT */
+/* A node of *height gets a child of that height: raise *height above it. ERR_LIMIT */
+err parser_raise(struct parser *p, unsigned *height, unsigned child);
 err parser_count_node(struct parser *p); /* ERR_LIMIT */
 err parser_node(struct parser *p, enum node_type type, enum promql_type value_type, uint32_t begin,
                 struct node **out);

@@ -11,7 +11,18 @@ static err duration_new(struct parser *p, enum duration_type type, struct durati
     *out = memory;
     (*out)->type = type;
     (*out)->begin = p->token.begin;
+    (*out)->height = 1;
     return OK;
+}
+
+/* Give d its children; left may be NULL. ERR_LIMIT */
+static err duration_join(struct parser *p, struct duration *d, struct duration *left, struct duration *right)
+{
+    d->left = left;
+    d->right = right;
+    if (left != NULL)
+        TRY(parser_raise(p, &d->height, left->height));
+    return parser_raise(p, &d->height, right->height);
 }
 
 static err parse_duration_call(struct parser *p, struct duration **out)
@@ -31,9 +42,11 @@ static err parse_duration_call(struct parser *p, struct duration **out)
     TRY(parser_take(p));
     TRY(parser_expect(p, TOKEN_LEFT_PAREN, context, "\"(\""));
     if (two) {
-        TRY(parser_duration(p, PRECEDENCE_ADD, &(*out)->left));
+        struct duration *left, *right;
+        TRY(parser_duration(p, PRECEDENCE_ADD, &left));
         TRY(parser_expect(p, TOKEN_COMMA, context, "\",\""));
-        TRY(parser_duration(p, PRECEDENCE_ADD, &(*out)->right));
+        TRY(parser_duration(p, PRECEDENCE_ADD, &right));
+        TRY(duration_join(p, *out, left, right));
     }
     return parser_expect(p, TOKEN_RIGHT_PAREN, context, "\")\"");
 }
@@ -53,7 +66,7 @@ err parser_duration_operand(struct parser *p, bool tight_sign, struct duration *
         else
             TRY(parser_duration(p, PRECEDENCE_POWER, &inner));
         if (negate)
-            negated->right = inner;
+            TRY(duration_join(p, negated, NULL, inner));
         *out = negate ? negated : inner;
     } else if (p->token.type == TOKEN_NUMBER) {
         TRY(duration_new(p, DURATION_NUMBER, out));
@@ -80,13 +93,13 @@ err parser_duration(struct parser *p, int precedence_min, struct duration **out)
         int precedence = parser_operator(p, &op);
         if (precedence < precedence_min || precedence < PRECEDENCE_ADD || op == OPERATOR_ATAN2)
             break;
-        struct duration *binary;
+        struct duration *binary, *right;
         TRY(duration_new(p, DURATION_BINARY, &binary));
         TRY(parser_take(p));
         binary->op = op;
-        binary->left = left;
         binary->begin = left->begin;
-        TRY(parser_duration(p, op == OPERATOR_POWER ? precedence : precedence + 1, &binary->right));
+        TRY(parser_duration(p, op == OPERATOR_POWER ? precedence : precedence + 1, &right));
+        TRY(duration_join(p, binary, left, right));
         left = binary;
     }
     p->depth--;

@@ -220,6 +220,51 @@ static void test_monsters(void **state)
     pool_close(pool);
 }
 
+static void test_height(void **state)
+{
+    static char text[PROMQL_TEXT_BYTES_MAX + 1024];
+    struct promql_expr *expr;
+    struct err_at at;
+    struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    repeat(text, PROMQL_DEPTH_MAX - 1, "foo+");
+    strcat(text, "foo");
+    assert_ok(parse(text, pool, &expr, &at));
+    assert_int_equal(PROMQL_DEPTH_MAX, expr->root->height);
+    promql_expr_done(expr);
+    strcat(text, "+foo");
+    assert_err(ERR_LIMIT, parse(text, pool, &expr, &at));
+    assert_non_null(strstr(at.text, "nested deeper than 256 levels"));
+    /* Parentheses, each closed behind a chain: little recursion, a high tree. */
+    static const struct {
+        const char *begin, *leaf, *part, *end;
+        unsigned nest, count;
+    } cases[] = {
+        { "", "a", "+a", "", 34, 220 },
+        { "", "a", "[1m:]", "", 20, 200 },
+        { "sum(", "a", "+a", ")", 3, 100 },
+        { "-", "a", "*a", "", 3, 100 },
+        { "abs(", "a", "*2", ")", 10, 50 },
+        { "topk(1,", "a", " or a", ")", 3, 100 },
+        { "a[", "1s", "+1s", "]", 1, 8000 },
+        { "a[1m:", "1s", "*1s", "]", 20, 200 },
+        { "a offset ", "1s", "-1s", "", 20, 200 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        strcpy(text, cases[i].begin);
+        repeat(text + strlen(text), cases[i].nest, "(");
+        strcat(text, cases[i].leaf);
+        for (unsigned k = 0; k < cases[i].nest; k++) {
+            repeat(text + strlen(text), cases[i].count, cases[i].part);
+            strcat(text, ")");
+        }
+        strcat(text, cases[i].end);
+        err e = parse(text, pool, &expr, &at);
+        if (e != ERR_LIMIT)
+            fail_msg("%.40s: %s %s", text, err_text(e), at.text);
+    }
+    pool_close(pool);
+}
+
 static void test_selectors(void **state)
 {
     struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
@@ -305,9 +350,9 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),      cmocka_unit_test(test_bad),      cmocka_unit_test(test_monsters),
-        cmocka_unit_test(test_selectors), cmocka_unit_test(test_duration), cmocka_unit_test(test_random),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),       cmocka_unit_test(test_monsters),
+        cmocka_unit_test(test_height), cmocka_unit_test(test_selectors), cmocka_unit_test(test_duration),
+        cmocka_unit_test(test_random), cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
