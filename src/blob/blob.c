@@ -54,6 +54,12 @@ err blob_put_file(struct blob *blob, const char *key, const char *temp_path)
     return blob->driver->put_file(blob, key, temp_path);
 }
 
+err blob_replace_file(struct blob *blob, const char *key, const char *temp_path)
+{
+    TRY(key_check(key));
+    return blob->driver->replace_file(blob, key, temp_path);
+}
+
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle)
 {
     TRY(key_check(key));

@@ -52,6 +52,9 @@ err blob_replace(struct blob *blob, const char *key, struct slice bytes);
  * IO_WRITE. Errors as blob_put, ERR_NOT_FOUND (no file there). */
 err blob_put_file(struct blob *blob, const char *key, const char *temp_path);
 
+/* blob_replace with a local file as blob_put_file takes it. */
+err blob_replace_file(struct blob *blob, const char *key, const char *temp_path);
+
 /* Open an object for reading; any number of threads may read through one handle, and any number of handles may be
  * open. Errors ERR_NOT_FOUND, ERR_INPUT, ERR_LIMIT, ERR_IO. */
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle);

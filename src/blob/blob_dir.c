@@ -107,6 +107,15 @@ static err place(struct dir_blob *blob, const char *key, const char *temp)
     return OK;
 }
 
+static err sync_file(struct io *io, const char *path)
+{
+    struct io_file *file = NULL;
+    TRY(io_file_open(io, path, IO_READ, &file));
+    err e = io_file_sync(file);
+    io_file_close(file);
+    return e;
+}
+
 static err dir_put_file(struct blob *base, const char *key, const char *temp_path)
 {
     struct dir_blob *blob = dir_of(base);
@@ -114,12 +123,22 @@ static err dir_put_file(struct blob *base, const char *key, const char *temp_pat
     path_of(blob, key, path);
     if (io_exists(blob->io, path))
         return ERR_EXISTS;
-    struct io_file *file = NULL;
-    TRY(io_file_open(blob->io, temp_path, IO_READ, &file));
-    err e = io_file_sync(file);
-    io_file_close(file);
-    TRY(e);
+    TRY(sync_file(blob->io, temp_path));
     return place(blob, key, temp_path);
+}
+
+static err dir_replace_file(struct blob *base, const char *key, const char *temp_path)
+{
+    struct dir_blob *blob = dir_of(base);
+    char path[PATH_BYTES], directory[PATH_BYTES];
+    path_of(blob, key, path);
+    memcpy(directory, path, strlen(path) + 1);
+    cut_last(directory);
+    TRY(sync_file(blob->io, temp_path));
+    if (!io_exists(blob->io, directory))
+        TRY(make_directory(blob->io, directory, blob->directory_len));
+    TRY(io_rename(blob->io, temp_path, path));
+    return io_dir_sync(blob->io, directory);
 }
 
 static err dir_put(struct blob *base, const char *key, struct slice bytes)
@@ -326,6 +345,7 @@ static const struct blob_driver dir_driver = {
     .put = dir_put,
     .replace = dir_replace,
     .put_file = dir_put_file,
+    .replace_file = dir_replace_file,
     .open_handle = dir_open,
     .handle_close = dir_handle_close,
     .read = dir_read,

@@ -10,6 +10,7 @@ struct blob_driver {
     err (*put)(struct blob *blob, const char *key, struct slice bytes);
     err (*replace)(struct blob *blob, const char *key, struct slice bytes);
     err (*put_file)(struct blob *blob, const char *key, const char *temp_path);
+    err (*replace_file)(struct blob *blob, const char *key, const char *temp_path);
     err (*open_handle)(struct blob *blob, const char *key, struct blob_handle **out_handle);
     void (*handle_close)(struct blob_handle *handle);
     err (*read)(struct blob_handle *handle, uint64_t offset, void *at, size_t len);

@@ -32,7 +32,8 @@ static struct slice content(size_t key)
     return slice_of(bytes, 700 * key); /* the first is empty */
 }
 
-static err put_file(struct world *w, struct blob *blob, size_t key)
+static err put_file(struct world *w, struct blob *blob, size_t key,
+                    err (*put)(struct blob *blob, const char *key, const char *temp_path))
 {
     struct io_file *file = NULL;
     err e = OK;
@@ -44,7 +45,7 @@ static err put_file(struct world *w, struct blob *blob, size_t key)
 out:
     io_file_close(file);
     if (e == OK)
-        e = blob_put_file(blob, keys[key], "built");
+        e = put(blob, keys[key], "built");
     return e;
 }
 
@@ -55,9 +56,12 @@ static err workload(struct world *w)
     err e = OK;
     for (size_t key = 0; key < KEYS; key++) {
         w->promises[key] = EITHER;
-        TRY_OUT(key % 2 == 0 ? blob_put(blob, keys[key], content(key)) : put_file(w, blob, key));
+        TRY_OUT(key % 2 == 0 ? blob_put(blob, keys[key], content(key))
+                             : put_file(w, blob, key, blob_put_file));
         w->promises[key] = WHOLE;
     }
+    TRY_OUT(blob_replace(blob, keys[0], content(0))); /* whole at every moment */
+    TRY_OUT(put_file(w, blob, 1, blob_replace_file));
     w->promises[2] = EITHER;
     TRY_OUT(blob_delete(blob, keys[2]));
     w->promises[2] = ABSENT;

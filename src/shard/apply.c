@@ -19,6 +19,8 @@
 #include "base/stat.h"
 #include "model/histogram.h"
 
+#include <stdlib.h>
+
 /* ---- freezing ---- */
 
 err partition_freeze(struct partition *p)
@@ -91,7 +93,18 @@ out:
     return e;
 }
 
-/* Room in the head for a record, freezing a full one. ERR_BUSY: too many wait for spill. */
+/* Room in the head, freezing a full one. ERR_BUSY: too many wait for spill. */
+static err reserve_rows(struct partition *p, size_t rows, size_t histograms, size_t arena_bytes)
+{
+    err e = metric_head_reserve(p->head, rows, histograms, arena_bytes);
+    if (e != ERR_FULL)
+        return e;
+    TRY(partition_freeze(p));
+    shards_wake_work(p->shards);
+    return metric_head_reserve(p->head, rows, histograms, arena_bytes);
+}
+
+/* The same for a record. */
 static err reserve(struct partition *p, const struct batch *b)
 {
     size_t arena_bytes = 0;
@@ -99,12 +112,7 @@ static err reserve(struct partition *p, const struct batch *b)
         arena_bytes += b->histograms[i].bytes.len + 16;
     for (size_t i = 0; i < b->exemplar_count; i++)
         arena_bytes += b->exemplars[i].labels.len + 16;
-    err e = metric_head_reserve(p->head, b->row_count, b->histogram_count, arena_bytes);
-    if (e != ERR_FULL)
-        return e;
-    TRY(partition_freeze(p));
-    shards_wake_work(p->shards);
-    return metric_head_reserve(p->head, b->row_count, b->histogram_count, arena_bytes);
+    return reserve_rows(p, b->row_count, b->histogram_count, arena_bytes);
 }
 
 /* ---- unresolved rows ---- */
@@ -137,74 +145,147 @@ static err unresolved_add(struct partition *p, struct range *range, size_t produ
                                    .start_ms = start_ms,
                                    .bits = bits,
                                    .histogram = slice_of(bytes, histogram.len) };
+    p->producers[producer].waiting_count++;
     return OK;
 }
 
-/* The rows of a number that just got its labels go to the head, as if they had come with it. */
-static err resolve(struct partition *p, struct range *range, size_t producer, uint32_t number, uint32_t local)
+/* A number that gets its labels with the record. */
+struct announced {
+    uint32_t number, local;
+};
+
+static int announced_order(const void *a, const void *b)
 {
-    for (size_t i = 0; i < p->unresolved_count;) {
-        struct state_unresolved *u = &p->unresolved[i];
-        if (u->incarnation != producer || u->number != number) {
-            i++;
-            continue;
-        }
-        bool is_histogram = u->histogram.len > 0;
-        struct batch b = { .row_count = !is_histogram, .histogram_count = is_histogram };
-        struct batch_histogram histogram = { .bytes = u->histogram };
-        b.histograms = &histogram;
-        TRY(reserve(p, &b));
-        struct batch_start start = { .row = 0, .start_ms = u->start_ms };
-        if (is_histogram)
-            TRY(metric_head_append_histogram(p->head, local, u->t_ms, u->start_ms, u->histogram));
-        else
-            TRY(metric_head_append(p->head, &local, &u->t_ms, &u->bits, 1, &start, u->start_ms != 0));
-        uint64_t type = is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT;
-        struct hash128 removed = sum_row_hash(state_unresolved_hash(p->producers[producer].id, number),
-                                              u->t_ms, u->bits, u->start_ms, type);
-        struct hash128 added = sum_row_hash(metric_fingerprint_of_local(p->fingerprints, local), u->t_ms,
-                                            u->bits, u->start_ms, type);
-        sum_add_hash(&range->resolved_removed, removed);
-        sum_add_hash(&range->resolved_added, added);
-        sum_add_hash(&range->sum, added);
-        range->row_count++;
-        p->head_rows++;
-        pool_block_free(p->pool, (void *)u->histogram.at);
-        p->unresolved_count--;
-        memmove(p->unresolved + i, p->unresolved + i + 1, (p->unresolved_count - i) * sizeof *p->unresolved);
-    }
+    const struct announced *x = a, *y = b;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+/* The record's new numbers, which rows may wait for. */
+struct resolving {
+    struct partition *p;
+    struct range *range;
+    size_t producer;
+    const struct announced *list; /* sorted */
+    size_t count;
+};
+
+static const struct announced *find_announced(const struct resolving *r, const struct state_unresolved *u)
+{
+    struct announced key = { .number = u->number };
+    return u->incarnation != r->producer ? NULL
+                                         : bsearch(&key, r->list, r->count, sizeof key, announced_order);
+}
+
+/* One row goes to the head, where room is reserved, as if it had come with its labels. */
+static err resolve_row(const struct resolving *r, const struct state_unresolved *u, uint32_t local)
+{
+    struct partition *p = r->p;
+    bool is_histogram = u->histogram.len > 0;
+    struct batch_start start = { .row = 0, .start_ms = u->start_ms };
+    if (is_histogram)
+        TRY(metric_head_append_histogram(p->head, local, u->t_ms, u->start_ms, u->histogram));
+    else
+        TRY(metric_head_append(p->head, &local, &u->t_ms, &u->bits, 1, &start, u->start_ms != 0));
+    uint64_t type = is_histogram ? SAMPLE_HISTOGRAM : SAMPLE_FLOAT;
+    struct producer *producer = &p->producers[r->producer];
+    struct hash128 removed =
+        sum_row_hash(state_unresolved_hash(producer->id, u->number), u->t_ms, u->bits, u->start_ms, type);
+    struct hash128 added = sum_row_hash(metric_fingerprint_of_local(p->fingerprints, local), u->t_ms, u->bits,
+                                        u->start_ms, type);
+    sum_add_hash(&r->range->resolved_removed, removed);
+    sum_add_hash(&r->range->resolved_added, added);
+    sum_add_hash(&r->range->sum, added);
+    r->range->row_count++;
+    p->head_rows++;
+    producer->waiting_count--;
+    pool_block_free(p->pool, (void *)u->histogram.at);
     return OK;
+}
+
+#define RESOLVE_ARENA_BYTES (16u << 20)
+
+/* As many of them as a head takes at once, from *from on, in the order in which they came. *from: behind the last;
+ * the count of rows if there was none. A head is frozen only before the first of them moves: a checkpoint has each
+ * row once, as waiting or as a row. */
+static err resolve_some(const struct resolving *r, size_t *from)
+{
+    struct partition *p = r->p;
+    size_t rows = 0, histograms = 0, arena_bytes = 0, end = *from;
+    for (; end < p->unresolved_count && rows + histograms < BATCH_ROWS_MAX &&
+           arena_bytes < RESOLVE_ARENA_BYTES && rows + histograms < p->shards->config.head_rows_max;
+         end++) {
+        const struct state_unresolved *u = &p->unresolved[end];
+        if (find_announced(r, u) == NULL)
+            continue;
+        rows += u->histogram.len == 0;
+        histograms += u->histogram.len > 0;
+        arena_bytes += u->histogram.len > 0 ? u->histogram.len + 16 : 0;
+    }
+    if (rows + histograms > 0)
+        TRY(reserve_rows(p, rows, histograms, arena_bytes));
+    err e = OK;
+    size_t kept = *from, i = *from;
+    for (; i < end && e == OK; i += e == OK) {
+        const struct announced *a = find_announced(r, &p->unresolved[i]);
+        if (a != NULL)
+            e = resolve_row(r, &p->unresolved[i], a->local);
+        else
+            p->unresolved[kept++] = p->unresolved[i];
+    }
+    memmove(p->unresolved + kept, p->unresolved + i, (p->unresolved_count - i) * sizeof *p->unresolved);
+    p->unresolved_count -= i - kept;
+    *from = kept;
+    return e;
 }
 
 /* ---- parts of a record ---- */
 
-/* The series of announces [from, from + count) got these local numbers. */
-static err bind_announces(struct partition *p, struct range *range, size_t index,
-                          const struct batch_announce *a, const struct metric_index_item *items, size_t count)
+static bool is_bound(const struct producer *producer, uint32_t number)
 {
-    for (size_t i = 0; i < count; i++) {
-        struct producer *producer = &p->producers[index];
-        uint32_t number = a[i].number;
-        bool is_new = number >= producer->capacity || producer->locals[number] == STATE_UNBOUND;
-        if (is_new && p->unresolved_count > 0) /* before it is bound: without memory it goes on here again */
-            TRY(resolve(p, range, index, number, items[i].local));
-        TRY(producer_bind(p, producer, number, items[i].local));
-    }
+    return number < producer->capacity && producer->locals[number] != STATE_UNBOUND;
+}
+
+/* Rows that waited for these numbers get their labels, before the numbers are bound: without memory it goes on
+ * here when the record is tried again. */
+static err resolve(struct partition *p, struct range *range, size_t index, const struct batch *b,
+                   const uint32_t *locals)
+{
+    void *at;
+    struct resolving r = { .p = p, .range = range, .producer = index };
+    if (p->producers[index].waiting_count == 0)
+        return OK;
+    TRY(pool_alloc(p->scratch->pool, b->announce_count * sizeof(struct announced) + 1, &at));
+    struct announced *list = at;
+    for (size_t i = 0; i < b->announce_count; i++)
+        if (!is_bound(&p->producers[index], b->announces[i].number))
+            list[r.count++] = (struct announced){ b->announces[i].number, locals[i] };
+    qsort(list, r.count, sizeof *list, announced_order);
+    r.list = list;
+    for (size_t from = 0; r.count > 0 && from < p->unresolved_count && p->producers[index].waiting_count > 0;)
+        TRY(resolve_some(&r, &from));
     return OK;
 }
 
 static err apply_announces(struct partition *p, struct range *range, size_t index, const struct batch *b)
 {
     struct metric_index_item items[METRIC_INDEX_ITEMS];
-    for (size_t from = 0; from < b->announce_count; from += METRIC_INDEX_ITEMS) {
-        size_t left = b->announce_count - from, done;
+    void *at;
+    if (b->announce_count == 0)
+        return OK;
+    TRY(pool_alloc(p->scratch->pool, b->announce_count * sizeof(uint32_t), &at));
+    uint32_t *locals = at;
+    for (size_t from = 0, done; from < b->announce_count; from += done) {
+        size_t left = b->announce_count - from;
         size_t count = left < METRIC_INDEX_ITEMS ? left : METRIC_INDEX_ITEMS;
         for (size_t i = 0; i < count; i++)
             items[i].labels = b->announces[from + i].labels;
-        err e = metric_index_add_all(p->shards->index, b->tenant, items, count, p->number, &done);
-        TRY(bind_announces(p, range, index, b->announces + from, items, done));
-        TRY(e);
+        TRY(metric_index_add_all(p->shards->index, b->tenant, items, count, p->number, &done));
+        for (size_t i = 0; i < done; i++)
+            locals[from + i] = items[i].local;
     }
+    TRY(resolve(p, range, index, b, locals));
+    for (size_t i = 0; i < b->announce_count; i++)
+        TRY(producer_bind(p, &p->producers[index], b->announces[i].number, locals[i]));
     return OK;
 }
 
@@ -273,7 +354,10 @@ static err apply_floats(struct partition *p, struct range *range, size_t index, 
 {
     if (b->row_count == 0 || p->progress.floats_done)
         return OK;
-    size_t unknown, before = p->unresolved_count;
+    size_t unknown, before = p->unresolved_count, losses = range->loss_count;
+    struct chain_loss loss = { 0 };
+    if (losses > 0)
+        loss = range->losses[losses - 1];
     TRY(map_numbers(p, &p->producers[index], b, &unknown));
     struct sum sum = range->sum;
     uint64_t far = range->far_future_rows;
@@ -291,7 +375,11 @@ static err apply_floats(struct partition *p, struct range *range, size_t index, 
 out:
     range->sum = sum;
     range->far_future_rows = far;
+    p->producers[index].waiting_count -= p->unresolved_count - before;
     p->unresolved_count = before; /* float rows own nothing */
+    range->loss_count = losses;
+    if (losses > 0)
+        range->losses[losses - 1] = loss;
     return e;
 }
 
@@ -345,21 +433,20 @@ static err apply_loss(struct partition *p)
         .from = p->applied,
         .to = { p->applied.generation, p->applied.offset + 1 },
         .range = { TIME_MS_MIN, TIME_MS_MAX }
-    }; /* whoever wrote it may have sent rows of any age */
-    TRY(range_loss_add(p->open_range, &loss));
-    p->loss_open = true; /* the next record's append time ends it */
+    };                                         /* whoever wrote it may have sent rows of any age */
+    TRY(range_loss_add(p->open_range, &loss)); /* the next record's append time ends it: loss_end */
     atomic_fetch_add_explicit(&p->shards->lost_records, 1, memory_order_relaxed);
     stat_add(STAT_SHARD_LOST_RECORDS, 1);
     return OK;
 }
 
-static void loss_end(struct partition *p, int64_t append_ms)
+/* A record that is whole tells until when the lost ones before it were sent. */
+static void loss_end(struct range *range, int64_t append_ms)
 {
-    struct range *range = p->open_range;
-    p->loss_open = false;
-    if (range->loss_count > 0 && range->losses[range->loss_count - 1].kind == LOSS_LOG &&
+    struct chain_loss *last = range->loss_count > 0 ? &range->losses[range->loss_count - 1] : NULL;
+    if (last != NULL && last->kind == LOSS_LOG && last->range.max_ms == TIME_MS_MAX &&
         append_ms < TIME_MS_MAX - SHARD_LOSS_BEHIND_MS)
-        range->losses[range->loss_count - 1].range.max_ms = append_ms + SHARD_LOSS_BEHIND_MS;
+        last->range.max_ms = append_ms + SHARD_LOSS_BEHIND_MS;
 }
 
 static err apply_metric(struct partition *p, struct batch *b)
@@ -395,8 +482,7 @@ static err apply_metric(struct partition *p, struct batch *b)
     metric_head_publish(p->head);
     if (b->append_ms > p->data_through_ms)
         p->data_through_ms = b->append_ms;
-    if (p->loss_open)
-        loss_end(p, b->append_ms);
+    loss_end(range, b->append_ms);
     stat_add(STAT_SHARD_APPLIED_ROWS, (int64_t)(b->row_count + b->histogram_count));
     return OK;
 }
@@ -409,9 +495,8 @@ static void apply_forget(struct partition *p, const struct control *control)
             continue;
         if (position_compare(producer->last, control->position) != 0)
             return; /* it was heard since */
-        for (size_t k = 0; k < p->unresolved_count; k++)
-            if (p->unresolved[k].incarnation == i)
-                return; /* what it sent is still waiting for labels: it stays, and answers name it */
+        if (producer->waiting_count > 0)
+            return; /* what it sent is still waiting for labels: it stays, and answers name it */
         for (size_t k = 0; k < p->unresolved_count; k++)
             p->unresolved[k].incarnation -= p->unresolved[k].incarnation > i;
         producer_done(p, producer);

@@ -295,6 +295,8 @@ static err restore_unresolved(struct partition *p, const struct state *state)
     for (size_t i = 0; i < p->unresolved_count; i++)
         pool_block_free(p->pool, (void *)p->unresolved[i].histogram.at);
     p->unresolved_count = 0;
+    for (size_t i = 0; i < p->producer_count; i++)
+        p->producers[i].waiting_count = 0;
     void *block = p->unresolved;
     TRY(pool_block_reserve(p->pool, &block, sizeof *p->unresolved, state->unresolved_count + 1,
                            &p->unresolved_capacity));
@@ -310,6 +312,7 @@ static err restore_unresolved(struct partition *p, const struct state *state)
             u.histogram = slice_of(NULL, 0);
         }
         p->unresolved[p->unresolved_count++] = u;
+        p->producers[u.incarnation].waiting_count++;
     }
     return OK;
 }

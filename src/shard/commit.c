@@ -13,6 +13,7 @@
 #include "base/stat.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- names of objects ---- */
 
@@ -39,6 +40,40 @@ void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES
     snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/chain/%08llu", partition, (unsigned long long)number);
 }
 
+static int digest_order(const void *a, const void *b) { return memcmp(a, b, SHA256_BYTES); }
+
+err named_open(const struct chain *chain, bool is_state, struct pool *pool, struct named *out_named)
+{
+    size_t count = is_state ? 2 : chain->segment_count;
+    void *at;
+    TRY(pool_alloc(pool, count * SHA256_BYTES + 1, &at));
+    *out_named = (struct named){ .digests = at, .count = count };
+    for (size_t i = 0; i < count; i++)
+        memcpy(out_named->digests[i], is_state ? chain->state_digests[i] : chain->segments[i].digest,
+               SHA256_BYTES);
+    qsort(out_named->digests, count, SHA256_BYTES, digest_order);
+    return OK;
+}
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool named_has(const struct named *named, const char *name)
+{
+    uint8_t digest[SHA256_BYTES];
+    if (strlen(name) != 2 * SHA256_BYTES)
+        return false;
+    for (int i = 0; i < SHA256_BYTES; i++) {
+        int high = hex_digit(name[2 * i]), low = hex_digit(name[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        digest[i] = (uint8_t)(high << 4 | low);
+    }
+    return bsearch(digest, named->digests, named->count, SHA256_BYTES, digest_order) != NULL;
+}
+
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX])
 {
     snprintf(out_path, IO_PATH_BYTES_MAX, "%s/build-%llu.tmp", shards->config.stream_directory,
@@ -48,14 +83,12 @@ void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX])
 /* ---- the chain ---- */
 
 /* Put an object named by its digest. One that is there already may not be promised (its directory's sync failed
- * once): it is put again, which is safe because nothing names it yet. */
+ * once): it is put in its own place, and never away first, because an entry whose put failed at the end may name
+ * it. */
 static err put_again(struct blob *blob, const char *key, struct slice bytes)
 {
     err e = blob_put(blob, key, bytes);
-    if (e != ERR_EXISTS)
-        return e;
-    TRY(blob_delete(blob, key));
-    return blob_put(blob, key, bytes);
+    return e == ERR_EXISTS ? blob_replace(blob, key, bytes) : e;
 }
 
 err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES])
@@ -63,10 +96,7 @@ err partition_segment_put(struct partition *p, const char *temp_path, const uint
     char key[SHARD_KEY_BYTES_MAX];
     segment_key(p->number, digest, key);
     err e = blob_put_file(p->shards->blob, key, temp_path);
-    if (e != ERR_EXISTS)
-        return e;
-    TRY(blob_delete(p->shards->blob, key));
-    return blob_put_file(p->shards->blob, key, temp_path);
+    return e == ERR_EXISTS ? blob_replace_file(p->shards->blob, key, temp_path) : e;
 }
 
 static err fold_locked(struct partition *p, const struct chain_entry *entry, bool *out_valid)
@@ -137,6 +167,20 @@ out:
     return e;
 }
 
+/* The segment of a digest, looked for from *from on, where it is when the lists are alike. NULL: none. */
+static struct live_segment *find_segment(struct live_segment *const *list, size_t count,
+                                         const uint8_t digest[SHA256_BYTES], size_t *from)
+{
+    for (size_t i = 0; i < count; i++) {
+        size_t at = *from + i < count ? *from + i : *from + i - count;
+        if (memcmp(list[at]->facts.digest, digest, SHA256_BYTES) == 0) {
+            *from = at + 1 < count ? at + 1 : 0;
+            return list[at];
+        }
+    }
+    return NULL;
+}
+
 err partition_segments_sync(struct partition *p)
 {
     size_t count = p->chain.segment_count;
@@ -145,14 +189,13 @@ err partition_segments_sync(struct partition *p)
     TRY(pool_block_reserve(p->pool, &block, sizeof *p->segments, count + 1, &capacity));
     struct live_segment **next = block;
     err e = OK;
-    size_t made = 0;
+    size_t made = 0, from = 0;
     for (; made < count && e == OK; made++) {
         const struct chain_segment *facts = &p->chain.segments[made];
-        next[made] = NULL;
-        for (size_t k = 0; k < p->segment_count && next[made] == NULL; k++)
-            if (memcmp(p->segments[k]->facts.digest, facts->digest, SHA256_BYTES) == 0)
-                next[made] = live_segment_ref(p->segments[k]);
-        if (next[made] == NULL)
+        next[made] = find_segment(p->segments, p->segment_count, facts->digest, &from);
+        if (next[made] != NULL)
+            live_segment_ref(next[made]);
+        else
             e = live_segment_open(p->shards, p->number, facts, &next[made]);
     }
     if (e != OK) {
@@ -161,19 +204,16 @@ err partition_segments_sync(struct partition *p)
         pool_block_free(p->pool, next);
         return e;
     }
+    from = 0;
     for (size_t k = 0; k < p->segment_count; k++) {
         struct live_segment *old = p->segments[k];
-        bool lives = false;
-        for (size_t i = 0; i < count && !lives; i++)
-            lives = next[i] == old;
-        if (!lives)
-            atomic_store(&old->is_doomed, true);
-        old->next_doomed = p->doomed;
-        if (lives) {
+        if (find_segment(next, count, old->facts.digest, &from) != NULL) {
             live_segment_unref(old); /* next holds its own */
-        } else {
-            p->doomed = old;
+            continue;
         }
+        atomic_store(&old->is_doomed, true);
+        old->next_doomed = p->doomed;
+        p->doomed = old;
     }
     pool_block_free(p->pool, p->segments);
     p->segments = next;
@@ -451,10 +491,7 @@ static bool find_forgettable(struct partition *p, int64_t now_ns, struct control
             continue;
         if (producer->forget_asked_ns != 0 && now_ns - producer->forget_asked_ns < FORGET_AGAIN_NS)
             continue;
-        bool is_waited_for = false;
-        for (size_t k = 0; k < p->unresolved_count && !is_waited_for; k++)
-            is_waited_for = p->unresolved[k].incarnation == i;
-        if (is_waited_for)
+        if (producer->waiting_count > 0)
             continue;
         producer->forget_asked_ns = now_ns == 0 ? 1 : now_ns;
         *out_control = (struct control){ .kind = CONTROL_FORGET, .position = producer->last };
@@ -464,7 +501,13 @@ static bool find_forgettable(struct partition *p, int64_t now_ns, struct control
     return false;
 }
 
-/* Send what control records are due. True: something was sent. */
+/* Is it on its way, or taken at once? */
+static bool is_sent(struct control_append *slot)
+{
+    return atomic_load(&slot->in_flight) || atomic_load(&slot->result) == OK;
+}
+
+/* Send what control records are due. True: something was sent. What the log refuses is sent again, not at once. */
 static bool send_controls(struct partition *p, int64_t now_ns)
 {
     struct control cut = { 0 }, gone = { 0 };
@@ -472,10 +515,11 @@ static bool send_controls(struct partition *p, int64_t now_ns)
     uint8_t reason = atomic_load(&p->cut.in_flight) ? 0 : cut_reason(p, now_ns);
     /* One CUT for a range start: another is sent only if the last one was refused. */
     if (reason != 0 && p->cut_sent && position_compare(p->cut_position, p->open_range->start) == 0 &&
-        atomic_load(&p->cut.result) == OK)
+        (atomic_load(&p->cut.result) == OK || now_ns < p->cut_retry_ns))
         reason = 0;
     if (reason != 0) {
         p->cut_sent = true;
+        p->cut_retry_ns = now_ns + SHARD_RETRY_NS;
         p->cut_position = p->open_range->start;
         cut = (struct control){ .kind = CONTROL_CUT,
                                 .position = p->open_range->start,
@@ -488,7 +532,7 @@ static bool send_controls(struct partition *p, int64_t now_ns)
         control_send(p, &p->cut, &cut);
     if (forget_due)
         control_send(p, &p->forget, &gone);
-    return reason != 0 || forget_due;
+    return (reason != 0 && is_sent(&p->cut)) || (forget_due && is_sent(&p->forget));
 }
 
 static bool commit_is_due(struct partition *p, int64_t now_ns)
@@ -514,9 +558,10 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
             e = partition_commit(p);
             *out_worked = e == OK;
         } else {
-            *out_worked = send_controls(p, now_ns);
-            if (!*out_worked && now_ns >= p->commit_retry_ns)
-                e = partition_retain(p, out_worked);
+            bool is_sending = send_controls(p, now_ns), retained = false;
+            if (now_ns >= p->commit_retry_ns) /* also while the log refuses: it may be what gives it room */
+                e = partition_retain(p, &retained);
+            *out_worked = is_sending || retained;
         }
         io_mutex_lock(&p->lock);
         p->committing = false;

@@ -27,6 +27,7 @@
 #define QUIET_COUNT     8           /* or there are so many */
 #define MERGE_COUNT_MAX 64
 #define UNREAD_RETRY_NS (24 * 3600 * NS_PER_SECOND)
+#define LIMIT_RETRY_NS  (3600 * NS_PER_SECOND)
 #define MERGE_BYTES_MAX (UINT64_C(16) << 30)
 
 struct candidate {
@@ -231,6 +232,19 @@ static err verify_merged(struct merge *m, struct pool *pool)
     return partition_segment_put(m->p, m->path, m->output.digest);
 }
 
+/* Of a merge that came to nothing. But an earlier attempt, whose end was not seen, may be what replaced the
+ * inputs: then its output is the same and lives. Under chain_lock. */
+static void remove_output(struct merge *m)
+{
+    struct partition *p = m->p;
+    char key[SHARD_KEY_BYTES_MAX];
+    for (size_t i = 0; i < p->chain.segment_count; i++)
+        if (memcmp(p->chain.segments[i].digest, m->output.digest, SHA256_BYTES) == 0)
+            return;
+    segment_key(p->number, m->output.digest, key);
+    ERR_IGNORE(blob_delete(p->shards->blob, key));
+}
+
 static err append_replace(struct merge *m)
 {
     struct partition *p = m->p;
@@ -252,12 +266,9 @@ static err append_replace(struct merge *m)
         e = partition_segments_sync(p);
         io_mutex_unlock(&p->lock);
     }
+    if (e == OK && !valid && m->has_output) /* something else happened to the inputs meanwhile */
+        remove_output(m);
     io_mutex_unlock(&p->chain_lock);
-    if (e == OK && !valid && m->has_output) { /* something else happened to the inputs meanwhile */
-        char key[SHARD_KEY_BYTES_MAX];
-        segment_key(p->number, m->output.digest, key);
-        ERR_IGNORE(blob_delete(p->shards->blob, key));
-    }
     return e;
 }
 
@@ -303,6 +314,9 @@ static err partition_compact(struct partition *p, int64_t now_ns, bool *out_work
             ERR_IGNORE(io_unlink(p->shards->io, m.path));
         if (e == ERR_CORRUPT || e == ERR_IO)
             set_aside(&m, e, now_ns, pool);
+        for (size_t i = 0; e == ERR_LIMIT && i < m.count;
+             i++) /* too much for a file or for memory: others first */
+            atomic_store(&m.inputs[i]->merge_retry_ns, now_ns + LIMIT_RETRY_NS);
         *out_worked = e == OK;
         if (e == OK) {
             stat_add(STAT_SHARD_COMPACTIONS, 1);
@@ -337,8 +351,8 @@ err shards_compact_step(struct shards *shards, bool *out_worked)
         if (e != OK)
             p->compact_retry_ns = now_ns + 30 * SHARD_RETRY_NS;
         io_mutex_unlock(&p->lock);
-        if (e != OK && e != ERR_LIMIT && e != ERR_CANCELED)
-            diag(DIAG_WARN, "Cannot merge segments, retrying in a minute; the inputs stay.",
+        if (e != OK && e != ERR_CANCELED)
+            diag(DIAG_WARN, "Cannot merge some segments now; others are tried, and the inputs stay.",
                  "partition=%u error=\"%s\"", p->number, err_text(e));
     }
     return OK;

@@ -74,7 +74,6 @@ struct range {
     struct log_position start;
     struct log_position end; /* when closed */
     bool closed;
-    _Atomic bool is_ended;
     uint8_t reason;
     uint16_t format_version;
     uint64_t record_count, log_bytes, row_count;
@@ -139,6 +138,7 @@ struct producer {
     uint32_t bound_count;
     uint32_t *fresh; /* numbers bound since the last checkpoint */
     size_t fresh_count, fresh_capacity;
+    size_t waiting_count;    /* its rows among p->unresolved */
     int64_t heard_ns;        /* monotonic, of its last record */
     bool is_dead;            /* of a process that ended: no record of it can come */
     int64_t forget_asked_ns; /* monotonic, of the last FORGET sent for it; 0 = none */
@@ -190,11 +190,9 @@ struct partition {
     struct state_metadata *metadata; /* block; the texts of each are a block of their own */
     size_t metadata_count, metadata_capacity, metadata_checkpointed; /* oldest first */
     int64_t data_through_ms;
-    int64_t lost_after_ms; /* append time before a damaged record whose end is not known yet; */
-    bool loss_open;        /* … the next record's append time ends its range */
-    uint64_t open_end;     /* durable end when the shards were opened */
-    err apply_failed;      /* OK, or corrupt: this partition applies no more */
-    bool apply_waits;      /* a record waits for memory or spill: intake is closed meanwhile */
+    uint64_t open_end; /* durable end when the shards were opened */
+    err apply_failed;  /* OK, or corrupt: this partition applies no more */
+    bool apply_waits;  /* a record waits for memory or spill: intake is closed meanwhile */
 
     struct metric_head *head;
     struct log_position head_from;
@@ -214,8 +212,8 @@ struct partition {
 
     /* workers: one thread at a time for each kind of work */
     bool spilling, committing, compacting;
-    err spill_failed, commit_failed;                           /* OK, or what stops intake */
-    int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns; /* not before */
+    err spill_failed, commit_failed;                                         /* OK, or what stops intake */
+    int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns, cut_retry_ns; /* not before */
     struct io_mutex chain_lock;  /* taken before `lock`: one entry is appended at a time */
     struct live_segment *doomed; /* not live any more; references to be dropped outside the lock */
     bool cut_asked;              /* the range that starts at cut_asked_start is to be cut */
@@ -253,6 +251,7 @@ struct shards {
     _Atomic uint32_t replaying;                           /* threads beside apply that still apply */
     uint32_t apply_next;                                  /* partition to begin with */
     _Atomic bool retain_index;                            /* apply looks for series that nobody needs */
+    _Atomic uint32_t ended_count;                         /* ranges in the partitions' `ended` */
 
     _Atomic err intake;
     _Atomic bool is_ready;
@@ -279,8 +278,8 @@ void range_unref(struct range *range); /* NULL is allowed */
 /* Locked: the oldest range is committed. Until the last query that took it is closed its series stay in the index
  * (retain.c), and so does it. */
 void partition_range_end(struct partition *p);
-/* Let go of ended ranges that no query sees. */
-void partition_ended_release(struct partition *p);
+/* Let go of ended ranges that no query sees any more. True: there were some. */
+bool partition_ended_release(struct partition *p);
 /* Attach a durable frame's group (bytes at offset of file); dictionary entries are bound in number order. */
 err range_group_attach(struct range *range, struct io_file *file, uint64_t offset, uint64_t bytes,
                        struct log_position from, struct log_position to, struct range_group **out_group);
@@ -348,6 +347,14 @@ void partition_doomed_release(struct partition *p);
 void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
 void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
 void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX]);
+/* The segments, or the states, that a chain's fold names. In pool. ERR_LIMIT. */
+struct named {
+    uint8_t (*digests)[SHA256_BYTES]; /* sorted */
+    size_t count;
+};
+err named_open(const struct chain *chain, bool is_state, struct pool *pool, struct named *out_named);
+/* Is the object of this name (what follows the last '/' of its key) one of them? */
+bool named_has(const struct named *named, const char *name);
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX]);
 
 /* ---- build.c ---- */

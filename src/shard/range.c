@@ -69,11 +69,12 @@ void partition_range_end(struct partition *p)
     p->closed_count--;
     range->next = p->ended;
     p->ended = range_ref(range);
-    atomic_store(&range->is_ended, true);
+    atomic_fetch_add(&p->shards->ended_count, 1);
 }
 
-void partition_ended_release(struct partition *p)
+bool partition_ended_release(struct partition *p)
 {
+    bool any = false;
     struct range *released = NULL;
     io_mutex_lock(&p->lock);
     for (struct range **at = &p->ended; *at != NULL;) {
@@ -91,7 +92,10 @@ void partition_ended_release(struct partition *p)
         struct range *range = released;
         released = range->next;
         range_unref(range);
+        atomic_fetch_sub(&p->shards->ended_count, 1);
+        any = true;
     }
+    return any;
 }
 
 static err group_read(void *context, uint64_t offset, void *at, size_t len)
@@ -142,8 +146,10 @@ err range_loss_add(struct range *range, const struct chain_loss *loss)
 {
     if (range->loss_count > 0) { /* neighbours join, so that a long damage is one loss */
         struct chain_loss *last = &range->losses[range->loss_count - 1];
-        if (last->kind == loss->kind && position_compare(last->to, loss->from) == 0) {
-            last->to = loss->to;
+        if (last->kind == loss->kind && position_compare(last->from, loss->from) <= 0 &&
+            position_compare(loss->from, last->to) <= 0) {
+            if (position_compare(last->to, loss->to) < 0)
+                last->to = loss->to;
             last->row_count =
                 last->row_count > 0 && loss->row_count > 0 ? last->row_count + loss->row_count : 0;
             last->range.min_ms =

@@ -67,24 +67,16 @@ static err remove_unnamed(struct partition *p)
     err e = OK;
     struct pool *scratch = pool_open(p->shards->pool, "clean", POOL_BYTES_UNLIMITED);
     for (int kind = 0; kind < 2; kind++) {
-        char prefix[SHARD_KEY_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
+        char prefix[SHARD_KEY_BYTES_MAX];
         struct blob_entry *entries;
+        struct named named;
         size_t count;
         snprintf(prefix, sizeof prefix, "p%03u/%s", p->number, kinds[kind]);
+        TRY_OUT(named_open(&p->chain, kind == 1, scratch, &named));
         TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
-        for (size_t i = 0; i < count; i++) {
-            bool is_named = false;
-            for (size_t k = 0; kind == 0 && k < p->chain.segment_count && !is_named; k++) {
-                segment_key(p->number, p->chain.segments[k].digest, key);
-                is_named = strcmp(key, entries[i].key) == 0;
-            }
-            for (int k = 0; kind == 1 && k < 2 && !is_named; k++) {
-                state_key(p->number, p->chain.state_digests[k], key);
-                is_named = strcmp(key, entries[i].key) == 0;
-            }
-            if (!is_named)
+        for (size_t i = 0; i < count; i++)
+            if (!named_has(&named, entries[i].key + strlen(prefix) + 1))
                 TRY_OUT(blob_delete(p->shards->blob, entries[i].key));
-        }
     }
 out:
     pool_close(scratch);
@@ -545,7 +537,6 @@ static err log_hole(struct partition *p, uint64_t start_offset)
          "partition=%u from=%llu to=%llu", p->number, (unsigned long long)p->applied.offset,
          (unsigned long long)start_offset);
     TRY(range_loss_add(p->open_range, &loss));
-    p->loss_open = true;
     p->applied.offset = start_offset;
     return OK;
 }

@@ -200,7 +200,6 @@ void shards_index_retain(struct shards *shards)
     n.counts = at;
     for (uint32_t i = 0; e == OK && i < count; i++) {
         struct partition *p = &shards->partitions[i];
-        partition_ended_release(p);
         io_mutex_lock(&p->lock);
         e = mark_partition(&n, p, pool);
         io_mutex_unlock(&p->lock);

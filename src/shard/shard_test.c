@@ -97,6 +97,54 @@ static void a_cut_under_way_is_waited_for(void **state)
     world_expect(w);
 }
 
+/* Below the floor of free space the log refuses CUTs: no work, and retention, which gives space, goes on. */
+static void a_refused_cut_stops_nothing(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    bool worked;
+    assert_ok(world_open(w));
+    world_write(w, 60);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++)
+        assert_ok(world_append(w, i, 20, false));
+    assert_ok(world_settle(w, 1000));
+    w->is_space_low = true;
+    struct shards_config config = w->config;
+    config.retention_ms = MS_PER_DAY;
+    assert_ok(shards_reconfigure(w->shards, &config, NULL));
+    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++) {
+        w->shards->partitions[i].cut_asked = true;
+        w->shards->partitions[i].cut_asked_start = w->shards->partitions[i].open_range->start;
+    }
+    for (int i = 0; i < 8; i++)
+        assert_ok(shards_background_step(w->shards, &worked));
+    assert_false(worked);
+    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++)
+        assert_int_equal(atomic_load(&w->shards->partitions[i].cut.result), ERR_SPACE);
+    assert_int_equal(shards_usage(w->shards).retention_waits, WORLD_PARTITIONS); /* it looked: all would go */
+    w->is_space_low = false;
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+}
+
+/* One damaged announcement may leave millions of rows over what is kept: that is one loss, not one each. */
+static void losses_of_a_record_are_one(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    struct range *range = w->shards->partitions[0].open_range;
+    for (int64_t i = 0; i < 3 * CHAIN_LOSS_COUNT_MAX; i++) {
+        struct chain_loss loss = { .kind = LOSS_UNRESOLVED,
+                                   .from = { 1, 5 + (uint64_t)(i / 50000) },
+                                   .to = { 1, 6 + (uint64_t)(i / 50000) },
+                                   .range = { i, i },
+                                   .row_count = 1 };
+        assert_ok(range_loss_add(range, &loss));
+    }
+    assert_int_equal(range->loss_count, 1);
+    assert_int_equal(range->losses[0].row_count, 3 * CHAIN_LOSS_COUNT_MAX);
+    assert_int_equal(range->losses[0].range.max_ms, 3 * CHAIN_LOSS_COUNT_MAX - 1);
+}
+
 static void a_quiet_range_waits_as_long_as_it_is_small(void **state)
 {
     static const struct {
@@ -565,6 +613,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(heads_freeze_one_after_another, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_cut_under_way_is_waited_for, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_refused_cut_stops_nothing, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(losses_of_a_record_are_one, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_quiet_range_waits_as_long_as_it_is_small, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),

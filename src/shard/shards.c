@@ -128,7 +128,7 @@ static void partition_close(struct partition *p)
         p->ranges = range->next;
         range_unref(range);
     }
-    partition_ended_release(p);
+    (void)partition_ended_release(p);
     for (size_t i = 0; i < p->segment_count; i++)
         live_segment_unref(p->segments[i]);
     partition_doomed_release(p);
@@ -427,6 +427,14 @@ static void become_ready(struct shards *shards)
     metric_index_expect_many(shards->index, false); /* merges parts, while what they hold can be asked for */
 }
 
+/* What only queries saw that are closed by now; it may have kept series in the index. */
+static void release_ended(struct shards *shards)
+{
+    for (uint32_t i = 0; i < shards->config.partition_count && atomic_load(&shards->ended_count) > 0; i++)
+        if (partition_ended_release(&shards->partitions[i]))
+            atomic_store(&shards->retain_index, true);
+}
+
 err shards_apply_step(struct shards *shards, bool *out_worked)
 {
     *out_worked = apply_all(shards, shards->apply_next++, &shards->scratch[0]);
@@ -436,6 +444,7 @@ err shards_apply_step(struct shards *shards, bool *out_worked)
         freeze_due(shards);
         if (!*out_worked && !atomic_load(&shards->is_ready) && is_replayed(shards, false))
             become_ready(shards);
+        release_ended(shards);
         if (atomic_load(&shards->retain_index))
             shards_index_retain(shards);
     }

@@ -165,6 +165,7 @@ err source_label_values(struct source *source, struct slice name, const struct s
 
 struct exemplars {
     struct pool *pool;
+    struct pool *scratch; /* until the next piece or segment */
     struct time_range range;
     struct source_exemplar *items; /* block of pool, copied at the end */
     size_t count, capacity;
@@ -199,17 +200,17 @@ static err exemplars_of_piece(struct source_set *set, const struct set_series *s
     size_t count;
     uint32_t series = s->local;
     if (piece->group == NULL) {
-        TRY(metric_head_exemplars(&piece->head, s->local, x->range, x->pool, &found, &count));
+        TRY(metric_head_exemplars(&piece->head, s->local, x->range, x->scratch, &found, &count));
     } else {
         series = s->numbers[piece->range_index];
         if (piece->group->facts.exemplar_count == 0 || series == METRIC_ROW_NONE)
             return OK;
-        TRY(metric_group_exemplars(piece->group->group, x->pool, &found, &count));
+        TRY(metric_group_exemplars(piece->group->group, x->scratch, &found, &count));
     }
     for (size_t i = 0; i < count; i++)
         if (found[i].series == series)
             TRY(exemplars_add(x, found[i].t_ms, found[i].value, found[i].labels));
-    return OK;
+    return set->guard != NULL ? guard_check(set->guard) : OK;
 }
 
 static err exemplars_of_segments(struct source_set *set, const struct set_series *s, struct exemplars *x)
@@ -220,8 +221,9 @@ static err exemplars_of_segments(struct source_set *set, const struct set_series
         struct source_exemplar *found;
         size_t count;
         struct err_at at = { 0 };
+        pool_reset(x->scratch);
         err e = metric_compact_exemplars(view->segments[reference.segment].compact, reference.ordinal,
-                                         x->pool, &found, &count, &at);
+                                         x->scratch, &found, &count, &at);
         if (e != OK)
             count = 0;
         TRY(views_segment_read(&set->views, view, reference.segment, e, &at, "damaged block"));
@@ -237,10 +239,13 @@ err source_set_exemplars(struct source_set *set, size_t series, struct pool *poo
     check(series < set->series_count);
     const struct set_series *s = &set->series[series];
     const struct view *view = &set->views.views[s->partition];
-    struct exemplars x = { .pool = pool, .range = view->range };
+    struct exemplars x = { .pool = pool,
+                           .scratch = pool_open(pool, "exemplars", POOL_BYTES_UNLIMITED),
+                           .range = view->range };
     err e = OK;
     TRY_OUT(exemplars_of_segments(set, s, &x));
     for (size_t i = 0; i < view->piece_count && s->local != METRIC_LOCAL_NONE; i++) {
+        pool_reset(x.scratch);
         e = exemplars_of_piece(set, s, &view->pieces[i], &x);
         if (is_damage(e))
             views_missing(&set->views, s->partition, view->range, "damaged row group");
@@ -262,6 +267,7 @@ err source_set_exemplars(struct source_set *set, size_t series, struct pool *poo
     e = OK;
 out:
     pool_block_free(pool, x.items);
+    pool_close(x.scratch);
     return e;
 }
 

@@ -72,6 +72,12 @@ static err quarantine_stream(struct verifier *v, const char *name)
     if (snprintf(from, sizeof from, "%s/%s", v->config->stream_directory, name) >= IO_PATH_BYTES_MAX)
         return ERR_LIMIT;
     TRY(quarantine_path(v, name, to));
+    size_t len = strlen(to);
+    for (int copy = 1; io_exists(v->io, to); copy++) { /* a file of this name was damaged before */
+        if (copy == 100 || len + 4 >= IO_PATH_BYTES_MAX)
+            return ERR_LIMIT;
+        snprintf(to + len, 4, ".%d", copy);
+    }
     TRY(io_rename(v->io, from, to));
     TRY(io_dir_sync(v->io, v->config->quarantine_directory));
     TRY(io_dir_sync(v->io, v->config->stream_directory));
@@ -153,36 +159,20 @@ static err verify_states(struct verifier *v, const struct chain *chain)
     return OK;
 }
 
-static void hex_of(const uint8_t digest[SHA256_BYTES], char out_text[2 * SHA256_BYTES + 1])
-{
-    for (int i = 0; i < SHA256_BYTES; i++)
-        snprintf(out_text + 2 * i, 3, "%02x", digest[i]);
-}
-
 /* Objects of a kind that the fold does not name: left by a crash, removed or ignored by the node. */
 static err count_unnamed(struct verifier *v, const struct chain *chain, const char *kind)
 {
     char prefix[SHARD_KEY_BYTES_MAX];
     struct blob_entry *entries;
     size_t count;
-    bool is_state = kind[1] == 't';
+    struct named named;
     snprintf(prefix, sizeof prefix, "p%03u/%s", chain->partition, kind);
     pool_reset(v->pool);
+    TRY(named_open(chain, kind[1] == 't', v->pool, &named));
     TRY(blob_list(v->blob, prefix, v->pool, &entries, &count));
     for (size_t i = 0; i < count; i++) {
-        const char *name = entries[i].key + strlen(prefix) + 1;
-        char text[2 * SHA256_BYTES + 1];
-        bool is_named = false;
-        for (size_t k = 0; !is_state && k < chain->segment_count && !is_named; k++) {
-            hex_of(chain->segments[k].digest, text);
-            is_named = strcmp(name, text) == 0;
-        }
-        for (int k = 0; is_state && k < 2 && !is_named; k++) {
-            hex_of(chain->state_digests[k], text);
-            is_named = strcmp(name, text) == 0;
-        }
         uint64_t size;
-        if (is_named)
+        if (named_has(&named, entries[i].key + strlen(prefix) + 1))
             continue;
         TRY(blob_size(v->blob, entries[i].key, &size));
         v->check.unaccounted_bytes += size;

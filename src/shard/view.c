@@ -189,12 +189,8 @@ void views_close(struct views *views)
             metric_head_unref(view->pieces[k].head_reference);
         for (size_t k = 0; k < view->segment_count; k++)
             live_segment_unref(view->segments[k].live);
-        for (uint32_t k = 0; k < view->range_count; k++) {
-            bool is_ended = atomic_load(&view->ranges[k]->is_ended);
+        for (uint32_t k = 0; k < view->range_count; k++)
             range_unref(view->ranges[k]);
-            if (is_ended) /* it may have been the last query that saw it */
-                atomic_store(&views->shards->retain_index, true);
-        }
     }
     metric_index_release(views->shards->index, views->hold);
     io_mutex_done(&views->lock);

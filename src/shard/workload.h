@@ -70,6 +70,7 @@ struct world {
     int64_t step_ms;          /* between the rows of a series */
     bool was_complete;        /* what the last check's answer said of itself */
     uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
+    bool is_space_low;        /* the log refuses appends */
 };
 
 static inline struct shards_config world_config(void)
@@ -129,6 +130,8 @@ static inline void world_close_quick(struct world *w)
     w->node_pool = NULL;
 }
 
+static inline bool world_is_space_low(void *context) { return ((struct world *)context)->is_space_low; }
+
 static inline err world_open(struct world *w)
 {
     struct err_at at = { 0 };
@@ -138,7 +141,9 @@ static inline err world_open(struct world *w)
                                  .ack = LOG_ACK_FSYNC,
                                  .file_bytes = w->log_file_bytes,
                                  .queue_bytes_max = 32u << 20,
-                                 .tail_bytes_max = 1u << 20 };
+                                 .tail_bytes_max = 1u << 20,
+                                 .is_space_low = world_is_space_low,
+                                 .space_context = w };
     w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED); /* a root: its allocations can be failed
                                                                        apart */
     pool_fault_at(w->node_pool, w->alloc_fault_nth, false);
