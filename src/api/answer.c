@@ -470,6 +470,15 @@ void answer_send(struct call *call, struct answer *answer, uint64_t weight)
     answer_drop(answer);
 }
 
+void answer_finish(struct call *call, const struct answer *answer, struct json *json)
+{
+    if (!put_proof_headers(call, answer->proof))
+        return;
+    if (answer->wants_proof)
+        write_proof(json, answer->proof);
+    call_done(call, json);
+}
+
 err answer_join_proof(struct proof *a, const struct proof *b, struct pool *pool)
 {
     if (b == NULL)

@@ -7,7 +7,7 @@
 #include "model/source.h"
 
 #define ANSWER_MISSING_HEADER_BYTES_MAX 1024
-#define ANSWER_SETS_MAX                 1024 /* match[] selectors of one call */
+#define ANSWER_SETS_MAX                 1024 /* selectors of one call */
 
 /* One answer. Lives in the query's pool and ends the query when it has been sent. */
 struct answer {
@@ -50,6 +50,10 @@ void answer_drop(struct answer *answer);
 /* Set the headers, refuse an incomplete answer if partial=deny, then send: at once when the answer is
  * small (weight: about the number of points and labels), else piece by piece. Takes the answer. */
 void answer_send(struct call *call, struct answer *answer, uint64_t weight);
+
+/* End an answer whose data stands in the body already (call_success): headers, or the refusal, and the proof if it
+ * is wanted. The answer stays the caller's. */
+void answer_finish(struct call *call, const struct answer *answer, struct json *json);
 
 /* Add what b misses to *a: both memory in pool. ERR_LIMIT. */
 err answer_join_proof(struct proof *a, const struct proof *b, struct pool *pool);

@@ -241,13 +241,36 @@ static void exemplars_and_metadata(void **state)
 {
     get("/api/v1/query_exemplars?query=test&start=1700000000000&end=1700000001000");
     expect_body(200, SUCCESS("[]"));
-    fake.has_exemplar = true;
-    get("/api/v1/query_exemplars?query=rate(up%5B1m%5D)");
+    fake.exemplar_series_count = 2;
+    get("/api/v1/query_exemplars?query=rate(up%7Bjob=%22a%22%7D%5B1m%5D)");
     expect_body(200, SUCCESS("[{\"seriesLabels\":{\"__name__\":\"up\",\"job\":\"a\"},\"exemplars\":[{"
                              "\"labels\":{},\"value\":\"0.5\","
                              "\"timestamp\":1.250}]}]"));
+#define EXEMPLARS  "\"exemplars\":[{\"labels\":{},\"value\":\"0.5\",\"timestamp\":1.250}]"
+#define OF_UP(job) "{\"seriesLabels\":{\"__name__\":\"up\",\"job\":\"" job "\"}," EXEMPLARS "}"
+    get("/api/v1/query_exemplars?query=up%7Bjob=%22b%22%7D%2Bup%2Bup"); /* each once, sorted */
+    expect_body(200, SUCCESS("[" OF_UP("a") "," OF_UP("b") "]"));
+    fake.exemplars_are_damaged = true; /* which only reading them shows */
+    get("/api/v1/query_exemplars?query=up%7Bjob=%22a%22%7D&proof=true");
+    expect_body(200, "{\"status\":\"success\",\"data\":[" OF_UP(
+                         "a") "],\"kelpie\":{\"complete\":false,"
+                              "\"dataThrough\":5,\"partitions\":[],\"missing\":[]}}");
+    fake.proof.complete = true;
+    get("/api/v1/query_exemplars?query=up&partial=deny");
+    expect_part(503, "\"error\":\"the answer would be incomplete");
+    fake.exemplars_are_damaged = false;
+    fake.proof.complete = true;
+    get("/api/v1/query_exemplars?query=up&partial=deny&proof=true");
+    expect_part(200, "\"kelpie\":{\"complete\":true");
     get("/api/v1/query_exemplars?query=)");
     expect_part(400, "bad_data");
+    get("/api/v1/query_exemplars?query=1");
+    expect_body(200, SUCCESS("[]"));
+    static char many[64 + 4 * ANSWER_SETS_MAX] = "query=1";
+    for (size_t i = 0; i <= ANSWER_SETS_MAX; i++) /* in groups: nesting is bounded, too */
+        strcat(many, i == ANSWER_SETS_MAX ? ")*h" : i == 0 ? "*(h" : i % 100 == 0 ? ")*(h" : "*h");
+    ask_with("POST", "/api/v1/query_exemplars", many, NULL);
+    expect_part(400, "more than 1024 selectors");
     get("/api/v1/metadata");
     expect_body(
         200,

@@ -22,9 +22,10 @@ struct fake_source {
     struct fake_series series[FAKE_SERIES_MAX];
     size_t count;
     struct proof proof;
-    struct source_exemplar exemplar; /* of the first series, when has_exemplar */
-    bool has_exemplar;
-    int64_t select_sleep_ns; /* every select takes so long, asking the guard meanwhile */
+    struct source_exemplar exemplar;
+    size_t exemplar_series_count; /* so many of the first series have it */
+    bool exemplars_are_damaged;   /* their reading leaves something out */
+    int64_t select_sleep_ns;      /* every select takes so long, asking the guard meanwhile */
     err select_error;
 };
 
@@ -232,7 +233,9 @@ static inline err fake_exemplars(struct source_set *set, size_t i, struct pool *
                                  struct source_exemplar **out_exemplars, size_t *out_count)
 {
     *out_exemplars = &set->fake->exemplar;
-    *out_count = set->fake->has_exemplar && set->index[i] == 0;
+    *out_count = set->index[i] < set->fake->exemplar_series_count;
+    if (set->fake->exemplars_are_damaged)
+        set->fake->proof.complete = false;
     return OK;
 }
 

@@ -1,7 +1,9 @@
 /* /api/v1/series, labels, label/NAME/values, query_exemplars: reads of names and labels.
  *
- * match[] parameters → selectors → one source request each → union. A call takes a query slot as queries do,
- * because a match over all series is as dear as one. Source: Prometheus web/api/v1/api.go. */
+ * match[] parameters, or an expression's selectors → one source request each → union. A call takes a query slot as
+ * queries do, because a match over all series is as dear as one. Source: Prometheus web/api/v1/api.go.
+ *
+ * Invariant: proofs are joined after the last read of a set, which is when it knows what could not be read. */
 #include "api/answer.h"
 #include "api/groups.h"
 #include "api/params.h"
@@ -114,21 +116,32 @@ static bool read_range(struct call *call, struct time_range *out_range)
 
 /* ---- series ---- */
 
-/* Select all requests into answer->sets; *a is the union of the proofs. */
-static err select_all(struct answer *answer, const struct match *match, struct proof *proof)
+/* Select all requests into answer->sets. */
+static err select_all(struct answer *answer, const struct source_request *requests, size_t count)
 {
     struct query *query = answer->query;
     struct source *source = query_source(query);
     void *room;
-    TRY(pool_alloc(query_pool(query), (match->count + 1) * sizeof *answer->sets, &room));
+    TRY(pool_alloc(query_pool(query), (count + 1) * sizeof *answer->sets, &room));
     answer->sets = room;
-    for (size_t i = 0; i < match->count; i++) {
-        TRY(source->table->select(source, &match->requests[i], query_pool(query), &answer->sets[i]));
+    for (size_t i = 0; i < count; i++) {
+        TRY(source->table->select(source, &requests[i], query_pool(query), &answer->sets[i]));
         answer->set_count++;
     }
+    return OK;
+}
+
+/* The union of the sets' proofs, after their last read. */
+static err join_proofs(struct answer *answer)
+{
+    const struct source_table *table = query_source(answer->query)->table;
+    void *room;
+    TRY(pool_alloc(query_pool(answer->query), sizeof(struct proof), &room));
+    struct proof *proof = room;
     *proof = (struct proof){ .complete = true };
+    answer->proof = proof;
     for (size_t i = 0; i < answer->set_count; i++)
-        TRY(answer_join_proof(proof, source->table->set_proof(answer->sets[i]), query_pool(query)));
+        TRY(answer_join_proof(proof, table->set_proof(answer->sets[i]), query_pool(answer->query)));
     return OK;
 }
 
@@ -154,25 +167,45 @@ out:
     return e;
 }
 
+/* The series of all sets: the labels of each set's in its order, set after set; `order` sorts them. */
+struct found {
+    struct slice *labels;
+    uint32_t *order;
+    size_t count;
+};
+
+static err find_all(struct answer *answer, struct found *found)
+{
+    const struct source_table *table = query_source(answer->query)->table;
+    size_t total = 0;
+    void *room;
+    for (size_t i = 0; i < answer->set_count; i++)
+        total += table->set_count(answer->sets[i]);
+    TRY(pool_alloc(query_pool(answer->query), (total + 1) * sizeof(struct slice), &room));
+    *found = (struct found){ .labels = room };
+    for (size_t i = 0; i < answer->set_count; i++)
+        TRY(add_labels(answer, answer->sets[i], found->labels, &found->count));
+    return labels_order(found->labels, (uint32_t)found->count, query_pool(answer->query), &found->order);
+}
+
+/* Is the k-th in order the same series as the one before it, in another set? */
+static bool is_again(const struct found *found, size_t k)
+{
+    return k > 0 && slice_equal(found->labels[found->order[k - 1]], found->labels[found->order[k]]);
+}
+
 /* The union of the sets' series, sorted, at most limit (0 = all) of them. */
 static err collect_labels(struct answer *answer, uint64_t limit)
 {
-    const struct source_table *table = query_source(answer->query)->table;
-    struct pool *pool = query_pool(answer->query);
-    size_t total = 0, count = 0, kept = 0;
-    uint32_t *order;
-    void *found_room, *room;
-    for (size_t i = 0; i < answer->set_count; i++)
-        total += table->set_count(answer->sets[i]);
-    TRY(pool_alloc(pool, (total + 1) * sizeof(struct slice), &found_room));
-    TRY(pool_alloc(pool, (total + 1) * sizeof(struct slice), &room));
-    struct slice *found = found_room, *labels = room;
-    for (size_t i = 0; i < answer->set_count; i++)
-        TRY(add_labels(answer, answer->sets[i], found, &count));
-    TRY(labels_order(found, (uint32_t)count, pool, &order));
-    for (size_t i = 0; i < count; i++)
-        if (kept == 0 || !slice_equal(labels[kept - 1], found[order[i]]))
-            labels[kept++] = found[order[i]];
+    struct found found;
+    size_t kept = 0;
+    void *room;
+    TRY(find_all(answer, &found));
+    TRY(pool_alloc(query_pool(answer->query), (found.count + 1) * sizeof(struct slice), &room));
+    struct slice *labels = room;
+    for (size_t k = 0; k < found.count; k++)
+        if (!is_again(&found, k))
+            labels[kept++] = found.labels[found.order[k]];
     answer->is_truncated = limit != 0 && kept > limit;
     answer->labels = labels;
     answer->item_count = answer->is_truncated ? limit : kept;
@@ -208,15 +241,12 @@ void prom_series(void *context, struct net_request *request, struct net_response
         match_done(&match);
         return;
     }
-    void *room;
-    err e = pool_zalloc(query_pool(query), sizeof(struct proof), &room);
-    if (e == OK) {
-        answer->proof = room;
-        e = select_all(answer, &match, room);
-    }
+    err e = select_all(answer, match.requests, match.count);
     match_done(&match);
     if (e == OK)
         e = collect_labels(answer, limit);
+    if (e == OK)
+        e = join_proofs(answer);
     if (e != OK)
         fail_read(&call, answer, e);
     else
@@ -297,28 +327,25 @@ void prom_label_values(void *context, struct net_request *request, struct net_re
 
 /* ---- exemplars ---- */
 
-/* Every selector of the expression as a source request. */
-static err expression_requests(struct query *query, struct slice text, struct time_range range,
-                               struct match *match, bool *out_parse_failed, struct err_at *at)
+/* Select the series of every selector of the expression. */
+static err select_expression(struct answer *answer, struct promql_expr *expr, struct time_range range,
+                             struct err_at *at)
 {
+    struct query *query = answer->query;
     struct promql_selector *selectors;
     size_t count;
-    *out_parse_failed = true;
-    TRY(promql_parse(text, query_pool(query), &match->exprs[0], at));
-    *out_parse_failed = false;
-    match->count = 1;
-    TRY(promql_selectors(match->exprs[0], query_pool(query), &selectors, &count));
     void *room;
-    TRY(pool_alloc(query_pool(query), (count + 1) * sizeof *match->requests, &room));
-    match->requests = room;
+    TRY(promql_selectors(expr, query_pool(query), &selectors, &count));
+    if (count > ANSWER_SETS_MAX)
+        return err_set(at, ERR_INPUT, "more than %d selectors", ANSWER_SETS_MAX);
+    TRY(pool_alloc(query_pool(query), (count + 1) * sizeof(struct source_request), &room));
+    struct source_request *requests = room;
     for (size_t i = 0; i < count; i++) {
-        request_fill(query, range, &match->requests[i]);
-        match->requests[i].matchers = selectors[i].matchers;
-        match->requests[i].matcher_count = selectors[i].matcher_count;
+        request_fill(query, range, &requests[i]);
+        requests[i].matchers = selectors[i].matchers;
+        requests[i].matcher_count = selectors[i].matcher_count;
     }
-    match->count = 1;
-    match->requests[count].guard = NULL; /* ends the list */
-    return OK;
+    return select_all(answer, requests, count);
 }
 
 static void put_exemplars(struct json *json, struct slice labels, const struct source_exemplar *exemplars,
@@ -338,39 +365,24 @@ static void put_exemplars(struct json *json, struct slice labels, const struct s
     json_close(json, '}');
 }
 
-/* One selector's series that have exemplars, sorted by labels. */
-static err write_exemplars(struct answer *answer, struct source_set *set, struct json *json)
+/* The series that have exemplars, each once, sorted by labels. */
+static err write_exemplars(struct answer *answer, struct json *json)
 {
     struct query *query = answer->query;
     const struct source_table *table = query_source(query)->table;
-    size_t total = table->set_count(set), count = 0;
-    uint32_t *order;
-    void *room;
-    TRY(pool_alloc(query_pool(query), (total + 1) * sizeof(struct slice), &room));
-    struct slice *labels = room;
-    TRY(add_labels(answer, set, labels, &count));
-    TRY(labels_order(labels, (uint32_t)count, query_pool(query), &order));
-    for (size_t i = 0; i < count; i++) {
+    struct found found;
+    TRY(find_all(answer, &found));
+    for (size_t k = 0; k < found.count; k++) {
         struct source_exemplar *exemplars;
-        size_t exemplar_count;
+        size_t count, set = 0, series = found.order[k];
+        if (is_again(&found, k))
+            continue;
+        for (; series >= table->set_count(answer->sets[set]); set++)
+            series -= table->set_count(answer->sets[set]);
         TRY(guard_check(query_guard(query)));
-        TRY(table->set_exemplars(set, order[i], query_pool(query), &exemplars, &exemplar_count));
-        if (exemplar_count > 0)
-            put_exemplars(json, labels[order[i]], exemplars, exemplar_count);
-    }
-    return OK;
-}
-
-static err read_exemplars(struct answer *answer, const struct match *match, struct json *json)
-{
-    struct query *query = answer->query;
-    struct source *source = query_source(query);
-    for (size_t i = 0; match->requests[i].guard != NULL; i++) {
-        struct source_set *set;
-        TRY(source->table->select(source, &match->requests[i], query_pool(query), &set));
-        err e = write_exemplars(answer, set, json);
-        source->table->set_close(set);
-        TRY(e);
+        TRY(table->set_exemplars(answer->sets[set], series, query_pool(query), &exemplars, &count));
+        if (count > 0)
+            put_exemplars(json, found.labels[found.order[k]], exemplars, count);
     }
     return OK;
 }
@@ -379,9 +391,8 @@ void prom_query_exemplars(void *context, struct net_request *request, struct net
 {
     struct call call;
     struct time_range range;
-    struct match match;
     struct err_at at = { 0 };
-    bool parse_failed = false;
+    struct promql_expr *expr;
     if (!call_begin(&call, context, request, response) || !read_range(&call, &range))
         return;
     struct slice text = call_param(&call, "query");
@@ -391,21 +402,27 @@ void prom_query_exemplars(void *context, struct net_request *request, struct net
     struct answer *answer = answer_open(&call, query);
     if (answer == NULL)
         return;
-    err e = match_open(query, 1, &match);
-    if (e == OK)
-        e = expression_requests(query, text, range, &match, &parse_failed, &at);
+    err e = promql_parse(text, query_pool(query), &expr, &at);
+    bool is_expression_bad = e != OK;
     if (e == OK) {
-        struct json json = call_success(&call);
-        json_open(&json, '[');
-        e = read_exemplars(answer, &match, &json);
-        json_close(&json, ']');
-        call_done(&call, &json);
+        e = select_expression(answer, expr, range, &at);
+        is_expression_bad = e == ERR_INPUT;
+        promql_expr_done(expr);
     }
-    match_done(&match);
+    struct json json = call_success(&call);
+    if (e == OK) {
+        json_open(&json, '[');
+        e = write_exemplars(answer, &json);
+        json_close(&json, ']');
+    }
+    if (e == OK)
+        e = join_proofs(answer);
     query_release(query, e);
-    if (parse_failed)
+    if (e == OK)
+        answer_finish(&call, answer, &json);
+    else if (is_expression_bad)
         call_fail_expression(&call, "query", &at);
-    else if (e != OK)
+    else
         call_fail_err(&call, e, &at);
     answer_drop(answer);
 }

@@ -46,7 +46,7 @@ static void open_source(void)
         fake_sample(up, i * 1000, i);
     fake_histogram(&source, h, 3000);
     fake_sample(fake_add(&source, "dotted|my.label=x"), 1000, 1);
-    source.has_exemplar = true;
+    source.exemplar_series_count = 1;
 }
 
 static void open_all(void)
