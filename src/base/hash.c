@@ -16,6 +16,12 @@
 #include <nmmintrin.h>
 #endif
 
+static uint64_t process_secret;
+
+void hash_secret_set(uint64_t secret) { process_secret = secret; }
+
+uint64_t hash_secret(void) { return process_secret; }
+
 uint64_t hash64(struct slice s, uint64_t seed) { return XXH3_64bits_withSeed(s.at, s.len, seed); }
 
 struct hash128 hash128(struct slice s, uint64_t seed)

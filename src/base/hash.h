@@ -28,6 +28,11 @@ struct hash_quick_key {
 struct hash_quick_key hash_quick_key_of(uint64_t secret);
 uint64_t hash_quick(struct slice s, const struct hash_quick_key *key);
 
+/* Secret of this process, to seed hash64 for tables in memory over strings from outside: without it nobody can
+ * make many of them meet. 0 until it is set, once, before other threads run. */
+void hash_secret_set(uint64_t secret);
+uint64_t hash_secret(void);
+
 /* A 64-bit finaliser for integer keys (splitmix64). */
 static inline uint64_t hash_mix(uint64_t v)
 {

@@ -18,6 +18,7 @@ struct input {
     uint32_t next; /* ordinal */
     bool more;
     struct slice tenant;
+    size_t tenant_number;
     struct metric_compact_labels reader;
     struct buf labels;
     struct metric_rows rows; /* of the series being merged */
@@ -79,9 +80,10 @@ static err advance(struct input *input, struct err_at *at)
     input->more = input->next < info->series_count;
     if (!input->more)
         return OK;
-    for (size_t i = 0; i < info->tenant_count; i++)
-        if (input->compact->tenants[i].first <= input->next)
-            input->tenant = info->tenants[i];
+    while (input->tenant_number + 1 < info->tenant_count &&
+           input->compact->tenants[input->tenant_number + 1].first <= input->next)
+        input->tenant_number++;
+    input->tenant = info->tenants[input->tenant_number];
     buf_clear(&input->labels);
     return metric_compact_labels_read(&input->reader, input->compact, input->next, &input->labels, at);
 }

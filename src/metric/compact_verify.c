@@ -53,8 +53,10 @@ static err verify_rows(struct metric_compact *c, struct pool *scratch, struct er
 {
     const struct segment_info *info = c->info;
     struct compact_totals t = COMPACT_TOTALS_NONE;
-    for (size_t i = 0; i < info->tenant_count; i++)
+    for (size_t i = 0; i < info->tenant_count; i++) {
+        pool_reset(scratch);
         TRY(verify_tenant(c, i, scratch, &t, at));
+    }
     if (!sum_equal(t.sum, info->sum) || !sum_equal(t.distinct, info->distinct))
         return err_set(at, ERR_CORRUPT, "SUM of the rows differs: %llu rows, footer says %llu",
                        (unsigned long long)t.sum.count, (unsigned long long)info->sum.count);

@@ -250,7 +250,8 @@ static err find_metadata(struct metric_head *head, const struct metric_metadata 
         head->metadata_table = at;
         head->metadata_slots = slots;
     }
-    uint64_t hash = hash64(m->tenant, hash64(m->family, hash64(m->help, hash64(m->unit, m->type))));
+    uint64_t hash =
+        hash64(m->tenant, hash64(m->family, hash64(m->help, hash64(m->unit, hash_secret() + m->type))));
     uint32_t slot = (uint32_t)hash & (head->metadata_slots - 1);
     while (head->metadata_table[slot] != 0 &&
            !metadata_equal(head_metadata_of(head, head->metadata_table[slot] - 1), m))

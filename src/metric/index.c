@@ -13,6 +13,7 @@
 #include "metric/index_inside.h"
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "model/labels.h"
 #include "model/sum.h"
 
@@ -68,10 +69,12 @@ void metric_index_close(struct metric_index *index)
 
 /* ---- table ---- */
 
-/* Where a fingerprint is looked for first; any number of slots will do (Lemire 2019: multiply, do not divide). */
+/* Where a fingerprint is looked for first; any number of slots will do (Lemire 2019: multiply, do not divide). The
+ * fingerprint is no secret, so one is mixed in. */
 static uint32_t home_of(uint32_t slot_count, struct hash128 fingerprint)
 {
-    return (uint32_t)((uint64_t)(uint32_t)fingerprint.low * slot_count >> 32);
+    uint64_t mixed = fingerprint.low * (hash_secret() | 1);
+    return (uint32_t)((mixed >> 32) * slot_count >> 32);
 }
 
 static void table_put(_Atomic uint64_t *slots, uint32_t slot_count, struct hash128 fingerprint, uint32_t id)

@@ -84,7 +84,7 @@ static uint32_t hash_of_shape(const struct metric_part_builder *b, uint32_t i) {
 static err intern_name(struct metric_part_builder *b, uint32_t text_at, uint32_t len, uint32_t *out_name)
 {
     struct slice name = part_builder_text(b, text_at, len);
-    uint32_t hash = (uint32_t)hash64(name, 1);
+    uint32_t hash = (uint32_t)hash64(name, hash_secret() + 1);
     TRY(table_grow(b, &b->name_table, hash_of_name));
     uint32_t slot = hash & (b->name_table.slot_count - 1);
     for (uint32_t found; (found = b->name_table.slots[slot]) != 0;
@@ -108,7 +108,7 @@ static err intern_name(struct metric_part_builder *b, uint32_t text_at, uint32_t
 /* Number of the pair with this canonical label field. The field may lie in texts itself, behind its end. */
 static err intern_pair(struct metric_part_builder *b, struct slice field, uint32_t *out_pair)
 {
-    uint32_t hash = (uint32_t)hash64(field, 0);
+    uint32_t hash = (uint32_t)hash64(field, hash_secret());
     TRY(table_grow(b, &b->pair_table, hash_of_pair));
     uint32_t slot = hash & (b->pair_table.slot_count - 1);
     for (uint32_t found; (found = b->pair_table.slots[slot]) != 0;
@@ -157,7 +157,7 @@ static err intern_shape(struct metric_part_builder *b, const uint32_t *names, ui
             return OK;
         }
     }
-    uint32_t hash = (uint32_t)hash64(slice_of(names, count * 4), 2);
+    uint32_t hash = (uint32_t)hash64(slice_of(names, count * 4), hash_secret() + 2);
     TRY(table_grow(b, &b->shape_table, hash_of_shape));
     uint32_t slot = hash & (b->shape_table.slot_count - 1);
     for (uint32_t found; (found = b->shape_table.slots[slot]) != 0;

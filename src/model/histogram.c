@@ -62,7 +62,7 @@ static err check_custom(const struct histogram *h, struct err_at *at)
                        HISTOGRAM_BUCKET_COUNT_MAX);
     for (size_t i = 0; i < h->custom_value_count; i++) {
         double v = h->custom_values[i];
-        if (isnan(v) || (i > 0 && v <= h->custom_values[i - 1]))
+        if (isnan(v) || v <= (i > 0 ? h->custom_values[i - 1] : -INFINITY))
             return err_set(at, ERR_INPUT, "custom bounds do not ascend at %zu", i);
         if (v == INFINITY)
             return err_set(at, ERR_INPUT, "the last custom bound is +Inf, which is implied");

@@ -118,6 +118,11 @@ static void checks(void **state)
     h.custom_values = counts_four;
     refused(h, "custom bounds with");
 
+    static double from_minus_infinity[] = { -INFINITY, 1, 2 };
+    h = custom_one();
+    h.custom_values = from_minus_infinity;
+    refused(h, "do not ascend");
+
     h = custom_one();
     assert_ok(histogram_check(&h, NULL));
     double falling_bounds[] = { 1, 1 };

@@ -18,6 +18,17 @@
 
 static bool is_meta(uint8_t c) { return c < 0x80 && c != 0 && strchr("\\.+*?()|[]{}^$", c) != NULL; }
 
+/* May a quantifier behind p mean what stands before p? Flags, (?i), and an empty quotation, \Q\E, are nothing,
+ * and a quantifier behind them means what was before them. */
+static bool is_quantified(const uint8_t *p, const uint8_t *end)
+{
+    if (p == end)
+        return false;
+    bool is_pair = p + 1 < end;
+    return *p == '*' || *p == '?' || *p == '{' || *p == '+' || (*p == '\\' && is_pair && p[1] == 'Q') ||
+           (*p == '(' && is_pair && p[1] == '?' && !(p + 2 < end && p[2] == ':'));
+}
+
 /* Copy the literal run at *at to out (unescaped), stopping at a meta character. A quantifier behind the run
  * takes its last code point away. Returns the bytes written. */
 static size_t literal_run(const uint8_t **at, const uint8_t *end, uint8_t *out)
@@ -42,7 +53,7 @@ static size_t literal_run(const uint8_t **at, const uint8_t *end, uint8_t *out)
         }
         out[len++] = c;
     }
-    if (p < end && (*p == '*' || *p == '?' || *p == '{' || *p == '+') && len > 0) {
+    if (len > 0 && is_quantified(p, end)) {
         len = last;
         p = last_at;
     }

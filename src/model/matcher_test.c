@@ -70,6 +70,10 @@ static void test_peeling(void **state)
         { "foo[ab]", 0, NULL, "foo" },
         { "a\\d", 0, NULL, "a" },
         { "a{2}", 0, NULL, "" },
+        { "ab(?i)*", 0, NULL, "a" }, /* flags are nothing: the star means b */
+        { "ab(?i){0}", 0, NULL, "a" },
+        { "ab\\Q\\E*", 0, NULL, "a" },
+        { "ab(?:c)*", 0, NULL, "ab" },
     };
     struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -18,6 +18,7 @@
 
 #include "api/api.h"
 #include "base/diag.h"
+#include "base/hash.h"
 #include "base/stat.h"
 #include "base/time.h"
 #include "blob/blob.h"
@@ -359,6 +360,13 @@ static err check_exposure(const struct node *node, struct err_at *at)
                    node->options.listen);
 }
 
+void node_secret_draw(struct io *io)
+{
+    uint64_t secret;
+    io_random(io, &secret, sizeof secret);
+    hash_secret_set(secret);
+}
+
 static err open_data_directory(struct node *node, struct err_at *at)
 {
     const char *path = node->options.data_directory;
@@ -367,6 +375,8 @@ static err open_data_directory(struct node *node, struct err_at *at)
         return err_set(at, e, "cannot create the data directory %s: %s", path,
                        e == ERR_NOT_FOUND ? "there is no directory to create it in" : err_text(e));
     e = io_open(path, &node->io);
+    if (e == OK)
+        node_secret_draw(node->io);
     return e == OK ? OK
                    : err_set(at, e, "cannot open the data directory %s: %s", path,
                              e == ERR_NOT_FOUND ? "it is not a directory" : err_text(e));

@@ -3,6 +3,7 @@
 #define NODE_NODE_H
 
 #include "base/err.h"
+#include "io/io.h"
 #include "node/config.h"
 
 #include <stdbool.h>
@@ -35,6 +36,9 @@ err node_print_config(const struct node_options *options, struct buf *out, struc
 /* Start everything; the server listens when this returns OK (readiness may come later). After an error
  * nothing runs and nothing is left open. */
 err node_open(const struct node_options *options, struct node **out_node, struct err_at *at);
+
+/* Draw the secret of the process for tables in memory (base/hash.h): once, before other threads run. */
+void node_secret_draw(struct io *io);
 
 /* The port that is listened on. */
 uint16_t node_port(const struct node *node);

@@ -26,6 +26,7 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
     if (e != OK)
         return err_set(at, e, "cannot open the data directory %s: %s", data_directory,
                        e == ERR_NOT_FOUND ? "there is no such directory; --data names it" : err_text(e));
+    node_secret_draw(out->io);
     out->pool = pool_open(NULL, "offline", POOL_BYTES_UNLIMITED);
     out->is_snapshot = identity_is_snapshot(out->io);
     if (out->is_snapshot && !read_only)

@@ -93,7 +93,7 @@ bool label_index_find(const struct label_index *index, struct slice key, uint32_
 {
     if (index->slot_count == 0)
         return false;
-    size_t slot = label_index_slot(index, key, hash64(key, 0));
+    size_t slot = label_index_slot(index, key, hash64(key, hash_secret()));
     if (index->slots[slot] == 0)
         return false;
     *out_number = index->slots[slot] - 1;
@@ -104,7 +104,7 @@ err label_index_get(struct label_index *index, struct slice key, uint32_t *out_n
 {
     if ((index->count + 1) * 2 > index->slot_count)
         TRY(label_index_grow(index));
-    uint64_t hash = hash64(key, 0);
+    uint64_t hash = hash64(key, hash_secret());
     size_t slot = label_index_slot(index, key, hash);
     *out_new = index->slots[slot] == 0;
     if (*out_new) {

@@ -125,6 +125,33 @@ static bool parse_special(const char *at, size_t len, bool negative, double *out
     return false;
 }
 
+// Of a number that is out of range: is it too small? Decided by the weight of its first digit that is not 0.
+static bool is_tiny(const char *at, const char *end, bool hex)
+{
+    const long most = 1000000;
+    long weight = 0;
+    bool is_behind_point = false, is_found = false;
+    for (; at < end; at++) {
+        char c = *at;
+        if (c == '.') {
+            is_behind_point = true;
+            continue;
+        }
+        if (c == (hex ? 'p' : 'e') || c == (hex ? 'P' : 'E'))
+            break;
+        if (is_found && !is_behind_point)
+            weight++;
+        else if (!is_found && is_behind_point)
+            weight--;
+        is_found = is_found || c != '0';
+    }
+    long exponent = 0;
+    bool is_negative = at + 1 < end && at[1] == '-';
+    for (at += at + 1 < end && (at[1] == '-' || at[1] == '+') ? 2 : 1; at < end && exponent < most; at++)
+        exponent = exponent * 10 + (*at - '0');
+    return weight * (hex ? 4 : 1) + (is_negative ? -exponent : exponent) < 0;
+}
+
 static bool parse_digits(const char *at, const char *end, std::chars_format format, bool negative,
                          double *out_v)
 {
@@ -133,13 +160,7 @@ static bool parse_digits(const char *at, const char *end, std::chars_format form
     if (r.ptr != end || at == end)
         return false;
     if (r.ec == std::errc::result_out_of_range) {
-        // Overflow or underflow: the sign of the exponent tells; without one the digits overflowed.
-        const char *mark = static_cast<const char *>(
-            std::memchr(at, format == std::chars_format::hex ? 'p' : 'e', static_cast<size_t>(end - at)));
-        if (mark == nullptr)
-            mark = static_cast<const char *>(
-                std::memchr(at, format == std::chars_format::hex ? 'P' : 'E', static_cast<size_t>(end - at)));
-        v = mark != nullptr && mark + 1 < end && mark[1] == '-' ? 0 : HUGE_VAL;
+        v = is_tiny(at, end, format == std::chars_format::hex) ? 0 : HUGE_VAL;
     } else if (r.ec != std::errc()) {
         return false;
     }

@@ -93,6 +93,17 @@ static void refuses_and_accepts(void **state)
     assert_true(number_parse(slice_str("-infinity"), false, &v) && v < -1e308);
     assert_true(number_parse(slice_str("nan"), false, &v) && double_bits(v) == 0x7ff8000000000001);
     assert_true(number_parse(slice_str("1e999"), false, &v) && v > 1e308);
+    char tiny[420] = "0.";
+    memset(tiny + 2, '0', 400);
+    strcpy(tiny + 402, "1e10");
+    assert_true(number_parse(slice_str(tiny), false, &v) && v == 0);
+    tiny[403] = '\0';
+    assert_true(number_parse(slice_str(tiny), false, &v) && v == 0);
+    memset(tiny, '1', 400);
+    strcpy(tiny + 400, "e-5");
+    assert_true(number_parse(slice_str(tiny), false, &v) && v > 1e308);
+    strcpy(tiny + 400, "e-999");
+    assert_true(number_parse(slice_str(tiny), false, &v) && v == 0);
     assert_true(number_parse(slice_str("1e-999"), false, &v) && v == 0);
     assert_true(number_parse(slice_str(".5"), false, &v) && v == 0.5);
     assert_true(number_parse(slice_str("5."), false, &v) && v == 5);

@@ -21,14 +21,19 @@ static RE2::Options regex_options()
     return options;
 }
 
-// Go refuses \C (a single byte), RE2 does not: look for it behind an even number of backslashes.
+// Go refuses \C (a single byte), RE2 does not: look for it behind an even number of backslashes, and not in a
+// quotation, \Q…\E.
 static bool has_single_byte_class(struct slice pattern)
 {
     for (size_t i = 0; i + 1 < pattern.len; i++)
         if (pattern.at[i] == '\\') {
+            bool is_quotation = pattern.at[i + 1] == 'Q';
             if (pattern.at[i + 1] == 'C')
                 return true;
             i++;
+            while (is_quotation && i + 2 < pattern.len &&
+                   !(pattern.at[i + 1] == '\\' && pattern.at[i + 2] == 'E'))
+                i++;
         }
     return false;
 }

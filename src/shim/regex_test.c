@@ -27,6 +27,9 @@ static void refuses(void **state)
         assert_err(ERR_INPUT, regex_open(slice_str(bad[i]), &re, &at));
         assert_true(at.text[0] != 0);
     }
+    assert_ok(regex_open(slice_str("\\Q\\C\\Ea"), &re, &at));
+    assert_true(regex_full_match(re, slice_str("\\Ca")));
+    regex_close(re);
     assert_ok(regex_open(slice_str("\\\\C"), &re, &at));
     assert_true(regex_full_match(re, slice_str("\\C")));
     regex_close(re);
