@@ -8,7 +8,8 @@
  *   parts of a matrix item: 0 metric → 1 values → 2 histograms → next item
  *
  * Invariants
- *  1. A piece ends between tokens at PIECE_BYTES or a little later: one label set or one histogram more.
+ *  1. A piece ends between tokens at PIECE_BYTES or a little later: one label set and one histogram more. What
+ *     stands behind the items goes into a piece that is not full. So a piece stays below NET_CHUNK_BYTES_MAX.
  *  2. Rows of histograms are skipped among the values: both lists ascend, `histogram` is the first
  *     entry at or behind `point`.
  *  3. The slot of the query is given back before the first byte is sent: a slow reader blocks nobody. */
@@ -314,6 +315,8 @@ static err answer_next(void *context, struct buf *chunk)
         else
             TRY(write_item(answer));
     }
+    if (piece_is_full(answer))
+        return buf_err(chunk);
     write_tail(answer);
     return buf_err(chunk) != OK ? buf_err(chunk) : ERR_END;
 }
@@ -479,6 +482,23 @@ void answer_finish(struct call *call, const struct answer *answer, struct json *
     call_done(call, json);
 }
 
+static bool is_same_loss(const struct proof_missing *a, const struct proof_missing *b)
+{
+    return a->partition == b->partition && a->range.min_ms == b->range.min_ms &&
+           a->range.max_ms == b->range.max_ms && strcmp(a->reason, b->reason) == 0;
+}
+
+/* Proofs of the same time name the same losses, most often in the same order: at is where to look first. */
+static bool is_named(const struct proof *proof, const struct proof_missing *loss, size_t at)
+{
+    if (at < proof->missing_count && is_same_loss(&proof->missing[at], loss))
+        return true;
+    for (size_t i = 0; i < proof->missing_count; i++)
+        if (is_same_loss(&proof->missing[i], loss))
+            return true;
+    return false;
+}
+
 err answer_join_proof(struct proof *a, const struct proof *b, struct pool *pool)
 {
     if (b == NULL)
@@ -490,15 +510,14 @@ err answer_join_proof(struct proof *a, const struct proof *b, struct pool *pool)
     a->complete = a->complete && b->complete;
     if (b->data_through_ms < a->data_through_ms || a->data_through_ms == 0)
         a->data_through_ms = b->data_through_ms;
-    if (b->missing_count == 0)
-        return OK;
-    void *room;
-    TRY(pool_alloc(pool, (a->missing_count + b->missing_count) * sizeof(struct proof_missing), &room));
-    struct proof_missing *missing = room;
-    if (a->missing_count > 0)
-        memcpy(missing, a->missing, a->missing_count * sizeof *missing);
-    memcpy(missing + a->missing_count, b->missing, b->missing_count * sizeof *missing);
-    a->missing = missing;
-    a->missing_count += b->missing_count;
+    for (size_t i = 0; i < b->missing_count && a->missing_count < ANSWER_MISSING_COUNT_MAX; i++) {
+        void *room = a->missing;
+        if (is_named(a, &b->missing[i], i))
+            continue;
+        if (room == NULL)
+            TRY(pool_alloc(pool, ANSWER_MISSING_COUNT_MAX * sizeof *a->missing, &room));
+        a->missing = room;
+        a->missing[a->missing_count++] = b->missing[i];
+    }
     return OK;
 }

@@ -32,7 +32,15 @@ static err reload(void *context, struct err_at *at)
     return reload_result == OK ? OK : err_set(at, reload_result, "line 3 column 1: unknown key \"x\"");
 }
 
-static void config_text(void *context, struct buf *out) { buf_put_str(out, "query:\n  timeout: 2m\n"); }
+static size_t config_bytes; /* of a long one */
+
+static void config_text(void *context, struct buf *out)
+{
+    buf_put_str(out, "query:\n  timeout: 2m\n");
+    for (size_t i = 0; i < config_bytes; i++)
+        buf_put_u8(out, '#');
+}
+
 static void flags(void *context, struct buf *out) { buf_put(out, "data\0d\0http\0:1\0", 15); }
 static void metrics_text(void *context, struct buf *out) { buf_put_str(out, "process_threads 3\n"); }
 
@@ -434,6 +442,42 @@ static void longer_answers_are_streamed(void **state)
     assert_int_equal(strncmp(at, "]}]}}", 5), 0);
 }
 
+/* A piece takes the longest histogram, and another the longest list of what is missing. */
+static void long_items_are_streamed(void **state)
+{
+    static struct proof_missing missing[1000];
+    struct proof whole = fake.proof;
+    for (uint32_t i = 0; i < 1000; i++)
+        missing[i] = (struct proof_missing){ i, { 1700000000001 + i, 1700000000999 + i }, "quarantine" };
+    fake.proof.complete = false;
+    fake.proof.missing = missing;
+    fake.proof.missing_count = 1000;
+    get("/api/v1/query_range?proof=true&query=%7B__name__=~%22h%7Chuge%22%7D&start=1&end=690&step=0.25");
+    expect_part(200, "\"kelpie\":{\"complete\":false");
+    const char *at = strstr((const char *)body.at, "\"histograms\":[[1,{\"count\":");
+    assert_non_null(at);
+    assert_true(strlen(at) > 1 << 20);
+    /* what many selectors miss together is listed once, and no more than one of them may name */
+    static char many[ANSWER_SETS_MAX * 12] = "proof=1";
+    for (size_t i = 0; i < ANSWER_SETS_MAX; i++)
+        strcat(many, "&match[]=h");
+    ask_with("POST", "/api/v1/series", many, NULL);
+    expect_part(200, "\"complete\":false");
+    size_t count = 0;
+    for (at = (const char *)body.at; (at = strstr(at, "\"reason\"")) != NULL; at++)
+        count++;
+    assert_int_equal(count, 1000);
+    fake.proof = whole;
+}
+
+static void too_long_an_answer(void **state)
+{
+    config_bytes = 5 << 20;
+    get("/api/v1/status/config");
+    expect_body(422, FAILURE("execution", "the answer is larger than a response may be"));
+    config_bytes = 0;
+}
+
 static void administration(void **state)
 {
     get("/-/healthy");
@@ -495,6 +539,9 @@ static int open_all(void **state)
         fake_histogram(&fake, h, i * 1000);
     for (int i = 0; i < 5000; i++)
         fake_sample(big, (i + 1) * 1000, i + 0.5);
+    struct fake_series *huge = fake_add(&fake, "huge");
+    fake_huge_histogram(&fake, huge, 1000);
+    fake_sample(huge, 1200, bits_double(SAMPLE_STALE_BITS));
     fake.exemplar = (struct source_exemplar){ .t_ms = 1250, .value = 0.5 };
 
     struct query_config query = query_config_default();
@@ -516,6 +563,7 @@ static int open_all(void **state)
     struct net_server_config net = net_server_config_default();
     struct err_at at = { 0 };
     net.listen = "127.0.0.1:0";
+    net.response_bytes_max = 4 << 20;
     net.context = api;
     net.routes = api_routes(&net.route_count);
     if (net_server_open(io, pool, &net, &server, &at) != OK)
@@ -552,6 +600,8 @@ int main(void)
         cmocka_unit_test(refusals),
         cmocka_unit_test(long_answers_are_written_in_parts),
         cmocka_unit_test(longer_answers_are_streamed),
+        cmocka_unit_test(long_items_are_streamed),
+        cmocka_unit_test(too_long_an_answer),
         cmocka_unit_test(administration),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);

@@ -217,5 +217,5 @@ void call_done(struct call *call, struct json *json)
 {
     json_close(json, '}');
     if (buf_err(&call->response->body) != OK)
-        call_fail(call, CALL_INTERNAL, "the answer is larger than a response may be");
+        call_fail(call, CALL_EXECUTION, "the answer is larger than a response may be");
 }

@@ -82,6 +82,27 @@ static inline void fake_histogram(struct fake_source *fake, struct fake_series *
     check(sample_columns_add_histogram(&series->columns, t_ms, buf_slice(&bytes), 0) == OK);
 }
 
+/* As many buckets as there may be, with long bounds: some 1.1 MB of JSON. */
+static inline void fake_huge_histogram(struct fake_source *fake, struct fake_series *series, int64_t t_ms)
+{
+    struct histogram_span span = { .offset = -100000, .length = HISTOGRAM_BUCKET_COUNT_MAX };
+    static int64_t deltas[HISTOGRAM_BUCKET_COUNT_MAX];
+    for (size_t i = 0; i < HISTOGRAM_BUCKET_COUNT_MAX; i++)
+        deltas[i] = i == 0 ? 1000000000 : i % 2 == 0 ? 1 : -1;
+    struct histogram h = { .schema = 8,
+                           .positive_spans = &span,
+                           .positive_span_count = 1,
+                           .positive_deltas = deltas,
+                           .positive_bucket_count = HISTOGRAM_BUCKET_COUNT_MAX,
+                           .negative_spans = &span,
+                           .negative_span_count = 1,
+                           .negative_deltas = deltas,
+                           .negative_bucket_count = HISTOGRAM_BUCKET_COUNT_MAX };
+    struct buf bytes = buf_open(fake->pool, HISTOGRAM_BYTES_MAX);
+    histogram_encode(&h, &bytes);
+    check(sample_columns_add_histogram(&series->columns, t_ms, buf_slice(&bytes), 0) == OK);
+}
+
 static inline bool fake_matches(const struct fake_source *fake, size_t i,
                                 const struct source_request *request)
 {

@@ -12,8 +12,8 @@ struct io;
 struct watchdog;
 
 enum watch_phase {
-    WATCH_IDLE, /* between requests; this and the next: nothing was asked yet */
-    WATCH_HEAD, /* first byte … end of head */
+    WATCH_IDLE, /* no first line of a request yet, or of the next; this and the next: nothing was asked yet */
+    WATCH_HEAD, /* end of the first line … end of head */
     WATCH_BODY, /* body is arriving; a minimum rate holds too */
     WATCH_WORK, /* the handler runs: no deadline here */
     WATCH_SEND, /* the answer is leaving */
