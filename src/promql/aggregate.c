@@ -24,7 +24,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define AVERAGE_SCALE 0x1p-64
+#define AVERAGE_SCALE    0x1p-64
+#define COUNT_VALUE_WORK 8 /* values looked at: what printing one costs */
 
 static err group_new(struct group_set *set, uint32_t number)
 {
@@ -316,6 +317,7 @@ struct grouping {
     uint32_t *members;
     size_t *starts;
     size_t largest;
+    size_t work; /* for guard_work */
 };
 
 static err grouping_make(struct pool *pool, const struct node *n, const struct frame *frame,
@@ -352,9 +354,9 @@ static err grouping_make(struct pool *pool, const struct node *n, const struct f
     return OK;
 }
 
-/* Present values of a group at a step. */
-static size_t members_at(const struct frame *frame, const struct grouping *g, size_t group, size_t step,
-                         struct member *out)
+/* Present values of a group at a step. The guard's errors. */
+static err members_at(const struct eval *eval, const struct frame *frame, struct grouping *g, size_t group,
+                      size_t step, struct member *out, size_t *out_count)
 {
     size_t count = 0;
     for (size_t i = g->starts[group]; i < g->starts[group + 1]; i++) {
@@ -362,7 +364,8 @@ static size_t members_at(const struct frame *frame, const struct grouping *g, si
         if (!is_absent(v))
             out[count++] = (struct member){ v, &frame->rows[g->members[i]] };
     }
-    return count;
+    *out_count = count;
+    return guard_work(eval->request->guard, &g->work, g->starts[group + 1] - g->starts[group] + 1);
 }
 
 /* Best first: NaN last, ties by labels, so that the order of storage does not show. */
@@ -386,26 +389,32 @@ static int compare_bottom(const void *a, const void *b)
     return x->value < y->value ? -1 : 1;
 }
 
-/* Order the members so that the k best come first, best first among them: a heap of k for small k. */
+/* Put m into a heap of k, whose root is the worst, at a place whose member may go. */
+static void heap_put(struct member *heap, size_t k, size_t place, struct member m,
+                     int (*compare)(const void *, const void *))
+{
+    for (size_t child; (child = 2 * place + 1) < k; place = child) {
+        if (child + 1 < k && compare(&heap[child + 1], &heap[child]) > 0)
+            child++;
+        if (compare(&heap[child], &m) <= 0)
+            break;
+        heap[place] = heap[child];
+    }
+    heap[place] = m;
+}
+
+/* Order the members so that the k best, k < count, come first. */
 static void members_best(struct member *members, size_t count, size_t k,
                          int (*compare)(const void *, const void *))
 {
-    if (k == 0)
-        return;
-    if (k >= count || k * 8 > count) {
-        qsort(members, count, sizeof *members, compare);
-        return;
-    }
-    qsort(members, k, sizeof *members, compare);
-    for (size_t i = k; i < count; i++) {
-        if (compare(&members[i], &members[k - 1]) >= 0)
+    for (size_t i = k / 2; i > 0; i--)
+        heap_put(members, k, i - 1, members[i - 1], compare);
+    for (size_t i = k; i < count && k > 0; i++) {
+        if (compare(&members[i], &members[0]) >= 0)
             continue;
-        struct member m = members[i];
-        members[i] = members[k - 1];
-        size_t at = k - 1;
-        for (; at > 0 && compare(&m, &members[at - 1]) < 0; at--)
-            members[at] = members[at - 1];
-        members[at] = m;
+        struct member worst = members[0];
+        heap_put(members, k, 0, members[i], compare);
+        members[i] = worst;
     }
 }
 
@@ -435,13 +444,17 @@ static err check_k(struct eval *eval, const double *param, size_t count, bool *o
     return OK;
 }
 
-static err top_step(struct eval *eval, struct frame *frame, const struct grouping *g, size_t group,
-                    size_t step, bool bottom, double k, struct member *members, struct frame *sorted)
+static err top_step(struct eval *eval, struct frame *frame, struct grouping *g, size_t group, size_t step,
+                    bool bottom, double k, struct member *members, struct frame *sorted)
 {
-    size_t count = members_at(frame, g, group, step, members);
+    size_t count;
+    TRY(members_at(eval, frame, g, group, step, members, &count));
     size_t keep = k < 1 ? 0 : k >= (double)count ? count : (size_t)k;
-    if (keep < count || sorted != NULL)
-        members_best(members, count, keep, bottom ? compare_bottom : compare_top);
+    int (*compare)(const void *, const void *) = bottom ? compare_bottom : compare_top;
+    if (keep < count)
+        members_best(members, count, keep, compare);
+    if (keep > 1 && sorted != NULL)
+        qsort(members, keep, sizeof *members, compare);
     for (size_t i = keep; i < count; i++)
         members[i].row->values[step] = ABSENT;
     for (size_t i = 0; i < keep && sorted != NULL; i++)
@@ -450,26 +463,20 @@ static err top_step(struct eval *eval, struct frame *frame, const struct groupin
 }
 
 static err aggregate_top(struct eval *eval, const struct node *n, const struct grid *grid,
-                         struct frame *frame, const struct grouping *g, struct member *members,
-                         struct frame *out)
+                         struct frame *frame, struct grouping *g, struct member *members, struct frame *out)
 {
     double *k;
     TRY(eval_scalars(eval, n->aggregate.param, grid, &k));
     bool none;
     TRY(check_k(eval, k, grid->count, &none));
     bool instant = grid->count == 1;
-    for (size_t group = 0; group < g->index.count && !none; group++) {
-        TRY(guard_maybe(eval));
+    for (size_t group = 0; group < g->index.count && !none; group++)
         for (size_t step = 0; step < grid->count; step++)
             TRY(top_step(eval, frame, g, group, step, n->aggregate.type == AGGREGATE_BOTTOMK, k[step],
                          members, instant ? out : NULL));
-    }
     out->ordered = instant;
     for (size_t i = 0; i < frame->count && !instant && !none; i++) {
-        bool any = false;
-        for (size_t step = 0; step < grid->count && !any; step++)
-            any = !is_absent(frame->rows[i].values[step]);
-        if (any)
+        if (values_any(frame->rows[i].values, grid->count))
             TRY(frame_add(out, frame->rows[i]));
     }
     /* Rows of the result point into frame's memory: copy what stays. */
@@ -510,7 +517,7 @@ static void annotate_quantiles(struct eval *eval, const double *q, size_t count,
 }
 
 static err aggregate_quantile(struct eval *eval, const struct node *n, const struct grid *grid,
-                              const struct frame *frame, const struct grouping *g, struct member *members,
+                              const struct frame *frame, struct grouping *g, struct member *members,
                               struct frame *out)
 {
     double *q, *values;
@@ -518,12 +525,12 @@ static err aggregate_quantile(struct eval *eval, const struct node *n, const str
     annotate_quantiles(eval, q, grid->count, n->aggregate.param);
     TRY(values_new(out->pool, g->largest + 1, &values));
     for (size_t group = 0; group < g->index.count; group++) {
-        TRY(guard_maybe(eval));
         struct row row = { .drop_name = group_drops_name(frame, g, group) };
         TRY(pool_copy(out->pool, g->index.keys[group], &row.labels));
         TRY(values_new(out->pool, grid->count, &row.values));
         for (size_t step = 0; step < grid->count; step++) {
-            size_t count = members_at(frame, g, group, step, members);
+            size_t count;
+            TRY(members_at(eval, frame, g, group, step, members, &count));
             for (size_t i = 0; i < count; i++)
                 values[i] = members[i].value;
             if (count > 0)
@@ -569,7 +576,7 @@ static err count_value(struct value_counts *c, struct slice group, double v, siz
 /* The label is set before the grouping, so that `without` can take it away again. The name of what is counted
  * never goes at the end (delayed name removal): what `by (__name__)` keeps stays. */
 static err aggregate_count_values(struct eval *eval, const struct node *n, const struct grid *grid,
-                                  const struct frame *frame, const struct grouping *g, struct member *members,
+                                  const struct frame *frame, struct grouping *g, struct member *members,
                                   struct frame *out)
 {
     struct value name;
@@ -586,14 +593,14 @@ static err aggregate_count_values(struct eval *eval, const struct node *n, const
         gone |= slice_equal(n->aggregate.names[i], name.string);
     if (gone)
         c.name = slice_of("", 0);
-    for (size_t group = 0; group < g->index.count; group++) {
-        TRY(guard_maybe(eval));
+    for (size_t group = 0; group < g->index.count; group++)
         for (size_t step = 0; step < grid->count; step++) {
-            size_t count = members_at(frame, g, group, step, members);
+            size_t count;
+            TRY(members_at(eval, frame, g, group, step, members, &count));
             for (size_t i = 0; i < count; i++)
                 TRY(count_value(&c, g->index.keys[group], members[i].value, step));
+            TRY(guard_work(eval->request->guard, &g->work, count * COUNT_VALUE_WORK));
         }
-    }
     return OK;
 }
 

@@ -1,8 +1,9 @@
 /* Vector matching: + and its like, comparisons, and/or/unless between two instant vectors.
  *
  * Both sides are evaluated to frames; every row gets the number of its match group (the labels that on or
- * ignoring leave over). Groups with one row on each side, the rule, are combined row by row; the others step by
- * step, because series of one group may follow each other in time without ever meeting.
+ * ignoring leave over). One row on each side is the rule, but series of one group may follow each other in time
+ * without ever meeting: each row of the "many" side is combined with each of the "one" side in its group, over the
+ * steps at which both may have a value.
  *
  * Invariants: 1. At no step do two rows of the "one" side of a group have a value while the other side has any:
  * else ERR_EXECUTION. 2. At no step do two rows of the "many" side meet the same "one" in a one-to-one match,
@@ -14,13 +15,20 @@
 
 #include <math.h>
 
-#define NONE UINT32_MAX
+#define NONE      UINT32_MAX
+#define PAIR_WORK 16 /* steps: what a pair of rows costs besides */
+
+/* Steps [begin, end). */
+struct span {
+    uint32_t begin, end;
+};
 
 struct side {
     struct frame *frame;
-    uint32_t *groups; /* of each row */
-    uint32_t *first;  /* of each group: a row, or NONE */
-    uint32_t *next;   /* of each row: the next of its group, or NONE */
+    uint32_t *groups;   /* of each row */
+    uint32_t *first;    /* of each group: a row, or NONE */
+    uint32_t *next;     /* of each row: the next of its group, or NONE */
+    struct span *spans; /* of each row: from its first value to behind its last; empty: none */
 };
 
 struct match {
@@ -30,6 +38,7 @@ struct match {
     struct pool *pool;        /* tables; closed at the end */
     struct label_index index; /* match groups */
     struct side left, right;
+    size_t work; /* for guard_work */
 };
 
 static err side_groups(struct match *m, struct side *side)
@@ -210,6 +219,13 @@ static void combine(const struct node *n, const double *left, const double *righ
                 out[i] = left[i] / right[i];
         return;
     }
+    if (op == OPERATOR_ADD || op == OPERATOR_SUBTRACT) {
+        double sign = op == OPERATOR_ADD ? 1 : -1; /* a - b is a + -b, to the last bit */
+        for (size_t i = 0; i < count; i++)
+            if (!is_absent(left[i]) && !is_absent(right[i]))
+                out[i] = left[i] + sign * right[i];
+        return;
+    }
     bool filter = operator_is_comparison(op) && !n->binary.return_bool;
     for (size_t i = 0; i < count; i++) {
         if (is_absent(left[i]) || is_absent(right[i]))
@@ -222,84 +238,140 @@ static void combine(const struct node *n, const double *left, const double *righ
     }
 }
 
-/* Pairs that went into one result row, to tell a repeated match from series that follow each other. */
-struct pair {
-    uint32_t many, one;
-    uint32_t next;
-};
-
-struct pairs {
-    struct pair *pairs;
-    size_t count, capacity;
-    uint32_t *last; /* of each result row */
-    size_t last_capacity;
-};
-
-static err pairs_add(struct match *m, struct pairs *p, uint32_t number, bool is_new, uint32_t many,
-                     uint32_t one)
+/* From the first step at which both rows have a value to behind the last at which both may; empty when they never
+ * meet. Rows of one side often follow each other: what their first and last steps tell costs nothing. */
+static err span_of(struct match *m, const struct side *many, uint32_t i, const struct side *one, uint32_t k,
+                   struct span *out)
 {
-    TRY(pool_block_reserve(m->pool, (void **)&p->pairs, sizeof *p->pairs, p->count + 1, &p->capacity));
-    TRY(pool_block_reserve(m->pool, (void **)&p->last, sizeof *p->last, number + 1, &p->last_capacity));
-    p->pairs[p->count] = (struct pair){ many, one, is_new ? NONE : p->last[number] };
-    p->last[number] = (uint32_t)p->count++;
+    const double *a = many->frame->rows[i].values, *b = one->frame->rows[k].values;
+    struct span x = many->spans[i], y = one->spans[k];
+    struct span span = { x.begin > y.begin ? x.begin : y.begin, x.end < y.end ? x.end : y.end };
+    size_t steps = span.begin < span.end ? span.end - span.begin : 0;
+    TRY(guard_work(m->eval->request->guard, &m->work, steps + PAIR_WORK));
+    while (span.begin < span.end && (is_absent(a[span.begin]) || is_absent(b[span.begin])))
+        span.begin++;
+    *out = span;
     return OK;
 }
 
-/* A result row got a second pair: they must not meet. */
-static err pairs_check(struct match *m, const struct pairs *p, uint32_t number, const struct side *many,
-                       const struct side *one)
+/* Make first and last steps of each row, for span_of. */
+static err side_spans(struct match *m, struct side *side)
 {
-    const struct pair *fresh = &p->pairs[p->last[number]];
-    const double *fresh_many = many->frame->rows[fresh->many].values,
-                 *fresh_one = one->frame->rows[fresh->one].values;
-    for (uint32_t i = fresh->next; i != NONE; i = p->pairs[i].next) {
-        const double *old_many = many->frame->rows[p->pairs[i].many].values;
-        const double *old_one = one->frame->rows[p->pairs[i].one].values;
-        for (size_t step = 0; step < m->grid->count; step++) {
-            if (is_absent(fresh_many[step]) || is_absent(fresh_one[step]) || is_absent(old_many[step]) ||
-                is_absent(old_one[step]))
-                continue;
-            if (many->groups[fresh->many] == many->groups[p->pairs[i].many])
-                return err_set(m->eval->at, ERR_EXECUTION,
-                               "multiple matches for labels: grouping labels must ensure unique matches");
+    void *memory;
+    TRY(pool_alloc(m->pool, (side->frame->count + 1) * sizeof *side->spans, &memory));
+    side->spans = memory;
+    for (size_t i = 0; i < side->frame->count; i++) {
+        const double *values = side->frame->rows[i].values;
+        struct span span = { 0, (uint32_t)m->grid->count };
+        while (span.begin < span.end && is_absent(values[span.begin]))
+            span.begin++;
+        while (span.end > span.begin && is_absent(values[span.end - 1]))
+            span.end--;
+        side->spans[i] = span;
+    }
+    return OK;
+}
+
+/* What has gone into a result row, to tell a repeated match from series that follow each other. */
+struct taken {
+    uint32_t many, one; /* its first pair */
+    uint32_t
+        *groups; /* from the second pair on, of each step: the match group of the pair that met, or NONE */
+};
+
+/* A pair that goes into the row: it must not meet where another did. */
+static err taken_mark(struct match *m, struct taken *taken, const struct side *many, uint32_t i,
+                      const struct side *one, uint32_t k)
+{
+    const double *a = many->frame->rows[i].values, *b = one->frame->rows[k].values;
+    uint32_t group = many->groups[i];
+    struct span span;
+    TRY(span_of(m, many, i, one, k, &span));
+    for (size_t step = span.begin; step < span.end; step++) {
+        if (is_absent(a[step]) || is_absent(b[step]))
+            continue;
+        if (taken->groups[step] == group)
+            return err_set(m->eval->at, ERR_EXECUTION,
+                           "multiple matches for labels: grouping labels must ensure unique matches");
+        if (taken->groups[step] != NONE)
             return err_set(m->eval->at, ERR_EXECUTION,
                            "vector cannot contain metrics with the same labelset");
-        }
+        taken->groups[step] = group;
     }
+    return OK;
+}
+
+static err taken_add(struct match *m, struct taken *taken, const struct side *many, uint32_t i,
+                     const struct side *one, uint32_t k)
+{
+    if (taken->groups == NULL) {
+        void *memory;
+        TRY(pool_alloc(m->pool, m->grid->count * sizeof *taken->groups, &memory));
+        taken->groups = memory;
+        for (size_t step = 0; step < m->grid->count; step++)
+            taken->groups[step] = NONE;
+        TRY(taken_mark(m, taken, many, taken->many, one, taken->one));
+    }
+    return taken_mark(m, taken, many, i, one, k);
+}
+
+/* The results of match_pairs so far. */
+struct results {
+    struct frame *frame;
+    struct label_index index; /* number = row of the frame */
+    struct taken *taken;      /* of each row */
+    size_t capacity;
+    struct buf a, b; /* scratch for labels */
+};
+
+/* Rows i and k, which meet: the result row that they go into. */
+static err results_row(struct match *m, struct results *results, const struct side *many, uint32_t i,
+                       const struct side *one, uint32_t k, double **out_values)
+{
+    struct frame *frame = results->frame;
+    struct slice labels;
+    uint32_t number;
+    bool is_new;
+    TRY(result_labels(m, many->frame->rows[i].labels, one->frame->rows[k].labels, &results->a, &results->b,
+                      &labels));
+    TRY(label_index_get(&results->index, labels, &number, &is_new));
+    if (is_new) {
+        /* As Prometheus: arithmetic has dropped the name already; a comparison without bool keeps it,
+         * even where its operand's was to go at the end. */
+        struct row row = { .labels = results->index.keys[number], .drop_name = m->n->binary.return_bool };
+        TRY(values_new(frame->pool, m->grid->count, &row.values));
+        TRY(frame_add(frame, row));
+        TRY(pool_block_reserve(m->pool, (void **)&results->taken, sizeof *results->taken, number + 1,
+                               &results->capacity));
+        results->taken[number] = (struct taken){ .many = i, .one = k };
+    } else {
+        TRY(taken_add(m, &results->taken[number], many, i, one, k));
+    }
+    *out_values = frame->rows[number].values;
     return OK;
 }
 
 static err match_pairs(struct match *m, const struct side *many, const struct side *one, bool swapped,
                        struct frame *out)
 {
-    struct buf a = buf_open(m->pool, LABELS_BYTES_MAX), b = buf_open(m->pool, LABELS_BYTES_MAX);
-    struct label_index results = label_index_open(out->pool);
-    struct pairs pairs = { 0 };
-    for (uint32_t i = 0; i < many->frame->count; i++) {
-        const struct row *many_row = &many->frame->rows[i];
-        if (i % 256 == 0)
-            TRY(guard_maybe(m->eval));
+    struct results results = { .frame = out,
+                               .index = label_index_open(out->pool),
+                               .a = buf_open(m->pool, LABELS_BYTES_MAX),
+                               .b = buf_open(m->pool, LABELS_BYTES_MAX) };
+    for (uint32_t i = 0; i < many->frame->count; i++)
         for (uint32_t k = one->first[many->groups[i]]; k != NONE; k = one->next[k]) {
-            const struct row *one_row = &one->frame->rows[k];
-            struct slice labels;
-            uint32_t number;
-            bool is_new;
-            TRY(result_labels(m, many_row->labels, one_row->labels, &a, &b, &labels));
-            TRY(label_index_get(&results, labels, &number, &is_new));
-            TRY(pairs_add(m, &pairs, number, is_new, i, k));
-            if (is_new) {
-                /* As Prometheus: arithmetic has dropped the name already; a comparison without bool keeps it,
-                 * even where its operand's was to go at the end. */
-                struct row row = { .labels = results.keys[number], .drop_name = m->n->binary.return_bool };
-                TRY(values_new(out->pool, m->grid->count, &row.values));
-                TRY(frame_add(out, row));
-            } else {
-                TRY(pairs_check(m, &pairs, number, many, one));
-            }
-            combine(m->n, swapped ? one_row->values : many_row->values,
-                    swapped ? many_row->values : one_row->values, m->grid->count, out->rows[number].values);
+            const double *a = many->frame->rows[i].values, *b = one->frame->rows[k].values;
+            double *values;
+            struct span span;
+            TRY(span_of(m, many, i, one, k, &span));
+            if (span.begin >= span.end)
+                continue;
+            TRY(results_row(m, &results, many, i, one, k, &values));
+            combine(m->n, (swapped ? b : a) + span.begin, (swapped ? a : b) + span.begin,
+                    span.end - span.begin, values + span.begin);
         }
-    }
+    if (operator_is_comparison(m->n->binary.op) && !m->n->binary.return_bool)
+        frame_compact(out, m->grid->count);
     return OK;
 }
 
@@ -309,6 +381,8 @@ static err match_eval(struct match *m, struct frame **out_frame)
     struct side *many = swapped ? &m->right : &m->left, *one = swapped ? &m->left : &m->right;
     TRY(side_chains(m, many));
     TRY(side_chains(m, one));
+    TRY(side_spans(m, many));
+    TRY(side_spans(m, one));
     TRY(check_one_side(m, many, one, !swapped));
     if (m->n->binary.matching.card == MATCH_ONE_TO_ONE)
         TRY(check_many_side(m, many, one));
@@ -358,15 +432,6 @@ static void side_filter(struct match *m, struct side *side, const double *const 
             if ((mask != NULL && !is_absent(mask[step])) != present)
                 values[step] = ABSENT;
     }
-}
-
-static void frame_compact(struct frame *frame, size_t step_count)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < frame->count; i++)
-        if (values_any(frame->rows[i].values, step_count))
-            frame->rows[kept++] = frame->rows[i];
-    frame->count = kept;
 }
 
 /* Fill the gaps of a row; whether its name goes is told by whichever of the two begins first, as Prometheus meets

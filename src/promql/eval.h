@@ -47,7 +47,7 @@ struct row {
     bool drop_name; /* __name__ goes when the result is made */
 };
 
-/* An instant vector over a grid. Rows live in pool or in the chunks' pools. */
+/* An instant vector over a grid; each row has a value at some step. Rows live in pool or in the chunks' pools. */
 struct frame {
     struct frame *next;
     struct pool *pool;
@@ -121,6 +121,18 @@ err fail_histogram(struct err_at *at, struct slice labels, const char *what);
 /* OK, or the above of the first row with one. */
 err fail_histograms(struct eval *eval, const struct frame *frame, const char *what);
 err guard_maybe(const struct eval *eval);
+/* Work beyond one look at each value may take minutes: add it to *count, from 0, and ask the guard every
+ * million units; its errors. guard NULL: none. */
+static inline err guard_work(struct guard *guard, size_t *count, size_t more)
+{
+    *count += more;
+    if (__builtin_expect(*count < 1u << 20, 1))
+        return OK;
+    *count = 0;
+    return guard != NULL ? guard_check(guard) : OK;
+}
+/* Drop the rows that have no value at any step. */
+void frame_compact(struct frame *frame, size_t step_count);
 
 /* ---- annotate.c ---- */
 struct annotations annotations_open(struct pool *pool);
@@ -224,9 +236,6 @@ bool function_is_window(enum function_id id);
 double quantile_of(double q, double *values, size_t count); /* sorts values */
 /* scratch->at with room for so many bytes; keeps what is there. ERR_LIMIT. */
 err window_scratch_reserve(struct window_scratch *scratch, size_t bytes);
-/* Windows that share samples may take minutes for one series: count what is looked at beyond each sample once, and
- * ask the guard every million values; its errors. */
-err window_scanned(const struct window_input *in, size_t *count, size_t more);
 
 /* ---- window_scan.c ---- */
 /* stddev_over_time, stdvar_over_time, deriv and predict_linear, as window_apply, edges found. */

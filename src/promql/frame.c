@@ -93,6 +93,15 @@ bool values_any(const double *values, size_t count)
     return false;
 }
 
+void frame_compact(struct frame *frame, size_t step_count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < frame->count; i++)
+        if (values_any(frame->rows[i].values, step_count))
+            frame->rows[kept++] = frame->rows[i];
+    frame->count = kept;
+}
+
 err fail_histogram(struct err_at *at, struct slice labels, const char *what)
 {
     uint8_t memory[256];

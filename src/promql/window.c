@@ -37,15 +37,6 @@ err window_scratch_reserve(struct window_scratch *scratch, size_t bytes)
     return OK;
 }
 
-err window_scanned(const struct window_input *in, size_t *count, size_t more)
-{
-    *count += more;
-    if (*count < 1u << 20)
-        return OK;
-    *count = 0;
-    return in->guard != NULL ? guard_check(in->guard) : OK;
-}
-
 /* ---- edges ---- */
 
 /* The first sample behind t_ms, at `from` or later. Windows advance by much the same count: `advance`, that of the
@@ -192,7 +183,7 @@ static err window_rate(enum function_id id, const struct window_input *in, struc
         size_t r = reset_low;
         for (; r < reset_count && resets[r] < w.high; r++)
             change += in->values[resets[r] - 1];
-        TRY(window_scanned(in, &looked, r - reset_low));
+        TRY(guard_work(in->guard, &looked, r - reset_low));
         out[step] = rate_of(&scratch->current->reaches[step], first, change, counter, scale);
     }
     return OK;
@@ -392,7 +383,7 @@ static err scan_window(const struct window_input *in, struct window_edge w, bool
     const double *v = in->values + w.low;
     size_t count = w.high - w.low;
     *out = average ? scan_average(v, count) : scan_sum(v, count);
-    return window_scanned(in, looked, count);
+    return guard_work(in->guard, looked, count);
 }
 
 struct partial_sum {
@@ -554,8 +545,8 @@ static err window_quantile(const struct window_input *in, struct window_scratch 
             for (size_t i = last.high; i < w.high; i++)
                 sorted_insert(&sorted, in->values[i]);
         }
-        TRY(window_scanned(in, &looked,
-                           (w.high - w.low) / 16 + 1)); /* moved by memmove, or sorted now and then */
+        TRY(guard_work(in->guard, &looked,
+                       (w.high - w.low) / 16 + 1)); /* moved by memmove, or sorted now and then */
         last = w;
         out[step] = w.high == w.low ? ABSENT : quantile_sorted(in->arg[step], sorted.values, sorted.count);
     }

@@ -265,7 +265,7 @@ err window_scan(enum function_id id, const struct window_input *in, struct windo
     for (size_t step = 0; step < in->ends.count; step++) {
         struct window_edge w = scratch->current->edges[step];
         size_t count = w.high - w.low;
-        TRY(window_scanned(in, &looked, count));
+        TRY(guard_work(in->guard, &looked, count));
         if (count < least) {
             out[step] = ABSENT;
             continue;

@@ -2,6 +2,7 @@
  * histograms, proofs, failing allocations. Method: generated series in the source in memory, results compared
  * with naive folds; the same query with and without a runner must agree bit for bit. */
 #include "base/test.h"
+#include "io/io.h"
 #include "model/histogram.h"
 #include "model/labels.h"
 #include "model/source_memory.h"
@@ -213,6 +214,69 @@ static void test_limits(void **state)
     pool_close(f.pool);
 }
 
+/* The guard's clock: each look at it takes a nanosecond, so it tells how often the guard was asked since the last
+ * selector was done with. */
+static int64_t asked;
+int64_t io_monotonic_ns(struct io *io) { return ++asked; }
+
+static void (*source_set_close)(struct source_set *set);
+
+static void close_and_count(struct source_set *set)
+{
+    source_set_close(set);
+    asked = 0;
+}
+
+/* What a step of the evaluation may take minutes for asks the guard every million values or so. */
+static void test_guard_is_asked(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t values;
+    } cases[] = {
+        { "topk(500, m)", 6000 * 1000 },
+        { "bottomk(1, m)", 6000 * 1000 },
+        { "quantile(0.5, m)", 6000 * 1000 },
+        { "count_values(\"v\", m{number=~\"1..\"} > bool 500)", 6000 * 100 * 8 },
+        /* rows that take turns in a group and never meet */
+        { "even * on() group_left() odd", 3000 * 100 * 20 },
+    };
+    struct fixture f;
+    fixture_open(&f);
+    struct source_table table = *f.source.source.table;
+    source_set_close = table.set_close;
+    table.set_close = close_and_count;
+    f.source.source.table = &table;
+    f.guard.io = (struct io *)&asked;
+    f.guard.deadline_ns = INT64_MAX - 1;
+    for (unsigned i = 0; i < 1000; i++) {
+        struct source_memory_series *series;
+        assert_ok(source_memory_series(&f.source, labels_of(f.pool, "m", "a", i), &series));
+        assert_ok(source_memory_add(series, 0, i * 7919 % 3001));
+        assert_ok(source_memory_add(series, 300050, i));
+    }
+    for (unsigned i = 0; i < 120; i++) {
+        struct source_memory_series *series;
+        bool is_even = i < 100;
+        assert_ok(
+            source_memory_series(&f.source, labels_of(f.pool, is_even ? "even" : "odd", "a", i), &series));
+        for (int64_t t_ms = 0; t_ms <= 600000; t_ms += 100)
+            assert_ok(
+                sample_columns_add(&series->columns, t_ms,
+                                   (t_ms / 100 % 2 == 0) == is_even ? 1 : bits_double(SAMPLE_STALE_BITS), 0));
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
+        struct promql_result r;
+        struct err_at at;
+        assert_ok(evaluate(&f, cases[i].text, 100, pool, &r, &at));
+        if (asked < cases[i].values >> 20)
+            fail_msg("%s: asked %d times", cases[i].text, (int)asked);
+        pool_close(pool);
+    }
+    pool_close(f.pool);
+}
+
 static struct slice histogram_bytes(struct pool *pool, double sum)
 {
     struct histogram h = { .sum = sum, .count_int = 3, .zero_count_int = 3, .zero_threshold = 0.001 };
@@ -311,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_runner_changes_nothing),
         cmocka_unit_test(test_folds),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_guard_is_asked),
         cmocka_unit_test(test_histograms),
         cmocka_unit_test(test_faults),
     };
