@@ -122,84 +122,98 @@ bool log_frame_is_whole(const uint8_t *at, const struct log_frame *frame)
 
 /* ---- the scan ---- */
 
-static err item_add(struct log_scan *scan, struct log_item item)
+/* Bytes of the file that are below the limit, through the window. */
+static err bytes_at(struct log_scan *scan, uint64_t position, uint64_t bytes, const uint8_t **out_at)
 {
-    void *at = (void *)(uintptr_t)scan->items;
-    TRY(pool_block_reserve(scan->pool, &at, sizeof item, scan->item_count + 1, &scan->item_capacity));
-    ((struct log_item *)at)[scan->item_count++] = item;
-    scan->items = at;
+    uint64_t skipped = position - scan->window_position;
+    if (position < scan->window_position || skipped > scan->window.len ||
+        scan->window.len - skipped < bytes) {
+        check(scan->read != NULL);
+        struct slice window;
+        TRY(scan->read(scan->context, position, bytes, &window));
+        check(window.len >= bytes);
+        scan->window = window;
+        scan->window_position = position;
+        skipped = 0;
+    }
+    *out_at = scan->window.at + skipped;
     return OK;
-}
-
-static err fill(const struct log_scan_input *input, uint64_t upto)
-{
-    return input->fill == NULL ? OK : input->fill(input->context, upto);
 }
 
 /* Whether a believable header begins at position: of an existing partition, ending within the limit. */
-static bool frame_at(const struct log_scan_input *input, uint64_t position, struct log_frame *out_frame)
+static err frame_at(struct log_scan *scan, uint64_t position, struct log_frame *out_frame, bool *out_is_frame)
 {
-    if (!log_frame_decode(input->image + position, input->seed, input->number, out_frame))
-        return false;
-    if (log_frame_bytes(out_frame->length) > input->limit - position || out_frame->durable > position)
-        return false;
+    const uint8_t *at;
+    *out_is_frame = false;
+    TRY(bytes_at(scan, position, LOG_FRAME_HEADER_BYTES, &at));
+    if (!log_frame_decode(at, scan->seed, scan->number, out_frame))
+        return OK;
+    if (log_frame_bytes(out_frame->length) > scan->limit - position || out_frame->durable > position)
+        return OK;
     if (out_frame->partition == LOG_MARKER_PARTITION)
-        return out_frame->length == 8 * input->partition_count;
-    return out_frame->partition < input->partition_count && out_frame->offset < LOG_OFFSET_MAX;
-}
-
-static err item_of_frame(const struct log_scan_input *input, uint64_t position, const struct log_frame *frame,
-                         struct log_scan *scan)
-{
-    uint64_t next = position + log_frame_bytes(frame->length);
-    TRY(fill(input, next));
-    if (frame->durable > scan->durable) /* true when the header was written, whatever became of the payload */
-        scan->durable = frame->durable;
-    enum log_item_kind kind = LOG_ITEM_DAMAGED;
-    if (log_frame_is_whole(input->image + position, frame)) {
-        kind = frame->partition == LOG_MARKER_PARTITION ? LOG_ITEM_MARKER : LOG_ITEM_RECORD;
-    } else if (frame->partition == LOG_MARKER_PARTITION) {
-        kind = LOG_ITEM_BAD; /* no record is in it */
-    }
-    return item_add(scan, (struct log_item){ .kind = kind,
-                                             .partition = frame->partition,
-                                             .length = frame->length,
-                                             .position = position,
-                                             .next = next,
-                                             .offset = frame->offset });
-}
-
-err log_file_scan(const struct log_scan_input *input, struct pool *pool, struct log_scan *out_scan)
-{
-    *out_scan = (struct log_scan){ .pool = pool };
-    uint64_t position = input->start;
-    while (position < input->limit && input->limit - position >= LOG_FRAME_HEADER_BYTES) {
-        TRY(fill(input, position + LOG_FRAME_HEADER_BYTES));
-        struct log_frame frame;
-        if (frame_at(input, position, &frame)) {
-            TRY(item_of_frame(input, position, &frame, out_scan));
-            position += log_frame_bytes(frame.length);
-            continue;
-        }
-        uint64_t bad = position;
-        do {
-            position += LOG_FRAME_ALIGN;
-            if (position > input->limit || input->limit - position < LOG_FRAME_HEADER_BYTES) {
-                position = input->limit;
-                break;
-            }
-            TRY(fill(input, position + LOG_FRAME_HEADER_BYTES));
-        } while (!frame_at(input, position, &frame));
-        TRY(item_add(out_scan, (struct log_item){ .kind = LOG_ITEM_BAD, .position = bad, .next = position }));
-    }
-    if (position < input->limit) /* too short for a frame */
-        TRY(item_add(out_scan,
-                     (struct log_item){ .kind = LOG_ITEM_BAD, .position = position, .next = input->limit }));
+        *out_is_frame = out_frame->length == 8 * scan->partition_count;
+    else
+        *out_is_frame = out_frame->partition < scan->partition_count && out_frame->offset < LOG_OFFSET_MAX;
     return OK;
 }
 
-void log_scan_done(struct log_scan *scan)
+static err item_of_frame(struct log_scan *scan, const struct log_frame *frame, struct log_item *out_item)
 {
-    pool_block_free(scan->pool, (void *)(uintptr_t)scan->items);
-    scan->items = NULL;
+    const uint8_t *at;
+    uint64_t bytes = log_frame_bytes(frame->length);
+    TRY(bytes_at(scan, scan->position, bytes, &at));
+    if (frame->durable > scan->durable) /* true when the header was written, whatever became of the payload */
+        scan->durable = frame->durable;
+    bool is_whole = log_frame_is_whole(at, frame);
+    enum log_item_kind kind = LOG_ITEM_DAMAGED;
+    if (frame->partition == LOG_MARKER_PARTITION)
+        kind = is_whole ? LOG_ITEM_MARKER : LOG_ITEM_BAD; /* no record is in it */
+    else if (is_whole)
+        kind = LOG_ITEM_RECORD;
+    *out_item = (struct log_item){
+        .kind = kind,
+        .partition = frame->partition,
+        .length = kind == LOG_ITEM_BAD ? 0 : frame->length,
+        .position = scan->position,
+        .next = scan->position + bytes,
+        .offset = frame->offset,
+        .payload = is_whole ? at + LOG_FRAME_HEADER_BYTES : NULL,
+    };
+    return OK;
+}
+
+err log_scan_next(struct log_scan *scan, struct log_item *out_item)
+{
+    if (scan->position >= scan->limit)
+        return ERR_END;
+    struct log_frame frame;
+    bool is_frame = false;
+    uint64_t position = scan->position;
+    while (scan->limit - position >= LOG_FRAME_HEADER_BYTES) {
+        TRY(frame_at(scan, position, &frame, &is_frame));
+        if (is_frame)
+            break;
+        position += LOG_FRAME_ALIGN;
+    }
+    if (is_frame && position == scan->position)
+        TRY(item_of_frame(scan, &frame, out_item));
+    else
+        *out_item = (struct log_item){
+            .kind = LOG_ITEM_BAD,
+            .position = scan->position,
+            .next = is_frame ? position : scan->limit, /* what is left is too short for a frame */
+        };
+    scan->position = out_item->next;
+    return OK;
+}
+
+err log_scan_ahead(struct log_scan *scan)
+{
+    uint64_t position = scan->position;
+    struct log_item item;
+    err e = OK;
+    while (e == OK)
+        e = log_scan_next(scan, &item);
+    scan->position = position;
+    return e == ERR_END ? OK : e;
 }

@@ -83,35 +83,35 @@ struct log_item {
     uint64_t position; /* in the file */
     uint64_t next;     /* where the next item begins */
     uint64_t offset;
+    const uint8_t *payload; /* of a whole frame, else NULL; borrowed until the scan goes on */
 };
 
+/* Where the scan's bytes come from: the file from `position` on, at least `bytes` of it, which are below the
+ * limit; borrowed until the next call. Its errors pass through. */
+typedef err (*log_scan_read)(void *context, uint64_t position, uint64_t bytes, struct slice *out_window);
+
+/* A walk over the frames of one file, whose bytes pass through a window. */
 struct log_scan {
-    const struct log_item *items; /* in the order of positions; borrowed until log_scan_done */
-    size_t item_count;
-    uint64_t durable; /* highest durable position that a believable header names */
-    struct pool *pool;
-    size_t item_capacity;
-};
-
-/* Where the scan's bytes come from: makes image bytes [0, upto) valid. Errors of reading pass through. */
-typedef err (*log_scan_fill)(void *context, uint64_t upto);
-
-struct log_scan_input {
-    const uint8_t *image; /* from the start of the file */
-    uint64_t limit;       /* bytes that count */
-    uint64_t start;       /* where frames begin */
+    /* the caller's, but for `position` and `window` fixed */
+    uint64_t position; /* of the next item: at first where frames begin */
+    uint64_t limit;    /* bytes that count */
     uint32_t seed;
     uint64_t number;
     uint32_t partition_count;
-    log_scan_fill fill; /* NULL: all of it is there */
+    log_scan_read read; /* NULL: the window holds the whole file */
     void *context;
+    struct slice window;
+    uint64_t window_position; /* of its first byte in the file */
+
+    uint64_t durable; /* highest durable position that a believable header named so far */
 };
 
-/* Walk one file's frames, resynchronising at 8-byte steps behind what is no frame. For images from
- * anywhere: nothing in them is trusted.
- * Errors ERR_LIMIT (pool), errors of fill. Owner: the caller closes with log_scan_done, also after an error.
- * Cost O(limit). Source docs/format/log.md §4. */
-err log_file_scan(const struct log_scan_input *input, struct pool *pool, struct log_scan *out_scan);
-void log_scan_done(struct log_scan *scan);
+/* The next item; items tile the file in the order of positions. Behind what is no frame the next one is searched
+ * at 8-byte steps. For bytes from anywhere: nothing in them is trusted. Asks for one frame's bytes at most.
+ * Errors ERR_END (the limit), those of read. Cost O(item). Source docs/format/log.md §4. */
+err log_scan_next(struct log_scan *scan, struct log_item *out_item);
+
+/* Raise `durable` to what the headers up to the limit name; the scan stays where it is. Errors of read. */
+err log_scan_ahead(struct log_scan *scan);
 
 #endif

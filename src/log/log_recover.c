@@ -45,11 +45,11 @@ struct recovery {
     struct pool *pool;   /* of this recovery */
     struct found *found; /* sorted by number */
     size_t found_count;
-    uint64_t *next; /* per partition: next offset expected */
-    uint8_t *image; /* of the file being scanned */
-    size_t image_capacity;
-    uint64_t image_len;
-    struct io_file *image_file;
+    uint64_t *next;  /* per partition: next offset expected */
+    uint8_t *window; /* part of the file being scanned */
+    size_t window_bytes;
+    uint64_t limit; /* bytes of that file that count */
+    struct io_file *scanned;
 };
 
 static uint64_t parse_number(const char *name, const char *suffix)
@@ -248,17 +248,37 @@ static err skip_to(struct recovery *r, uint32_t partition, uint64_t offset, cons
 
 /* ---- scanning ---- */
 
-static err fill_image(void *context, uint64_t upto)
+/* A record is at most 17 MiB, so the window is, however large the file. */
+static err read_window(void *context, uint64_t position, uint64_t bytes, struct slice *out_window)
 {
     struct recovery *r = context;
-    while (r->image_len < upto) {
-        uint64_t bytes = r->image_capacity - r->image_len;
-        if (bytes > READ_BYTES)
-            bytes = READ_BYTES;
-        TRY(io_file_read(r->image_file, r->image_len, r->image + r->image_len, (size_t)bytes, NULL));
-        r->image_len += bytes;
+    uint64_t want = bytes < READ_BYTES ? READ_BYTES : bytes;
+    if (want > r->limit - position)
+        want = r->limit - position;
+    if (want > r->window_bytes) {
+        void *at = r->window;
+        TRY(pool_block_resize(r->pool, &at, (size_t)want));
+        r->window = at;
+        r->window_bytes = (size_t)want;
     }
+    TRY(io_file_read(r->scanned, position, r->window, (size_t)want, NULL));
+    *out_window = slice_of(r->window, (size_t)want);
     return OK;
+}
+
+static struct log_scan scan_of(struct recovery *r, const struct log_store_file *file, uint64_t limit)
+{
+    r->scanned = file->file;
+    r->limit = limit;
+    return (struct log_scan){
+        .position = log_data_start(r->log->config.partition_count),
+        .limit = limit,
+        .seed = file->seed,
+        .number = file->frame_number,
+        .partition_count = r->log->config.partition_count,
+        .read = read_window,
+        .context = r,
+    };
 }
 
 static err add_record(struct recovery *r, const struct found *found, const struct log_item *item,
@@ -272,9 +292,7 @@ static err add_record(struct recovery *r, const struct found *found, const struc
         return OK; /* more than can have been lost: not ours, whatever its checksum says */
     TRY(skip_to(r, item->partition, item->offset, found->file->path, item->position));
     if (is_lost)
-        TRY(skip_to(r, item->partition, item->offset + 1, found->file->path, item->position));
-    if (is_lost)
-        return OK;
+        return skip_to(r, item->partition, item->offset + 1, found->file->path, item->position);
     void *at = places->at;
     TRY(pool_block_reserve(r->log->pool, &at, sizeof places->at[0], places->count + 1, &places->capacity));
     places->at = at;
@@ -289,9 +307,8 @@ static err add_record(struct recovery *r, const struct found *found, const struc
 /* A marker names the next offset of every partition at its place. */
 static err add_marker(struct recovery *r, const struct found *found, const struct log_item *item)
 {
-    const uint8_t *ends = r->image + item->position + LOG_FRAME_HEADER_BYTES;
     for (uint32_t p = 0; p < r->log->config.partition_count; p++) {
-        uint64_t end = get_le64(ends + 8 * (size_t)p);
+        uint64_t end = get_le64(item->payload + 8 * (size_t)p);
         if (end > r->next[p] && end - r->next[p] <= found->file->size / LOG_FRAME_HEADER_BYTES)
             TRY(skip_to(r, p, end, found->file->path, item->position));
     }
@@ -311,7 +328,7 @@ static err skip_unknown(struct recovery *r, const struct found *found, uint64_t 
 
 /* Take the items of a scan up to the file's end. In the newest file (and one whose end nobody names) that
  * is the first thing bad at or above the durable position; in the others the limit. */
-static err take_items(struct recovery *r, struct found *found, const struct log_scan *scan)
+static err take_items(struct recovery *r, struct found *found, struct log_scan *scan)
 {
     uint32_t count = r->log->config.partition_count;
     void *at = NULL;
@@ -319,36 +336,39 @@ static err take_items(struct recovery *r, struct found *found, const struct log_
     bool *is_told = at; /* since the last bytes of unknown owners */
     uint64_t lost_bytes = 0;
     uint64_t lost_position = 0;
-    uint64_t end = log_data_start(count);
-    for (size_t i = 0; i < scan->item_count; i++) {
-        const struct log_item *item = &scan->items[i];
-        bool is_bad = item->kind == LOG_ITEM_BAD || item->kind == LOG_ITEM_DAMAGED;
-        if (is_bad && !found->is_limited && item->position >= scan->durable)
+    bool is_ahead_known = found->is_limited; /* the durable position matters where something is bad */
+    struct log_item item;
+    err e;
+    while ((e = log_scan_next(scan, &item)) == OK) {
+        bool is_bad = item.kind == LOG_ITEM_BAD || item.kind == LOG_ITEM_DAMAGED;
+        if (is_bad && !is_ahead_known)
+            TRY(log_scan_ahead(scan));
+        is_ahead_known = is_ahead_known || is_bad;
+        if (is_bad && !found->is_limited && item.position >= scan->durable)
             break; /* a torn tail */
-        if (item->kind == LOG_ITEM_BAD) {
+        if (item.kind == LOG_ITEM_BAD) {
             /* What was torn begins behind the durable position even when no whole frame parts the two. */
-            uint64_t next = item->next;
-            bool cut = !found->is_limited && scan->durable < next;
-            if (cut)
-                next = scan->durable;
-            lost_bytes += next - item->position;
-            lost_position = item->position;
+            bool cut = !found->is_limited && scan->durable < item.next;
+            uint64_t next = cut ? scan->durable : item.next;
+            lost_bytes += next - item.position;
+            lost_position = item.position;
             memset(is_told, 0, count * sizeof(bool));
-            end = next;
+            found->file->end = next;
             if (cut)
                 break;
             continue;
         }
-        if (item->kind == LOG_ITEM_MARKER) {
-            TRY(add_marker(r, found, item));
+        if (item.kind == LOG_ITEM_MARKER) {
+            TRY(add_marker(r, found, &item));
             lost_bytes = 0;
         } else {
-            TRY(add_record(r, found, item, item->kind == LOG_ITEM_DAMAGED));
-            is_told[item->partition] = true;
+            TRY(add_record(r, found, &item, item.kind == LOG_ITEM_DAMAGED));
+            is_told[item.partition] = true;
         }
-        end = item->next;
+        found->file->end = item.next;
     }
-    found->file->end = end;
+    if (e != OK && e != ERR_END)
+        return e;
     if (found->is_newest)
         TRY(skip_unknown(r, found, lost_bytes, lost_position, is_told));
     return OK;
@@ -356,45 +376,15 @@ static err take_items(struct recovery *r, struct found *found, const struct log_
 
 static err scan_file(struct recovery *r, struct found *found)
 {
-    struct log_file *log = r->log;
-    uint32_t count = log->config.partition_count;
+    uint32_t count = r->log->config.partition_count;
     struct log_store_file *file = found->file;
     for (uint32_t p = 0; p < count; p++)
         file->places[p].first = r->next[p];
     file->end = log_data_start(count);
-
-    uint64_t limit = found->limit;
-    if (limit > LOG_FILE_BYTES_MAX + LOG_RECORD_BYTES_MAX + LOG_PAGE_BYTES)
+    if (found->limit > LOG_FILE_BYTES_MAX + LOG_RECORD_BYTES_MAX + LOG_PAGE_BYTES)
         return err_set(r->at, ERR_LIMIT, "log: %s is larger than any log file", file->path);
-    if (limit <= file->end)
-        return OK;
-    void *image = r->image;
-    if (limit > r->image_capacity) {
-        pool_block_free(r->pool, r->image);
-        r->image = image = NULL;
-        r->image_capacity = 0;
-        TRY(pool_block_resize(r->pool, &image, (size_t)limit));
-        r->image = image;
-    }
-    r->image_capacity = (size_t)limit;
-    r->image_len = 0;
-    r->image_file = file->file;
-    struct log_scan_input input = {
-        .image = r->image,
-        .limit = limit,
-        .start = file->end,
-        .seed = file->seed,
-        .number = file->frame_number,
-        .partition_count = count,
-        .fill = fill_image,
-        .context = r,
-    };
-    struct log_scan scan;
-    err e = log_file_scan(&input, r->pool, &scan);
-    if (e == OK)
-        e = take_items(r, found, &scan);
-    log_scan_done(&scan);
-    return e;
+    struct log_scan scan = scan_of(r, file, found->limit);
+    return take_items(r, found, &scan);
 }
 
 /* A partition goes on at `start`, below what was found: the header between was lost, with a failed group before
@@ -479,6 +469,28 @@ static err scan_chain(struct recovery *r)
 
 /* ---- leftovers ---- */
 
+/* Whether a .log file outside the chain may hold records. The header is durable before the name, and nobody
+ * appends where opening failed: only our header without any frame is known to be nothing. */
+static bool may_hold_records(const struct recovery *r, struct found *found)
+{
+    struct recovery quiet = *r; /* what is wrong with the file does not matter */
+    quiet.at = NULL;
+    quiet.window = NULL;
+    quiet.window_bytes = 0;
+    struct log_item item = { .kind = LOG_ITEM_RECORD };
+    err e = open_found(&quiet, found);
+    if (e == OK && found->has_header) {
+        struct log_scan scan = scan_of(&quiet, found->file, found->file->size);
+        do
+            e = log_scan_next(&scan, &item);
+        while (e == OK && item.kind == LOG_ITEM_BAD);
+    }
+    pool_block_free(r->pool, quiet.window);
+    log_store_file_free(r->log, found->file);
+    found->file = NULL;
+    return e != ERR_END;
+}
+
 /* Files outside the chain: set aside what may hold records, keep a few that wait for reuse, remove the rest. */
 static err clear_leftovers(struct recovery *r)
 {
@@ -491,7 +503,7 @@ static err clear_leftovers(struct recovery *r)
             continue;
         log_store_path(log, found->number, found->is_free ? ".free" : ".log", path);
         changed = true;
-        if (!found->is_free) {
+        if (!found->is_free && may_hold_records(r, found)) {
             char aside[LOG_PATH_BYTES];
             log_store_path(log, found->number, ".lost", aside);
             TRY(io_rename(log->io, path, aside));
@@ -499,7 +511,7 @@ static err clear_leftovers(struct recovery *r)
         }
         uint64_t size = 0;
         TRY(io_path_size(log->io, path, &size, NULL));
-        if (size >= LOG_FILE_BYTES_MIN && size <= log->config.file_bytes &&
+        if (found->is_free && size >= LOG_FILE_BYTES_MIN && size <= log->config.file_bytes &&
             log->free_count < LOG_RECYCLED_FILES_MAX)
             log->free_files[log->free_count++] =
                 (struct log_free_file){ .number = found->number, .size = size };

@@ -252,6 +252,26 @@ static void test_tail_is_served_from_memory(void **state)
         log_reader_close(readers[p]);
 }
 
+/* Opening takes a window of a file, not all of it: a small budget opens large files. */
+static void test_large_files_open_in_little_memory(void **state)
+{
+    struct fixture *f = *state;
+    log_close(f->log);
+    f->config.file_bytes = 16u << 20;
+    open_log(f);
+    append_many(f, 100, 70000);
+    uint64_t largest = 0;
+    for (size_t i = 0; i < log_file_of(f->log)->file_count; i++)
+        if (log_file_of(f->log)->files[i]->size > largest)
+            largest = log_file_of(f->log)->files[i]->size;
+    assert_int_equal(f->config.file_bytes, largest);
+    log_close(f->log);
+    pool_set_budget(f->pool, pool_used(f->pool) + (2u << 20));
+    open_log(f);
+    pool_set_budget(f->pool, POOL_BYTES_UNLIMITED);
+    expect_all(f, 0, 70000);
+}
+
 /* One reader among sixteen partitions: frames are read one by one, without the shared blocks. */
 static void test_sparse_reader(void **state)
 {
@@ -392,6 +412,48 @@ static void test_file_outside_the_chain(void **state)
     log_close(f->log);
     open_log(f);
     assert_true(io_exists(f->io, aside));
+}
+
+/* A .log file without a frame that the chain does not lead to: opening it had failed, and so had its removal. */
+static void test_leftover_without_records(void **state)
+{
+    struct fixture *f = *state;
+    append_many(f, 1, 100);
+    struct log_file *log = log_file_of(f->log);
+    uint64_t offsets[PARTITIONS] = { 0 };
+    struct log_file_header header = {
+        .partition_count = PARTITIONS,
+        .number = 2,
+        .previous_number = 1,
+        .previous_end = log->active->end,
+        .starts = offsets,
+        .trims = offsets,
+    };
+    memcpy(header.cluster_id, f->config.cluster_id, sizeof header.cluster_id);
+    uint64_t copy_bytes = log_header_copy_bytes(PARTITIONS);
+    uint8_t *copy = test_calloc(1, (size_t)copy_bytes);
+    log_header_encode(&header, copy);
+    struct slice copies[2] = { slice_of(copy, (size_t)copy_bytes), slice_of(copy, (size_t)copy_bytes) };
+    struct io_file *file;
+    assert_ok(io_file_open(f->io, "log/00000002.log", IO_CREATE, &file));
+    assert_ok(io_file_write_all(file, 0, copies, 2));
+    assert_ok(io_file_allocate(file, 64 << 10));
+    io_file_close(file);
+    assert_ok(io_file_open(f->io, "log/00000003.log", IO_CREATE, &file)); /* not even a header */
+    assert_ok(io_file_allocate(file, 64 << 10));
+    io_file_close(file);
+    log->next_number = 4;
+    log->active = NULL;
+    append_many(f, 1, 100);
+    log_close(f->log);
+    open_log(f);
+    assert_true(io_exists(f->io, "log/00000004.log"));
+    assert_false(io_exists(f->io, "log/00000002.log"));
+    assert_false(io_exists(f->io, "log/00000002.lost"));
+    assert_false(io_exists(f->io, "log/00000003.log"));
+    assert_true(io_exists(f->io, "log/00000003.lost"));
+    expect_all(f, 0, 100);
+    test_free(copy);
 }
 
 static void test_offsets_survive_a_full_trim(void **state)
@@ -622,10 +684,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_append_read_reopen, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_large_and_empty_records, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_tail_is_served_from_memory, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_large_files_open_in_little_memory, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_sparse_reader, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_rot_while_open, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_trim_recycles, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_file_outside_the_chain, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_leftover_without_records, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_offsets_survive_a_full_trim, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_space_floor, set_up, tear_down),

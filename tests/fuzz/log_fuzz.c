@@ -11,9 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define PARTITIONS     3
-#define NUMBER         7
-#define FUZZ_BYTES_MAX (64u << 20)
+#define PARTITIONS 3
+#define NUMBER     7
 
 static const uint8_t cluster_id[16] = "fuzz";
 
@@ -42,27 +41,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data, size);
     uint32_t seed = log_frame_seed(cluster_id, NUMBER);
     repair(copy, size, seed);
-    struct pool *pool = pool_open(NULL, "fuzz", FUZZ_BYTES_MAX);
-    struct log_scan_input input = {
-        .image = copy,
+    struct log_scan scan = {
         .limit = size,
         .seed = seed,
         .number = NUMBER,
         .partition_count = PARTITIONS,
+        .window = slice_of(copy, size),
     };
-    struct log_scan scan;
-    if (log_file_scan(&input, pool, &scan) == OK) {
-        uint64_t position = 0;
-        for (size_t i = 0; i < scan.item_count; i++) { /* the items tile the file */
-            check(scan.items[i].position == position);
-            check(scan.items[i].next > position);
-            position = scan.items[i].next;
-        }
-        check(position == size);
-        check(scan.durable <= size);
+    struct log_item item;
+    uint64_t position = 0, durable = 0;
+    check(log_scan_ahead(&scan) == OK && scan.position == 0);
+    durable = scan.durable;
+    while (log_scan_next(&scan, &item) == OK) { /* the items tile the file */
+        check(item.position == position);
+        check(item.next > position);
+        position = item.next;
     }
-    log_scan_done(&scan);
-    pool_close(pool);
+    check(position == size);
+    check(scan.durable == durable && durable <= size);
     free(copy);
     return 0;
 }

@@ -158,21 +158,19 @@ static void read_log(struct slice bytes)
         REQUIRE(header.number == LOG_NUMBER && header.previous_end == 123456 && header.generation == 1);
         REQUIRE(starts[0] == 100 && starts[1] == 200 && trims[0] == 90);
     }
-    struct log_scan_input input = { .image = bytes.at,
-                                    .limit = bytes.len,
-                                    .start = log_data_start(LOG_PARTITIONS),
-                                    .seed = log_frame_seed(log_cluster, LOG_NUMBER),
-                                    .number = LOG_NUMBER,
-                                    .partition_count = LOG_PARTITIONS };
-    struct log_scan scan;
-    REQUIRE(log_file_scan(&input, pool, &scan) == OK && scan.item_count == 3);
-    REQUIRE(scan.items[0].kind == LOG_ITEM_RECORD && scan.items[0].offset == 100 &&
-            scan.items[0].length == 12);
-    REQUIRE(scan.items[1].kind == LOG_ITEM_RECORD && scan.items[1].offset == 200);
-    REQUIRE(scan.items[0].partition == 0 && scan.items[1].partition == 1);
-    REQUIRE(scan.items[2].kind == LOG_ITEM_MARKER && scan.durable == scan.items[2].position);
-    REQUIRE(memcmp(bytes.at + scan.items[1].position + LOG_FRAME_HEADER_BYTES, "the second one", 14) == 0);
-    log_scan_done(&scan);
+    struct log_scan scan = { .position = log_data_start(LOG_PARTITIONS),
+                             .limit = bytes.len,
+                             .seed = log_frame_seed(log_cluster, LOG_NUMBER),
+                             .number = LOG_NUMBER,
+                             .partition_count = LOG_PARTITIONS,
+                             .window = bytes };
+    struct log_item item;
+    REQUIRE(log_scan_next(&scan, &item) == OK && item.kind == LOG_ITEM_RECORD && item.partition == 0);
+    REQUIRE(item.offset == 100 && item.length == 12);
+    REQUIRE(log_scan_next(&scan, &item) == OK && item.kind == LOG_ITEM_RECORD && item.partition == 1);
+    REQUIRE(item.offset == 200 && memcmp(item.payload, "the second one", 14) == 0);
+    REQUIRE(log_scan_next(&scan, &item) == OK && item.kind == LOG_ITEM_MARKER);
+    REQUIRE(scan.durable == item.position && log_scan_next(&scan, &item) == ERR_END);
 }
 
 /* ---- entries of a manifest chain, one of each kind, each behind its length ---- */
