@@ -200,16 +200,21 @@ static err sync_active(struct log_file *log)
     return e;
 }
 
-/* Write the first `bytes` of the chunk at the end of the active file, whole pages, and sync. */
-static err group_write(struct log_file *log, struct log_chunk *chunk, uint64_t bytes)
+/* Write the first `bytes` of the chunk at the end of the file, and zeros up to a whole page. */
+static err write_padded(const struct log_store_file *file, struct log_chunk *chunk, uint64_t bytes)
 {
-    struct log_store_file *file = log->active;
     uint64_t padding = (LOG_PAGE_BYTES - (file->end + bytes) % LOG_PAGE_BYTES) % LOG_PAGE_BYTES;
     if (file->end + bytes + padding > file->size)
         padding = file->size - file->end - bytes;
     memset(chunk->bytes + bytes, 0, (size_t)padding);
+    return io_file_write(file->file, file->end, slice_of(chunk->bytes, (size_t)(bytes + padding)));
+}
+
+static err group_write(struct log_file *log, struct log_chunk *chunk, uint64_t bytes)
+{
+    struct log_store_file *file = log->active;
     int64_t begin_ns = io_monotonic_ns(log->io);
-    err e = io_file_write(file->file, file->end, slice_of(chunk->bytes, (size_t)(bytes + padding)));
+    err e = write_padded(file, chunk, bytes);
     if (e == OK && log->config.ack == LOG_ACK_FSYNC && (log->plants & LOG_PLANT_ACK_BEFORE_SYNC) == 0) {
         e = io_file_sync(file->file);
         if (e != OK && (log->plants & LOG_PLANT_RETRY_SYNC) != 0)
@@ -314,11 +319,7 @@ static err write_marker(struct log_file *log)
         .durable = (log->plants & LOG_PLANT_NO_DURABLE) != 0 ? 0 : file->end,
     };
     log_frame_encode(&frame, file->seed, chunk->bytes);
-    uint64_t padding = (LOG_PAGE_BYTES - (file->end + bytes) % LOG_PAGE_BYTES) % LOG_PAGE_BYTES;
-    if (file->end + bytes + padding > file->size)
-        padding = file->size - file->end - bytes;
-    memset(chunk->bytes + bytes, 0, (size_t)padding);
-    e = io_file_write(file->file, file->end, slice_of(chunk->bytes, (size_t)(bytes + padding)));
+    e = write_padded(file, chunk, bytes);
     io_mutex_lock(&log->mutex);
     if (e == OK) {
         file->end += bytes;
@@ -459,10 +460,9 @@ static struct log_watermarks file_watermarks(struct log *base, uint32_t partitio
 {
     struct log_file *log = log_file_of(base);
     io_mutex_lock(&log->mutex);
-    uint64_t first = log->file_count == 0 ? 0 : log->files[0]->places[partition].first;
     struct log_watermarks marks = {
         .generation = 0,
-        .start_offset = log->trims[partition] > first ? log->trims[partition] : first,
+        .start_offset = log_start_offset(log, partition),
         .end_offset = log->ends[partition],
     };
     io_mutex_unlock(&log->mutex);
@@ -630,9 +630,10 @@ err log_file_open(const struct log_config *config, struct io *io, struct pool *p
     io_cond_init(&log->idle);
 
     size_t count = config->partition_count;
-    void *arrays[4] = { NULL };
-    const size_t bytes[4] = { 8 * count, 8 * count, 8 * LOG_GROUP_RECORDS_MAX, sizeof(size_t) * count };
-    for (size_t i = 0; i < 4 && e == OK; i++)
+    void *arrays[5] = { NULL };
+    const size_t bytes[5] = { 8 * count, 8 * count, 8 * LOG_GROUP_RECORDS_MAX, sizeof(size_t) * count,
+                              8 * count };
+    for (size_t i = 0; i < 5 && e == OK; i++)
         e = pool_zalloc(pool, bytes[i], &arrays[i]);
     if (e != OK) {
         e = err_set(at, e, "log: out of memory");
@@ -642,6 +643,7 @@ err log_file_open(const struct log_config *config, struct io *io, struct pool *p
     log->trims = arrays[1];
     log->group_offsets = arrays[2];
     log->group_counts = arrays[3];
+    log->damage_ends = arrays[4];
     TRY_OUT(log_recover(log, at));
     *out_log = &log->base;
 out:

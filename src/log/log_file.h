@@ -118,6 +118,7 @@ struct log_file {
     struct log_file_reader *readers;
     struct log_damage *damages; /* fixed after open */
     size_t damage_count, damage_capacity;
+    uint64_t *damage_ends; /* per partition: no offset from here on is damaged; fixed after open */
     void (*wake)(void *context);
     void *wake_context;
     bool wants_small; /* log_tidy asks the pump for a small file */
@@ -152,10 +153,12 @@ err log_recover(struct log_file *log, struct err_at *at);
 /* log_store.c. Names and opens of files. */
 void log_store_path(const struct log_file *log, uint64_t number, const char *suffix,
                     char out_path[LOG_PATH_BYTES]);
-/* A struct for a file, with no places; the caller adds it to log->files. Under mutex, or before threads. */
+/* A struct for a file, with no places; the caller adds it to log->files, for which there is room after
+ * log_store_reserve (ERR_LIMIT). Under mutex, or before threads. */
 err log_store_file_new(struct log_file *log, uint64_t number, struct log_store_file **out_file);
 void log_store_file_free(struct log_file *log, struct log_store_file *file);
-err log_store_add(struct log_file *log, struct log_store_file *file);
+err log_store_reserve(struct log_file *log);
+void log_store_add(struct log_file *log, struct log_store_file *file);
 /* Open the next physical file with room for frame_bytes; log->active is it. The pump's. */
 err log_store_rotate(struct log_file *log, uint64_t frame_bytes);
 /* Remove or keep for reuse files that no partition needs. Any thread but the pump within a group. */
@@ -167,6 +170,8 @@ err log_store_shrink(struct log_file *log, size_t keep);
 err log_read_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
 void log_read_close(struct log_reader *reader);
 err log_read_next(struct log_reader *reader, struct log_record *out_record);
+/* The oldest offset of the partition that can be read. Under mutex. */
+uint64_t log_start_offset(const struct log_file *log, uint32_t partition);
 /* Take a buffer for a group; keep a written one in the tail; give one back. Under mutex. */
 err log_chunk_take(struct log_file *log, uint64_t bytes, struct log_chunk **out_chunk);
 void log_chunk_keep(struct log_file *log, struct log_chunk *chunk);

@@ -75,6 +75,12 @@ void log_chunk_keep(struct log_file *log, struct log_chunk *chunk)
     log->chunk_bytes += chunk->capacity;
 }
 
+uint64_t log_start_offset(const struct log_file *log, uint32_t partition)
+{
+    uint64_t first = log->file_count == 0 ? 0 : log->files[0]->places[partition].first;
+    return log->trims[partition] > first ? log->trims[partition] : first;
+}
+
 static uint64_t position_of(struct log_place place) { return (uint64_t)place.position_8 * LOG_FRAME_ALIGN; }
 
 /* The first place that any of them still has to read. */
@@ -83,7 +89,9 @@ static void first_needed(const struct log_file *log, uint64_t *out_number, uint6
     uint64_t number = UINT64_MAX;
     uint64_t position = UINT64_MAX;
     for (const struct log_file_reader *reader = log->readers; reader != NULL; reader = reader->next) {
-        if (reader->offset >= log->ends[reader->partition])
+        if (reader->offset >= log->ends[reader->partition] ||
+            reader->offset <
+                log_start_offset(log, reader->partition)) /* overtaken by a trim: it will be told */
             continue;
         size_t index, place_index;
         uint64_t at = 0; /* damaged: whatever follows in that file */
@@ -192,8 +200,9 @@ bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offse
     const struct log_places *places = &log->files[low]->places[partition];
     check(places->first <= offset);
     bool is_damaged = false;
-    uint64_t skipped =
-        log->damage_count == 0 ? 0 : damaged_in(log, partition, places->first, offset, &is_damaged);
+    uint64_t skipped = 0;
+    if (places->first < log->damage_ends[partition])
+        skipped = damaged_in(log, partition, places->first, offset, &is_damaged);
     if (is_damaged)
         return false;
     uint64_t index = offset - places->first - skipped;
@@ -203,12 +212,6 @@ bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offse
 }
 
 /* ---- readers ---- */
-
-static uint64_t start_offset(const struct log_file *log, uint32_t partition)
-{
-    uint64_t first = log->file_count == 0 ? 0 : log->files[0]->places[partition].first;
-    return log->trims[partition] > first ? log->trims[partition] : first;
-}
 
 err log_read_open(struct log *base, uint32_t partition, uint64_t offset, struct log_reader **out_reader)
 {
@@ -225,7 +228,7 @@ err log_read_open(struct log *base, uint32_t partition, uint64_t offset, struct 
         .pool = pool,
     };
     io_mutex_lock(&log->mutex);
-    if (offset < start_offset(log, partition))
+    if (offset < log_start_offset(log, partition))
         e = ERR_NOT_FOUND;
     else if (offset > log->ends[partition])
         e = ERR_ORDER;
@@ -369,7 +372,7 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
 
     io_mutex_lock(&log->mutex);
     give_back(log, reader);
-    if (reader->offset < start_offset(log, p))
+    if (reader->offset < log_start_offset(log, p))
         e = ERR_NOT_FOUND;
     else if (reader->offset >= log->ends[p])
         e = ERR_END;

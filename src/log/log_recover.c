@@ -446,7 +446,8 @@ static err scan_chain(struct recovery *r)
         if (found->has_header)
             TRY(take_header(r, found, previous));
         TRY(scan_file(r, found));
-        TRY(log_store_add(log, found->file));
+        TRY(log_store_reserve(log));
+        log_store_add(log, found->file);
         previous = found;
     }
     if (previous == NULL)
@@ -458,6 +459,11 @@ static err scan_chain(struct recovery *r)
         if (previous->has_header)
             log->trims[p] =
                 previous->header.trims[p] < log->ends[p] ? previous->header.trims[p] : log->ends[p];
+    }
+    for (size_t i = 0; i < log->damage_count; i++) {
+        uint64_t *end = &log->damage_ends[log->damages[i].partition];
+        if (log->damages[i].to_offset > *end)
+            *end = log->damages[i].to_offset;
     }
     log->next_number = previous->number >= log->next_number ? previous->number + 1 : log->next_number;
     if ((log->plants & LOG_PLANT_SAME_FILE) != 0) {

@@ -531,6 +531,43 @@ static void test_idle_log_is_small(void **state)
     world_end(&w);
 }
 
+/* A file that could not be removed goes with a later tidy, before any younger one, whichever call failed. */
+static void test_failed_removal_is_tried_again(void **state)
+{
+    static struct world w;
+    for (uint64_t call = 1; call <= 3; call++) {
+        for (int kept = 0; kept < 2; kept++) {
+            world_begin(&w, 5, 0);
+            w.fixed_length = 4000;
+            assert_ok(open_log(&w));
+            struct log_file *log = log_file_of(w.log);
+            while (log->file_count < 4)
+                step_append(&w);
+            if (kept == 0)
+                log->size_wanted = 1; /* too large to be kept */
+            io_sim_fault_at(w.io, call, false, ERR_IO);
+            for (uint32_t p = 0; p < PARTITIONS; p++)
+                ERR_IGNORE(log_trim(w.log, p, w.ends[p]));
+            bool failed = io_sim_faults(w.io) != 0;
+            io_sim_fault_at(w.io, 0, false, OK);
+            assert_true(failed);
+            assert_ok(log_tidy(w.log));
+            assert_int_equal(1, log->file_count);
+            struct io_dir_entry *entries;
+            size_t count;
+            assert_ok(io_dir_list(w.io, "log", w.pool, &entries, &count));
+            assert_int_equal(log->file_count + log->free_count, count);
+            close_log(&w);
+            io_sim_crash(w.io, IO_SIM_KEEP_NONE, 1);
+            assert_ok(open_log(&w));
+            assert_ok(io_dir_list(w.io, "log", w.pool, &entries, &count));
+            for (size_t i = 0; i < count; i++)
+                assert_null(strstr(entries[i].name, ".lost"));
+            world_end(&w);
+        }
+    }
+}
+
 /* ---- rot ---- */
 
 /* Flip every bit that is in use of every file and look. A second process life (`reopened`) makes two files. */
@@ -650,6 +687,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_seed_same_trace),
+        cmocka_unit_test(test_failed_removal_is_tried_again),
         cmocka_unit_test(test_crash_at_every_call),
         cmocka_unit_test(test_fail_every_call),
         cmocka_unit_test(test_fail_every_allocation),

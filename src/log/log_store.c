@@ -59,15 +59,27 @@ void log_store_file_free(struct log_file *log, struct log_store_file *file)
     pool_block_free(log->pool, file);
 }
 
-err log_store_add(struct log_file *log, struct log_store_file *file)
+/* Before log_store_file_free under the mutex: closing a removed file gives its blocks back, which takes time. */
+static void close_file(struct log_store_file *file)
+{
+    io_file_close(file->file);
+    file->file = NULL;
+}
+
+err log_store_reserve(struct log_file *log)
 {
     void *at = log->files;
     if (log->file_count == LOG_FILES_MAX)
         return ERR_LIMIT;
-    TRY(pool_block_reserve(log->pool, &at, sizeof file, log->file_count + 1, &log->file_capacity));
+    TRY(pool_block_reserve(log->pool, &at, sizeof log->files[0], log->file_count + 1, &log->file_capacity));
     log->files = at;
-    log->files[log->file_count++] = file;
     return OK;
+}
+
+void log_store_add(struct log_file *log, struct log_store_file *file)
+{
+    check(log->file_count < log->file_capacity);
+    log->files[log->file_count++] = file;
 }
 
 /* ---- a new file ---- */
@@ -176,7 +188,9 @@ err log_store_rotate(struct log_file *log, uint64_t frame_bytes)
     size = size / LOG_PAGE_BYTES * LOG_PAGE_BYTES;
     if (size < size_min)
         size = size_min;
-    err e = log_store_file_new(log, log->next_number, &file);
+    err e = log_store_reserve(log); /* now, so that nothing fails once the file has its name */
+    if (e == OK)
+        e = log_store_file_new(log, log->next_number, &file);
     bool is_recycled = e == OK && take_free(log, size, size_min, &recycled);
     io_mutex_unlock(&log->mutex);
     TRY(e);
@@ -185,14 +199,14 @@ err log_store_rotate(struct log_file *log, uint64_t frame_bytes)
     file->size = is_recycled ? recycled.size : size;
     file->end = data_start;
     e = prepare(log, file, is_recycled ? &recycled : NULL);
+    if (e != OK)
+        close_file(file);
 
     io_mutex_lock(&log->mutex);
     if (e == OK) {
         for (uint32_t p = 0; p < log->config.partition_count; p++)
             file->places[p].first = log->ends[p];
-        e = log_store_add(log, file);
-    }
-    if (e == OK) {
+        log_store_add(log, file);
         log->active = file;
         log->marked_end = log->synced_end = data_start;
         log->rotated_ns = now_ns;
@@ -222,22 +236,27 @@ static bool oldest_is_dead(const struct log_file *log)
     return true;
 }
 
-/* Take away the name of a file that is no longer in the list. */
-static err retire(struct log_file *log, const struct log_store_file *file, bool keep)
+/* Take away a file's name: for another life when `*keep`, which becomes false when that cannot be. What an earlier
+ * attempt did is no error: the directory's sync is what may be missing. */
+static err retire(struct log_file *log, const struct log_store_file *file, bool *keep)
 {
     char path[LOG_PATH_BYTES];
-    if (!keep) {
-        err e = io_unlink(log->io, file->path);
-        if (e != OK && e != ERR_NOT_FOUND)
-            return e;
-        return io_dir_sync(log->io, log->directory);
-    }
     log_store_path(log, file->number, ".free", path);
-    TRY(io_rename(log->io, file->path, path));
+    err e = *keep ? io_rename(log->io, file->path, path) : ERR_NOT_FOUND;
+    if (e == ERR_NOT_FOUND) {
+        *keep = false;
+        e = io_unlink(log->io, file->path);
+        if (e == OK || e == ERR_NOT_FOUND)
+            e = io_unlink(log->io, path);
+    }
+    if (e != OK && e != ERR_NOT_FOUND)
+        return e;
     return io_dir_sync(log->io, log->directory);
 }
 
-/* Remove the oldest file when nobody needs it. ERR_END: it is needed. Under store_mutex. */
+/* Remove the oldest file when nobody needs it: durably first, from the list then, so that the next call tries again
+ * what failed and no younger file goes before it. ERR_END: it is needed. Under store_mutex, which keeps it in the
+ * list; no reader comes to it any more. */
 static err release_oldest(struct log_file *log)
 {
     io_mutex_lock(&log->mutex);
@@ -248,20 +267,21 @@ static err release_oldest(struct log_file *log)
     struct log_store_file *file = log->files[0];
     bool keep = log->free_count < LOG_RECYCLED_FILES_MAX && file->size <= log->size_wanted * 2 &&
                 file->size >= log->size_wanted / 2;
+    io_mutex_unlock(&log->mutex);
+    TRY(retire(log, file, &keep));
+
+    io_mutex_lock(&log->mutex);
     log->file_count--;
     memmove(log->files, log->files + 1, log->file_count * sizeof log->files[0]);
-    io_mutex_unlock(&log->mutex);
-
-    err e = retire(log, file, keep);
-    io_mutex_lock(&log->mutex);
-    if (e == OK && keep && log->free_count < LOG_RECYCLED_FILES_MAX)
+    if (keep) /* the pump takes from the list, and only who holds store_mutex adds */
         log->free_files[log->free_count++] =
             (struct log_free_file){ .number = file->number, .size = file->size };
-    /* After a failure its name may or may not be durable. It stays unlisted: its records are not
-     * needed, and the next open of the log clears it. */
+    io_mutex_unlock(&log->mutex);
+    close_file(file);
+    io_mutex_lock(&log->mutex);
     log_store_file_free(log, file);
     io_mutex_unlock(&log->mutex);
-    return e;
+    return OK;
 }
 
 err log_store_release(struct log_file *log)

@@ -354,6 +354,11 @@ static void test_trim_recycles(void **state)
     assert_ok(log_reader_open(f->log, 0, 500, &reader));
     assert_ok(log_trim(f->log, 0, 510));
     assert_err(ERR_NOT_FOUND, log_reader_next(reader, &record));
+    for (uint32_t p = 0; p < PARTITIONS; p++) /* and its file goes, while others write */
+        assert_ok(log_trim(f->log, p, 790));
+    assert_true(log_file_of(f->log)->files[0]->places[0].first > 500);
+    append_many(f, 1, 2000);
+    assert_err(ERR_NOT_FOUND, log_reader_next(reader, &record));
     log_reader_close(reader);
 }
 
