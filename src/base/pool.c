@@ -2,8 +2,8 @@
  *
  * Invariants
  *  1. pool->used of a pool = bytes of its chunks and blocks (headers included) + used of its children.
- *  2. A charge walks from the pool to the root; if one budget refuses, all charges of the walk are
- *     undone, so that a refusal changes nothing.
+ *  2. A charge walks from the pool to the root; if one budget refuses, all charges of the walk are undone. Nothing
+ *     is ever charged beyond a budget, so what is refused takes no room from others that share the refusing pool.
  *  3. Chunks grow by doubling up to CHUNK_BYTES_MAX; a larger request gets a chunk of its own. */
 #include "base/pool.h"
 
@@ -73,14 +73,18 @@ static bool fault_hits(struct pool *root)
 static err charge(struct pool *pool, size_t bytes)
 {
     for (struct pool *p = pool; p != NULL; p = p->parent) {
-        size_t used = atomic_fetch_add_explicit(&p->used, bytes, memory_order_relaxed) + bytes;
-        if (used > p->budget || used < bytes) {
-            for (struct pool *q = pool;; q = q->parent) {
-                atomic_fetch_sub_explicit(&q->used, bytes, memory_order_relaxed);
-                if (q == p)
-                    return ERR_LIMIT;
+        size_t used = atomic_load_explicit(&p->used, memory_order_relaxed);
+        for (;;) {
+            if (bytes > p->budget || used > p->budget - bytes) {
+                for (struct pool *q = pool; q != p; q = q->parent)
+                    atomic_fetch_sub_explicit(&q->used, bytes, memory_order_relaxed);
+                return ERR_LIMIT;
             }
+            if (atomic_compare_exchange_weak_explicit(&p->used, &used, used + bytes, memory_order_relaxed,
+                                                      memory_order_relaxed))
+                break;
         }
+        used += bytes;
         size_t peak = atomic_load_explicit(&p->peak, memory_order_relaxed);
         if (used > peak) /* a lost race makes the peak a little low, which nobody relies on */
             atomic_store_explicit(&p->peak, used, memory_order_relaxed);

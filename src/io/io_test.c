@@ -132,6 +132,29 @@ static void test_threads(void **state)
     io_mutex_done(&counter.mutex);
 }
 
+static void charge_too_much(void *context)
+{
+    for (int i = 0; i < 100000; i++)
+        assert_err(ERR_LIMIT, pool_charge(context, 2000));
+}
+
+/* A charge that a budget refuses takes no room from others meanwhile. */
+static void test_refused_charges(void **state)
+{
+    struct pool *root = pool_open(NULL, "root", 1000);
+    struct pool *child = pool_open(root, "child", POOL_BYTES_UNLIMITED);
+    struct io_thread *thread;
+    assert_ok(io_thread_start(*state, "refused", charge_too_much, child, &thread));
+    for (int i = 0; i < 100000; i++) {
+        assert_ok(pool_charge(root, 10));
+        pool_uncharge(root, 10);
+    }
+    io_thread_join(thread);
+    assert_int_equal(0, pool_used(child));
+    pool_close(child);
+    pool_close(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -140,6 +163,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_errors_of_the_system, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_disk_full_and_file_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_refused_charges, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

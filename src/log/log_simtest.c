@@ -532,7 +532,7 @@ static void test_idle_log_is_small(void **state)
 }
 
 /* A file that could not be removed goes with a later tidy, before any younger one, whichever call failed. */
-static void test_failed_removal_is_tried_again(void **state)
+static void test_removal_tried_again(void **state)
 {
     static struct world w;
     for (uint64_t call = 1; call <= 3; call++) {
@@ -686,14 +686,10 @@ static void test_same_seed_same_trace(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_seed_same_trace),
-        cmocka_unit_test(test_failed_removal_is_tried_again),
-        cmocka_unit_test(test_crash_at_every_call),
-        cmocka_unit_test(test_fail_every_call),
-        cmocka_unit_test(test_fail_every_allocation),
-        cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_idle_log_is_small),
-        cmocka_unit_test(test_every_flipped_bit),
+        cmocka_unit_test(test_same_seed_same_trace),   cmocka_unit_test(test_removal_tried_again),
+        cmocka_unit_test(test_crash_at_every_call),    cmocka_unit_test(test_fail_every_call),
+        cmocka_unit_test(test_fail_every_allocation),  cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_idle_log_is_small),      cmocka_unit_test(test_every_flipped_bit),
         cmocka_unit_test(test_planted_bugs_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,8 +236,8 @@ static bool oldest_is_dead(const struct log_file *log)
     return true;
 }
 
-/* Take away a file's name: for another life when `*keep`, which becomes false when that cannot be. What an earlier
- * attempt did is no error: the directory's sync is what may be missing. */
+/* Take away a file's name: for another life when `*keep`, which becomes false when that cannot be. What an
+ * earlier attempt did is no error: the directory's sync is what may be missing. */
 static err retire(struct log_file *log, const struct log_store_file *file, bool *keep)
 {
     char path[LOG_PATH_BYTES];
@@ -254,9 +254,9 @@ static err retire(struct log_file *log, const struct log_store_file *file, bool 
     return io_dir_sync(log->io, log->directory);
 }
 
-/* Remove the oldest file when nobody needs it: durably first, from the list then, so that the next call tries again
- * what failed and no younger file goes before it. ERR_END: it is needed. Under store_mutex, which keeps it in the
- * list; no reader comes to it any more. */
+/* Remove the oldest file when nobody needs it: durably first, from the list then, so that the next call tries
+ * again what failed and no younger file goes before it. ERR_END: it is needed. Under store_mutex, which keeps it
+ * in the list; no reader comes to it any more. */
 static err release_oldest(struct log_file *log)
 {
     io_mutex_lock(&log->mutex);
