@@ -8,7 +8,8 @@
  *
  * Invariants:
  *   1. A key's name exists only over bytes that are durable; OK is returned only when the name is durable too.
- *   2. A directory on the way to a key is durable before the key's name is made in it.
+ *   2. A directory on the way to a key is durable before the key's name is made in it. That it is there proves
+ *      nothing (who made it may have died, failed or not come to the sync): each process makes sure once.
  *   3. No file is changed after it has a key.
  *   4. Handles hold at most BLOB_FILES_MAX descriptors, and one for each read that is running: a node has more
  *      segments than a process may have files. The handle read longest ago gives its descriptor back. */
@@ -33,8 +34,14 @@ struct dir_blob {
     struct io_mutex lock; /* of what follows, and of `file`, `readers` and the links of every handle */
     struct dir_handle *newest, *oldest; /* handles with a file, by last read */
     size_t file_count;
+    struct made_directory *made; /* known to be durable: a few a partition */
     size_t directory_len;
     char directory[IO_PATH_BYTES_MAX];
+};
+
+struct made_directory {
+    struct made_directory *next;
+    char path[];
 };
 
 struct dir_handle {
@@ -54,54 +61,63 @@ static void path_of(const struct dir_blob *blob, const char *key, char out_path[
     check(printed > 0 && printed < PATH_BYTES);
 }
 
-/* The directory above a path, cut in place; the io's root when there is none. */
-static void cut_last(char *path)
-{
-    char *slash = strrchr(path, '/');
-    if (slash == NULL)
-        path[0] = '\0';
-    else if (slash == path)
-        path[1] = '\0';
-    else
-        *slash = '\0';
-}
-
 /* Create a directory and those above it that are missing, from `floor_len` bytes of the path on, durably. */
 static err make_directory(struct io *io, const char *path, size_t floor_len)
 {
     char part[PATH_BYTES];
-    char above[PATH_BYTES];
     size_t len = strlen(path);
     for (size_t end = floor_len + 1; end <= len; end++) {
         if (end != len && path[end] != '/')
             continue;
         memcpy(part, path, end);
         part[end] = '\0';
-        err e = io_dir_create(io, part);
-        if (e != OK && e != ERR_EXISTS)
-            return e;
-        /* Also when it exists: another thread may have made it and not yet synced. */
-        memcpy(above, part, end + 1);
-        cut_last(above);
-        TRY(io_dir_sync(io, above));
+        TRY(io_dir_make(io, part));
     }
     return OK;
 }
 
-/* Whether the directory holds `key`'s name already is asked first, so that a chain's writer learns it cheaply. */
+/* Locked. */
+static bool is_made(const struct dir_blob *blob, const char *directory)
+{
+    for (const struct made_directory *made = blob->made; made != NULL; made = made->next)
+        if (strcmp(made->path, directory) == 0)
+            return true;
+    return false;
+}
+
+/* Make sure that the directory of a key's path is durable; out_directory is it. Invariant 2. */
+static err make_sure(struct dir_blob *blob, const char *path, char out_directory[PATH_BYTES])
+{
+    memcpy(out_directory, path, strlen(path) + 1);
+    io_path_cut(out_directory);
+    io_mutex_lock(&blob->lock);
+    bool known = is_made(blob, out_directory);
+    io_mutex_unlock(&blob->lock);
+    if (known)
+        return OK;
+    TRY(make_directory(blob->io, out_directory, blob->directory_len));
+    void *at = NULL;
+    size_t bytes = strlen(out_directory) + 1;
+    io_mutex_lock(&blob->lock);
+    err e =
+        is_made(blob, out_directory) ? ERR_EXISTS : pool_alloc(blob->pool, sizeof *blob->made + bytes, &at);
+    if (e == OK) { /* else it is done again */
+        struct made_directory *made = at;
+        made->next = blob->made;
+        memcpy(made->path, out_directory, bytes);
+        blob->made = made;
+    }
+    io_mutex_unlock(&blob->lock);
+    return OK;
+}
+
 static err place(struct dir_blob *blob, const char *key, const char *temp)
 {
     char path[PATH_BYTES];
     char directory[PATH_BYTES];
     path_of(blob, key, path);
-    memcpy(directory, path, strlen(path) + 1);
-    cut_last(directory);
-    err e = io_link(blob->io, temp, path);
-    if (e == ERR_NOT_FOUND && !io_exists(blob->io, directory)) {
-        TRY(make_directory(blob->io, directory, blob->directory_len));
-        e = io_link(blob->io, temp, path);
-    }
-    TRY(e);
+    TRY(make_sure(blob, path, directory));
+    TRY(io_link(blob->io, temp, path));
     TRY(io_dir_sync(blob->io, directory));
     ERR_IGNORE(io_unlink(blob->io, temp)); /* a leftover second name costs nothing: blob_open_dir clears it */
     return OK;
@@ -116,6 +132,7 @@ static err sync_file(struct io *io, const char *path)
     return e;
 }
 
+/* Whether the directory holds `key`'s name already is asked first, so that a chain's writer learns it cheaply. */
 static err dir_put_file(struct blob *base, const char *key, const char *temp_path)
 {
     struct dir_blob *blob = dir_of(base);
@@ -132,11 +149,8 @@ static err dir_replace_file(struct blob *base, const char *key, const char *temp
     struct dir_blob *blob = dir_of(base);
     char path[PATH_BYTES], directory[PATH_BYTES];
     path_of(blob, key, path);
-    memcpy(directory, path, strlen(path) + 1);
-    cut_last(directory);
     TRY(sync_file(blob->io, temp_path));
-    if (!io_exists(blob->io, directory))
-        TRY(make_directory(blob->io, directory, blob->directory_len));
+    TRY(make_sure(blob, path, directory));
     TRY(io_rename(blob->io, temp_path, path));
     return io_dir_sync(blob->io, directory);
 }
@@ -253,10 +267,7 @@ static err dir_replace(struct blob *base, const char *key, struct slice bytes)
     struct dir_blob *blob = dir_of(base);
     char path[PATH_BYTES], directory[PATH_BYTES];
     path_of(blob, key, path);
-    memcpy(directory, path, strlen(path) + 1);
-    cut_last(directory);
-    if (!io_exists(blob->io, directory))
-        TRY(make_directory(blob->io, directory, blob->directory_len));
+    TRY(make_sure(blob, path, directory));
     return io_replace_file(blob->io, path, bytes);
 }
 
@@ -330,7 +341,7 @@ static err dir_delete(struct blob *base, const char *key)
     path_of(blob, key, path);
     err e = io_unlink(blob->io, path);
     TRY(e == ERR_CONFLICT ? ERR_NOT_FOUND : e);
-    cut_last(path);
+    io_path_cut(path);
     return io_dir_sync(blob->io, path);
 }
 
@@ -378,13 +389,15 @@ static err prepare(struct dir_blob *blob)
 {
     char temp[PATH_BYTES];
     path_of(blob, TEMP_DIRECTORY, temp);
+    /* Those above the store are looked at only to make it. */
     size_t floor_len = 0;
-    while (blob->directory[floor_len] == '/')
-        floor_len++;
-    if (io_exists(blob->io, temp))
-        return clear_temporary(blob, temp);
-    return make_directory(blob->io, temp,
-                          io_exists(blob->io, blob->directory) ? blob->directory_len : floor_len);
+    const char *slash = strrchr(blob->directory, '/');
+    if (slash != NULL && io_exists(blob->io, blob->directory))
+        floor_len = (size_t)(slash - blob->directory);
+    else
+        floor_len = strspn(blob->directory, "/");
+    TRY(make_directory(blob->io, temp, floor_len));
+    return clear_temporary(blob, temp);
 }
 
 static err open_dir(const char *directory, bool as_is, struct io *io, struct pool *parent,

@@ -133,6 +133,36 @@ static void test_crash_at_every_call(void **state)
     printf("# %llu crash states\n", (unsigned long long)states);
 }
 
+/* The process dies at any call and the machine stays up: what the next one finds and puts is promised as ever, and
+ * the power that goes then takes nothing of it. */
+static void test_kill_at_every_call(void **state)
+{
+    bool was_down = true;
+    for (uint64_t call = 1; was_down; call++) {
+        for (int keep = 0; keep < IO_SIM_KEEP_COUNT; keep++) {
+            struct world w;
+            struct blob *blob;
+            world_begin(&w, call);
+            io_sim_crash_at_call(w.io, call);
+            ERR_IGNORE(workload(&w));
+            was_down = io_sim_is_down(w.io);
+            io_sim_kill(w.io);
+            assert_ok(blob_open_dir("blob", w.io, w.pool, &blob));
+            for (size_t key = 0; key < KEYS; key++) {
+                err e = blob_put(blob, keys[key], content(key));
+                if (e == OK)
+                    w.promises[key] = WHOLE;
+                else
+                    assert_err(ERR_EXISTS, e);
+            }
+            blob_close(blob);
+            io_sim_crash(w.io, (enum io_sim_keep)keep, call);
+            check_promises(&w);
+            world_end(&w);
+        }
+    }
+}
+
 static void test_fail_every_call(void **state)
 {
     static const err errors[] = { ERR_IO, ERR_SPACE };
@@ -262,11 +292,9 @@ static void test_many_handles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_interface),
-        cmocka_unit_test(test_many_handles),
-        cmocka_unit_test(test_crash_at_every_call),
-        cmocka_unit_test(test_fail_every_call),
-        cmocka_unit_test(test_fail_every_allocation),
+        cmocka_unit_test(test_interface),           cmocka_unit_test(test_many_handles),
+        cmocka_unit_test(test_crash_at_every_call), cmocka_unit_test(test_kill_at_every_call),
+        cmocka_unit_test(test_fail_every_call),     cmocka_unit_test(test_fail_every_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,33 @@ out:
     return e;
 }
 
+void io_path_cut(char *path)
+{
+    size_t len = strlen(path);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    while (len > 0 && path[len - 1] != '/')
+        len--;
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    path[len] = '\0';
+}
+
+err io_dir_make(struct io *io, const char *path)
+{
+    char above[IO_PATH_BYTES_MAX];
+    size_t len = strlen(path);
+    if (len >= sizeof above)
+        return ERR_LIMIT;
+    memcpy(above, path, len + 1);
+    io_path_cut(above);
+    err made = io_dir_create(io, path);
+    if (made != OK && made != ERR_EXISTS)
+        return made;
+    err e = io_dir_sync(io, above);
+    return e == ERR_DENIED && made == ERR_EXISTS ? OK : e;
+}
+
 err io_replace_file(struct io *io, const char *path, struct slice bytes)
 {
     char temp[IO_PATH_BYTES_MAX];
@@ -45,10 +72,8 @@ err io_replace_file(struct io *io, const char *path, struct slice bytes)
     int printed = snprintf(temp, sizeof temp, "%s.tmp", path);
     if (printed < 0 || (size_t)printed >= sizeof temp)
         return ERR_LIMIT;
-    const char *slash = strrchr(path, '/');
-    size_t directory_len = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    memcpy(directory, path, directory_len);
-    directory[directory_len] = '\0';
+    memcpy(directory, path, strlen(path) + 1);
+    io_path_cut(directory);
 
     err e = io_unlink(io, temp); /* left by a crash; never written over, its blocks may be anything */
     if (e != OK && e != ERR_NOT_FOUND)

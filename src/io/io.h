@@ -82,6 +82,13 @@ struct io_dir_entry {
     bool is_dir;
 };
 
+/* Create a directory, durably. One that is there is fine: the one above is synced then too, for whoever made it
+ * may have died before that; where it may not be read it is not ours and left alone. */
+err io_dir_make(struct io *io, const char *path);
+
+/* Cut a path to that of the directory it lies in: "" for a name below the root, "/" for one below "/". */
+void io_path_cut(char *path);
+
 /* All entries but "." and "..", sorted by name, in arena memory of the pool. ERR_NOT_FOUND. */
 err io_dir_list(struct io *io, const char *path, struct pool *pool, struct io_dir_entry **out_entries,
                 size_t *out_count);

@@ -143,6 +143,24 @@ static void test_names(void **state)
     pool_close(pool);
 }
 
+static void test_directories_above(void **state)
+{
+    static const char *const cases[][2] = {
+        { "a", "" },    { "a/b", "a" }, { "a//b", "a" },    { "a/b/", "a" }, { "/a", "/" },
+        { "/a/", "/" }, { "/", "/" },   { "/a/b//", "/a" }, { "", "" },      { "a/", "" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char path[16];
+        snprintf(path, sizeof path, "%s", cases[i][0]);
+        io_path_cut(path);
+        assert_string_equal(cases[i][1], path);
+    }
+    assert_ok(io_dir_make(*state, "d"));
+    assert_ok(io_dir_make(*state, "d/e"));
+    assert_ok(io_dir_make(*state, "d/e"));
+    assert_err(ERR_NOT_FOUND, io_dir_make(*state, "x/y"));
+}
+
 static void test_replace_file(void **state)
 {
     struct io *io = *state;
@@ -225,6 +243,7 @@ static void test_locks(void **state)
         cmocka_unit_test_setup_teardown(test_read_write, set_up, tear_down),        \
         cmocka_unit_test_setup_teardown(test_write_many_parts, set_up, tear_down),  \
         cmocka_unit_test_setup_teardown(test_names, set_up, tear_down),             \
+        cmocka_unit_test_setup_teardown(test_directories_above, set_up, tear_down), \
         cmocka_unit_test_setup_teardown(test_replace_file, set_up, tear_down),      \
         cmocka_unit_test_setup_teardown(test_lock, set_up, tear_down),              \
         cmocka_unit_test_setup_teardown(test_clocks_and_chance, set_up, tear_down), \

@@ -63,24 +63,6 @@ static uint64_t parse_number(const char *name, const char *suffix)
 
 /* ---- names ---- */
 
-static err create_directory(struct log_file *log, struct err_at *at)
-{
-    if (io_exists(log->io, log->directory))
-        return OK;
-    err e = io_dir_create(log->io, log->directory);
-    if (e != OK && e != ERR_EXISTS)
-        return err_set(at, e, "log: cannot create %s: %s", log->directory, err_text(e));
-    char parent[LOG_PATH_BYTES];
-    const char *slash = strrchr(log->directory, '/');
-    size_t len = slash == NULL ? 0 : (size_t)(slash - log->directory);
-    memcpy(parent, log->directory, len);
-    parent[len] = '\0';
-    e = io_dir_sync(log->io, len == 0 && slash != NULL ? "/" : parent);
-    return e == OK
-               ? OK
-               : err_set(at, e, "log: cannot sync the directory above %s: %s", log->directory, err_text(e));
-}
-
 static err list_names(struct recovery *r)
 {
     struct io_dir_entry *entries;
@@ -531,8 +513,11 @@ err log_recover(struct log_file *log, struct err_at *at)
 {
     if (at != NULL)
         at->text[0] = '\0';
-    if (!log->config.read_only)
-        TRY(create_directory(log, at));
+    if (!log->config.read_only) {
+        err made = io_dir_make(log->io, log->directory);
+        if (made != OK)
+            return err_set(at, made, "log: cannot create %s: %s", log->directory, err_text(made));
+    }
     struct recovery r = { .log = log, .at = at };
     r.pool = pool_open(log->pool, "log_recovery", POOL_BYTES_UNLIMITED);
     void *next = NULL;

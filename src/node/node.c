@@ -280,8 +280,8 @@ static err node_snapshot(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], 
     time_print(io_now_ms(node->io), time);
     snprintf(out_name, API_SNAPSHOT_NAME_BYTES, "%.4s%.2s%.2sT%.2s%.2s%.2sZ-%08x", time, time + 5, time + 8,
              time + 11, time + 14, time + 17, salt);
-    err e = io_dir_create(node->io, "snapshots");
-    if (e != OK && e != ERR_EXISTS)
+    err e = io_dir_make(node->io, "snapshots");
+    if (e != OK)
         return err_set(at, e, "cannot create snapshots/: %s", err_text(e));
     snprintf(path, sizeof path, "snapshots/%s", out_name);
     TRY(io_dir_create(node->io, path));
@@ -370,8 +370,8 @@ void node_secret_draw(struct io *io)
 static err open_data_directory(struct node *node, struct err_at *at)
 {
     const char *path = node->options.data_directory;
-    err e = io_dir_create(node->cwd, path);
-    if (e != OK && e != ERR_EXISTS)
+    err e = io_dir_make(node->cwd, path);
+    if (e != OK)
         return err_set(at, e, "cannot create the data directory %s: %s", path,
                        e == ERR_NOT_FOUND ? "there is no directory to create it in" : err_text(e));
     e = io_open(path, &node->io);

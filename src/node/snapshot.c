@@ -214,6 +214,7 @@ static err restore(struct io *cwd, const char *snapshot, const char *data, struc
                        e == ERR_EXISTS ? "it exists, and restore needs a directory that does not exist yet"
                        : e == ERR_NOT_FOUND ? "there is no directory to create it in"
                                             : err_text(e));
+    TRY(io_dir_make(cwd, data)); /* its name, durably */
     TRY(join(from, snapshot, "blob"));
     TRY(join(to, data, "blob"));
     TRY(copy_tree(cwd, from, to, 8, pool));
