@@ -7,17 +7,9 @@
 
 #include "base/stat.h"
 
-static void answer_text(struct net_response *response, unsigned status, const char *text)
-{
-    response->status = status;
-    response->content_type = "text/plain; charset=utf-8";
-    buf_put_str(&response->body, text);
-    buf_put_u8(&response->body, '\n');
-}
-
 void admin_healthy(void *context, struct net_request *request, struct net_response *response)
 {
-    answer_text(response, 200, "Kelpie is healthy.");
+    call_text(response, 200, "Kelpie is healthy.");
 }
 
 /* False: answered with 503. */
@@ -26,7 +18,7 @@ static bool is_open(const struct api *api, struct net_response *response)
     char reason[API_REASON_BYTES_MAX] = "";
     if (call_is_open(api, reason))
         return true;
-    answer_text(response, 503, reason[0] != 0 ? reason : "Kelpie is not ready.");
+    call_text(response, 503, reason[0] != 0 ? reason : "Kelpie is not ready.");
     ERR_IGNORE(net_response_header(response, "Retry-After", "1")); /* the status says it already */
     return false;
 }
@@ -34,7 +26,7 @@ static bool is_open(const struct api *api, struct net_response *response)
 void admin_ready(void *context, struct net_request *request, struct net_response *response)
 {
     if (is_open(context, response))
-        answer_text(response, 200, "Kelpie is ready.");
+        call_text(response, 200, "Kelpie is ready.");
 }
 
 void admin_reload(void *context, struct net_request *request, struct net_response *response)
@@ -44,12 +36,12 @@ void admin_reload(void *context, struct net_request *request, struct net_respons
     if (!is_open(api, response))
         return;
     if (api->config.reload == NULL) {
-        answer_text(response, 403, "there is no configuration to reload");
+        call_text(response, 403, "there is no configuration to reload");
         return;
     }
     err e = api->config.reload(api->config.context, &at);
     if (e == OK) {
-        answer_text(response, 200, "configuration reloaded");
+        call_text(response, 200, "configuration reloaded");
         return;
     }
     response->status = 500; /* as Prometheus; nothing was changed */

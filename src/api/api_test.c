@@ -44,6 +44,8 @@ static void config_text(void *context, struct buf *out)
 static void flags(void *context, struct buf *out) { buf_put(out, "data\0d\0http\0:1\0", 15); }
 static void metrics_text(void *context, struct buf *out) { buf_put_str(out, "process_threads 3\n"); }
 
+static _Atomic int targets_asked;
+
 static void targets(void *context, struct pool *request_pool, api_target_add add, void *to)
 {
     struct api_target target = { .job = slice_str("j"),
@@ -54,6 +56,9 @@ static void targets(void *context, struct pool *request_pool, api_target_add add
                                  .interval_ms = 15000,
                                  .timeout_ms = 500 };
     add(to, &target);
+    target.is_dropped = true;
+    add(to, &target);
+    atomic_fetch_add(&targets_asked, 1);
 }
 
 static void ask_with(const char *method, const char *target, const char *form, const char *header)
@@ -316,8 +321,14 @@ static void status_pages(void **state)
             "{\"activeTargets\":[{\"discoveredLabels\":{},\"labels\":{},\"scrapePool\":\"j\",\"scrapeUrl\":"
             "\"http://a/metrics\",\"globalUrl\":\"http://a/metrics\",\"lastError\":\"\",\"lastScrape\":"
             "\"1970-01-01T00:00:01.500Z\",\"lastScrapeDuration\":0.25,\"health\":\"up\","
-            "\"scrapeInterval\":\"15s\",\"scrapeTimeout\":\"0.5s\"}],\"droppedTargets\":[],"
-            "\"droppedTargetCounts\":{}}"));
+            "\"scrapeInterval\":\"15s\",\"scrapeTimeout\":\"0.5s\"}],\"droppedTargets\":["
+            "{\"discoveredLabels\":{}}],\"droppedTargetCounts\":{}}"));
+    assert_int_equal(atomic_load(&targets_asked), 1);
+    get("/api/v1/targets?state=dropped");
+    expect_body(200, SUCCESS("{\"activeTargets\":[],\"droppedTargets\":[{\"discoveredLabels\":{}}],"
+                             "\"droppedTargetCounts\":{}}"));
+    get("/api/v1/targets?state=active");
+    expect_part(200, "\"droppedTargets\":[],");
     get("/api/v1/rules");
     expect_body(200, SUCCESS("{\"groups\":[]}"));
     get("/api/v1/alerts");

@@ -51,6 +51,17 @@ void call_fail(struct call *call, enum call_error error, const char *format, ...
         ERR_IGNORE(net_response_header(response, "Retry-After", "5")); /* an answer without it is fine too */
 }
 
+void call_text(struct net_response *response, unsigned status, const char *text)
+{
+    size_t len = strlen(text);
+    buf_clear(&response->body);
+    response->status = status;
+    response->content_type = "text/plain; charset=utf-8";
+    buf_put(&response->body, text, len);
+    if (len == 0 || text[len - 1] != '\n')
+        buf_put_u8(&response->body, '\n');
+}
+
 static enum call_error error_of(err e)
 {
     switch (e) {

@@ -45,6 +45,9 @@ bool call_begin(struct call *call, void *context, struct net_request *request, s
 void call_fail(struct call *call, enum call_error error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Answer with one line of plain text, or several; the last gets its line feed if it lacks one. */
+void call_text(struct net_response *response, unsigned status, const char *text);
+
 /* Answer an err of query/, promql/ or a source: kind by code, text from at or Prometheus' own. */
 void call_fail_err(struct call *call, err e, const struct err_at *at);
 

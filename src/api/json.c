@@ -41,30 +41,6 @@ struct json *json_key(struct json *j, const char *name)
     return j;
 }
 
-/* Length of the valid UTF-8 sequence at the begin of [at, end), 0 when there is none (Unicode 15,
- * table 3-7: no overlong forms, no surrogates, at most U+10FFFF). */
-static size_t utf8_length(const uint8_t *at, const uint8_t *end)
-{
-    size_t left = (size_t)(end - at);
-    uint8_t a = at[0];
-    if (a < 0x80)
-        return 1;
-    if (a < 0xc2 || a > 0xf4 || left < 2)
-        return 0;
-    uint8_t b = at[1];
-    uint8_t low = a == 0xe0 ? 0xa0 : a == 0xf0 ? 0x90 : 0x80;
-    uint8_t high = a == 0xed ? 0x9f : a == 0xf4 ? 0x8f : 0xbf;
-    if (b < low || b > high)
-        return 0;
-    size_t len = a < 0xe0 ? 2 : a < 0xf0 ? 3 : 4;
-    if (left < len)
-        return 0;
-    for (size_t i = 2; i < len; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    return len;
-}
-
 static void put_escape(struct buf *out, uint8_t c)
 {
     switch (c) {
@@ -115,7 +91,7 @@ static void put_quoted(struct buf *out, struct slice text)
             at++;
             continue;
         }
-        size_t len = utf8_length(at, end);
+        size_t len = utf8_sequence(at, end);
         if (c >= 0x80 && len != 0) {
             at += len;
             continue;

@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "model/labels.h"
 #include "model/yaml.h"
+#include "net/form.h"
 #include "shim/number.h"
 
 #include <math.h>
@@ -177,17 +178,6 @@ bool param_is_true(struct slice text)
     return false;
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static size_t put_utf8(uint8_t *to, uint32_t point)
 {
     if (point < 0x80) {
@@ -230,7 +220,7 @@ static bool unescape_group(struct reader *r, uint8_t *to, size_t *len)
             *len += put_utf8(to + *len, point);
             return true;
         }
-        int digit = hex_digit(c);
+        int digit = hex_value(c);
         if (digit < 0)
             return false;
         point = point << 4 | (uint32_t)digit;

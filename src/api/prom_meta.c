@@ -232,9 +232,10 @@ void prom_status_config(void *context, struct net_request *request, struct net_r
 
 /* ---- targets, rules, alerts ---- */
 
-struct target_list {
-    struct json *json;
-    bool wants_dropped;
+/* The two lists, written side by side: asked twice, the node might count a target in both or in neither. */
+struct target_lists {
+    struct json active, dropped;
+    bool wants_active, wants_dropped;
 };
 
 static void write_active(struct json *json, const struct api_target *target)
@@ -256,25 +257,15 @@ static void write_active(struct json *json, const struct api_target *target)
 
 static void target_add(void *to, const struct api_target *target)
 {
-    const struct target_list *list = to;
-    if (target->is_dropped != list->wants_dropped)
+    struct target_lists *lists = to;
+    struct json *json = target->is_dropped ? &lists->dropped : &lists->active;
+    if (!(target->is_dropped ? lists->wants_dropped : lists->wants_active))
         return;
-    json_open(list->json, '{');
-    json_labels(json_key(list->json, "discoveredLabels"), target->discovered);
+    json_open(json, '{');
+    json_labels(json_key(json, "discoveredLabels"), target->discovered);
     if (!target->is_dropped)
-        write_active(list->json, target);
-    json_close(list->json, '}');
-}
-
-static void write_targets(struct call *call, struct json *json, const char *name, bool is_wanted,
-                          bool wants_dropped)
-{
-    const struct api_config *config = &call->api->config;
-    struct target_list list = { .json = json, .wants_dropped = wants_dropped };
-    json_open(json_key(json, name), '[');
-    if (config->targets != NULL && is_wanted)
-        config->targets(config->context, call->request->pool, target_add, &list);
-    json_close(json, ']');
+        write_active(json, target);
+    json_close(json, '}');
 }
 
 void prom_targets(void *context, struct net_request *request, struct net_response *response)
@@ -282,15 +273,30 @@ void prom_targets(void *context, struct net_request *request, struct net_respons
     struct call call;
     if (!call_begin(&call, context, request, response))
         return;
+    const struct api_config *config = &call.api->config;
     struct slice state = call_param(&call, "state");
     struct json json = call_success(&call);
+    struct buf dropped = buf_open(request->pool, response->body.max);
+    struct target_lists lists = { .dropped = json_begin(&dropped),
+                                  .wants_active = !slice_equal_str(state, "dropped"),
+                                  .wants_dropped = !slice_equal_str(state, "active") };
     json_open(&json, '{');
-    write_targets(&call, &json, "activeTargets", !slice_equal_str(state, "dropped"), false);
-    write_targets(&call, &json, "droppedTargets", !slice_equal_str(state, "active"), true);
+    json_open(json_key(&json, "activeTargets"), '[');
+    lists.active = json;
+    if (config->targets != NULL)
+        config->targets(config->context, request->pool, target_add, &lists);
+    json = lists.active;
+    json_close(&json, ']');
+    json_open(json_key(&json, "droppedTargets"), '[');
+    buf_put_slice(json.out, buf_slice(&dropped));
+    json_close(&json, ']');
     json_open(json_key(&json, "droppedTargetCounts"), '{');
     json_close(&json, '}');
     json_close(&json, '}');
     call_done(&call, &json);
+    if (buf_err(&dropped) != OK)
+        call_fail_err(&call, buf_err(&dropped), NULL);
+    buf_close(&dropped);
 }
 
 /* data: an object of empty lists. */

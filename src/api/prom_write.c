@@ -13,17 +13,6 @@
 
 #include <stdio.h>
 
-static void answer_text(struct net_response *response, unsigned status, const char *text)
-{
-    buf_clear(&response->body);
-    response->status = status;
-    response->content_type = "text/plain; charset=utf-8";
-    buf_put_str(&response->body, text);
-    size_t len = strlen(text);
-    if (len == 0 || text[len - 1] != '\n')
-        buf_put_u8(&response->body, '\n');
-}
-
 static void put_number_header(struct net_response *response, const char *name, uint64_t value)
 {
     char text[24];
@@ -39,7 +28,7 @@ static struct slice write_tenant(const struct net_request *request, struct net_r
         return slice_str("default");
     if (param_tenant_valid(tenant))
         return tenant;
-    answer_text(response, 400, "invalid X-Scope-OrgID");
+    call_text(response, 400, "invalid X-Scope-OrgID");
     return slice_of(NULL, 0);
 }
 
@@ -50,19 +39,19 @@ static bool intake_is_open(const struct api *api, struct net_response *response)
     const struct api_config *config = &api->config;
     if (!call_is_open(api, reason)) {
         stat_add(STAT_WRITES_REFUSED, 1);
-        answer_text(response, 503, reason);
+        call_text(response, 503, reason);
         put_number_header(response, "Retry-After", 1);
         return false;
     }
     if (config->ingest == NULL) {
-        answer_text(response, 503, "this node takes no writes");
+        call_text(response, 503, "this node takes no writes");
         return false;
     }
     err e = config->intake != NULL ? config->intake(config->context, reason) : OK;
     if (e == OK)
         return true;
     stat_add(STAT_WRITES_REFUSED, 1);
-    answer_text(response, e == ERR_SPACE ? 507 : 503, reason[0] != 0 ? reason : err_text(e));
+    call_text(response, e == ERR_SPACE ? 507 : 503, reason[0] != 0 ? reason : err_text(e));
     put_number_header(response, "Retry-After", e == ERR_SPACE ? 30 : 5);
     return false;
 }
@@ -72,7 +61,7 @@ static void answer_result(struct net_response *response, const struct ingest_res
     if (result->status == 204 && result->text_len == 0)
         response->status = 204;
     else
-        answer_text(response, (unsigned)result->status, result->text);
+        call_text(response, (unsigned)result->status, result->text);
     if (result->retry_after_s > 0)
         put_number_header(response, "Retry-After", (uint64_t)result->retry_after_s);
     if (!result->has_written_headers)
@@ -103,16 +92,15 @@ static bool import_body(const struct net_request *request, struct net_response *
     if (encoding.len == 0 || slice_equal_str(encoding, "identity"))
         return true;
     if (!slice_equal_str(encoding, "gzip")) {
-        answer_text(response, 415, "unsupported Content-Encoding: gzip or none is expected");
+        call_text(response, 415, "unsupported Content-Encoding: gzip or none is expected");
         return false;
     }
     err e = gzip_decompress(request->body, room);
     *out_body = buf_slice(room);
     if (e == OK)
         return true;
-    answer_text(response, e == ERR_LIMIT ? 413 : 400,
-                e == ERR_LIMIT ? "the decompressed body is larger than 256 MB"
-                               : "the body is not valid gzip");
+    call_text(response, e == ERR_LIMIT ? 413 : 400,
+              e == ERR_LIMIT ? "the decompressed body is larger than 256 MB" : "the body is not valid gzip");
     return false;
 }
 

@@ -71,9 +71,8 @@ static size_t label_bytes(struct slice name, struct slice value)
     return 1 + varint_bytes(rest) + rest;
 }
 
-/* Bytes of the UTF-8 sequence that begins at `at`, 0 when it is malformed. Table 3-7 of the Unicode
- * standard: the second byte's range depends on the first, the rest are 80..bf. */
-static size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
+/* Table 3-7 of the Unicode standard: the second byte's range depends on the first, the rest are 80..bf. */
+size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
 {
     uint8_t c = at[0];
     size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;

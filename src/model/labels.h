@@ -56,6 +56,8 @@ void labels_print(struct slice labels, struct buf *out);
 
 /* Is s valid UTF-8 (no surrogates, no overlong forms, at most U+10FFFF)? */
 bool utf8_valid(struct slice s);
+/* Bytes of the UTF-8 sequence that begins at `at` < end, 0 when it is malformed. */
+size_t utf8_sequence(const uint8_t *at, const uint8_t *end);
 
 /* Routing and identity: XXH3-128 of the canonical labels, seeded with the cluster's hash_key and the
  * tenant. docs/format/labels.md §2. */

@@ -7,7 +7,7 @@
  *    is worse than an error. */
 #include "net/form.h"
 
-static int hex_value(uint8_t c)
+int hex_value(uint8_t c)
 {
     return c >= '0' && c <= '9'   ? c - '0'
            : c >= 'a' && c <= 'f' ? c - 'a' + 10

@@ -170,14 +170,6 @@ void watchdog_body(struct watchdog *w, struct watch *watch, size_t bytes)
     io_mutex_unlock(&w->lock);
 }
 
-bool watchdog_was_cut(struct watchdog *w, struct watch *watch)
-{
-    io_mutex_lock(&w->lock);
-    bool is_cut = watch->is_cut;
-    io_mutex_unlock(&w->lock);
-    return is_cut;
-}
-
 void watchdog_stop_idle(struct watchdog *w)
 {
     io_mutex_lock(&w->lock);

@@ -47,7 +47,6 @@ void watchdog_add(struct watchdog *watchdog, struct watch *watch, int fd);
 void watchdog_remove(struct watchdog *watchdog, struct watch *watch); /* before fd is closed */
 void watchdog_phase(struct watchdog *watchdog, struct watch *watch, enum watch_phase phase);
 void watchdog_body(struct watchdog *watchdog, struct watch *watch, size_t bytes);
-bool watchdog_was_cut(struct watchdog *watchdog, struct watch *watch);
 
 /* Are all connections taken? While they are, those that are idle longest make room. */
 void watchdog_full(struct watchdog *watchdog, bool is_full);
