@@ -42,16 +42,9 @@ void annotate(struct annotations *list, const char *format, ...)
 struct position_text position_of(const struct eval *eval, const struct node *n)
 {
     struct position_text position;
-    uint32_t line = 1, column = 1;
-    struct slice source = eval->request->expr->source;
+    uint32_t line, column;
     uint32_t begin = n != NULL ? node_unwrap((struct node *)n)->begin : 0;
-    for (uint32_t i = 0; i < begin && i < source.len; i++) {
-        column++;
-        if (source.at[i] == '\n') {
-            line++;
-            column = 1;
-        }
-    }
+    lex_position(eval->request->expr->source, begin, &line, &column);
     snprintf(position.text, sizeof position.text, " (%u:%u)", line, column);
     return position;
 }

@@ -86,7 +86,7 @@ static void labels_text(struct slice labels, struct buf *out)
     bool first = true;
     buf_put_str(out, "{");
     while (labels_next(&r, &label)) {
-        buf_printf(out, "%s%.*s=\"", first ? "" : ", ", (int)(label.name.len & 0xff), label.name.at);
+        buf_printf(out, "%s%.*s=\"", first ? "" : ", ", text_shown(label.name), label.name.at);
         for (size_t i = 0; i < label.value.len && i < 200; i++) {
             uint8_t c = label.value.at[i];
             if (c == '"' || c == '\\')

@@ -152,9 +152,6 @@ static err call_sort(struct eval *eval, const struct node *n, const struct grid 
     return OK;
 }
 
-/* How much of a text an error shows. */
-static int shown(struct slice text) { return (int)(text.len < 200 ? text.len : 200); }
-
 static err string_arg(struct eval *eval, const struct node *n, size_t i, const struct grid *grid,
                       struct slice *out)
 {
@@ -180,16 +177,8 @@ static err rows_unite(struct eval *eval, struct frame *frame, const struct grid 
             frame->rows[kept++] = *row;
             continue;
         }
-        struct row *first = &frame->rows[number];
-        bool meet = first->histogram_count > 0 || row->histogram_count > 0;
-        for (size_t step = 0; step < grid->count && !meet; step++)
-            meet = !is_absent(first->values[step]) && !is_absent(row->values[step]);
-        if (meet)
-            TRY_OUT(err_set(eval->at, ERR_EXECUTION, "vector cannot contain metrics with the same labelset"));
-        for (size_t step = 0; step < grid->count; step++)
-            if (!is_absent(row->values[step]))
-                first->values[step] = row->values[step];
-        first->drop_name |= row->drop_name;
+        TRY_OUT(row_join(eval, &frame->rows[number], row, grid->count));
+        frame->rows[number].drop_name |= row->drop_name;
     }
     frame->count = kept;
 out:
@@ -289,10 +278,10 @@ static err call_label_replace(struct eval *eval, const struct node *n, const str
     err e = regex_open(pattern, &r.regex, &at);
     if (e != OK)
         return err_set(eval->at, ERR_EXECUTION, "invalid regular expression in label_replace(): %.*s",
-                       shown(pattern), pattern.at);
+                       text_shown(pattern), pattern.at);
     if (r.target.len == 0 || !utf8_valid(r.target))
         TRY_OUT(err_set(eval->at, ERR_EXECUTION, "invalid destination label name in label_replace(): %.*s",
-                        shown(r.target), r.target.at));
+                        text_shown(r.target), r.target.at));
     r.group_count = regex_group_count(r.regex) + 1;
     void *memory;
     TRY_OUT(pool_alloc(eval->pool, (size_t)r.group_count * sizeof *r.groups, &memory));
@@ -316,11 +305,11 @@ static err call_label_join(struct eval *eval, const struct node *n, const struct
         TRY(string_arg(eval, n, k, grid, &source));
         if (source.len == 0 || !utf8_valid(source))
             return err_set(eval->at, ERR_EXECUTION, "invalid source label name in label_join(): %.*s",
-                           shown(source), source.at);
+                           text_shown(source), source.at);
     }
     if (target.len == 0 || !utf8_valid(target))
         return err_set(eval->at, ERR_EXECUTION, "invalid destination label name in label_join(): %.*s",
-                       shown(target), target.at);
+                       text_shown(target), target.at);
     TRY(eval_frame(eval, n->call.args[0], grid, out_frame));
     struct frame *frame = *out_frame;
     struct buf value = buf_open(frame->pool, LABELS_BYTES_MAX),

@@ -175,14 +175,7 @@ static err rows_join(struct eval *eval, struct frame *frame, const struct grid *
             frame->rows[kept++] = *row;
             continue;
         }
-        bool meet = grid->count == 1 || last->histogram_count > 0 || row->histogram_count > 0;
-        for (size_t step = 0; step < grid->count && !meet; step++)
-            meet = !is_absent(last->values[step]) && !is_absent(row->values[step]);
-        if (meet)
-            return err_set(eval->at, ERR_EXECUTION, "vector cannot contain metrics with the same labelset");
-        for (size_t step = 0; step < grid->count; step++)
-            if (!is_absent(row->values[step]))
-                last->values[step] = row->values[step];
+        TRY(row_join(eval, last, row, grid->count));
     }
     frame->count = kept;
     return OK;
@@ -376,6 +369,7 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
         .warnings = annotations_open(pool),
         .infos = annotations_open(pool),
         .repair_texts = label_index_open(pool),
+        .missing_index = label_index_open(pool),
         .at = at != NULL ? at : &own_at,
         .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : PROMQL_LOOKBACK_MS_DEFAULT,
     };

@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "model/labels.h"
 #include "promql/ast.h"
+#include "promql/lex.h"
 
 /* Of one pipeline's series. The split never depends on the number of workers, so that sums do not either. */
 #define CHUNK_COUNT_MAX  64
@@ -99,6 +100,8 @@ struct eval {
     struct bucket_repair *repairs;
     size_t repair_capacity;
     struct proof proof;
+    bool has_proof;                   /* of some selector */
+    struct label_index missing_index; /* proof.missing, each range once */
     size_t partition_capacity, missing_capacity;
     struct promql_stats stats;
     struct pool *result_pool; /* annotations and proof are made here */
@@ -133,6 +136,9 @@ static inline err guard_work(struct guard *guard, size_t *count, size_t more)
 }
 /* Drop the rows that have no value at any step. */
 void frame_compact(struct frame *frame, size_t step_count);
+
+/* Fill into's gaps with from's values. ERR_EXECUTION: at some step both have one. */
+err row_join(struct eval *eval, struct row *into, const struct row *from, size_t step_count);
 
 /* ---- annotate.c ---- */
 struct annotations annotations_open(struct pool *pool);

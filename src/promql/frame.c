@@ -102,6 +102,19 @@ void frame_compact(struct frame *frame, size_t step_count)
     frame->count = kept;
 }
 
+err row_join(struct eval *eval, struct row *into, const struct row *from, size_t step_count)
+{
+    bool meet = into->histogram_count > 0 || from->histogram_count > 0;
+    for (size_t step = 0; step < step_count && !meet; step++)
+        meet = !is_absent(into->values[step]) && !is_absent(from->values[step]);
+    if (meet)
+        return err_set(eval->at, ERR_EXECUTION, "vector cannot contain metrics with the same labelset");
+    for (size_t step = 0; step < step_count; step++)
+        if (!is_absent(from->values[step]))
+            into->values[step] = from->values[step];
+    return OK;
+}
+
 err fail_histogram(struct err_at *at, struct slice labels, const char *what)
 {
     uint8_t memory[256];

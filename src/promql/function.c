@@ -213,8 +213,7 @@ static err check_binary(struct slice source, struct node *n, struct err_at *at)
             if (slice_equal(n->binary.matching.names[i], n->binary.matching.include[k]))
                 return lex_error(source, n->begin, at, ERR_INPUT,
                                  "label \"%.*s\" must not occur in ON and GROUP clause at once",
-                                 (int)(n->binary.matching.names[i].len & 0xff),
-                                 n->binary.matching.names[i].at);
+                                 text_shown(n->binary.matching.names[i]), n->binary.matching.names[i].at);
     const struct node *sides[] = { left, right };
     for (int i = 0; i < 2; i++)
         if (sides[i]->value_type != PROMQL_SCALAR && sides[i]->value_type != PROMQL_VECTOR)

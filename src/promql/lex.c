@@ -18,10 +18,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-err lex_error(struct slice source, uint32_t offset, struct err_at *at, err e, const char *format, ...)
+#define TEXT_SHOWN_MAX 200
+
+void lex_position(struct slice source, uint32_t offset, uint32_t *out_line, uint32_t *out_column)
 {
-    if (at == NULL)
-        return e;
     uint32_t line = 1, column = 1;
     for (uint32_t i = 0; i < offset && i < source.len; i++) {
         column++;
@@ -30,8 +30,23 @@ err lex_error(struct slice source, uint32_t offset, struct err_at *at, err e, co
             column = 1;
         }
     }
-    at->line = line;
-    at->column = column;
+    *out_line = line;
+    *out_column = column;
+}
+
+int text_shown(struct slice text)
+{
+    size_t len = text.len < TEXT_SHOWN_MAX ? text.len : TEXT_SHOWN_MAX;
+    while (len > 0 && len < text.len && (text.at[len] & 0xc0) == 0x80)
+        len--;
+    return (int)len;
+}
+
+err lex_error(struct slice source, uint32_t offset, struct err_at *at, err e, const char *format, ...)
+{
+    if (at == NULL)
+        return e;
+    lex_position(source, offset, &at->line, &at->column);
     va_list args;
     va_start(args, format);
     vsnprintf(at->text, sizeof at->text, format, args);

@@ -62,6 +62,13 @@ struct lexer {
 /* The next token. ERR_INPUT with position and text; ERR_LIMIT from the pool. */
 err lex_next(struct lexer *lexer, struct token *out_token, struct err_at *at);
 
+/* Line and column, from 1, of a byte offset. */
+void lex_position(struct slice source, uint32_t offset, uint32_t *out_line, uint32_t *out_column);
+
+/* How many bytes of a text a message shows, for "%.*s": two of them leave room in it, and none ends within a
+ * character. */
+int text_shown(struct slice text);
+
 /* Fill at with the line and column of a byte offset; returns e. */
 err lex_error(struct slice source, uint32_t offset, struct err_at *at, err e, const char *format, ...)
     __attribute__((format(printf, 5, 6)));

@@ -45,7 +45,7 @@ err parser_unexpected(struct parser *p, const char *context, const char *expecte
     const struct token *t = &p->token;
     const char *comma = expected != NULL ? ", expected " : "";
     expected = expected != NULL ? expected : "";
-    int len = (int)(t->text.len < 80 ? t->text.len : 80);
+    int len = text_shown(t->text);
     switch (t->type) {
     case TOKEN_END:
         return FAIL(p, t->begin, "unexpected end of input%s%s%s%s", *context ? " in " : "", context, comma,
@@ -202,7 +202,7 @@ static err parse_aggregate(struct parser *p, const struct token *name, enum aggr
 static err parse_call(struct parser *p, const struct token *name, struct node **out)
 {
     const struct function *f = function_find(name->text);
-    int len = (int)(name->text.len < 100 ? name->text.len : 100);
+    int len = text_shown(name->text);
     if (f == NULL && function_is_experimental(name->text))
         return FAIL(p, name->begin, "function \"%.*s\" is not enabled", len, name->text.at);
     if (f == NULL)
@@ -570,40 +570,52 @@ static err parse_begin(struct slice text, struct pool *pool, struct parser *p, s
     return lex_next(&p->lexer, &p->token, at);
 }
 
+static err parse_whole(struct parser *p)
+{
+    TRY(parse_expr(p, PRECEDENCE_OR, &p->expr->root));
+    if (p->token.type == TOKEN_RIGHT_PAREN)
+        return FAIL(p, p->token.begin, "unexpected right parenthesis ')'");
+    if (p->token.type != TOKEN_END)
+        return parser_unexpected(p, "", NULL);
+    return check_types(p->expr->source, p->expr->root, p->at);
+}
+
+static err parse_whole_selector(struct parser *p)
+{
+    const char *context = "series selector";
+    if (p->token.type != TOKEN_NAME && p->token.type != TOKEN_LEFT_BRACE)
+        return parser_unexpected(p, context, "metric name or \"{\"");
+    TRY(parser_selector(p, &p->expr->root));
+    return p->token.type != TOKEN_END ? parser_unexpected(p, context, NULL) : OK;
+}
+
+static err parse(struct slice text, struct pool *pool, err (*whole)(struct parser *p),
+                 struct promql_expr **out_expr, struct err_at *at)
+{
+    struct parser p = { 0 };
+    if (at != NULL)
+        at->text[0] = 0;
+    err e = parse_begin(text, pool, &p, at);
+    if (e == OK)
+        e = whole(&p);
+    if (e == OK)
+        *out_expr = p.expr;
+    else if (p.expr != NULL)
+        promql_expr_done(p.expr);
+    if (e == ERR_LIMIT && at != NULL && at->text[0] == 0)
+        return err_set_pos(at, 1, 1, e, "expression takes more memory than a query may use");
+    return e;
+}
+
 err promql_parse(struct slice text, struct pool *pool, struct promql_expr **out_expr, struct err_at *at)
 {
-    struct parser p;
-    TRY(parse_begin(text, pool, &p, at));
-    err e = OK;
-    TRY_OUT(parse_expr(&p, PRECEDENCE_OR, &p.expr->root));
-    if (p.token.type != TOKEN_END)
-        TRY_OUT(p.token.type == TOKEN_RIGHT_PAREN
-                    ? FAIL(&p, p.token.begin, "unexpected right parenthesis ')'")
-                    : parser_unexpected(&p, "", NULL));
-    TRY_OUT(check_types(p.expr->source, p.expr->root, at));
-    *out_expr = p.expr;
-out:
-    if (e != OK)
-        promql_expr_done(p.expr);
-    return e;
+    return parse(text, pool, parse_whole, out_expr, at);
 }
 
 err promql_parse_selector(struct slice text, struct pool *pool, struct promql_expr **out_expr,
                           struct err_at *at)
 {
-    struct parser p;
-    TRY(parse_begin(text, pool, &p, at));
-    err e = OK;
-    if (p.token.type != TOKEN_NAME && p.token.type != TOKEN_LEFT_BRACE)
-        TRY_OUT(parser_unexpected(&p, "series selector", "metric name or \"{\""));
-    TRY_OUT(parser_selector(&p, &p.expr->root));
-    if (p.token.type != TOKEN_END)
-        TRY_OUT(parser_unexpected(&p, "series selector", NULL));
-    *out_expr = p.expr;
-out:
-    if (e != OK)
-        promql_expr_done(p.expr);
-    return e;
+    return parse(text, pool, parse_whole_selector, out_expr, at);
 }
 
 void promql_expr_done(struct promql_expr *expr)
@@ -640,8 +652,7 @@ err promql_parse_duration(struct slice text, int64_t *out_ms, struct err_at *at)
 {
     int64_t ms = 0;
     if (!slice_equal_str(text, "0") && (text.len == 0 || lex_duration(text, &ms) != text.len))
-        return err_set(at, ERR_INPUT, "not a valid duration string: \"%.*s\"", (int)(text.len & 0x3f),
-                       text.at);
+        return err_set(at, ERR_INPUT, "not a valid duration string: \"%.*s\"", text_shown(text), text.at);
     *out_ms = ms;
     return OK;
 }

@@ -91,10 +91,17 @@ static err selector_add(struct parser *p, struct node *n, size_t *capacity, enum
     return e;
 }
 
+static err fail_name_twice(struct parser *p, const struct node *n, struct slice name)
+{
+    return FAIL(p, n->begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
+                text_shown(n->selector.name), n->selector.name.at, text_shown(name), name.at);
+}
+
 static err parse_matchers(struct parser *p, struct node *n, size_t *capacity)
 {
     const char *context = "label matching";
     static const struct slice name_label = { (const uint8_t *)"__name__", 8 };
+    struct slice before = n->selector.name; /* the braces; within them any number of names may be asked for */
     TRY(parser_expect(p, TOKEN_LEFT_BRACE, context, "\"{\""));
     while (p->token.type != TOKEN_RIGHT_BRACE) {
         struct token label = p->token;
@@ -118,10 +125,8 @@ static err parse_matchers(struct parser *p, struct node *n, size_t *capacity)
         case TOKEN_COMMA:
         case TOKEN_RIGHT_BRACE:
             if (label.type == TOKEN_STRING) {
-                if (n->selector.name.len > 0)
-                    return FAIL(p, n->begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
-                                (int)(n->selector.name.len & 0x7f), n->selector.name.at,
-                                (int)(label.text.len & 0x7f), label.text.at);
+                if (before.len > 0)
+                    return fail_name_twice(p, n, label.text);
                 if (label.text.len == 0)
                     return FAIL(p, label.begin, "metric name must not be empty");
                 n->selector.name = label.text;
@@ -135,10 +140,8 @@ static err parse_matchers(struct parser *p, struct node *n, size_t *capacity)
         TRY(parser_take(p));
         if (p->token.type != TOKEN_STRING)
             return parser_unexpected(p, context, "string");
-        if (n->selector.name.len > 0 && slice_equal(label.text, name_label))
-            return FAIL(p, n->begin, "metric name must not be set twice: \"%.*s\" or \"%.*s\"",
-                        (int)(n->selector.name.len & 0x7f), n->selector.name.at,
-                        (int)(p->token.text.len & 0x7f), p->token.text.at);
+        if (before.len > 0 && slice_equal(label.text, name_label))
+            return fail_name_twice(p, n, p->token.text);
         TRY(selector_add(p, n, capacity, type, label.text, p->token.text, label.begin));
         TRY(parser_take(p));
     next:

@@ -34,6 +34,9 @@ static void test_good(void **state)
         { "foo{a=\"b\",c!='d',e=~`f.*`,g!~\"h\",}", PROMQL_VECTOR },
         { "{__name__=\"x\"}", PROMQL_VECTOR },
         { "{\"my.metric\", \"l.x\"=\"v\"}", PROMQL_VECTOR },
+        { "{\"a\", \"b\"}", PROMQL_VECTOR }, /* twice is for the braces alone to say, as in Prometheus */
+        { "{\"a\", __name__=\"b\"}", PROMQL_VECTOR },
+        { "{__name__=~\"a.*\", \"b\"}", PROMQL_VECTOR },
         { "foo[5m]", PROMQL_MATRIX },
         { "foo[300]", PROMQL_MATRIX },
         { "foo[5m*2+step()]", PROMQL_MATRIX },
@@ -217,6 +220,32 @@ static void test_monsters(void **state)
     repeat(text, 200, "foo+");
     strcat(text, "foo");
     assert_err(ERR_LIMIT, parse(text, pool, &expr, &at));
+    assert_string_equal("expression takes more memory than a query may use", at.text);
+    pool_close(pool);
+}
+
+/* Messages show texts of any length, cut where a character ends. */
+static void test_long_texts(void **state)
+{
+    struct pool *pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    static char name[2048], text[8192];
+    struct promql_expr *expr;
+    struct err_at at;
+    for (size_t len = 1; len < 900; len++) {
+        repeat(name, len, len % 2 == 0 ? "x" : "é");
+        size_t shown = strlen(name) < 200 ? strlen(name) : 200;
+        snprintf(text, sizeof text, "foo{__name__=\"%s\"}", name);
+        assert_err(ERR_INPUT, parse(text, pool, &expr, &at));
+        const char *begin = strstr(at.text, " or \"") + 5;
+        assert_memory_equal(name, begin, shown);
+        assert_string_equal("\"", begin + shown);
+        snprintf(text, sizeof text, "foo + on(\"y%s\") group_left(\"y%s\") bar", name, name);
+        assert_err(ERR_INPUT, parse(text, pool, &expr, &at));
+        shown = strlen(name) < 200 ? strlen(name) + 1 : len % 2 == 0 ? 200 : 199;
+        begin = strchr(at.text, '"') + 1;
+        assert_memory_equal(name, begin + 1, shown - 1);
+        assert_memory_equal("\" must not occur", begin + shown, 16);
+    }
     pool_close(pool);
 }
 
@@ -350,9 +379,9 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),   cmocka_unit_test(test_bad),       cmocka_unit_test(test_monsters),
-        cmocka_unit_test(test_height), cmocka_unit_test(test_selectors), cmocka_unit_test(test_duration),
-        cmocka_unit_test(test_random), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_good),     cmocka_unit_test(test_bad),        cmocka_unit_test(test_monsters),
+        cmocka_unit_test(test_height),   cmocka_unit_test(test_long_texts), cmocka_unit_test(test_selectors),
+        cmocka_unit_test(test_duration), cmocka_unit_test(test_random),     cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
