@@ -501,12 +501,33 @@ static err run_select(struct run *run, struct source_request *request, size_t *o
     return OK;
 }
 
+/* Selectors of one query often lack the same. */
+static err proof_add_missing(struct eval *eval, const struct proof_missing *missing)
+{
+    struct proof *into = &eval->proof;
+    const int64_t key[] = { missing->partition, missing->range.min_ms, missing->range.max_ms,
+                            (int64_t)(intptr_t)missing->reason };
+    uint32_t number;
+    bool is_new;
+    if (into->missing_count == PROMQL_MISSING_COUNT_MAX)
+        return OK;
+    TRY(label_index_get(&eval->missing_index, slice_of(key, sizeof key), &number, &is_new));
+    if (!is_new)
+        return OK;
+    TRY(pool_block_reserve(eval->result_pool, (void **)&into->missing, sizeof *into->missing, number + 1,
+                           &eval->missing_capacity));
+    into->missing[into->missing_count++] = *missing;
+    return OK;
+}
+
+/* The answer is as complete and as new as the selector that lacks most. */
 static err proof_add(struct eval *eval, const struct proof *proof)
 {
     struct proof *into = &eval->proof;
     into->complete = into->complete && proof->complete;
-    if (proof->data_through_ms > into->data_through_ms)
+    if (!eval->has_proof || proof->data_through_ms < into->data_through_ms)
         into->data_through_ms = proof->data_through_ms;
+    eval->has_proof = true;
     for (size_t i = 0; i < proof->partition_count; i++) {
         bool known = false;
         for (size_t k = 0; k < into->partition_count && !known; k++)
@@ -517,11 +538,8 @@ static err proof_add(struct eval *eval, const struct proof *proof)
                                into->partition_count + 1, &eval->partition_capacity));
         into->partitions[into->partition_count++] = proof->partitions[i];
     }
-    for (size_t i = 0; i < proof->missing_count; i++) {
-        TRY(pool_block_reserve(eval->result_pool, (void **)&into->missing, sizeof *into->missing,
-                               into->missing_count + 1, &eval->missing_capacity));
-        into->missing[into->missing_count++] = proof->missing[i];
-    }
+    for (size_t i = 0; i < proof->missing_count; i++)
+        TRY(proof_add_missing(eval, &proof->missing[i]));
     return OK;
 }
 
@@ -541,12 +559,17 @@ static size_t chunk_size(const struct run *run, size_t series_count)
     return count <= 1 ? series_count : (series_count + count - 1) / count;
 }
 
-/* Open each chunk's memory; groups NULL: rows go to frame. */
-static void chunks_open(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups,
-                        size_t *out_chunk_count)
+/* Make the chunks and open each one's memory; groups NULL: rows go to frame. */
+static err chunks_open(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups,
+                       size_t *out_chunk_count)
 {
     size_t size = chunk_size(run, series_count);
     size_t count = 0;
+    void *memory;
+    if (series_count == 0)
+        return OK;
+    TRY(pool_zalloc(run->eval->pool, (series_count + size - 1) / size * sizeof *run->chunks, &memory));
+    run->chunks = memory;
     for (size_t from = 0; from < series_count; from += size) {
         struct chunk *chunk = &run->chunks[count];
         chunk->from = from;
@@ -567,6 +590,7 @@ static void chunks_open(struct run *run, size_t series_count, struct frame *fram
         count++;
     }
     *out_chunk_count = count;
+    return OK;
 }
 
 static err run_chunks(struct run *run, size_t series_count, struct frame *frame, struct group_set *groups)
@@ -574,10 +598,7 @@ static err run_chunks(struct run *run, size_t series_count, struct frame *frame,
     struct eval *eval = run->eval;
     err e = OK;
     size_t chunk_count = 0;
-    void *memory;
-    TRY_OUT(pool_zalloc(eval->pool, CHUNK_COUNT_MAX * sizeof *run->chunks, &memory));
-    run->chunks = memory;
-    chunks_open(run, series_count, frame, groups, &chunk_count);
+    TRY(chunks_open(run, series_count, frame, groups, &chunk_count));
     run_jobs(eval, chunk_count, chunk_run, run);
     workers_close(run);
     for (size_t i = 0; i < chunk_count && e == OK; i++) {
@@ -596,7 +617,6 @@ static err run_chunks(struct run *run, size_t series_count, struct frame *frame,
         else if (i > 0)
             e = group_set_merge(groups, chunk->groups);
     }
-out:
     for (size_t i = 0; i < chunk_count; i++)
         notes_done(&run->chunks[i].notes);
     for (size_t i = 1; groups != NULL && i < chunk_count; i++)

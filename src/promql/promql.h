@@ -27,6 +27,7 @@
 #define PROMQL_LOOKBACK_MS_DEFAULT      (5 * MS_PER_MINUTE)
 #define PROMQL_SUBQUERY_STEP_MS_DEFAULT MS_PER_MINUTE
 #define PROMQL_ANNOTATION_COUNT_MAX     10 /* of each kind; more are counted, as Prometheus does */
+#define PROMQL_MISSING_COUNT_MAX        1000 /* ranges named in a proof; it stays incomplete without the others */
 
 enum promql_type { PROMQL_SCALAR, PROMQL_VECTOR, PROMQL_MATRIX, PROMQL_STRING };
 
@@ -113,7 +114,7 @@ struct promql_result {
     size_t warning_count;
     struct slice *infos;
     size_t info_count;
-    struct proof proof; /* union over all selectors; complete when there is none */
+    struct proof proof; /* over all selectors: what any of them lacks; complete when there is none */
     struct promql_stats stats;
 };
 

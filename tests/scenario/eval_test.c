@@ -346,6 +346,45 @@ static void test_histograms(void **state)
     pool_close(f.pool);
 }
 
+static struct proof proofs[4]; /* of the query's selectors */
+static size_t proof_count;
+static const struct proof *next_proof(struct source_set *set) { return &proofs[proof_count++ % 4]; }
+
+/* The answer's proof: as old as the oldest, each missing range once, and no more of them than are named. */
+static void test_proofs(void **state)
+{
+    static struct proof_missing missing[3000];
+    struct fixture f;
+    struct promql_result r;
+    struct err_at at;
+    fixture_open(&f);
+    fixture_fill(&f, 1, 10);
+    struct source_table table = *f.source.source.table;
+    table.set_proof = next_proof;
+    f.source.source.table = &table;
+    for (uint32_t i = 0; i < 3000; i++)
+        missing[i] = (struct proof_missing){ .partition = i % 7, .range = { i / 7, i }, .reason = "gap" };
+    struct proof_partition partitions[2] = { { .partition = 3 }, { .partition = 4 } };
+    proofs[0] = (struct proof){ true, 5000, partitions, 1, NULL, 0 };
+    proofs[1] = (struct proof){ false, 3000, partitions, 2, missing, 2 };
+    proofs[2] = (struct proof){ false, 4000, partitions, 2, missing + 1, 2 };
+    proofs[3] = (struct proof){ false, 6000, partitions, 2, missing, 3000 };
+    struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
+    assert_ok(evaluate(&f, "m_total + m_total + m_total", 0, pool, &r, &at));
+    assert_false(r.proof.complete);
+    assert_int_equal(3000, r.proof.data_through_ms);
+    assert_int_equal(2, r.proof.partition_count);
+    assert_int_equal(3, r.proof.missing_count);
+    for (size_t i = 0; i < 3; i++)
+        assert_memory_equal(&missing[i], &r.proof.missing[i], sizeof *missing);
+    proof_count = 0;
+    assert_ok(evaluate(&f, "m_total + m_total + m_total + m_total", 0, pool, &r, &at));
+    assert_int_equal(PROMQL_MISSING_COUNT_MAX, r.proof.missing_count);
+    assert_memory_equal(&missing[999], &r.proof.missing[999], sizeof *missing);
+    pool_close(pool);
+    pool_close(f.pool);
+}
+
 /* Every allocation of an evaluation fails once: ERR_LIMIT comes back and nothing is lost or left open. */
 static void test_faults(void **state)
 {
@@ -378,6 +417,7 @@ int main(void)
         cmocka_unit_test(test_guard_is_asked),
         cmocka_unit_test(test_histograms),
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_proofs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
