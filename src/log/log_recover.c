@@ -539,7 +539,8 @@ out:
             log_store_file_free(log, r.found[i].file);
     }
     if (e != OK && at != NULL && at->text[0] == '\0')
-        e = err_set(at, e, "log: cannot recover %s: %s", log->directory, err_text(e));
+        e = err_set(at, e, "log: cannot recover %s: %s%s", log->directory, err_text(e),
+                    e == ERR_LIMIT ? "; the memory budget may be too small for its records" : "");
     pool_close(r.pool);
     return e;
 }
