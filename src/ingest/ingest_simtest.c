@@ -270,6 +270,29 @@ static void gaps_end_a_life(void **state)
     }
 }
 
+/* A request that is given up after records of it were complete takes no sequences: they would be gaps, too. */
+static void refused_requests_leave_no_gap(void **state)
+{
+    enum { LINES = 70000 };
+    struct ingest_config config = one_partition();
+    config.limits.samples_per_request_max = LINES - 1;
+    open_all(1, config);
+    struct buf text = buf_open(pool, 8u << 20);
+    struct ingest_result result;
+    for (int i = 0; i < LINES; i++)
+        buf_put_str(&text, "m 1\n");
+    for (int i = 0; i < 3; i++) {
+        struct ingest_request *request =
+            ingest_begin_import_text(ingest, slice_str("t"), slice_str(""),
+                                     slice_part(buf_slice(&text), 0, text.len - (i == 2) * 4), text.len,
+                                     &result);
+        assert_int_equal(end(request).status, i == 2 ? 204 : 413);
+    }
+    assert_int_equal(fake->record_count, 2);
+    assert_int_equal(atomic_load(&ingest->producers[0].sequence), 2);
+    close_all();
+}
+
 /* More files than may be known, half of them under other names than a moment ago. */
 static void discovery_files_get_other_names(void **state)
 {
@@ -329,11 +352,17 @@ static void tenants_come_and_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(labels_until_acknowledged), cmocka_unit_test(log_that_went_back),
-        cmocka_unit_test(partitions_stand_alone),    cmocka_unit_test(random_runs),
-        cmocka_unit_test(idle_series_are_dropped),   cmocka_unit_test(announced_again),
-        cmocka_unit_test(new_incarnation),           cmocka_unit_test(tenants_come_and_go),
-        cmocka_unit_test(gaps_end_a_life),           cmocka_unit_test(discovery_files_get_other_names),
+        cmocka_unit_test(labels_until_acknowledged),
+        cmocka_unit_test(log_that_went_back),
+        cmocka_unit_test(partitions_stand_alone),
+        cmocka_unit_test(random_runs),
+        cmocka_unit_test(idle_series_are_dropped),
+        cmocka_unit_test(announced_again),
+        cmocka_unit_test(new_incarnation),
+        cmocka_unit_test(tenants_come_and_go),
+        cmocka_unit_test(gaps_end_a_life),
+        cmocka_unit_test(refused_requests_leave_no_gap),
+        cmocka_unit_test(discovery_files_get_other_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

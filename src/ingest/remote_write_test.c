@@ -285,6 +285,33 @@ static void forms_of_samples(void **state)
     ingest_close(ingest);
 }
 
+/* More bytes of new labels than a record may have: more records, each with the labels of its rows. */
+static void many_new_labels(void **state)
+{
+    static char text[2100];
+    struct ingest_config config = ingest_config_default();
+    config.partition_count = 1;
+    fake = fake_log_open(pool);
+    assert_ok(ingest_open(&config, io, fake, pool, &ingest));
+    struct buf m = buf_open(pool, 32u << 20);
+    for (int round = 0; round < 2; round++) {
+        buf_clear(&m);
+        for (int i = 0; i < 10000; i++) {
+            snprintf(text, sizeof text, "__name__=m i=%d long=%0*d", i, 2000, i);
+            pb_series(&m, text, round, (uint64_t)i);
+        }
+        struct ingest_result result = send(buf_slice(&m), 1);
+        assert_int_equal(result.status, 204);
+        assert_int_equal(result.samples, 10000);
+        assert_int_equal(fake->announce_count, 10000);
+        assert_in_range(fake->record_count, 4 + round, 5 + round);
+        assert_int_equal(fake->unbound, 0);
+    }
+    for (int i = 0; i < 20000; i++)
+        assert_int_equal(fake->rows[i].bits, i % 10000);
+    ingest_close(ingest);
+}
+
 /* A series of version 2 whose labels lie behind very many metadata fields: each field is looked at a few times,
  * not as often as there are others, or this takes hours. */
 static void labels_behind_metadata(void **state)
@@ -403,9 +430,10 @@ static void many_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(orders_and_versions), cmocka_unit_test(broken_messages),
-        cmocka_unit_test(forms_of_samples),    cmocka_unit_test(labels_behind_metadata),
-        cmocka_unit_test(long_strings_often),  cmocka_unit_test(many_threads),
+        cmocka_unit_test(orders_and_versions),    cmocka_unit_test(broken_messages),
+        cmocka_unit_test(forms_of_samples),       cmocka_unit_test(many_new_labels),
+        cmocka_unit_test(labels_behind_metadata), cmocka_unit_test(long_strings_often),
+        cmocka_unit_test(many_threads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -306,6 +306,10 @@ void request_seal(struct ingest_request *r, const char *trouble)
         request_fail(r, 503, "out of memory for this request");
         return;
     }
+    for (size_t i = 0; i < r->record_count; i++) {
+        struct producer *producer = &r->ingest->producers[r->records[i].append.partition];
+        batch_set_sequence(r->encoded.at + r->records[i].offset, atomic_fetch_add(&producer->sequence, 1));
+    }
     io_rwlock_unlock(&r->ingest->lock);
     if (trouble != NULL)
         result_text(&r->result, "%s\n", trouble);

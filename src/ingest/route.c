@@ -10,7 +10,8 @@
  * Invariants
  *  1. A record carries the labels of every number in it that had no mark when the record was begun (protocol
  *     §1.2). The epoch read then is the one that its acknowledgement may mark.
- *  2. Numbers, incarnation and sequence of a record are read under one hold of the ingest's lock.
+ *  2. Numbers, incarnation and sequence of a record are read under one hold of the ingest's lock. The sequence is
+ *     taken when nothing can fail any more (request_seal): one that no record has is a gap for ever.
  *  3. What is refused is counted with a reason; nothing disappears. */
 #include "ingest/request.h"
 
@@ -59,7 +60,6 @@ static void columns_clear(struct columns *c)
 static err record_close(struct ingest_request *r, uint32_t partition)
 {
     struct columns *c = &r->columns[partition];
-    struct producer *producer = &r->ingest->producers[partition];
     if (c->epoch == 0 || c->row_count + c->histogram_count + c->exemplar_count + c->metadata_count == 0) {
         columns_clear(c); /* a series all of whose rows were refused announces nothing */
         return OK;
@@ -69,7 +69,6 @@ static err record_close(struct ingest_request *r, uint32_t partition)
     struct batch b = {
         .signal = SIGNAL_METRIC,
         .tenant = slice_of(r->tenant->name, r->tenant->name_len),
-        .sequence = atomic_fetch_add(&producer->sequence, 1),
         .append_ms = r->now_ms,
         .announces = c->announces,
         .announce_count = c->announce_count,
@@ -86,7 +85,7 @@ static err record_close(struct ingest_request *r, uint32_t partition)
         .metadata = c->metadata,
         .metadata_count = c->metadata_count,
     };
-    memcpy(b.incarnation, producer->incarnation, INCARNATION_BYTES);
+    memcpy(b.incarnation, r->ingest->producers[partition].incarnation, INCARNATION_BYTES);
     struct record record = {
         .offset = r->encoded.len,
         .epoch = c->epoch,
@@ -136,6 +135,10 @@ static err announce(struct ingest_request *r, struct series_ref *ref)
     const struct series *s = ref->entry;
     if (series_mark(s) == c->epoch || c->announced == s->number + 1)
         return OK;
+    if (c->announce_count > 0 && c->bytes + ref->labels.len > RECORD_BYTES) {
+        TRY(record_close(r, s->partition));
+        c = ref->columns = columns_for(r, s->partition); /* the row goes where its labels go */
+    }
     if (!ref->stable) {
         TRY(pool_copy(r->pool, ref->labels, &ref->labels));
         ref->stable = true;

@@ -202,6 +202,8 @@ static void put_rare(const struct batch *b, struct buf *out)
     }
 }
 
+void batch_set_sequence(uint8_t *record, uint64_t sequence) { put_le64(record + 20, sequence); }
+
 err batch_encode(const struct batch *b, struct buf *out)
 {
     check(b->tenant.len > 0 && b->tenant.len <= TENANT_BYTES_MAX);
@@ -210,7 +212,7 @@ err batch_encode(const struct batch *b, struct buf *out)
     size_t before = out->len;
     uint8_t header[HEADER_BYTES] = { b->signal, BATCH_VERSION };
     memcpy(header + 4, b->incarnation, INCARNATION_BYTES);
-    put_le64(header + 20, b->sequence);
+    batch_set_sequence(header, b->sequence);
     put_le64(header + 28, (uint64_t)b->append_ms);
     buf_put(out, header, sizeof header);
     buf_put_string(out, b->tenant);

@@ -94,6 +94,10 @@ struct batch {
 /* Append the record bytes of b to out. ERR_LIMIT. Cost about 10 ns a row, no allocation but out's. */
 err batch_encode(const struct batch *b, struct buf *out);
 
+/* Give a record that batch_encode made another sequence: who puts records together may learn only at the end
+ * whether they are sent. */
+void batch_set_sequence(uint8_t *record, uint64_t sequence);
+
 /* Decode a record into pool (strings are borrowed from `bytes` except announces, which may be
  * decompressed into pool). ERR_CORRUPT, ERR_VERSION, ERR_LIMIT. */
 err batch_decode(struct slice bytes, struct pool *pool, struct batch *out_batch);
