@@ -6,7 +6,8 @@
  *
  * Invariants
  * 1. An item's address is stable until the next trim; between scrapes nobody holds one.
- * 2. is_live says what is stored, not what was seen: it changes only when rows are handed over.
+ * 2. is_live says what may be stored, not what was seen: it changes only when rows are handed over, and it stays
+ *    when the stale marker was refused.
  * 3. Live series survive a trim whatever their age: their stale marker is still owed.
  *
  * Owner: the worker that runs the target's scrape; handed over under the manager's lock. */
@@ -101,6 +102,11 @@ struct cache_line *scrape_cache_line(struct scrape_cache *cache, struct slice te
     if (guess != NULL && slice_equal(guess->key, text))
         return guess;
     return *slot_of(&cache->lines, hash64(text, cache->seed), text);
+}
+
+struct cache_series *scrape_cache_series(const struct scrape_cache *cache, struct slice labels)
+{
+    return *slot_of(&cache->series, hash64(labels, cache->seed), labels);
 }
 
 err scrape_cache_add(struct scrape_cache *cache, struct slice text, const struct slice *labels,

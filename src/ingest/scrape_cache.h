@@ -13,7 +13,7 @@ struct cache_series {
     uint64_t hash;          /* of key; these two first, as in every item of a table */
     struct slice key;       /* canonical labels */
     uint64_t seen;          /* the last scrape that had it */
-    uint64_t exemplar_hash; /* of the last exemplar that was handed on */
+    uint64_t exemplar_hash; /* of the last exemplar that was handed on, 0 = none */
     bool is_tracked;        /* in that scrape: a stale marker is due when it goes */
     bool is_live;           /* its newest row is not a stale marker */
 };
@@ -54,6 +54,9 @@ void scrape_cache_begin(struct scrape_cache *cache);
 
 /* The line of a text, NULL when new. guess: what may follow, or NULL. */
 struct cache_line *scrape_cache_line(struct scrape_cache *cache, struct slice text, struct cache_line *guess);
+
+/* The series of canonical labels, NULL when there is none. */
+struct cache_series *scrape_cache_series(const struct scrape_cache *cache, struct slice labels);
 
 /* Add a text with its labels (dropped: NULL). *out_is_new: the series was not there. ERR_LIMIT. */
 err scrape_cache_add(struct scrape_cache *cache, struct slice text, const struct slice *labels,

@@ -11,6 +11,8 @@
  * 2. Rows borrow labels from the target's cache, which is trimmed only after they were written.
  * 3. A series gets one stale marker when it goes. Rows with their own timestamps get none (they may come
  *    late by design), unless track_timestamps_staleness says so.
+ * 4. What a refused write held of things that are handed on once (exemplars, metadata, stale markers) is handed on
+ *    again with the next scrape.
  * Semantics: Prometheus 3, scrape/scrape.go. */
 #include "ingest/scrape_run.h"
 
@@ -28,6 +30,7 @@
 #include "shim/number.h"
 
 #define BODY_KEPT_BYTES (16u << 20) /* a larger body's memory is given back after its scrape */
+#define ROWS_KEPT_BYTES (16u << 20) /* so is that of rows, 300,000 */
 #define ACCEPT                                                                                              \
     "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"                        \
     "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4," \
@@ -301,10 +304,10 @@ static err add_exemplar(struct run *run, const struct text_item *item, struct ca
     uint64_t hash = hash64(exemplar.labels, double_bits(exemplar.value) ^ time_bits);
     if (hash == series->exemplar_hash)
         goto out; /* targets repeat the last one until there is another */
-    series->exemplar_hash = hash;
     TRY_OUT(pool_block_reserve(w->pool, (void **)&w->exemplars, sizeof *w->exemplars, w->exemplar_count + 1,
                                &w->exemplar_capacity));
     w->exemplars[w->exemplar_count++] = exemplar;
+    series->exemplar_hash = hash;
 out:
     buf_close(&labels);
     return e;
@@ -358,6 +361,11 @@ static err on_metadata(struct run *run, const struct text_item *item)
     return pool_copy(w->scratch, item->text, item->type == TEXT_HELP ? &last->help : &last->unit);
 }
 
+static uint64_t metadata_hash(const struct batch_metadata *m)
+{
+    return hash64(m->help, hash64(m->unit, m->type + 1u));
+}
+
 /* Keep only the metadata that is new or has changed. */
 static err filter_metadata(struct run *run)
 {
@@ -367,10 +375,8 @@ static err filter_metadata(struct run *run)
         const struct batch_metadata *m = &w->metadata[i];
         struct cache_family *family;
         TRY(scrape_cache_family(&run->target->cache, m->family, &family));
-        uint64_t hash = hash64(m->help, hash64(m->unit, m->type + 1u));
-        if (family->metadata_hash != hash)
+        if (family->metadata_hash != metadata_hash(m))
             w->metadata[kept++] = *m;
-        family->metadata_hash = hash;
     }
     w->metadata_count = kept;
     return OK;
@@ -419,6 +425,36 @@ static err add_stale(struct run *run, bool is_failed)
     return OK;
 }
 
+/* Metadata was stored: not again. */
+static void remember_metadata(struct run *run, const struct ingest_rows *rows)
+{
+    struct cache_family *family;
+    for (size_t i = 0; i < rows->metadata_count; i++)
+        if (scrape_cache_family(&run->target->cache, rows->metadata[i].family, &family) == OK)
+            family->metadata_hash = metadata_hash(&rows->metadata[i]);
+}
+
+static void forget_exemplars(struct run *run, const struct ingest_rows *rows)
+{
+    for (size_t i = 0; i < rows->exemplar_count; i++) {
+        struct slice labels = rows->rows[rows->exemplars[i].row].labels;
+        scrape_cache_series(&run->target->cache, labels)->exemplar_hash = 0;
+    }
+}
+
+/* Rows were refused, or a part of them: what is handed on once is owed again. */
+static void take_back(struct run *run, const struct ingest_rows *rows)
+{
+    forget_exemplars(run, rows);
+    for (size_t i = 0; i < rows->row_count && run->target->has_cache; i++) {
+        if (rows->rows[i].value_bits != SAMPLE_STALE_BITS)
+            continue;
+        struct cache_series *series = scrape_cache_series(&run->target->cache, rows->rows[i].labels);
+        if (series != NULL) /* a row about the scrape has none */
+            series->is_live = true;
+    }
+}
+
 static void write_rows(struct run *run, struct scrape_outcome *outcome)
 {
     struct scrape_work *w = run->work;
@@ -438,6 +474,10 @@ static void write_rows(struct run *run, struct scrape_outcome *outcome)
         struct ingest_result result = { 0 };
         w->sink.write(w->sink.context, run->job->tenant, &rows, &result);
         stat_add(STAT_SCRAPE_SAMPLES, (int64_t)result.samples);
+        if (result.status / 100 == 2 || result.status == 400) /* 400: what is missing is refused again, too */
+            remember_metadata(run, &rows);
+        else
+            take_back(run, &rows);
         if (result.status / 100 != 2 && outcome->error[0] == 0)
             snprintf(outcome->error, sizeof outcome->error, "storing failed (%d): %.400s", result.status,
                      result.text);
@@ -499,6 +539,9 @@ void scrape_run(struct scrape_work *work, struct target *target, const struct sc
         out_outcome->health = SCRAPE_DOWN;
         snprintf(out_outcome->error, sizeof out_outcome->error, "%s",
                  run.at.text[0] != 0 ? run.at.text : err_text(e));
+        forget_exemplars(&run, &(struct ingest_rows){ .rows = work->rows,
+                                                      .exemplars = work->exemplars,
+                                                      .exemplar_count = work->exemplar_count });
         work->row_count = work->exemplar_count = work->metadata_count = 0;
         run.added = 0;
     }
@@ -512,6 +555,11 @@ void scrape_run(struct scrape_work *work, struct target *target, const struct sc
         ERR_IGNORE(scrape_cache_trim(&target->cache)); /* no memory now: it is tried again */
     if (work->body.capacity > BODY_KEPT_BYTES)
         buf_close(&work->body);
+    if (work->row_capacity * sizeof *work->rows > ROWS_KEPT_BYTES) {
+        pool_block_free(work->pool, work->rows);
+        work->rows = NULL;
+        work->row_capacity = 0;
+    }
 }
 
 void scrape_end(struct scrape_work *work, struct target *target, const struct scrape_job *job, int64_t t_ms)

@@ -434,6 +434,42 @@ static void test_limits_and_failures(void **state)
     single_close(&s);
 }
 
+/* What a refused write, or a scrape that fails at its end, would have stored is handed over again. */
+static void test_refused_writes(void **state)
+{
+    static const int answers[] = { 429, 503, 507, 400 };
+    static const char page_of_c[] =
+        "# TYPE c counter\n# HELP c text\nc_total 5 # {trace_id=\"abc\"} 0.5\n# EOF\n";
+    page_type = "application/openmetrics-text; version=1.0.0";
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+        struct single s;
+        bool again = answers[i] != 400; /* 400: all is stored but what never will be */
+        single_open(&s, "");
+        set_page("c_total 5 # {trace_id=\"abc\"} 0.5\nbroken\n");
+        single_run(&s, 500);
+        set_page(page_of_c);
+        sink_status = answers[i];
+        char *rows = single_run(&s, 1000);
+        assert_has(rows, "exemplar of row 0: {trace_id=\"abc\"} 0.5\n");
+        sink_status = 204;
+        rows = single_run(&s, 2000);
+        assert_int_equal(strstr(rows, "exemplar of row 0: {trace_id=\"abc\"} 0.5\n") != NULL, again);
+        assert_int_equal(strstr(rows, "metadata c 1 text\n") != NULL, again);
+        rows = single_run(&s, 3000);
+        assert_hasnt(rows, "exemplar");
+        assert_hasnt(rows, "metadata");
+        set_page("# EOF\n");
+        sink_status = answers[i];
+        assert_has(single_run(&s, 4000), "c_total" L " stale @4000\n");
+        sink_status = 204;
+        rows = single_run(&s, 5000);
+        assert_int_equal(strstr(rows, "c_total" L " stale @5000\n") != NULL, again);
+        assert_hasnt(single_run(&s, 6000), "stale");
+        single_close(&s);
+    }
+    page_type = "text/plain; version=0.0.4";
+}
+
 static void test_credentials(void **state)
 {
     struct single s;
@@ -694,6 +730,7 @@ int main(void)
         cmocka_unit_test(test_timestamps),
         cmocka_unit_test(test_openmetrics),
         cmocka_unit_test(test_limits_and_failures),
+        cmocka_unit_test(test_refused_writes),
         cmocka_unit_test(test_credentials),
         cmocka_unit_test(test_churn),
         cmocka_unit_test(test_churn_over_the_limit),
