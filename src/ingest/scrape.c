@@ -472,8 +472,13 @@ static void switch_job(struct scrape *s, struct job_state *state, struct build *
     state->entries = b->entries;
     state->entry_count = b->count;
     state->active_count = b->active_count;
-    if (s->worker_count == 0)
-        start_worker(s);
+}
+
+/* After a switch: all workers may be in slow scrapes, or none is there. Under lock. */
+static void wake_workers(struct scrape *s)
+{
+    if (s->heap_count > 0)
+        start_worker(s); /* unless somebody is idle */
     io_cond_broadcast(&s->work);
 }
 
@@ -503,6 +508,7 @@ static err refresh_job(struct scrape *s, struct job_state *state, struct err_at 
     if (e == OK) {
         struct pool *old_pool = state->pool;
         switch_job(s, state, &b, state->entries, state->active_count);
+        wake_workers(s);
         io_mutex_unlock(&s->lock);
         pool_close(old_pool);
         return OK;
@@ -590,7 +596,7 @@ static void switch_all(struct scrape *s, struct scrape_config *config, struct jo
         for (size_t n = 0; n < s->jobs[i].active_count; n++)
             retire(s, s->jobs[i].entries[n].target);
     }
-    io_cond_broadcast(&s->work);
+    wake_workers(s);
 }
 
 static void close_states(struct job_state *jobs, size_t count)

@@ -405,6 +405,17 @@ static uint64_t hash_node(const struct yaml_node *node, uint64_t seed)
     return hash;
 }
 
+/* Of all that decides what a line of a target becomes; the rest of it is decided anew at each scrape. */
+static uint64_t fingerprint_of(const struct yaml_node *node, const struct scrape_job *job)
+{
+    const struct yaml_node *rules = yaml_find(node, "metric_relabel_configs");
+    uint64_t hash = hash64(job->tenant, job->honor_labels);
+    hash = hash_mix(hash ^ job->limits.labels);
+    hash = hash_mix(hash ^ job->limits.name_bytes);
+    hash = hash_mix(hash ^ job->limits.value_bytes);
+    return rules == NULL ? hash : hash_node(rules, hash);
+}
+
 static err load(struct loader *l, struct yaml_node *global, struct yaml_node *jobs,
                 struct scrape_config *config)
 {
@@ -416,12 +427,11 @@ static err load(struct loader *l, struct yaml_node *global, struct yaml_node *jo
     if (jobs->count > SCRAPE_JOBS_MAX)
         return yaml_error(jobs, ERR_LIMIT, l->at, "more than %d jobs", SCRAPE_JOBS_MAX);
     TRY(pool_zalloc(l->pool, (jobs->count + 1) * sizeof *config->jobs, (void **)&config->jobs));
-    uint64_t seed = hash64(slice_of(&l->defaults, sizeof l->defaults), 0);
     for (size_t i = 0; i < jobs->count; i++) {
         struct scrape_job *job = &config->jobs[config->job_count++];
         job->config = config;
-        job->fingerprint = hash_node(jobs->items[i], seed);
         TRY(load_job(l, jobs->items[i], job));
+        job->fingerprint = fingerprint_of(jobs->items[i], job);
         for (size_t other = 0; other < i; other++) {
             if (slice_equal(config->jobs[other].name, job->name))
                 return yaml_error(jobs->items[i], ERR_INPUT, l->at, "two jobs are named \"%.*s\"",

@@ -106,7 +106,6 @@ static void test_full(void **state)
     assert_string_equal(c->jobs[3].auth_type, "Custom");
     assert_string_equal(c->jobs[3].credentials_file, "/etc/kelpie/f");
     assert_string_equal(c->jobs[4].credentials, "xyz");
-    assert_true(c->jobs[2].fingerprint != c->jobs[3].fingerprint);
     scrape_config_release(scrape_config_hold(c));
     scrape_config_release(c);
 
@@ -117,6 +116,51 @@ static void test_full(void **state)
     assert_int_equal(c->jobs[0].timeout_ms, 3000); /* never above the interval */
     assert_int_equal(c->jobs[0].limits.body_bytes, SCRAPE_BODY_BYTES_DEFAULT);
     scrape_config_release(c);
+}
+
+static uint64_t fingerprint_of(const char *global, const char *job)
+{
+    char text[1000];
+    struct scrape_config *c;
+    struct err_at at;
+    snprintf(text, sizeof text, "global: {%s}\nscrape_configs: [{job_name: j%s}]", global, job);
+    if (load(text, &c, &at) != OK)
+        fail_msg("%s: %s", text, at.text);
+    uint64_t fingerprint = c->jobs[0].fingerprint;
+    scrape_config_release(c);
+    return fingerprint;
+}
+
+/* Only what changes the meaning of a target's lines makes it forget them. */
+static void test_fingerprint(void **state)
+{
+    static const struct {
+        const char *global, *job;
+        bool is_same;
+    } cases[] = {
+        { "scrape_interval: 7s", "", true },
+        { "sample_limit: 7", "", true },
+        { "", ", static_configs: [{targets: [a, b]}]", true },
+        { "", ", file_sd_configs: [{files: [x.json]}]", true },
+        { "", ", scrape_interval: 3s, scrape_timeout: 2s", true },
+        { "", ", sample_limit: 10, target_limit: 3, body_size_limit: 1KB", true },
+        { "", ", basic_auth: {username: u}, tls_config: {server_name: n}, metrics_path: /x", true },
+        { "", ", honor_timestamps: false, track_timestamps_staleness: true", true },
+        { "", ", tenant: default, honor_labels: false", true },
+        { "", ", tenant: other", false },
+        { "", ", honor_labels: true", false },
+        { "", ", label_limit: 3", false },
+        { "label_limit: 3", "", false },
+        { "", ", label_name_length_limit: 3", false },
+        { "", ", label_value_length_limit: 3", false },
+        { "", ", metric_relabel_configs: [{target_label: a, replacement: b}]", false },
+    };
+    uint64_t plain = fingerprint_of("", "");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        if ((fingerprint_of(cases[i].global, cases[i].job) == plain) != cases[i].is_same)
+            fail_msg("{%s} {%s}", cases[i].global, cases[i].job);
+    assert_true(fingerprint_of("", ", metric_relabel_configs: [{target_label: a, replacement: b}]") !=
+                fingerprint_of("", ", metric_relabel_configs: [{target_label: b, replacement: a}]"));
 }
 
 static void test_bad(void **state)
@@ -282,8 +326,9 @@ static void test_targets(void **state)
 int main(void)
 {
     root = pool_open(NULL, "scrape_config_test", POOL_BYTES_UNLIMITED);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_full), cmocka_unit_test(test_bad),
-                                        cmocka_unit_test(test_torture), cmocka_unit_test(test_targets) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_full), cmocka_unit_test(test_fingerprint),
+                                        cmocka_unit_test(test_bad), cmocka_unit_test(test_torture),
+                                        cmocka_unit_test(test_targets) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close(root);
     return failed;

@@ -44,8 +44,11 @@ static void handle_page(void *context, struct net_request *q, struct net_respons
     io_mutex_unlock(&lock);
 }
 
+static _Atomic int stalls_begun;
+
 static void handle_stall(void *context, struct net_request *q, struct net_response *r)
 {
+    atomic_fetch_add(&stalls_begun, 1);
     while (!net_request_canceled(q))
         io_sleep_ns(io, 5000000);
 }
@@ -709,6 +712,35 @@ static void test_stalling_targets(void **state)
     assert_true(io_monotonic_ns(io) - begin_ns < 1800000000);
 }
 
+/* New targets do not wait for the only worker, which is in a slow scrape. */
+static void test_reload_during_a_stall(void **state)
+{
+    char jobs[1000];
+    struct scrape_config *config;
+    unsigned port = net_server_port(server);
+    set_page("m 1\n");
+    take_rows();
+    size_t len = (size_t)snprintf(jobs, sizeof jobs,
+                                  "[{job_name: bad, scrape_interval: 3s, scrape_timeout: 3s, metrics_path: "
+                                  "/stall, static_configs: [{targets: ['127.0.0.1:%u']}]}",
+                                  port);
+    strcpy(jobs + len, "]");
+    int before = atomic_load(&stalls_begun);
+    struct scrape *scrape = open_scrape(jobs, &config);
+    scrape_config_release(config);
+    while (atomic_load(&stalls_begun) == before)
+        io_sleep_ns(io, 5000000);
+    snprintf(jobs + len, sizeof jobs - len,
+             ", {job_name: good, scrape_interval: 100ms, static_configs: [{targets: ['127.0.0.1:%u']}]}]",
+             port);
+    config = load(jobs);
+    assert_ok(scrape_reload(scrape, config, NULL));
+    scrape_config_release(config);
+    wait_for("job=\"good\"} 1 @");
+    scrape_close(scrape);
+    assert_hasnt(take_rows(), "job=\"bad\"");
+}
+
 int main(void)
 {
     strcpy(directory, "/tmp/kelpie-scrape-test-XXXXXX");
@@ -737,6 +769,7 @@ int main(void)
         cmocka_unit_test(test_schedule_and_reload),
         cmocka_unit_test(test_discovery_files),
         cmocka_unit_test(test_stalling_targets),
+        cmocka_unit_test(test_reload_during_a_stall),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     net_server_close(server, 100);
