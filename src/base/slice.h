@@ -36,6 +36,19 @@ static inline bool slice_equal_str(struct slice a, const char *text)
     return slice_equal(a, slice_str(text));
 }
 
+/* The same but for the case of ASCII letters; lower has none in upper case. */
+static inline bool slice_equal_fold(struct slice a, const char *lower)
+{
+    if (a.len != strlen(lower))
+        return false;
+    for (size_t i = 0; i < a.len; i++) {
+        uint8_t c = a.at[i];
+        if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != (uint8_t)lower[i])
+            return false;
+    }
+    return true;
+}
+
 /* Byte order, a shorter prefix first: < 0, 0, > 0. */
 static inline int slice_compare(struct slice a, struct slice b)
 {

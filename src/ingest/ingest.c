@@ -176,13 +176,6 @@ err ingest_set_limits(struct ingest *ingest, const struct ingest_limits *limits,
     return OK;
 }
 
-void ingest_announce_again(struct ingest *ingest, uint32_t partition)
-{
-    check(partition < ingest->config.partition_count);
-    producer_forget_marks(&ingest->producers[partition]);
-    atomic_fetch_add(&ingest->metadata_epoch, 1);
-}
-
 /* ---- entries ---- */
 
 struct ingest_request *ingest_begin_remote_write(struct ingest *ingest, struct slice tenant,
@@ -267,7 +260,7 @@ static void walk_entry(struct ingest *ingest, uint32_t id, uint16_t minute)
     struct series *s = series_at(&ingest->table, id);
     if (s->tenant == TENANT_NONE)
         return;
-    uint16_t idle_minutes = (uint16_t)(minute - s->used);
+    int16_t idle_minutes = (int16_t)(minute - s->used); /* below 0: used since the step began */
     if ((int64_t)idle_minutes * MS_PER_MINUTE < ingest->config.idle_ms) {
         s->mark = 0;
         return;

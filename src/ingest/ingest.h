@@ -54,8 +54,8 @@ struct ingest_config {
     int64_t rotate_ms;        /* a partition takes a new incarnation at most this often */
     int64_t future_ms;        /* samples beyond now + this are accepted and counted */
     uint64_t series_max;      /* in the table, over all tenants: what memory is for; 0 = no bound */
-    /* Does storage have memory for a series that the table does not know? Asked of any thread, before the series
-     * is entered; NULL: always. Canonical labels. False, or series_max reached: its rows are refused, all others
+    /* Does storage have memory for a series that the table does not know? Asked of any thread, under the ingest's
+     * lock for reading, before the series is entered; NULL: always. Canonical labels. False, or series_max reached: its rows are refused, all others
      * go on. */
     bool (*has_room)(void *context, struct slice tenant, struct slice labels);
     void *context;
@@ -80,9 +80,6 @@ void ingest_close(struct ingest *ingest);
 /* Replace the limits (they apply to requests that begin later). ERR_LIMIT: the old ones stay. */
 err ingest_set_limits(struct ingest *ingest, const struct ingest_limits *limits,
                       const struct ingest_tenant_limits *tenants, size_t tenant_count);
-
-/* After a gap or a new generation of a partition: send labels again with the next use of every series. */
-void ingest_announce_again(struct ingest *ingest, uint32_t partition);
 
 /* Housekeeping (forgetting idle series, spreading re-announcements, new incarnations); call it about once
  * a second from one thread. Cost: a bounded slice of the series table. */

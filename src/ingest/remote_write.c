@@ -8,19 +8,6 @@
 #define V1_MESSAGE "prometheus.WriteRequest"
 #define V2_MESSAGE "io.prometheus.write.v2.Request"
 
-static bool equal_fold(struct slice s, const char *text)
-{
-    size_t len = strlen(text);
-    if (s.len != len)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        uint8_t c = s.at[i];
-        if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != (uint8_t)text[i])
-            return false;
-    }
-    return true;
-}
-
 static struct slice trim(struct slice s)
 {
     while (s.len > 0 && (s.at[0] == ' ' || s.at[0] == '\t'))
@@ -49,12 +36,12 @@ static int version_of(struct slice content_type)
     if (content_type.len == 0)
         return 1;
     struct slice type = cut(&content_type, ';');
-    if (!equal_fold(type, "application/x-protobuf"))
+    if (!slice_equal_fold(type, "application/x-protobuf"))
         return 0;
     while (content_type.len > 0) {
         struct slice value = cut(&content_type, ';');
         struct slice key = cut(&value, '=');
-        if (!equal_fold(key, "proto"))
+        if (!slice_equal_fold(key, "proto"))
             continue;
         value = trim(value);
         if (value.len >= 2 && value.at[0] == '"' && value.at[value.len - 1] == '"')
@@ -76,7 +63,7 @@ void remote_write_decode(struct ingest_request *r, struct slice content_type, st
                      " or " V2_MESSAGE);
         return;
     }
-    if (content_encoding.len != 0 && !equal_fold(trim(content_encoding), "snappy")) {
+    if (content_encoding.len != 0 && !slice_equal_fold(trim(content_encoding), "snappy")) {
         request_fail(r, 415, "unknown content encoding; expected snappy (block format)");
         return;
     }

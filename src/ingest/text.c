@@ -38,13 +38,8 @@ enum text_format text_format_of(struct slice content_type)
 {
     static const char name[] = "application/openmetrics-text";
     size_t len = sizeof name - 1;
-    if (content_type.len < len)
+    if (content_type.len < len || !slice_equal_fold(slice_part(content_type, 0, len), name))
         return TEXT_PROMETHEUS;
-    for (size_t i = 0; i < len; i++) {
-        uint8_t c = content_type.at[i];
-        if ((c >= 'A' && c <= 'Z' ? c | 0x20 : c) != (uint8_t)name[i])
-            return TEXT_PROMETHEUS;
-    }
     bool ends = content_type.len == len || content_type.at[len] == ';' || content_type.at[len] == ' ';
     return ends ? TEXT_OPENMETRICS : TEXT_PROMETHEUS;
 }
