@@ -144,7 +144,7 @@ bool call_begin(struct call *call, void *context, struct net_request *request, s
     call->tenant = net_request_header(request, "X-Scope-OrgID");
     if (call->tenant.len == 0)
         call->tenant = slice_str("default");
-    if (!param_tenant_valid(call->tenant)) {
+    if (!tenant_valid(call->tenant)) {
         call_fail(call, CALL_BAD_DATA,
                   "invalid X-Scope-OrgID: 1 to %d letters, digits and !-_.*'() are allowed",
                   TENANT_BYTES_MAX);

@@ -249,17 +249,3 @@ err param_unescape_name(struct slice name, struct pool *pool, struct slice *out_
         *out_name = slice_of(to, len);
     return OK;
 }
-
-bool param_tenant_valid(struct slice tenant)
-{
-    if (tenant.len == 0 || tenant.len > TENANT_BYTES_MAX || slice_equal_str(tenant, ".") ||
-        slice_equal_str(tenant, ".."))
-        return false;
-    for (size_t i = 0; i < tenant.len; i++) {
-        uint8_t c = tenant.at[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-        if (!plain && (c == 0 || strchr("!-_.*'()", c) == NULL))
-            return false;
-    }
-    return true;
-}

@@ -31,7 +31,4 @@ bool param_is_true(struct slice text);
  * the input or in pool. ERR_LIMIT. */
 err param_unescape_name(struct slice name, struct pool *pool, struct slice *out_name);
 
-/* Is it a valid tenant: 1 … TENANT_BYTES_MAX of [A-Za-z0-9!-_.*'()], not "." or ".."? (Mimir's rule.) */
-bool param_tenant_valid(struct slice tenant);
-
 #endif

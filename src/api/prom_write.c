@@ -26,7 +26,7 @@ static struct slice write_tenant(const struct net_request *request, struct net_r
     struct slice tenant = net_request_header(request, "X-Scope-OrgID");
     if (tenant.len == 0)
         return slice_str("default");
-    if (param_tenant_valid(tenant))
+    if (tenant_valid(tenant))
         return tenant;
     call_text(response, 400, "invalid X-Scope-OrgID");
     return slice_of(NULL, 0);

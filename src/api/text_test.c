@@ -204,19 +204,6 @@ static void escaped_names(void **state)
     }
 }
 
-static void tenants(void **state)
-{
-    char long_name[TENANT_BYTES_MAX + 2];
-    memset(long_name, 'a', sizeof long_name);
-    assert_true(param_tenant_valid(slice_str("team-1_(x)!*.'")));
-    assert_true(param_tenant_valid(slice_of(long_name, TENANT_BYTES_MAX)));
-    assert_false(param_tenant_valid(slice_of(long_name, TENANT_BYTES_MAX + 1)));
-    assert_false(param_tenant_valid(slice_str("")));
-    assert_false(param_tenant_valid(slice_str(".")) || param_tenant_valid(slice_str("..")));
-    assert_false(param_tenant_valid(slice_str("a/b")) || param_tenant_valid(slice_str("a|b")));
-    assert_false(param_tenant_valid(slice_of("a\0b", 3)));
-}
-
 int main(void)
 {
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
@@ -229,7 +216,6 @@ int main(void)
         cmocka_unit_test(times),
         cmocka_unit_test(durations_and_numbers),
         cmocka_unit_test(escaped_names),
-        cmocka_unit_test(tenants),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pool_close(pool);

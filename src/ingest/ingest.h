@@ -55,8 +55,8 @@ struct ingest_config {
     int64_t future_ms;        /* samples beyond now + this are accepted and counted */
     uint64_t series_max;      /* in the table, over all tenants: what memory is for; 0 = no bound */
     /* Does storage have memory for a series that the table does not know? Asked of any thread, under the ingest's
-     * lock for reading, before the series is entered; NULL: always. Canonical labels. False, or series_max reached: its rows are refused, all others
-     * go on. */
+     * lock for reading, before the series is entered; NULL: always. Canonical labels. False, or series_max
+     * reached: its rows are refused, all others go on. */
     bool (*has_room)(void *context, struct slice tenant, struct slice labels);
     void *context;
     struct ingest_limits limits;                /* of tenants without own ones */

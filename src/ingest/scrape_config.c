@@ -361,8 +361,9 @@ static err load_job(struct loader *l, struct yaml_node *node, struct scrape_job 
         return yaml_error(node, ERR_INPUT, l->at, "job_name is empty");
     if (!utf8_valid(job->name))
         return yaml_error(node, ERR_INPUT, l->at, "job_name is not UTF-8");
-    if (job->tenant.len == 0 || job->tenant.len > TENANT_BYTES_MAX)
-        return yaml_error(node, ERR_INPUT, l->at, "tenant is empty or too long");
+    if (!tenant_valid(job->tenant)) /* a header that asks for it has to pass, too */
+        return yaml_error(node, ERR_INPUT, l->at, "tenant is not 1 to %d letters, digits and !-_.*'()",
+                          TENANT_BYTES_MAX);
     return yaml_map_end(node, l->at);
 }
 

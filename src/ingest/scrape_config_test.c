@@ -213,7 +213,8 @@ static void test_bad(void **state)
         { JOB("params: {a: b}"), "line 3 column 15: expected a list, got \"b\"" },
         { JOB("relabel_configs: [{action: x}]"), NULL },
         { JOB("metric_relabel_configs: [{regex: '('}]"), NULL },
-        { JOB("tenant: ''"), "line 2 column 3: tenant is empty or too long" },
+        { JOB("tenant: ''"), "line 2 column 3: tenant is not 1 to 150 letters, digits and !-_.*'()" },
+        { JOB("tenant: a/b"), "line 2 column 3: tenant is not 1 to 150 letters, digits and !-_.*'()" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct scrape_config *c;

@@ -347,6 +347,20 @@ static void put_quoted(struct buf *out, struct slice s)
     buf_put_u8(out, '"');
 }
 
+bool tenant_valid(struct slice tenant)
+{
+    if (tenant.len == 0 || tenant.len > TENANT_BYTES_MAX || slice_equal_str(tenant, ".") ||
+        slice_equal_str(tenant, ".."))
+        return false;
+    for (size_t i = 0; i < tenant.len; i++) {
+        uint8_t c = tenant.at[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!plain && (c == 0 || strchr("!-_.*'()", c) == NULL))
+            return false;
+    }
+    return true;
+}
+
 /* A name that PromQL takes without quotes: [a-zA-Z_][a-zA-Z0-9_]*, a metric's also with colons. */
 static bool name_is_plain(struct slice s, bool colons)
 {

@@ -24,6 +24,9 @@ struct label {
     struct slice value;
 };
 
+/* Is it a valid tenant: 1 … TENANT_BYTES_MAX of [A-Za-z0-9!-_.*'()], not "." or ".."? (Mimir's rule.) */
+bool tenant_valid(struct slice tenant);
+
 /* Walk canonical labels: reader_of(labels), then labels_next until false. Borrowed from the input.
  * False at the end and (with r->ok false) on malformed bytes. */
 bool labels_next(struct reader *r, struct label *out_label);

@@ -347,18 +347,27 @@ static void order_of_many(void **state)
     }
 }
 
+static void tenants(void **state)
+{
+    char long_name[TENANT_BYTES_MAX + 2];
+    memset(long_name, 'a', sizeof long_name);
+    assert_true(tenant_valid(slice_str("team-1_(x)!*.'")));
+    assert_true(tenant_valid(slice_of(long_name, TENANT_BYTES_MAX)));
+    assert_false(tenant_valid(slice_of(long_name, TENANT_BYTES_MAX + 1)));
+    assert_false(tenant_valid(slice_str("")));
+    assert_false(tenant_valid(slice_str(".")) || tenant_valid(slice_str("..")));
+    assert_false(tenant_valid(slice_str("a/b")) || tenant_valid(slice_str("a|b")));
+    assert_false(tenant_valid(slice_of("a\0b", 3)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(golden_bytes),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(check_names_the_reason),
-        cmocka_unit_test(random_sets),
-        cmocka_unit_test(order_of_names),
-        cmocka_unit_test(order),
-        cmocka_unit_test(order_of_many),
-        cmocka_unit_test(printing),
-        cmocka_unit_test(utf8),
+        cmocka_unit_test(tenants),     cmocka_unit_test(golden_bytes),
+        cmocka_unit_test(refusals),    cmocka_unit_test(check_names_the_reason),
+        cmocka_unit_test(random_sets), cmocka_unit_test(order_of_names),
+        cmocka_unit_test(order),       cmocka_unit_test(order_of_many),
+        cmocka_unit_test(printing),    cmocka_unit_test(utf8),
         cmocka_unit_test(jump),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

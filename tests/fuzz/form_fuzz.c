@@ -23,7 +23,7 @@ static void read_param(struct slice text, struct pool *pool)
     ERR_IGNORE(param_duration(text, &t_ms, &at));
     ERR_IGNORE(param_uint(text, &count));
     param_is_true(text);
-    check(!param_tenant_valid(text) || text.len > 0);
+    check(!tenant_valid(text) || text.len > 0);
     ERR_IGNORE(param_unescape_name(text, pool, &name));
 }
 
