@@ -508,6 +508,10 @@ static void apply_forget(struct partition *p, const struct control *control)
     }
 }
 
+/* With the rows of one more record, and all that may wait for its labels, a range is what a segment takes of one
+ * series. */
+#define RANGE_ROWS_MAX (METRIC_COMPACT_SERIES_ROWS_MAX - BATCH_ROWS_MAX - STATE_UNRESOLVED_COUNT_MAX)
+
 /* A range that ends with the record being applied. */
 struct range_end {
     bool is_end;
@@ -556,7 +560,8 @@ err apply_record(struct partition *p, const struct log_record *record)
     p->applied.offset++;
     range->record_count++;
     range->log_bytes += record->bytes.len;
-    if (!end.is_end && range->log_bytes >= p->shards->config.range_bytes_max)
+    if (!end.is_end &&
+        (range->log_bytes >= p->shards->config.range_bytes_max || range->row_count >= RANGE_ROWS_MAX))
         end = (struct range_end){ true, CUT_BYTES_MAX, METRIC_COMPACT_VERSION };
     if (end.is_end)
         e = partition_close_range(p, end.reason, end.format_version);

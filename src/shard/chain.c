@@ -457,16 +457,34 @@ bool chain_may_replace(const struct chain *c, const size_t *indexes, size_t coun
     return true;
 }
 
+bool chain_losses_meet(const struct chain_loss *last, const struct chain_loss *next)
+{
+    return last->kind == next->kind && position_compare(last->from, next->from) <= 0 &&
+           (next->kind == LOSS_UNRESOLVED || position_compare(next->from, last->to) <= 0);
+}
+
+void chain_loss_join(struct chain_loss *last, const struct chain_loss *next)
+{
+    if (position_compare(last->to, next->to) < 0)
+        last->to = next->to;
+    last->row_count = last->row_count > 0 && next->row_count > 0 ? last->row_count + next->row_count : 0;
+    last->range.min_ms = next->range.min_ms < last->range.min_ms ? next->range.min_ms : last->range.min_ms;
+    last->range.max_ms = next->range.max_ms > last->range.max_ms ? next->range.max_ms : last->range.max_ms;
+    last->accepted = last->accepted && next->accepted;
+}
+
+/* Beyond the bound the last one grows: what is lost stays named, though not exactly where. */
 static err add_losses(struct chain *c, const struct chain_entry *entry)
 {
-    if (c->loss_count + entry->loss_count > CHAIN_LOSS_COUNT_MAX)
-        return ERR_LIMIT;
     void *block = c->losses;
     TRY(pool_block_reserve(c->pool, &block, sizeof *c->losses, c->loss_count + entry->loss_count + 1,
                            &c->loss_capacity));
     c->losses = block;
     for (size_t i = 0; i < entry->loss_count; i++)
-        c->losses[c->loss_count++] = entry->losses[i];
+        if (c->loss_count < CHAIN_LOSS_COUNT_MAX)
+            c->losses[c->loss_count++] = entry->losses[i];
+        else
+            chain_loss_join(&c->losses[c->loss_count - 1], &entry->losses[i]);
     return OK;
 }
 

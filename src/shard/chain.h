@@ -40,7 +40,7 @@ enum cut_reason {
     CUT_AGE = 2,
     CUT_IDLE = 3,
     CUT_ASKED = 4,
-    CUT_BYTES_MAX = 5, /* no CUT record: the range reached RANGE_BYTES_MAX */
+    CUT_BYTES_MAX = 5, /* no CUT record: the range reached RANGE_BYTES_MAX, or the rows that are allowed */
     CUT_REASON_COUNT
 };
 
@@ -60,6 +60,10 @@ struct chain_loss {
     uint64_t row_count;           /* 0 = unknown */
     bool accepted;                /* by a person; of the fold, not of the bytes */
 };
+/* Are two losses one, the second being the later? Rows without labels are counted together whatever lies between
+ * them. */
+bool chain_losses_meet(const struct chain_loss *last, const struct chain_loss *next);
+void chain_loss_join(struct chain_loss *last, const struct chain_loss *next);
 
 #define CHAIN_SEGMENT_FAR_FUTURE 1u /* rows later than 10 min after their append */
 #define CHAIN_SEGMENT_WIDE       2u /* rows of many windows: not merged by window */

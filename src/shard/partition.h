@@ -24,9 +24,7 @@
 #include "shard/state.h"
 #include "shard/stream.h"
 
-#define SHARD_FROZEN_COUNT_MAX 8 /* heads of a partition that wait for spill; then apply waits */
-/* 32 groups, when a range is cut, of one series are what a segment takes of a series. */
-#define SHARD_HEAD_ROWS_MAX    (METRIC_COMPACT_SERIES_ROWS_MAX / 32)
+#define SHARD_FROZEN_COUNT_MAX 8  /* heads of a partition that wait for spill; then apply waits */
 #define SHARD_HEAD_ROW_BYTES   24 /* a row in a head: number, time, value, link */
 #define SHARD_CLOSED_COUNT_MAX 4  /* closed ranges that wait for commit; then no CUT is appended */
 #define SHARD_RETRY_NS         (2 * NS_PER_SECOND)

@@ -144,23 +144,11 @@ void range_group_publish(struct range *range, struct range_group *group)
 
 err range_loss_add(struct range *range, const struct chain_loss *loss)
 {
-    if (range->loss_count > 0) { /* neighbours join, so that a long damage is one loss */
-        struct chain_loss *last = &range->losses[range->loss_count - 1];
-        if (last->kind == loss->kind && position_compare(last->from, loss->from) <= 0 &&
-            position_compare(loss->from, last->to) <= 0) {
-            if (position_compare(last->to, loss->to) < 0)
-                last->to = loss->to;
-            last->row_count =
-                last->row_count > 0 && loss->row_count > 0 ? last->row_count + loss->row_count : 0;
-            last->range.min_ms =
-                loss->range.min_ms < last->range.min_ms ? loss->range.min_ms : last->range.min_ms;
-            last->range.max_ms =
-                loss->range.max_ms > last->range.max_ms ? loss->range.max_ms : last->range.max_ms;
-            return OK;
-        }
+    struct chain_loss *last = range->loss_count > 0 ? &range->losses[range->loss_count - 1] : NULL;
+    if (last != NULL && (chain_losses_meet(last, loss) || range->loss_count >= CHAIN_LOSS_COUNT_MAX)) {
+        chain_loss_join(last, loss);
+        return OK;
     }
-    if (range->loss_count >= CHAIN_LOSS_COUNT_MAX)
-        return ERR_LIMIT;
     void *block = range->losses;
     TRY(pool_block_reserve(range->pool, &block, sizeof *range->losses, range->loss_count + 1,
                            &range->loss_capacity));

@@ -126,16 +126,17 @@ static void a_refused_cut_stops_nothing(void **state)
     assert_ok(shards_cut_all(w->shards, world_soon(w)));
 }
 
-/* One damaged announcement may leave millions of rows over what is kept: that is one loss, not one each. */
-static void losses_of_a_record_are_one(void **state)
+/* One damaged announcement may leave millions of rows over what is kept: that is one loss, not one each. Others
+ * grow at the bound, and close nothing. */
+static void losses_are_bounded(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
     assert_ok(world_open(w));
     struct range *range = w->shards->partitions[0].open_range;
     for (int64_t i = 0; i < 3 * CHAIN_LOSS_COUNT_MAX; i++) {
         struct chain_loss loss = { .kind = LOSS_UNRESOLVED,
-                                   .from = { 1, 5 + (uint64_t)(i / 50000) },
-                                   .to = { 1, 6 + (uint64_t)(i / 50000) },
+                                   .from = { 1, 5 + (uint64_t)i / 5 * 2 }, /* every other record */
+                                   .to = { 1, 6 + (uint64_t)i / 5 * 2 },
                                    .range = { i, i },
                                    .row_count = 1 };
         assert_ok(range_loss_add(range, &loss));
@@ -143,6 +144,13 @@ static void losses_of_a_record_are_one(void **state)
     assert_int_equal(range->loss_count, 1);
     assert_int_equal(range->losses[0].row_count, 3 * CHAIN_LOSS_COUNT_MAX);
     assert_int_equal(range->losses[0].range.max_ms, 3 * CHAIN_LOSS_COUNT_MAX - 1);
+    for (uint64_t i = 0; i < 2 * CHAIN_LOSS_COUNT_MAX;
+         i++) { /* of another kind, and apart: up to the bound */
+        struct chain_loss loss = { .kind = LOSS_LOG, .from = { 2, 2 * i }, .to = { 2, 2 * i + 1 } };
+        assert_ok(range_loss_add(range, &loss));
+    }
+    assert_int_equal(range->loss_count, CHAIN_LOSS_COUNT_MAX);
+    assert_int_equal(range->losses[CHAIN_LOSS_COUNT_MAX - 1].to.offset, 4 * CHAIN_LOSS_COUNT_MAX - 1);
 }
 
 static void a_quiet_range_waits_as_long_as_it_is_small(void **state)
@@ -614,7 +622,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_cut_under_way_is_waited_for, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_refused_cut_stops_nothing, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(losses_of_a_record_are_one, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(losses_are_bounded, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_quiet_range_waits_as_long_as_it_is_small, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),

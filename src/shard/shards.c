@@ -56,8 +56,8 @@ err shards_config_check(const struct shards_config *c, struct err_at *at)
 {
     if (c->partition_count == 0 || c->partition_count > LOG_PARTITION_COUNT_MAX)
         return err_set(at, ERR_INPUT, "partition_count must be 1 … %u", LOG_PARTITION_COUNT_MAX);
-    if (c->head_rows_max == 0 || c->head_rows_max > SHARD_HEAD_ROWS_MAX)
-        return err_set(at, ERR_INPUT, "storage.head_rows must be at most %u", SHARD_HEAD_ROWS_MAX);
+    if (c->head_rows_max == 0 || c->head_rows_max > METRIC_HEAD_ROWS_MAX)
+        return err_set(at, ERR_INPUT, "storage.head_rows must be at most %u", METRIC_HEAD_ROWS_MAX);
     if (c->window_ms <= 0 || MS_PER_DAY % c->window_ms != 0)
         return err_set(at, ERR_INPUT, "window_ms must divide a day");
     if (c->range_bytes_max == 0 || c->cut_bytes == 0 || c->cut_group_count == 0)

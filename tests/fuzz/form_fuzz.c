@@ -3,6 +3,7 @@
 #include "api/params.h"
 #include "base/check.h"
 #include "base/time.h"
+#include "model/labels.h"
 #include "net/form.h"
 
 #include <stddef.h>
