@@ -29,7 +29,10 @@ err partition_freeze(struct partition *p)
     if (range->frozen_count >= SHARD_FROZEN_COUNT_MAX && !p->shards->config.read_only)
         return ERR_BUSY;
     struct metric_head *next = NULL;
-    if (p->head_rows > 0) {
+    metric_head_publish(p->head); /* rows that just got their labels count already: the view must have them */
+    struct metric_head_view view = metric_head_view(p->head);
+    bool is_empty = view.row_count + view.histogram_count + view.exemplar_count == 0;
+    if (!is_empty) {
         struct metric_head_config config = metric_head_config_default();
         config.rows_max = (uint32_t)p->shards->config.head_rows_max;
         TRY(metric_head_open(p->pool, &config, &next));
@@ -44,11 +47,9 @@ err partition_freeze(struct partition *p)
     frozen->from = p->head_from;
     TRY_OUT(partition_capture(p, range, true, pool, &frozen->checkpoint));
     partition_captured(p);
-    if (p->head_rows > 0) {
-        metric_head_publish(
-            p->head); /* rows that just got their labels count already: the view must have them */
+    if (!is_empty) {
         frozen->head = p->head;
-        frozen->view = metric_head_view(p->head);
+        frozen->view = view;
         p->head = next;
         next = NULL;
     }

@@ -228,9 +228,69 @@ static void open_segments_have_a_budget(void **state)
     world_expect(w);
 }
 
+/* Exemplars of all series of partition 0. */
+static size_t count_exemplars(struct world *w)
+{
+    struct pool *pool = pool_open(w->pool, "read", POOL_BYTES_UNLIMITED);
+    struct source *source = shards_source(w->shards);
+    struct source_request request = { .tenant = slice_str("default"),
+                                      .series_max = SIZE_MAX,
+                                      .range = { TIME_MS_MIN, TIME_MS_MAX } };
+    struct source_set *set;
+    size_t total = 0;
+    assert_ok(source->table->select(source, &request, pool, &set));
+    for (size_t i = 0; i < source->table->set_count(set); i++) {
+        struct source_exemplar *found;
+        size_t count;
+        assert_ok(source->table->set_exemplars(set, i, pool, &found, &count));
+        total += count;
+    }
+    source->table->set_close(set);
+    pool_close(pool);
+    return total;
+}
+
+/* An exemplar that comes when the rows of its series are spilled already: alone in its head. */
+static void exemplars_alone_are_kept(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    w->config.cut_group_count = 1000;
+    assert_ok(world_open(w));
+    assert_ok(world_append(w, 0, 40, false));
+    assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+    struct partition *p = &w->shards->partitions[0];
+    io_mutex_lock(&p->lock);
+    assert_ok(partition_freeze(p));
+    io_mutex_unlock(&p->lock);
+    uint32_t s = 0;
+    while (!w->producer.announced[0][s])
+        s++;
+    struct world_record r = { .bytes = buf_open(w->pool, BATCH_BYTES_MAX) };
+    struct batch b = world_batch(w, 0);
+    struct batch_exemplar exemplar = { s, w->next_t_ms[0][s], 7, w->labels[0][s] };
+    b.exemplars = &exemplar;
+    b.exemplar_count = 1;
+    assert_ok(batch_encode(&b, &r.bytes));
+    world_send(w, &r);
+    assert_ok(log_pump(w->log));
+    assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+    assert_int_equal(count_exemplars(w), 1);
+    for (int life = 0; life < 2; life++) {
+        world_close_quick(w);
+        world_producer_renew(w);
+        assert_ok(world_open(w));
+        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+        assert_int_equal(count_exemplars(w), 1);
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
+        assert_int_equal(count_exemplars(w), 1);
+        world_expect(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(exemplars_alone_are_kept, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_view_keeps_its_series, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(the_last_row_wins, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(names_and_values, fixture_setup, fixture_teardown),
