@@ -241,11 +241,6 @@ static err resolve_some(const struct resolving *r, size_t *from)
 
 /* ---- parts of a record ---- */
 
-static bool is_bound(const struct producer *producer, uint32_t number)
-{
-    return number < producer->capacity && producer->locals[number] != STATE_UNBOUND;
-}
-
 /* Rows that waited for these numbers get their labels, before the numbers are bound: without memory it goes on
  * here when the record is tried again. */
 static err resolve(struct partition *p, struct range *range, size_t index, const struct batch *b,
@@ -258,7 +253,7 @@ static err resolve(struct partition *p, struct range *range, size_t index, const
     TRY(pool_alloc(p->scratch->pool, b->announce_count * sizeof(struct announced) + 1, &at));
     struct announced *list = at;
     for (size_t i = 0; i < b->announce_count; i++)
-        if (!is_bound(&p->producers[index], b->announces[i].number))
+        if (producer_local(&p->producers[index], b->announces[i].number) == STATE_UNBOUND)
             list[r.count++] = (struct announced){ b->announces[i].number, locals[i] };
     qsort(list, r.count, sizeof *list, announced_order);
     r.list = list;
@@ -301,7 +296,7 @@ static err map_numbers(struct partition *p, const struct producer *producer, con
     size_t unknown = 0;
     for (size_t i = 0; i < b->row_count; i++) {
         uint32_t number = b->numbers[i];
-        uint32_t local = number < producer->capacity ? producer->locals[number] : STATE_UNBOUND;
+        uint32_t local = producer_local(producer, number);
         scratch->locals[i] = local;
         unknown += local == STATE_UNBOUND;
     }
@@ -389,7 +384,7 @@ static err apply_histograms(struct partition *p, struct range *range, size_t ind
     for (size_t i = p->progress.histograms_done; i < b->histogram_count; i++) {
         const struct batch_histogram *h = &b->histograms[i];
         const struct producer *producer = &p->producers[index];
-        uint32_t local = h->number < producer->capacity ? producer->locals[h->number] : STATE_UNBOUND;
+        uint32_t local = producer_local(producer, h->number);
         uint64_t bits = sum_histogram_bits(h->bytes);
         if (local == STATE_UNBOUND) {
             TRY(unresolved_add(p, range, index, h->number, h->t_ms, h->start_ms, bits, h->bytes));
@@ -411,7 +406,7 @@ static err apply_extras(struct partition *p, size_t index, const struct batch *b
     for (size_t i = p->progress.exemplars_done; i < b->exemplar_count; i++) {
         const struct batch_exemplar *x = &b->exemplars[i];
         const struct producer *producer = &p->producers[index];
-        uint32_t local = x->number < producer->capacity ? producer->locals[x->number] : STATE_UNBOUND;
+        uint32_t local = producer_local(producer, x->number);
         if (local != STATE_UNBOUND) /* an exemplar without its series is of no use */
             TRY(metric_head_append_exemplar(p->head, local, x->t_ms, x->value, x->labels));
         p->progress.exemplars_done = i + 1;

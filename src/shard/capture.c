@@ -58,8 +58,9 @@ err producer_bind(struct partition *p, struct producer *producer, uint32_t numbe
 {
     if (number >= STATE_NUMBER_MAX)
         return ERR_CORRUPT;
-    if (number < producer->capacity && producer->locals[number] != STATE_UNBOUND)
-        return producer->locals[number] == local ? OK : ERR_CORRUPT;
+    uint32_t bound = producer_local(producer, number);
+    if (bound != STATE_UNBOUND)
+        return bound == local ? OK : ERR_CORRUPT;
     void *block = producer->fresh;
     TRY(pool_block_reserve(p->pool, &block, sizeof(uint32_t), producer->fresh_count + 1,
                            &producer->fresh_capacity));

@@ -40,38 +40,26 @@ void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES
     snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/chain/%08llu", partition, (unsigned long long)number);
 }
 
-static int digest_order(const void *a, const void *b) { return memcmp(a, b, SHA256_BYTES); }
+static int key_order(const void *a, const void *b) { return strcmp(a, b); }
 
 err named_open(const struct chain *chain, bool is_state, struct pool *pool, struct named *out_named)
 {
     size_t count = is_state ? 2 : chain->segment_count;
     void *at;
-    TRY(pool_alloc(pool, count * SHA256_BYTES + 1, &at));
-    *out_named = (struct named){ .digests = at, .count = count };
+    TRY(pool_alloc(pool, count * SHARD_KEY_BYTES_MAX + 1, &at));
+    *out_named = (struct named){ .keys = at, .count = count };
     for (size_t i = 0; i < count; i++)
-        memcpy(out_named->digests[i], is_state ? chain->state_digests[i] : chain->segments[i].digest,
-               SHA256_BYTES);
-    qsort(out_named->digests, count, SHA256_BYTES, digest_order);
+        if (is_state)
+            state_key(chain->partition, chain->state_digests[i], out_named->keys[i]);
+        else
+            segment_key(chain->partition, chain->segments[i].digest, out_named->keys[i]);
+    qsort(out_named->keys, count, SHARD_KEY_BYTES_MAX, key_order);
     return OK;
 }
 
-static int hex_digit(char c)
+bool named_has(const struct named *named, const char *key)
 {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool named_has(const struct named *named, const char *name)
-{
-    uint8_t digest[SHA256_BYTES];
-    if (strlen(name) != 2 * SHA256_BYTES)
-        return false;
-    for (int i = 0; i < SHA256_BYTES; i++) {
-        int high = hex_digit(name[2 * i]), low = hex_digit(name[2 * i + 1]);
-        if (high < 0 || low < 0)
-            return false;
-        digest[i] = (uint8_t)(high << 4 | low);
-    }
-    return bsearch(digest, named->digests, named->count, SHA256_BYTES, digest_order) != NULL;
+    return bsearch(key, named->keys, named->count, SHARD_KEY_BYTES_MAX, key_order) != NULL;
 }
 
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX])

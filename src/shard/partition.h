@@ -144,6 +144,12 @@ struct producer {
     int64_t forget_asked_ns; /* monotonic, of the last FORGET sent for it; 0 = none */
 };
 
+/* The series of a producer's number, STATE_UNBOUND. */
+static inline uint32_t producer_local(const struct producer *producer, uint32_t number)
+{
+    return number < producer->capacity ? producer->locals[number] : STATE_UNBOUND;
+}
+
 /* One append of a control record; embedded, reused. */
 struct control_append {
     struct log_append append;
@@ -349,12 +355,11 @@ void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_
 void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX]);
 /* The segments, or the states, that a chain's fold names. In pool. ERR_LIMIT. */
 struct named {
-    uint8_t (*digests)[SHA256_BYTES]; /* sorted */
+    char (*keys)[SHARD_KEY_BYTES_MAX]; /* sorted */
     size_t count;
 };
 err named_open(const struct chain *chain, bool is_state, struct pool *pool, struct named *out_named);
-/* Is the object of this name (what follows the last '/' of its key) one of them? */
-bool named_has(const struct named *named, const char *name);
+bool named_has(const struct named *named, const char *key);
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX]);
 
 /* ---- build.c ---- */

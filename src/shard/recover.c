@@ -75,7 +75,7 @@ static err remove_unnamed(struct partition *p)
         TRY_OUT(named_open(&p->chain, kind == 1, scratch, &named));
         TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
         for (size_t i = 0; i < count; i++)
-            if (!named_has(&named, entries[i].key + strlen(prefix) + 1))
+            if (!named_has(&named, entries[i].key))
                 TRY_OUT(blob_delete(p->shards->blob, entries[i].key));
     }
 out:

@@ -172,7 +172,7 @@ static err count_unnamed(struct verifier *v, const struct chain *chain, const ch
     TRY(blob_list(v->blob, prefix, v->pool, &entries, &count));
     for (size_t i = 0; i < count; i++) {
         uint64_t size;
-        if (named_has(&named, entries[i].key + strlen(prefix) + 1))
+        if (named_has(&named, entries[i].key))
             continue;
         TRY(blob_size(v->blob, entries[i].key, &size));
         v->check.unaccounted_bytes += size;
