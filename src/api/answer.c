@@ -35,7 +35,7 @@ struct answer *answer_open(struct call *call, struct query *query)
     void *room;
     err e = pool_zalloc(query_pool(query), sizeof(struct answer), &room);
     if (e != OK) {
-        query_release(query, e);
+        e = query_release(query, e);
         query_end(query);
         call_fail_err(call, e, NULL);
         return NULL;
@@ -454,7 +454,7 @@ static bool put_proof_headers(struct call *call, const struct proof *proof)
 void answer_send(struct call *call, struct answer *answer, uint64_t weight)
 {
     struct net_response *response = call->response;
-    query_release(answer->query, OK);
+    ERR_IGNORE(query_release(answer->query, OK));
     if (!put_proof_headers(call, answer->proof)) {
         answer_drop(answer);
         return;
@@ -480,44 +480,4 @@ void answer_finish(struct call *call, const struct answer *answer, struct json *
     if (answer->wants_proof)
         write_proof(json, answer->proof);
     call_done(call, json);
-}
-
-static bool is_same_loss(const struct proof_missing *a, const struct proof_missing *b)
-{
-    return a->partition == b->partition && a->range.min_ms == b->range.min_ms &&
-           a->range.max_ms == b->range.max_ms && strcmp(a->reason, b->reason) == 0;
-}
-
-/* Proofs of the same time name the same losses, most often in the same order: at is where to look first. */
-static bool is_named(const struct proof *proof, const struct proof_missing *loss, size_t at)
-{
-    if (at < proof->missing_count && is_same_loss(&proof->missing[at], loss))
-        return true;
-    for (size_t i = 0; i < proof->missing_count; i++)
-        if (is_same_loss(&proof->missing[i], loss))
-            return true;
-    return false;
-}
-
-err answer_join_proof(struct proof *a, const struct proof *b, struct pool *pool)
-{
-    if (b == NULL)
-        return OK;
-    if (a->partition_count == 0) {
-        a->partitions = b->partitions;
-        a->partition_count = b->partition_count;
-    }
-    a->complete = a->complete && b->complete;
-    if (b->data_through_ms < a->data_through_ms || a->data_through_ms == 0)
-        a->data_through_ms = b->data_through_ms;
-    for (size_t i = 0; i < b->missing_count && a->missing_count < ANSWER_MISSING_COUNT_MAX; i++) {
-        void *room = a->missing;
-        if (is_named(a, &b->missing[i], i))
-            continue;
-        if (room == NULL)
-            TRY(pool_alloc(pool, ANSWER_MISSING_COUNT_MAX * sizeof *a->missing, &room));
-        a->missing = room;
-        a->missing[a->missing_count++] = b->missing[i];
-    }
-    return OK;
 }

@@ -7,7 +7,6 @@
 #include "model/source.h"
 
 #define ANSWER_MISSING_HEADER_BYTES_MAX 1024
-#define ANSWER_MISSING_COUNT_MAX        1000 /* losses named in one answer */
 #define ANSWER_SETS_MAX                 1024 /* selectors of one call */
 
 /* One answer. Lives in the query's pool and ends the query when it has been sent. */
@@ -55,9 +54,5 @@ void answer_send(struct call *call, struct answer *answer, uint64_t weight);
 /* End an answer whose data stands in the body already (call_success): headers, or the refusal, and the proof if it
  * is wanted. The answer stays the caller's. */
 void answer_finish(struct call *call, const struct answer *answer, struct json *json);
-
-/* Add what b misses to *a, each loss once and ANSWER_MISSING_COUNT_MAX at most. *a begins as complete and
- * empty; its memory is in pool, b's partitions are borrowed. ERR_LIMIT. */
-err answer_join_proof(struct proof *a, const struct proof *b, struct pool *pool);
 
 #endif

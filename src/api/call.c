@@ -94,6 +94,8 @@ static const char *text_of(err e)
         return "query was canceled in expression evaluation";
     case ERR_LIMIT:
         return "query processing would load too many samples or need too much memory";
+    case ERR_BUSY:
+        return "other queries have the memory that is left for queries; try again";
     default:
         return err_text(e);
     }

@@ -54,6 +54,11 @@ void call_fail_err(struct call *call, err e, const struct err_at *at);
 /* `invalid parameter "name": …` with position when at has one ("1:5: parse error: …" for expressions). */
 void call_fail_param(struct call *call, const char *name, const struct err_at *at);
 void call_fail_expression(struct call *call, const char *name, const struct err_at *at);
+/* Is an error of parsing or evaluating the fault of the text? A limit that has a position is. */
+static inline bool is_bad_expression(err e, const struct err_at *at)
+{
+    return e == ERR_INPUT || (e == ERR_LIMIT && at->line != 0);
+}
 
 /* An optional parameter; *out stays when it is absent or empty. False: answered. */
 bool call_time(struct call *call, const char *name, int64_t *out_t_ms);

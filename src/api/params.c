@@ -5,10 +5,10 @@
  * model.UnescapeName (ValueEncodingEscaping). */
 #include "api/params.h"
 
+#include "base/bytes.h"
 #include "base/time.h"
 #include "model/labels.h"
 #include "model/yaml.h"
-#include "net/form.h"
 #include "shim/number.h"
 
 #include <math.h>
@@ -178,30 +178,6 @@ bool param_is_true(struct slice text)
     return false;
 }
 
-static size_t put_utf8(uint8_t *to, uint32_t point)
-{
-    if (point < 0x80) {
-        to[0] = (uint8_t)point;
-        return 1;
-    }
-    if (point < 0x800) {
-        to[0] = (uint8_t)(0xc0 | point >> 6);
-        to[1] = (uint8_t)(0x80 | (point & 0x3f));
-        return 2;
-    }
-    if (point < 0x10000) {
-        to[0] = (uint8_t)(0xe0 | point >> 12);
-        to[1] = (uint8_t)(0x80 | (point >> 6 & 0x3f));
-        to[2] = (uint8_t)(0x80 | (point & 0x3f));
-        return 3;
-    }
-    to[0] = (uint8_t)(0xf0 | point >> 18);
-    to[1] = (uint8_t)(0x80 | (point >> 12 & 0x3f));
-    to[2] = (uint8_t)(0x80 | (point >> 6 & 0x3f));
-    to[3] = (uint8_t)(0x80 | (point & 0x3f));
-    return 4;
-}
-
 /* One "_…_" group behind the first underscore. False: not well formed. */
 static bool unescape_group(struct reader *r, uint8_t *to, size_t *len)
 {
@@ -214,11 +190,9 @@ static bool unescape_group(struct reader *r, uint8_t *to, size_t *len)
     for (size_t count = 0; count < 7 && read_left(r) > 0; count++) {
         uint8_t c = *r->at++;
         if (c == '_') {
-            bool surrogate = point >= 0xd800 && point < 0xe000;
-            if (count == 0 || surrogate || point > 0x10ffff)
-                return false;
-            *len += put_utf8(to + *len, point);
-            return true;
+            size_t put = count == 0 ? 0 : utf8_put(to + *len, point);
+            *len += put;
+            return put > 0;
         }
         int digit = hex_value(c);
         if (digit < 0)

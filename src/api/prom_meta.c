@@ -81,7 +81,7 @@ void prom_metadata(void *context, struct net_request *request, struct net_respon
     size_t count = 0;
     err e = source->table->metadata(source, call.tenant, call_param(&call, "metric"), query_pool(query),
                                     &rows, &count);
-    query_release(query, e);
+    e = query_release(query, e);
     if (e == OK)
         write_metadata(&call, rows, count, limit, limit_per_metric);
     else
@@ -139,7 +139,7 @@ void prom_status_tsdb(void *context, struct net_request *request, struct net_res
     struct source *source = query_source(query);
     struct source_cardinality cardinality = { 0 };
     err e = source->table->cardinality(source, call.tenant, limit, query_pool(query), &cardinality);
-    query_release(query, e);
+    e = query_release(query, e);
     if (e == OK)
         write_cardinality(&call, &cardinality);
     else

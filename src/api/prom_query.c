@@ -50,18 +50,17 @@ static void run(struct call *call, const struct range_params *range)
         return;
     void *room;
     struct err_at at = { 0 };
-    bool parse_failed = false;
     err e = pool_zalloc(query_pool(query), sizeof(struct promql_result), &room);
     struct promql_result *result = room;
     if (e == OK)
         e = query_evaluate(query, text, range->start_ms, range->end_ms, range->step_ms, result,
-                           &answer->times, &parse_failed, &at);
+                           &answer->times, &at);
     if (e != OK) {
-        query_release(query, e);
-        if (parse_failed || e == ERR_INPUT)
+        e = query_release(query, e);
+        if (is_bad_expression(e, &at))
             call_fail_expression(call, "query", &at);
-        else /* clients know Prometheus' own words for these two */
-            call_fail_err(call, e, e == ERR_TIMEOUT || e == ERR_CANCELED ? NULL : &at);
+        else /* clients know Prometheus' own words for the first two */
+            call_fail_err(call, e, e == ERR_TIMEOUT || e == ERR_CANCELED || e == ERR_BUSY ? NULL : &at);
         answer_drop(answer);
         return;
     }

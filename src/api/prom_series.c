@@ -91,11 +91,11 @@ static bool match_parse(struct call *call, struct query *query, struct time_rang
             e = match_add(query, call->request->params[i].value, range, match, &at);
     if (e == OK)
         return true;
-    query_release(query, e);
-    if (e == ERR_INPUT)
+    e = query_release(query, e);
+    if (is_bad_expression(e, &at))
         call_fail_expression(call, "match[]", &at);
     else
-        call_fail_err(call, e, &at);
+        call_fail_err(call, e, e == ERR_BUSY ? NULL : &at);
     match_done(match);
     query_end(query);
     return false;
@@ -141,7 +141,7 @@ static err join_proofs(struct answer *answer)
     *proof = (struct proof){ .complete = true };
     answer->proof = proof;
     for (size_t i = 0; i < answer->set_count; i++)
-        TRY(answer_join_proof(proof, table->set_proof(answer->sets[i]), query_pool(answer->query)));
+        TRY(proof_join(proof, table->set_proof(answer->sets[i]), query_pool(answer->query)));
     return OK;
 }
 
@@ -215,7 +215,7 @@ static err collect_labels(struct answer *answer, uint64_t limit)
 /* Answer a failed read; the query ends. */
 static void fail_read(struct call *call, struct answer *answer, err e)
 {
-    query_release(answer->query, e);
+    e = query_release(answer->query, e);
     call_fail_err(call, e, NULL);
     answer_drop(answer);
 }
@@ -403,10 +403,8 @@ void prom_query_exemplars(void *context, struct net_request *request, struct net
     if (answer == NULL)
         return;
     err e = promql_parse(text, query_pool(query), &expr, &at);
-    bool is_expression_bad = e != OK;
     if (e == OK) {
         e = select_expression(answer, expr, range, &at);
-        is_expression_bad = e == ERR_INPUT;
         promql_expr_done(expr);
     }
     struct json json = call_success(&call);
@@ -417,12 +415,12 @@ void prom_query_exemplars(void *context, struct net_request *request, struct net
     }
     if (e == OK)
         e = join_proofs(answer);
-    query_release(query, e);
+    e = query_release(query, e);
     if (e == OK)
         answer_finish(&call, answer, &json);
-    else if (is_expression_bad)
+    else if (is_bad_expression(e, &at))
         call_fail_expression(&call, "query", &at);
     else
-        call_fail_err(&call, e, &at);
+        call_fail_err(&call, e, e == ERR_BUSY ? NULL : &at);
     answer_drop(answer);
 }

@@ -52,6 +52,15 @@ static inline double bits_double(uint64_t b)
 static inline uint64_t zigzag(int64_t v) { return ((uint64_t)v << 1) ^ (uint64_t)(v >> 63); }
 static inline int64_t unzigzag(uint64_t v) { return (int64_t)(v >> 1) ^ -(int64_t)(v & 1); }
 
+/* The value of a hexadecimal digit of either case, -1 of anything else. */
+static inline int hex_value(uint8_t c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
 #define VARINT_BYTES_MAX 10
 
 /* Write v as LEB128 at `at`, which has room for VARINT_BYTES_MAX. Returns the end. */

@@ -43,6 +43,7 @@ struct pool {
     struct pool *root;
     const char *name;
     size_t budget;
+    _Atomic bool was_crowded;
     _Atomic size_t used;
     _Atomic size_t peak;
     struct chunk *chunks; /* newest first; the newest is the one being filled */
@@ -76,8 +77,10 @@ static err charge(struct pool *pool, size_t bytes)
         size_t used = atomic_load_explicit(&p->used, memory_order_relaxed);
         for (;;) {
             if (bytes > p->budget || used > p->budget - bytes) {
-                for (struct pool *q = pool; q != p; q = q->parent)
+                for (struct pool *q = pool; q != p; q = q->parent) {
                     atomic_fetch_sub_explicit(&q->used, bytes, memory_order_relaxed);
+                    atomic_store_explicit(&q->was_crowded, true, memory_order_relaxed);
+                }
                 return ERR_LIMIT;
             }
             if (atomic_compare_exchange_weak_explicit(&p->used, &used, used + bytes, memory_order_relaxed,
@@ -288,6 +291,11 @@ err pool_block_reserve(struct pool *pool, void **at, size_t element_bytes, size_
 
 size_t pool_used(const struct pool *pool) { return atomic_load_explicit(&pool->used, memory_order_relaxed); }
 size_t pool_peak(const struct pool *pool) { return atomic_load_explicit(&pool->peak, memory_order_relaxed); }
+bool pool_was_crowded(const struct pool *pool)
+{
+    return atomic_load_explicit(&pool->was_crowded, memory_order_relaxed);
+}
+
 size_t pool_budget(const struct pool *pool) { return pool->budget; }
 void pool_set_budget(struct pool *pool, size_t bytes_max) { pool->budget = bytes_max; }
 

@@ -65,6 +65,8 @@ err pool_block_reserve(struct pool *pool, void **at, size_t element_bytes, size_
 size_t pool_used(const struct pool *pool);
 size_t pool_peak(const struct pool *pool);
 size_t pool_budget(const struct pool *pool);
+/* Was a request of this pool, or of one below it, ever refused by an ancestor, while its own budget allowed it? */
+bool pool_was_crowded(const struct pool *pool);
 void pool_set_budget(struct pool *pool, size_t bytes_max);
 
 /* Charge or return bytes that a library or a mapping holds on behalf of this pool. */

@@ -168,6 +168,8 @@
     X(STAT_SHARD_COMPACTIONS, COUNTER, "shard_compactions_total", "Merges of segments that were committed.") \
     X(STAT_SHARD_DUPLICATE_RECORDS, COUNTER, "shard_duplicate_records_total",                                \
       "Log records not applied because their sequence was seen before.")                                     \
+    X(STAT_SHARD_EXEMPLARS_DROPPED, COUNTER, "shard_exemplars_dropped_total",                                \
+      "Exemplars not kept: no row of their series came in the same hour or so.")                             \
     X(STAT_SHARD_LOST_RECORDS, COUNTER, "shard_lost_records_total",                                          \
       "Log records that were damaged; answers name what may be missing.")                                    \
     X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total", "Files and objects found damaged.")        \

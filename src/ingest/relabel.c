@@ -151,7 +151,7 @@ static err load_rule(struct yaml_node *node, struct pool *pool, struct relabel_r
     rule->modulus = (uint64_t)modulus;
     rule->is_regex_default = slice_equal_str(pattern, "(.*)");
     TRY(check_rule(node, rule, at));
-    err e = regex_open(pattern, &rule->regex, &why);
+    err e = regex_open(pattern, REGEX_MEMORY_BYTES_MAX, &rule->regex, &why);
     if (e != OK)
         return yaml_error(node, ERR_INPUT, at, "regex: %.300s", why.text);
     if (regex_group_count(rule->regex) >= GROUPS_MAX)

@@ -250,7 +250,7 @@ static void scrape_one(struct scrape *s, struct scrape_work *work, struct target
     io_mutex_unlock(&s->lock);
 
     struct scrape_outcome outcome = { 0 };
-    if (forgets && t->has_cache) {
+    if (forgets && t->has_cache && scrape_cache_relearn(&t->cache) != OK) { /* no memory: markers are lost */
         scrape_cache_close(&t->cache);
         t->has_cache = false;
     }

@@ -136,8 +136,7 @@ static bool is_kept(const struct scrape_cache *cache, const struct cache_series 
     return series->is_live || series->seen + KEEP_SCRAPES > cache->scrape;
 }
 
-/* Copy what is kept into fresh (whose pool is new). */
-static err copy_kept(const struct scrape_cache *cache, struct scrape_cache *fresh)
+static err copy_series(const struct scrape_cache *cache, struct scrape_cache *fresh)
 {
     bool is_new;
     for (size_t i = 0; i < cache->series.capacity; i++) {
@@ -151,6 +150,12 @@ static err copy_kept(const struct scrape_cache *cache, struct scrape_cache *fres
         *copy = *series;
         copy->key = key;
     }
+    return OK;
+}
+
+static err copy_lines(const struct scrape_cache *cache, struct scrape_cache *fresh)
+{
+    bool is_new;
     for (size_t i = 0; i < cache->lines.capacity; i++) {
         const struct cache_line *line = cache->lines.slots[i];
         struct cache_line *copy;
@@ -166,6 +171,26 @@ static err copy_kept(const struct scrape_cache *cache, struct scrape_cache *fres
     return OK;
 }
 
+/* Go on with a copy of what is kept. Families are handed on anew, which is harmless. */
+static err renew(struct scrape_cache *cache, bool with_lines)
+{
+    struct scrape_cache fresh;
+    TRY(scrape_cache_open(cache->parent, cache->seed, &fresh));
+    fresh.scrape = cache->scrape;
+    err e = copy_series(cache, &fresh);
+    if (e == OK && with_lines)
+        e = copy_lines(cache, &fresh);
+    if (e != OK) {
+        scrape_cache_close(&fresh);
+        return e;
+    }
+    scrape_cache_close(cache);
+    *cache = fresh;
+    return OK;
+}
+
+err scrape_cache_relearn(struct scrape_cache *cache) { return renew(cache, false); }
+
 err scrape_cache_trim(struct scrape_cache *cache)
 {
     size_t kept = 0;
@@ -177,15 +202,5 @@ err scrape_cache_trim(struct scrape_cache *cache)
     }
     if (kept * 2 > cache->lines.count)
         return OK;
-    struct scrape_cache fresh;
-    TRY(scrape_cache_open(cache->parent, cache->seed, &fresh));
-    fresh.scrape = cache->scrape;
-    err e = copy_kept(cache, &fresh); /* families are handed on anew, which is harmless */
-    if (e != OK) {
-        scrape_cache_close(&fresh);
-        return e;
-    }
-    scrape_cache_close(cache);
-    *cache = fresh;
-    return OK;
+    return renew(cache, true);
 }

@@ -65,6 +65,10 @@ err scrape_cache_add(struct scrape_cache *cache, struct slice text, const struct
 /* The entry of a metric family, made when new. ERR_LIMIT. */
 err scrape_cache_family(struct scrape_cache *cache, struct slice family, struct cache_family **out_family);
 
+/* The lines may mean other series from now on: forget what they meant. Series that are live stay, for their stale
+ * markers are owed if they do not come again. ERR_LIMIT: nothing forgotten. */
+err scrape_cache_relearn(struct scrape_cache *cache);
+
 /* Forget what was not seen for some scrapes once it is the larger part. ERR_LIMIT: nothing forgotten. */
 err scrape_cache_trim(struct scrape_cache *cache);
 

@@ -410,7 +410,7 @@ static uint64_t hash_node(const struct yaml_node *node, uint64_t seed)
 static uint64_t fingerprint_of(const struct yaml_node *node, const struct scrape_job *job)
 {
     const struct yaml_node *rules = yaml_find(node, "metric_relabel_configs");
-    uint64_t hash = hash64(job->tenant, job->honor_labels);
+    uint64_t hash = hash_mix(job->honor_labels);
     hash = hash_mix(hash ^ job->limits.labels);
     hash = hash_mix(hash ^ job->limits.name_bytes);
     hash = hash_mix(hash ^ job->limits.value_bytes);

@@ -56,7 +56,7 @@ struct scrape_limits { /* 0 = none; beyond, the whole scrape fails, as in Promet
 
 struct scrape_job {
     struct scrape_config *config;
-    uint64_t fingerprint; /* equal: a target's lines still mean the same series of the same tenant */
+    uint64_t fingerprint; /* equal: a target's lines still mean the same series */
     struct slice name;
     struct slice tenant; /* own addition: where rows go; "default" */
     int64_t interval_ms;

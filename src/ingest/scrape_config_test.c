@@ -147,7 +147,7 @@ static void test_fingerprint(void **state)
         { "", ", basic_auth: {username: u}, tls_config: {server_name: n}, metrics_path: /x", true },
         { "", ", honor_timestamps: false, track_timestamps_staleness: true", true },
         { "", ", tenant: default, honor_labels: false", true },
-        { "", ", tenant: other", false },
+        { "", ", tenant: other", true }, /* another target */
         { "", ", honor_labels: true", false },
         { "", ", label_limit: 3", false },
         { "label_limit: 3", "", false },

@@ -29,8 +29,8 @@
 #include "model/sample.h"
 #include "shim/number.h"
 
-#define BODY_KEPT_BYTES (16u << 20) /* a larger body's memory is given back after its scrape */
-#define ROWS_KEPT_BYTES (16u << 20) /* so is that of rows, 300,000 */
+#define BODY_KEPT_BYTES  (16u << 20) /* a larger body's memory is given back after its scrape */
+#define ARRAY_KEPT_BYTES (16u << 20) /* so is that of rows (300,000), exemplars, metadata */
 #define ACCEPT                                                                                              \
     "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"                        \
     "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4," \
@@ -514,6 +514,16 @@ static err open_cache(struct run *run)
     return OK;
 }
 
+/* An array that one large scrape made. */
+static void shrink(struct scrape_work *work, void **array, size_t item_bytes, size_t *capacity)
+{
+    if (*capacity * item_bytes <= ARRAY_KEPT_BYTES)
+        return;
+    pool_block_free(work->pool, *array);
+    *array = NULL;
+    *capacity = 0;
+}
+
 void scrape_run(struct scrape_work *work, struct target *target, const struct scrape_job *job,
                 int64_t timeout_ms, int64_t t_ms, struct scrape_outcome *out_outcome)
 {
@@ -555,11 +565,9 @@ void scrape_run(struct scrape_work *work, struct target *target, const struct sc
         ERR_IGNORE(scrape_cache_trim(&target->cache)); /* no memory now: it is tried again */
     if (work->body.capacity > BODY_KEPT_BYTES)
         buf_close(&work->body);
-    if (work->row_capacity * sizeof *work->rows > ROWS_KEPT_BYTES) {
-        pool_block_free(work->pool, work->rows);
-        work->rows = NULL;
-        work->row_capacity = 0;
-    }
+    shrink(work, (void **)&work->rows, sizeof *work->rows, &work->row_capacity);
+    shrink(work, (void **)&work->exemplars, sizeof *work->exemplars, &work->exemplar_capacity);
+    shrink(work, (void **)&work->metadata, sizeof *work->metadata, &work->metadata_capacity);
 }
 
 void scrape_end(struct scrape_work *work, struct target *target, const struct scrape_job *job, int64_t t_ms)

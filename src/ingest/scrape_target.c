@@ -4,7 +4,8 @@
  *                                                                       └→ URL, labels without __…
  *
  * Invariants
- * 1. Equal hash = equal labels and URL: such targets are one, whichever group named them.
+ * 1. Equal hash = equal tenant, job, labels and URL: such targets are one, whichever group named them, and however
+ *    often they are to be scraped.
  * 2. Everything a spec holds is in the pool it was built in; a target copies what it keeps. */
 #include "ingest/scrape_target.h"
 
@@ -208,9 +209,11 @@ err target_build(const struct scrape_job *job, const struct scrape_group *group,
     if (!spec.is_dropped) {
         TRY_OUT(put_default(&set, "instance", label_set_get(&set, slice_str("__address__"))));
         TRY_OUT(make_url(job, &set, pool, &spec.url));
+        label_set_remove(&set, slice_str("__scrape_interval__")); /* these may change in place */
+        label_set_remove(&set, slice_str("__scrape_timeout__"));
         TRY_OUT(encode(&set, false, pool, &all));
         TRY_OUT(encode(&set, true, pool, &spec.labels));
-        spec.hash = hash64(spec.url, hash64(all, hash64(job->name, 0)));
+        spec.hash = hash64(spec.url, hash64(all, hash64(job->name, hash64(job->tenant, 0))));
     }
     *out_spec = spec;
 out:

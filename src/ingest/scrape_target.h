@@ -56,7 +56,7 @@ struct target {
     size_t heap_index; /* SIZE_MAX: not waiting, a worker has it */
     bool is_new;       /* built, not yet in the schedule */
     bool is_removed;
-    bool forgets; /* the job changed: cached labels are worth nothing */
+    bool forgets; /* the job changed: what its lines meant is worth nothing */
     enum scrape_health health;
     int64_t last_scrape_ms, last_duration_ns;
     char last_error[ERR_TEXT_BYTES_MAX];

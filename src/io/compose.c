@@ -62,7 +62,9 @@ err io_dir_make(struct io *io, const char *path)
     if (made != OK && made != ERR_EXISTS)
         return made;
     err e = io_dir_sync(io, above);
-    return e == ERR_DENIED && made == ERR_EXISTS ? OK : e;
+    if (made == ERR_EXISTS && (e == ERR_DENIED || e == ERR_UNSUPPORTED))
+        return OK; /* whoever made it there has seen to it: a mount point, another's directory */
+    return e;
 }
 
 err io_replace_file(struct io *io, const char *path, struct slice bytes)

@@ -320,7 +320,7 @@ err io_dir_sync(struct io *io, const char *path)
     int fd = openat(io->root_fd, system_path(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return io_err_of(errno);
-    err e = fsync(fd) == 0 ? OK : io_err_of(errno);
+    err e = fsync(fd) == 0 ? OK : errno == EINVAL ? ERR_UNSUPPORTED : io_err_of(errno);
     close(fd);
     return e;
 }

@@ -39,8 +39,8 @@ struct log_config {
     uint64_t file_bytes;      /* of one physical file, e.g. 64 MiB */
     uint64_t queue_bytes_max; /* waiting appends; beyond: ERR_BUSY at once */
     uint64_t tail_bytes_max;  /* kept in memory for readers; beyond, readers go to disk */
-    /* Whether free space is below the node's floor: appends are refused with ERR_SPACE while it is. Called from
-     * any thread by every append, so it looks at a flag. NULL: never. */
+    /* Whether free space is below the node's floor: appends are refused with ERR_SPACE while it is, but those that
+     * free space. Called from any thread by every append, so it looks at a flag. NULL: never. */
     bool (*is_space_low)(void *context);
     void *space_context;
     bool read_only; /* for tools: opening changes nothing on disk, appends get ERR_CLOSED */
@@ -75,6 +75,7 @@ struct log_append {
      * partition. Must not block. position is meaningful only with OK. */
     void (*done)(struct log_append *append, err result, struct log_position position);
     void *context;
+    bool frees_space; /* not refused below the floor: the owner's own word by which records become free */
     struct log_append *next; /* the log's own */
 };
 

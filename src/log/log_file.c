@@ -56,7 +56,8 @@ static void file_append(struct log *base, struct log_append *append)
         refuse(append, ERR_LIMIT);
         return;
     }
-    if (log->config.is_space_low != NULL && log->config.is_space_low(log->config.space_context)) {
+    if (!append->frees_space && log->config.is_space_low != NULL &&
+        log->config.is_space_low(log->config.space_context)) {
         refuse(append, ERR_SPACE);
         return;
     }

@@ -533,6 +533,11 @@ static void test_space_floor(void **state)
     append_begin(f, r, 0, 0, 100);
     assert_int_equal(1, r->done_count);
     assert_err(ERR_SPACE, r->result);
+    r->append.frees_space = true;
+    log_append(f->log, &r->append);
+    assert_ok(log_pump(f->log));
+    assert_int_equal(2, r->done_count);
+    assert_ok(r->result);
     low = false;
     append_many(f, 1, 100);
     f->config.is_space_low = NULL;

@@ -71,6 +71,24 @@ static size_t label_bytes(struct slice name, struct slice value)
     return 1 + varint_bytes(rest) + rest;
 }
 
+size_t utf8_put(uint8_t *out, uint32_t code)
+{
+    if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+        return 0;
+    if (code < 0x80) {
+        out[0] = (uint8_t)code;
+        return 1;
+    }
+    size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = len - 1; i > 0; i--) {
+        out[i] = (uint8_t)(0x80 | (code & 0x3f));
+        code >>= 6;
+    }
+    static const uint8_t lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    out[0] = (uint8_t)(lead[len] | code);
+    return len;
+}
+
 /* Table 3-7 of the Unicode standard: the second byte's range depends on the first, the rest are 80..bf. */
 size_t utf8_sequence(const uint8_t *at, const uint8_t *end)
 {

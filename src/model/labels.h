@@ -61,6 +61,9 @@ void labels_print(struct slice labels, struct buf *out);
 bool utf8_valid(struct slice s);
 /* Bytes of the UTF-8 sequence that begins at `at` < end, 0 when it is malformed. */
 size_t utf8_sequence(const uint8_t *at, const uint8_t *end);
+/* Write a code point as UTF-8 at `out`, which has room for 4 bytes. The bytes written, 0 for a surrogate and
+ * beyond U+10FFFF. */
+size_t utf8_put(uint8_t *out, uint32_t code);
 
 /* Routing and identity: XXH3-128 of the canonical labels, seeded with the cluster's hash_key and the
  * tenant. docs/format/labels.md §2. */

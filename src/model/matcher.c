@@ -159,6 +159,28 @@ static err matcher_peel(struct pool *pool, struct matcher *m)
     return OK;
 }
 
+/* A few bytes of pattern can ask for megabytes, and a query can hold thousands of patterns: each counts with all
+ * that it may come to take. Few need more than the first size. */
+static err compile(struct pool *pool, struct matcher *m, struct err_at *at)
+{
+    static const size_t sizes[] = { REGEX_MEMORY_BYTES_MAX / 8, REGEX_MEMORY_BYTES_MAX };
+    err e = ERR_LIMIT;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] && e == ERR_LIMIT; i++) {
+        struct err_at why = { 0 };
+        TRY(pool_charge(pool, sizes[i]));
+        e = regex_open(m->value, sizes[i], &m->regex, &why);
+        if (e == OK) {
+            m->pool = pool;
+            m->charged = sizes[i];
+            return OK;
+        }
+        pool_uncharge(pool, sizes[i]);
+        if (at != NULL)
+            *at = why;
+    }
+    return e;
+}
+
 err matcher_init(struct pool *pool, enum match_type type, struct slice name, struct slice value,
                  struct matcher *out_matcher, struct err_at *at)
 {
@@ -167,7 +189,7 @@ err matcher_init(struct pool *pool, enum match_type type, struct slice name, str
     TRY(pool_copy(pool, value, &m.value));
     if (type == MATCH_REGEX || type == MATCH_NOT_REGEX) {
         TRY(matcher_peel(pool, &m));
-        TRY(regex_open(m.value, &m.regex, at));
+        TRY(compile(pool, &m, at));
     }
     *out_matcher = m;
     return OK;
@@ -175,8 +197,10 @@ err matcher_init(struct pool *pool, enum match_type type, struct slice name, str
 
 void matcher_done(struct matcher *m)
 {
-    if (m->regex != NULL)
-        regex_close(m->regex);
+    if (m->regex == NULL)
+        return;
+    regex_close(m->regex);
+    pool_uncharge(m->pool, m->charged);
     m->regex = NULL;
 }
 

@@ -149,11 +149,37 @@ static void test_columns(void **state)
     pool_close(pool);
 }
 
+/* Patterns count with what they may take, and give it back. */
+static void patterns_are_charged(void **state)
+{
+    struct pool *small = pool_open(NULL, "small", (2u << 20) + 4096),
+                *large = pool_open(NULL, "large", 9u << 20);
+    struct matcher m[3];
+    struct err_at at = { 0 };
+    assert_ok(matcher_init(small, MATCH_REGEX, slice_str("a"), slice_str("x.*y"), &m[0], &at));
+    assert_ok(matcher_init(small, MATCH_REGEX, slice_str("a"), slice_str("x.+y"), &m[1], &at));
+    assert_err(ERR_LIMIT, matcher_init(small, MATCH_REGEX, slice_str("a"), slice_str("x.?y"), &m[2], &at));
+    assert_int_equal(at.text[0], 0);
+    matcher_done(&m[0]);
+    assert_ok(matcher_init(small, MATCH_REGEX, slice_str("a"), slice_str("x.?y"), &m[2], &at));
+    matcher_done(&m[1]);
+    matcher_done(&m[2]);
+    pool_close(small);
+    assert_ok(matcher_init(large, MATCH_REGEX, slice_str("a"), slice_str("\\pL{100}"), &m[0],
+                           &at)); /* not in 1 MB */
+    assert_true(pool_used(large) > 8u << 20);
+    matcher_done(&m[0]);
+    assert_err(ERR_LIMIT,
+               matcher_init(large, MATCH_REGEX, slice_str("a"), slice_str("(\\pL{100}){10}"), &m[0], &at));
+    assert_non_null(strstr(at.text, "too large"));
+    pool_close(large);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_types),  cmocka_unit_test(test_peeling), cmocka_unit_test(test_random),
-        cmocka_unit_test(test_labels), cmocka_unit_test(test_columns),
+        cmocka_unit_test(test_labels), cmocka_unit_test(test_columns), cmocka_unit_test(patterns_are_charged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

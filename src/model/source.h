@@ -14,32 +14,10 @@
 #include "base/time.h"
 #include "model/guard.h"
 #include "model/matcher.h"
+#include "model/proof.h"
 #include "model/sample.h"
 
 #include <stdbool.h>
-
-/* What is missing from an answer, for X-Kelpie-Missing and the proof. */
-struct proof_missing {
-    uint32_t partition;
-    struct time_range range; /* of sample times that may lack rows */
-    const char *reason;      /* static text: "quarantine", "gap", "unresolved series", … */
-};
-
-struct proof_partition {
-    uint32_t partition;
-    uint64_t generation;
-    uint64_t applied_offset; /* next offset to be applied when the query began to read */
-    uint64_t end_offset;     /* confirmed end of the log when the query began */
-};
-
-struct proof {
-    bool complete;
-    int64_t data_through_ms; /* append time of the newest applied record, over all partitions */
-    struct proof_partition *partitions;
-    size_t partition_count;
-    struct proof_missing *missing;
-    size_t missing_count;
-};
 
 struct source_request {
     struct slice tenant;

@@ -7,13 +7,7 @@
  *    is worse than an error. */
 #include "net/form.h"
 
-int hex_value(uint8_t c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
+#include "base/bytes.h"
 
 static err decode(struct pool *pool, struct slice text, bool plus_is_space, struct slice *out_text)
 {

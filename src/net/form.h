@@ -21,9 +21,6 @@ struct form {
  * or the pool. */
 err form_parse(struct pool *pool, struct slice text, struct form *form);
 
-/* The value of a hexadecimal digit of either case, -1 of anything else. */
-int hex_value(uint8_t c);
-
 /* Decode %XX (not '+') into pool; borrowed when there is none. ERR_INPUT, ERR_LIMIT. */
 err percent_decode(struct pool *pool, struct slice text, struct slice *out_text);
 

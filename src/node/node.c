@@ -325,6 +325,8 @@ static void watch_space(struct node *node)
     bool is_below = space.free_bytes < (was_below ? floor + floor / 50 : floor);
     atomic_store(&node->free_bytes, space.free_bytes);
     atomic_store(&node->intake_floor, is_below);
+    if (node->shards != NULL)
+        shards_space_set(node->shards, space.free_bytes > floor ? space.free_bytes - floor : 0);
     if (is_below && !was_below)
         diag(DIAG_ERROR, "free space is below the floor, writes are refused until there is more",
              "free_bytes=%llu floor_bytes=%llu", (unsigned long long)space.free_bytes,

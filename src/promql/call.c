@@ -275,7 +275,8 @@ static err call_label_replace(struct eval *eval, const struct node *n, const str
     TRY(string_arg(eval, n, 3, grid, &r.source));
     TRY(string_arg(eval, n, 4, grid, &pattern));
     struct err_at at = { 0 };
-    err e = regex_open(pattern, &r.regex, &at);
+    TRY(eval_frame(eval, n->call.args[0], grid, out_frame)); /* before: one pattern is open at a time */
+    err e = regex_open(pattern, REGEX_MEMORY_BYTES_MAX, &r.regex, &at);
     if (e != OK)
         return err_set(eval->at, ERR_EXECUTION, "invalid regular expression in label_replace(): %.*s",
                        text_shown(pattern), pattern.at);
@@ -286,7 +287,6 @@ static err call_label_replace(struct eval *eval, const struct node *n, const str
     void *memory;
     TRY_OUT(pool_alloc(eval->pool, (size_t)r.group_count * sizeof *r.groups, &memory));
     r.groups = memory;
-    TRY_OUT(eval_frame(eval, n->call.args[0], grid, out_frame));
     TRY_OUT(replace_rows(eval, *out_frame, &r));
     TRY_OUT(rows_unite(eval, *out_frame, grid));
 out:

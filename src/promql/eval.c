@@ -369,7 +369,6 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
         .warnings = annotations_open(pool),
         .infos = annotations_open(pool),
         .repair_texts = label_index_open(pool),
-        .missing_index = label_index_open(pool),
         .at = at != NULL ? at : &own_at,
         .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : PROMQL_LOOKBACK_MS_DEFAULT,
     };

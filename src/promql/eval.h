@@ -100,9 +100,6 @@ struct eval {
     struct bucket_repair *repairs;
     size_t repair_capacity;
     struct proof proof;
-    bool has_proof;                   /* of some selector */
-    struct label_index missing_index; /* proof.missing, each range once */
-    size_t partition_capacity, missing_capacity;
     struct promql_stats stats;
     struct pool *result_pool; /* annotations and proof are made here */
     struct err_at *at;

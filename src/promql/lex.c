@@ -57,13 +57,6 @@ err lex_error(struct slice source, uint32_t offset, struct err_at *at, err e, co
 static bool is_digit(uint8_t c) { return c >= '0' && c <= '9'; }
 static bool is_alpha(uint8_t c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
-static bool is_hex(uint8_t c) { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
-
-static unsigned hex_value(uint8_t c)
-{
-    return is_digit(c) ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
-}
-
 /* The byte `ahead` bytes from the cursor, 0 at the end. */
 static uint8_t peek(const struct lexer *lexer, uint32_t ahead)
 {
@@ -175,8 +168,8 @@ static err lex_number(struct lexer *lexer, struct token *token, struct err_at *a
         return OK;
     }
     len = 0;
-    if (rest.len > 2 && rest.at[0] == '0' && (rest.at[1] | 0x20) == 'x' && is_hex(rest.at[2])) {
-        for (len = 2; len < rest.len && (is_hex(rest.at[len]) || rest.at[len] == '_');)
+    if (rest.len > 2 && rest.at[0] == '0' && (rest.at[1] | 0x20) == 'x' && hex_value(rest.at[2]) >= 0) {
+        for (len = 2; len < rest.len && (hex_value(rest.at[len]) >= 0 || rest.at[len] == '_');)
             len++;
     } else {
         while (len < rest.len && (is_digit(rest.at[len]) || rest.at[len] == '_'))
@@ -208,24 +201,6 @@ static err lex_number(struct lexer *lexer, struct token *token, struct err_at *a
 }
 
 /* Append the UTF-8 form of a code point; returns the bytes, 0 for an invalid one. */
-static size_t utf8_put(uint8_t *out, uint32_t code)
-{
-    if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-        return 0;
-    if (code < 0x80) {
-        out[0] = (uint8_t)code;
-        return 1;
-    }
-    size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-    for (size_t i = len - 1; i > 0; i--) {
-        out[i] = (uint8_t)(0x80 | (code & 0x3f));
-        code >>= 6;
-    }
-    static const uint8_t lead[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
-    out[0] = (uint8_t)(lead[len] | code);
-    return len;
-}
-
 /* One escape at the backslash under the cursor. Returns the bytes put, 0 when it is malformed. */
 static size_t lex_escape(struct lexer *lexer, uint8_t quote, uint8_t *out)
 {
@@ -242,9 +217,10 @@ static size_t lex_escape(struct lexer *lexer, uint8_t quote, uint8_t *out)
     uint32_t value = 0;
     if (digits > 0) {
         for (unsigned i = 0; i < digits; i++, lexer->at++) {
-            if (!is_hex(peek(lexer, 0)))
+            int digit = hex_value(peek(lexer, 0));
+            if (digit < 0)
                 return 0;
-            value = value << 4 | hex_value(peek(lexer, 0));
+            value = value << 4 | (uint32_t)digit;
         }
         if (c != 'x')
             return utf8_put(out, value);

@@ -603,7 +603,7 @@ static err parse(struct slice text, struct pool *pool, err (*whole)(struct parse
     else if (p.expr != NULL)
         promql_expr_done(p.expr);
     if (e == ERR_LIMIT && at != NULL && at->text[0] == 0)
-        return err_set_pos(at, 1, 1, e, "expression takes more memory than a query may use");
+        return err_set(at, e, "expression takes more memory than a query may use"); /* nowhere in the text */
     return e;
 }
 

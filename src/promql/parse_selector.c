@@ -84,7 +84,7 @@ static err selector_add(struct parser *p, struct node *n, size_t *capacity, enum
     }
     struct err_at at = { 0 };
     err e = matcher_init(p->pool, type, name, value, &n->selector.matchers[n->selector.count], &at);
-    if (e == ERR_INPUT)
+    if (e != OK && at.text[0] != 0)
         return FAIL(p, position, "%s", at.text);
     if (e == OK)
         n->selector.count++;

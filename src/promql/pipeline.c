@@ -501,48 +501,6 @@ static err run_select(struct run *run, struct source_request *request, size_t *o
     return OK;
 }
 
-/* Selectors of one query often lack the same. */
-static err proof_add_missing(struct eval *eval, const struct proof_missing *missing)
-{
-    struct proof *into = &eval->proof;
-    const int64_t key[] = { missing->partition, missing->range.min_ms, missing->range.max_ms,
-                            (int64_t)(intptr_t)missing->reason };
-    uint32_t number;
-    bool is_new;
-    if (into->missing_count == PROMQL_MISSING_COUNT_MAX)
-        return OK;
-    TRY(label_index_get(&eval->missing_index, slice_of(key, sizeof key), &number, &is_new));
-    if (!is_new)
-        return OK;
-    TRY(pool_block_reserve(eval->result_pool, (void **)&into->missing, sizeof *into->missing, number + 1,
-                           &eval->missing_capacity));
-    into->missing[into->missing_count++] = *missing;
-    return OK;
-}
-
-/* The answer is as complete and as new as the selector that lacks most. */
-static err proof_add(struct eval *eval, const struct proof *proof)
-{
-    struct proof *into = &eval->proof;
-    into->complete = into->complete && proof->complete;
-    if (!eval->has_proof || proof->data_through_ms < into->data_through_ms)
-        into->data_through_ms = proof->data_through_ms;
-    eval->has_proof = true;
-    for (size_t i = 0; i < proof->partition_count; i++) {
-        bool known = false;
-        for (size_t k = 0; k < into->partition_count && !known; k++)
-            known = into->partitions[k].partition == proof->partitions[i].partition;
-        if (known)
-            continue;
-        TRY(pool_block_reserve(eval->result_pool, (void **)&into->partitions, sizeof *into->partitions,
-                               into->partition_count + 1, &eval->partition_capacity));
-        into->partitions[into->partition_count++] = proof->partitions[i];
-    }
-    for (size_t i = 0; i < proof->missing_count; i++)
-        TRY(proof_add_missing(eval, &proof->missing[i]));
-    return OK;
-}
-
 /* Series a chunk. A chunk has costs of its own: cursors to open, a histogram's upper buckets, from which the first
  * one follows, partial groups to merge. Enough samples make up for them; then there are some, and an even number,
  * so that two workers or four end together. How dense samples are is not known: their time stands for them. */
@@ -639,7 +597,7 @@ static err pipeline_run(struct eval *eval, struct pipeline *p, const struct grid
         TRY(run_select(&run, &request, &series_count));
     TRY_OUT(run_chunks(&run, series_count, frame, groups));
     if (run.set != NULL)
-        TRY_OUT(proof_add(eval, run.table->set_proof(run.set)));
+        TRY_OUT(proof_join(&eval->proof, run.table->set_proof(run.set), eval->result_pool));
 out:
     if (run.set != NULL)
         run.table->set_close(run.set);
@@ -766,7 +724,7 @@ err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms,
     }
     TRY_OUT(raw_result(eval, found, count, out));
     if (run.set != NULL)
-        TRY_OUT(proof_add(eval, run.table->set_proof(run.set)));
+        TRY_OUT(proof_join(&eval->proof, run.table->set_proof(run.set), eval->result_pool));
 out:
     sample_columns_close(&columns);
     if (run.set != NULL) {

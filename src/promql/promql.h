@@ -27,7 +27,6 @@
 #define PROMQL_LOOKBACK_MS_DEFAULT      (5 * MS_PER_MINUTE)
 #define PROMQL_SUBQUERY_STEP_MS_DEFAULT MS_PER_MINUTE
 #define PROMQL_ANNOTATION_COUNT_MAX     10 /* of each kind; more are counted, as Prometheus does */
-#define PROMQL_MISSING_COUNT_MAX        1000 /* ranges named in a proof; it stays incomplete without the others */
 
 enum promql_type { PROMQL_SCALAR, PROMQL_VECTOR, PROMQL_MATRIX, PROMQL_STRING };
 
@@ -37,7 +36,8 @@ struct promql_expr;
  * expressions, which promql_expr_done frees.
  * Errors ERR_INPUT with line, column (from 1) and Prometheus' message text in at, without position
  *        and without the `invalid parameter "query": ` prefix; ERR_LIMIT text, depth or nodes over the
- *        bounds above, or the pool's budget. Nothing is to be freed after a failure.
+ *        bounds above, or, with no position (at->line 0), the pool's budget. Nothing is to be freed after a
+ *        failure.
  * Cost   linear in the text. */
 err promql_parse(struct slice text, struct pool *pool, struct promql_expr **out_expr, struct err_at *at);
 void promql_expr_done(struct promql_expr *expr);

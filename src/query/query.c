@@ -285,7 +285,9 @@ static void query_fill(struct query *query, const struct query_options *options)
     query->lookback_ms = options->lookback_ms > 0 ? options->lookback_ms : config->lookback_ms;
     query->slow_ms = config->slow_ms;
     query->series_max = config->series_max;
-    pool_set_budget(query->pool, config->query_bytes_max);
+    /* Less than all have: alone, a query that is too large fails at its own bound, and is not told to wait. */
+    size_t all = pool_budget(query->service->pool), most = all - all / 16;
+    pool_set_budget(query->pool, config->query_bytes_max < most ? config->query_bytes_max : most);
 }
 
 err query_begin(struct query_service *service, const struct query_options *options, struct query **out_query,
@@ -360,8 +362,10 @@ static void count_end(const struct query *query, err result, int64_t took_ns)
          (unsigned long long)atomic_load(&query->guard.samples_used), err_text(result), text);
 }
 
-void query_release(struct query *query, err result)
+err query_release(struct query *query, err result)
 {
+    if (result == ERR_LIMIT && pool_was_crowded(query->pool))
+        result = ERR_BUSY;
     struct query_service *service = query->service;
     io_mutex_lock(&service->mutex);
     bool was_running = query->is_running;
@@ -379,6 +383,7 @@ void query_release(struct query *query, err result)
     io_mutex_unlock(&service->mutex);
     if (was_running)
         count_end(query, result, io_monotonic_ns(service->io) - query->begin_ns);
+    return result;
 }
 
 void query_end(struct query *query)
@@ -386,7 +391,7 @@ void query_end(struct query *query)
     if (query == NULL)
         return;
     struct query_service *service = query->service;
-    query_release(query, OK);
+    ERR_IGNORE(query_release(query, OK));
     pool_close(query->pool);
     io_mutex_lock(&service->mutex);
     check(service->open_count > 0);
@@ -408,17 +413,14 @@ uint64_t query_series_max(const struct query *query)
 }
 
 err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int64_t end_ms, int64_t step_ms,
-                   struct promql_result *out_result, struct query_times *out_times, bool *out_parse_failed,
-                   struct err_at *at)
+                   struct promql_result *out_result, struct query_times *out_times, struct err_at *at)
 {
     struct query_service *service = query->service;
     struct promql_expr *expr;
     int64_t begin_ns = io_monotonic_ns(service->io);
     *out_times = (struct query_times){ .queue_ns = query->queue_ns };
-    *out_parse_failed = true;
     TRY(promql_parse(text, query->pool, &expr, at));
     int64_t parsed_ns = io_monotonic_ns(service->io);
-    *out_parse_failed = false;
     struct promql_request request = {
         .expr = expr,
         .source = service->source,

@@ -87,8 +87,9 @@ err query_begin(struct query_service *service, const struct query_options *optio
                 struct err_at *at);
 
 /* Give back the slot: evaluation is over, the answer stands in query_pool. Reports the query if it was slow
- * and counts it under `result`. Idempotent. */
-void query_release(struct query *query, err result);
+ * and counts it under what is returned: `result`, but ERR_BUSY for an ERR_LIMIT because other queries have the
+ * memory, for then it may be asked again. Idempotent. */
+err query_release(struct query *query, err result);
 
 /* query_release(query, OK) if that is still to come, then free all memory of the query. NULL is allowed. */
 void query_end(struct query *query);
@@ -106,10 +107,9 @@ struct query_times {
 };
 
 /* Parse and evaluate text at start … end (step_ms 0: an instant query). The result lives in query_pool
- * until query_end. Errors of promql_parse (*out_parse_failed says so) and promql_eval, text in at. */
+ * until query_end. Errors of promql_parse and promql_eval, text in at. */
 err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int64_t end_ms, int64_t step_ms,
-                   struct promql_result *out_result, struct query_times *out_times, bool *out_parse_failed,
-                   struct err_at *at);
+                   struct promql_result *out_result, struct query_times *out_times, struct err_at *at);
 
 /* Call job for every index in [0, count), in this thread and in the service's workers, until all are done. */
 void query_run(struct query *query, size_t count, void (*job)(void *context, size_t index), void *context);

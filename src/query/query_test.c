@@ -41,7 +41,7 @@ static void slots_and_queue(void **state)
     struct query *a = begin(service), *b = begin(service), *c;
     assert_err(ERR_BUSY, query_begin(service, &options, &c, &at));
     assert_string_equal(at.text, "too many queries: 2 run, 0 wait");
-    query_release(a, OK);
+    assert_ok(query_release(a, OK));
     c = begin(service); /* a's slot is free although a is still sending */
     assert_int_equal(query_service_usage(service).running, 2);
     query_end(a);
@@ -86,8 +86,8 @@ static void clients_that_left(void **state)
         io_sleep_ns(io, 10 * NS_PER_MS);
     assert_err(ERR_CANCELED, guard_check(query_guard(a)));
     int64_t before = stat_get(STAT_QUERIES_CANCELED);
-    query_release(a, ERR_CANCELED);
-    query_release(a, OK); /* the second one counts nothing */
+    assert_err(ERR_CANCELED, query_release(a, ERR_CANCELED));
+    assert_ok(query_release(a, OK)); /* the second one counts nothing */
     assert_int_equal(stat_get(STAT_QUERIES_CANCELED), before + 1);
     query_end(a);
     query_service_close(service);
@@ -142,13 +142,11 @@ static void evaluation_and_budgets(void **state)
     struct promql_result result;
     struct query_times times;
     struct err_at at = { 0 };
-    bool parse_failed;
-    assert_ok(query_evaluate(query, slice_str("1 + 2"), 0, 0, 0, &result, &times, &parse_failed, &at));
+    assert_ok(query_evaluate(query, slice_str("1 + 2"), 0, 0, 0, &result, &times, &at));
     assert_int_equal(result.type, PROMQL_SCALAR);
-    assert_true(result.scalar == 3 && result.proof.complete && !parse_failed);
-    assert_err(ERR_INPUT,
-               query_evaluate(query, slice_str("1 +"), 0, 0, 0, &result, &times, &parse_failed, &at));
-    assert_true(parse_failed && at.line == 1);
+    assert_true(result.scalar == 3 && result.proof.complete);
+    assert_err(ERR_INPUT, query_evaluate(query, slice_str("1 +"), 0, 0, 0, &result, &times, &at));
+    assert_true(at.line == 1);
     void *room;
     assert_err(ERR_LIMIT, pool_alloc(query_pool(query), (size_t)2 << 30, &room)); /* over query_bytes_max */
     assert_true(query_series_max(query) == SIZE_MAX);
@@ -165,6 +163,27 @@ static void evaluation_and_budgets(void **state)
     assert_err(ERR_LIMIT, guard_samples(query_guard(query), 11));
     query_end(query);
     query_service_close(service);
+}
+
+/* A query that lacks memory because others have it may be asked again; one that is too large by itself may not. */
+static void memory_of_others(void **state)
+{
+    struct query_config config = query_config_default();
+    struct pool *all = pool_open(pool, "queries", 8u << 20);
+    struct query_service *service;
+    void *room;
+    config.worker_count = 2;
+    assert_ok(query_service_open(&config, io, &no_source, all, &service));
+    struct query *a = begin(service), *b = begin(service);
+    assert_ok(pool_alloc(query_pool(a), 6u << 20, &room));
+    assert_err(ERR_LIMIT, pool_alloc(query_pool(b), 3u << 20, &room));
+    assert_err(ERR_BUSY, query_release(b, ERR_LIMIT));
+    query_end(b);
+    assert_err(ERR_LIMIT, pool_alloc(query_pool(a), 7u << 20, &room));
+    assert_err(ERR_LIMIT, query_release(a, ERR_LIMIT));
+    query_end(a);
+    query_service_close(service);
+    pool_close(all);
 }
 
 static void bad_configurations(void **state)
@@ -252,10 +271,11 @@ static void workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slots_and_queue),    cmocka_unit_test(waiting_ends),
-        cmocka_unit_test(clients_that_left),  cmocka_unit_test(waiters_get_their_turn),
-        cmocka_unit_test(stopping),           cmocka_unit_test(evaluation_and_budgets),
-        cmocka_unit_test(bad_configurations), cmocka_unit_test(workers),
+        cmocka_unit_test(slots_and_queue),   cmocka_unit_test(waiting_ends),
+        cmocka_unit_test(clients_that_left), cmocka_unit_test(waiters_get_their_turn),
+        cmocka_unit_test(stopping),          cmocka_unit_test(evaluation_and_budgets),
+        cmocka_unit_test(memory_of_others),  cmocka_unit_test(bad_configurations),
+        cmocka_unit_test(workers),
     };
     if (io_open(".", &io) != OK)
         return 1;

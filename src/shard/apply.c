@@ -407,8 +407,10 @@ static err apply_extras(struct partition *p, size_t index, const struct batch *b
         const struct batch_exemplar *x = &b->exemplars[i];
         const struct producer *producer = &p->producers[index];
         uint32_t local = producer_local(producer, x->number);
-        if (local != STATE_UNBOUND) /* an exemplar without its series is of no use */
+        if (local != STATE_UNBOUND)
             TRY(metric_head_append_exemplar(p->head, local, x->t_ms, x->value, x->labels));
+        else /* without its series it is of no use */
+            stat_add(STAT_SHARD_EXEMPLARS_DROPPED, 1);
         p->progress.exemplars_done = i + 1;
     }
     for (size_t i = 0; i < b->metadata_count; i++) {
@@ -457,6 +459,7 @@ static err apply_metric(struct partition *p, struct batch *b)
         stat_add(STAT_SHARD_DUPLICATE_RECORDS, 1);
         return OK;
     }
+    loss_end(range, b->append_ms); /* before rows of this one are lost, too */
     /* A record of which rows are in the head already is finished there: a checkpoint between its rows would
      * bring those before it a second time with the replay. */
     if (!p->progress.floats_done && p->progress.histograms_done == 0)
@@ -478,7 +481,6 @@ static err apply_metric(struct partition *p, struct batch *b)
     metric_head_publish(p->head);
     if (b->append_ms > p->data_through_ms)
         p->data_through_ms = b->append_ms;
-    loss_end(range, b->append_ms);
     stat_add(STAT_SHARD_APPLIED_ROWS, (int64_t)(b->row_count + b->histogram_count));
     return OK;
 }
@@ -507,6 +509,8 @@ static void apply_forget(struct partition *p, const struct control *control)
 /* With the rows of one more record, and all that may wait for its labels, a range is what a segment takes of one
  * series. */
 #define RANGE_ROWS_MAX (METRIC_COMPACT_SERIES_ROWS_MAX - BATCH_ROWS_MAX - STATE_UNRESOLVED_COUNT_MAX)
+_Static_assert(RANGE_ROWS_MAX == 11534336,
+               "all who read the log end ranges alike: docs/format/manifest.md §4.1");
 
 /* A range that ends with the record being applied. */
 struct range_end {

@@ -13,6 +13,7 @@
 #include "shard/partition.h"
 
 #include "base/check.h"
+#include "base/stat.h"
 
 #include <stdlib.h>
 
@@ -318,10 +319,15 @@ static err gather_exemplars(struct build *b)
             continue;
         TRY(metric_group_exemplars(g->group, b->pool, &found, &found_count));
         check(b->exemplar_count + found_count <= count);
-        for (size_t i = 0; i < found_count; i++)
+        for (size_t i = 0; i < found_count; i++) {
+            if (found[i].series >= b->range->numbers.count || b->place[found[i].series] == 0) {
+                stat_add(STAT_SHARD_EXEMPLARS_DROPPED, 1); /* a segment's series have rows */
+                continue;
+            }
             b->exemplars[b->exemplar_count++] = (struct exemplar){
                 found[i].series, { .labels = found[i].labels, .t_ms = found[i].t_ms, .value = found[i].value }
             };
+        }
     }
     if (b->exemplar_count > 0)
         qsort(b->exemplars, b->exemplar_count, sizeof *b->exemplars, exemplar_order);

@@ -120,6 +120,18 @@ err partition_entry_put(struct partition *p, struct chain_entry *entry, struct p
     return blob_put(p->shards->blob, key, buf_slice(&bytes));
 }
 
+/* Does `there`, decoded as *other, say what *entry does? All but when. */
+static err is_same_entry(const struct chain_entry *entry, const struct chain_entry *other, struct slice there,
+                         struct pool *scratch, bool *out_is_same)
+{
+    struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
+    struct chain_entry same = *entry;
+    same.written_ms = other->written_ms;
+    TRY(chain_entry_encode(&same, &bytes));
+    *out_is_same = slice_equal(buf_slice(&bytes), there);
+    return OK;
+}
+
 /* Under chain_lock. Entries already there under the next numbers (a put whose end was not seen) are folded
  * first. */
 err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid)
@@ -143,9 +155,7 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
             }
             TRY_OUT(partition_chain_promise(p)); /* an attempt of ours whose end was not seen */
             TRY_OUT(fold_locked(p, &other, out_valid));
-            done = other.kind == entry->kind && position_compare(other.end, entry->end) == 0 &&
-                   other.segment_count == entry->segment_count && other.cutoff_ms == entry->cutoff_ms &&
-                   *out_valid;
+            TRY_OUT(is_same_entry(entry, &other, there, scratch, &done));
         } else {
             goto out;
         }
@@ -304,6 +314,25 @@ static err delete_old_state(struct partition *p, const uint8_t digest[SHA256_BYT
     return blob_delete(p->shards->blob, key);
 }
 
+/* What remains of a commit once its entry is durable, all or nothing: the segments are live, the range is not. */
+static err range_leave(struct partition *p, struct range *range)
+{
+    io_mutex_lock(&p->lock);
+    err e = partition_segments_sync(p);
+    if (e == OK) {
+        check(p->ranges == range);
+        partition_range_end(p);
+    }
+    io_mutex_unlock(&p->lock);
+    if (e != OK)
+        return e;
+    forget(p, range);
+    stat_add(STAT_SHARD_COMMITS, 1);
+    stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
+    range_unref(range);
+    return OK;
+}
+
 static err commit_range(struct partition *p, struct range *range, struct pool *scratch)
 {
     struct build_output *outputs;
@@ -343,20 +372,8 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
         e = ERR_CONFLICT;
         goto out;
     }
-    io_mutex_lock(&p->lock);
-    e = partition_segments_sync(p);
-    if (e == OK) {
-        check(p->ranges == range);
-        partition_range_end(p);
-    }
-    io_mutex_unlock(&p->lock);
-    TRY_OUT(e); /* the entry is durable; the next attempt finds it folded and only does this step */
-    forget(p, range);
+    TRY_OUT(range_leave(p, range)); /* the next attempt finds the entry folded and does this step alone */
     ERR_IGNORE(delete_old_state(p, old_state));
-    stat_add(STAT_SHARD_COMMITS, 1);
-    stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
-    range_unref(range);
-    atomic_store(&p->shards->retain_index, true);
     return OK;
 out:
     for (size_t i = 0; i < count; i++)
@@ -370,20 +387,10 @@ err partition_commit(struct partition *p)
     io_mutex_lock(&p->chain_lock);
     struct range *range = p->ranges;
     err e = OK;
-    if (position_compare(p->chain.end, range->start) > 0) { /* its entry is there: memory failed behind it */
-        io_mutex_lock(&p->lock);
-        e = partition_segments_sync(p);
-        if (e == OK)
-            partition_range_end(p);
-        io_mutex_unlock(&p->lock);
-        if (e == OK) {
-            forget(p, range);
-            range_unref(range);
-            atomic_store(&p->shards->retain_index, true);
-        }
-    } else {
+    if (position_compare(p->chain.end, range->start) > 0) /* its entry is there: memory failed behind it */
+        e = range_leave(p, range);
+    else
         e = commit_range(p, range, scratch);
-    }
     if (e == OK)
         partition_base(p);
     io_mutex_unlock(&p->chain_lock);
@@ -413,9 +420,13 @@ void control_send(struct partition *p, struct control_append *slot, const struct
         return;
     control_encode(control, slot->bytes);
     slot->part = slice_of(slot->bytes, CONTROL_BYTES);
-    slot->append = (struct log_append){
-        .partition = p->number, .parts = &slot->part, .part_count = 1, .done = control_done, .context = slot
-    };
+    slot->append =
+        (struct log_append){ .partition = p->number,
+                             .parts = &slot->part,
+                             .part_count = 1,
+                             .done = control_done,
+                             .context = slot,
+                             .frees_space = true }; /* what follows a CUT gives back log and stream */
     atomic_store(&slot->in_flight, true);
     log_append(p->shards->log, &slot->append);
 }

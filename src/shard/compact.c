@@ -192,7 +192,7 @@ static err write_merged(struct merge *m, struct pool *pool)
                                           .input_count = m->count,
                                           .window = { TIME_MS_MIN, TIME_MS_MAX },
                                           .cutoff_ms = m->cutoff_ms == TIME_MS_MIN ? INT64_MIN : m->cutoff_ms,
-                                          .guard = &shards->stopping };
+                                          .guard = &shards->merging };
     e = metric_compact_merge(&merge, writer, pool, &written, &at);
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)
@@ -292,6 +292,25 @@ static void set_aside(struct merge *m, err why, int64_t now_ns, struct pool *poo
         atomic_store(&m->inputs[i]->merge_retry_ns, now_ns + UNREAD_RETRY_NS);
 }
 
+/* Merge the chosen inputs, all or nothing. */
+static err merge_inputs(struct merge *m, struct pool *pool)
+{
+    struct shards *shards = m->p->shards;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < m->count; i++)
+        bytes += m->inputs[i]->facts.bytes;
+    uint64_t wanted = atomic_fetch_add(&shards->merging_bytes, bytes) + bytes;
+    err e = wanted <= atomic_load(&shards->space_bytes) ? write_merged(m, pool) : ERR_SPACE;
+    if (e == OK && m->has_output)
+        e = verify_merged(m, pool);
+    if (e == OK)
+        e = append_replace(m);
+    if (m->path[0] != '\0' && (e != OK || !m->has_output))
+        ERR_IGNORE(io_unlink(shards->io, m->path));
+    atomic_fetch_sub(&shards->merging_bytes, bytes);
+    return e == ERR_CANCELED && !atomic_load(&shards->stopping.canceled) ? ERR_SPACE : e;
+}
+
 static err partition_compact(struct partition *p, int64_t now_ns, bool *out_worked)
 {
     size_t indexes[MERGE_COUNT_MAX];
@@ -305,13 +324,7 @@ static err partition_compact(struct partition *p, int64_t now_ns, bool *out_work
     m.cutoff_ms = p->chain.cutoff_ms;
     io_mutex_unlock(&p->lock);
     if (e == OK && m.count > 0) {
-        e = write_merged(&m, pool);
-        if (e == OK && m.has_output)
-            e = verify_merged(&m, pool);
-        if (e == OK)
-            e = append_replace(&m);
-        if (m.path[0] != '\0' && (e != OK || !m.has_output))
-            ERR_IGNORE(io_unlink(p->shards->io, m.path));
+        e = merge_inputs(&m, pool);
         if (e == ERR_CORRUPT || e == ERR_IO)
             set_aside(&m, e, now_ns, pool);
         for (size_t i = 0; e == ERR_LIMIT && i < m.count;
@@ -351,7 +364,7 @@ err shards_compact_step(struct shards *shards, bool *out_worked)
         if (e != OK)
             p->compact_retry_ns = now_ns + 30 * SHARD_RETRY_NS;
         io_mutex_unlock(&p->lock);
-        if (e != OK && e != ERR_CANCELED)
+        if (e != OK && e != ERR_CANCELED && e != ERR_SPACE) /* space: the node says it */
             diag(DIAG_WARN, "Cannot merge some segments now; others are tried, and the inputs stay.",
                  "partition=%u error=\"%s\"", p->number, err_text(e));
     }

@@ -67,11 +67,10 @@ static err handle_read(void *context, uint64_t offset, void *at, size_t len)
     return blob_read(context, offset, at, len);
 }
 
-static struct segment_source source_of(const struct live_segment *segment)
+struct segment_source object_source(struct blob_handle *handle)
 {
-    return (struct segment_source){ .read = handle_read,
-                                    .context = segment->handle,
-                                    .size = blob_handle_size(segment->handle) };
+    return (
+        struct segment_source){ .read = handle_read, .context = handle, .size = blob_handle_size(handle) };
 }
 
 static err open_locked(struct live_segment *segment, struct err_at *at)
@@ -81,7 +80,7 @@ static err open_locked(struct live_segment *segment, struct err_at *at)
     segment_key(segment->partition, segment->facts.digest, key);
     segment->opened = pool_open(segment->shards->opened, "segment", POOL_BYTES_UNLIMITED);
     TRY_OUT(blob_open(segment->shards->blob, key, &segment->handle));
-    struct segment_source source = source_of(segment);
+    struct segment_source source = object_source(segment->handle);
     if (source.size != segment->facts.bytes)
         TRY_OUT(err_set(at, ERR_CORRUPT, "the object has another size than the chain says"));
     TRY_OUT(metric_compact_open(source, segment->shards->cache, segment->opened, &segment->compact, at));
@@ -190,7 +189,8 @@ err live_segment_examine(struct live_segment *segment, struct pool *pool)
 {
     struct segment_info info;
     struct err_at at = { 0 };
-    err e = stoppable_verify(segment->shards, source_of(segment), segment->facts.digest, pool, &info, &at);
+    err e = stoppable_verify(segment->shards, object_source(segment->handle), segment->facts.digest, pool,
+                             &info, &at);
     if (e == ERR_CORRUPT || e == ERR_END)
         live_segment_damaged(segment, e, &at);
     return e;

@@ -129,11 +129,6 @@ static bool digest_of_name(const char *name, uint8_t out_digest[SHA256_BYTES])
     return true;
 }
 
-static err handle_read(void *context, uint64_t offset, void *at, size_t len)
-{
-    return blob_read(context, offset, at, len);
-}
-
 /* Read a segment object whole. ERR_CORRUPT and the like: it is of no use. */
 static err read_segment(const struct mend *m, const char *key, const uint8_t digest[SHA256_BYTES],
                         struct chain_segment *out, struct sum *out_inputs)
@@ -142,7 +137,7 @@ static err read_segment(const struct mend *m, const char *key, const uint8_t dig
     struct segment_info info;
     TRY(blob_open(m->r->blob, key, &handle));
     struct pool *scratch = pool_open(m->pool, "segment", POOL_BYTES_UNLIMITED);
-    struct segment_source source = { handle_read, handle, blob_handle_size(handle) };
+    struct segment_source source = object_source(handle);
     err e = metric_compact_verify(source, digest, scratch, &info, NULL);
     if (e == OK && (info.partition != m->r->partition || info.sum.count == 0))
         e = ERR_CORRUPT;

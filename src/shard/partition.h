@@ -261,7 +261,10 @@ struct shards {
 
     _Atomic err intake;
     _Atomic bool is_ready;
-    struct guard stopping; /* canceled once shards_close was called: what takes long ends early */
+    struct guard stopping;          /* canceled once shards_close was called: what takes long ends early */
+    struct guard merging;           /* likewise, and while no space is left above the floor */
+    _Atomic uint64_t space_bytes;   /* above the floor */
+    _Atomic uint64_t merging_bytes; /* inputs of running merges, which is what they may write */
     _Atomic int64_t retention_ms, idle_ms, cut_age_ms;
     _Atomic bool compact;
     _Atomic uint32_t work_next;
@@ -378,6 +381,8 @@ err built_file_verify(struct shards *shards, const char *path, const uint8_t dig
                       struct pool *pool, struct segment_info *out_info, struct err_at *at);
 
 /* ---- live.c ---- */
+/* An object as a segment is read; the handle stays open as long. */
+struct segment_source object_source(struct blob_handle *handle);
 err live_segment_open(struct shards *shards, uint32_t partition, const struct chain_segment *facts,
                       struct live_segment **out_segment);
 struct live_segment *live_segment_ref(struct live_segment *segment);

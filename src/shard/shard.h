@@ -122,6 +122,11 @@ struct source *shards_source(struct shards *shards);
 /* Change what can change while running: retention, idle and cut times, compaction. ERR_INPUT. */
 err shards_reconfigure(struct shards *shards, const struct shards_config *config, struct err_at *at);
 
+/* The owner tells now and then how many bytes the disk has above the floor of free space (UINT64_MAX until told).
+ * Merges that might need more wait, and those that run end when none is left: they can be had later. Builds and
+ * spills go on, for them the floor is kept: what they write gives back more. */
+void shards_space_set(struct shards *shards, uint64_t bytes_above_floor);
+
 /* The pending retention step that waits for a person (protocol §4.2): rows older than cutoff_ms would go.
  * Confirm it. ERR_NOT_FOUND: none waits. */
 err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms);
@@ -148,7 +153,7 @@ struct shards_usage {
     uint64_t quarantined_count; /* live segments known to be damaged */
     uint64_t far_future_rows;   /* later than 10 min after their append, in open ranges */
     uint64_t applied_records;   /* since the start */
-    int64_t data_through_ms;    /* append time of the newest applied record */
+    int64_t data_through_ms;    /* append time of the newest applied record; 0: there is none */
     uint64_t losses;            /* named in answers: of the chain and of open ranges */
     uint64_t losses_accepted;   /* … and those a person accepted */
     uint32_t retention_waits;   /* partitions whose cut-off waits for a person */

@@ -97,6 +97,13 @@ err shards_reconfigure(struct shards *shards, const struct shards_config *config
     return OK;
 }
 
+void shards_space_set(struct shards *shards, uint64_t bytes_above_floor)
+{
+    atomic_store(&shards->space_bytes, bytes_above_floor);
+    atomic_store(&shards->merging.canceled,
+                 bytes_above_floor == 0 || atomic_load(&shards->stopping.canceled));
+}
+
 /* ---- open, close ---- */
 
 static err partition_try_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
@@ -266,6 +273,8 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     struct shards *shards = memory;
     *shards = (struct shards){ .config = *config, .io = io, .log = log, .blob = blob, .pool = pool };
     shards->stopping.deadline_ns = INT64_MAX;
+    shards->merging.deadline_ns = INT64_MAX;
+    atomic_store(&shards->space_bytes, UINT64_MAX);
     shards->source = (struct source){ .table = &shard_source_table, .context = shards };
     for (int i = 0; i < SHARD_REPLAY_COUNT_MAX; i++)
         shards->scratch[i].pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
@@ -300,6 +309,7 @@ void shards_close(struct shards *shards)
         return;
     io_mutex_lock(&shards->wake_lock);
     atomic_store(&shards->stopping.canceled, true);
+    atomic_store(&shards->merging.canceled, true);
     io_cond_broadcast(&shards->wake_apply);
     io_cond_broadcast(&shards->wake_work);
     io_cond_broadcast(&shards->applied_cond);
@@ -543,7 +553,8 @@ static void run_replay(void *context)
     while (!atomic_load(&shards->stopping.canceled) && !is_replayed(shards, false)) {
         if (apply_all(shards, number, &shards->scratch[number]))
             continue;
-        if (atomic_load(&shards->retain_index) && is_replayed(shards, true))
+        if ((atomic_load(&shards->retain_index) || atomic_load(&shards->ended_count) > 0) &&
+            is_replayed(shards, true))
             break; /* dropping series may make room, and apply does that when it is alone */
         io_sleep_ns(shards->io, NS_PER_MS); /* another has what is left, or it waits for spill */
     }
@@ -711,7 +722,6 @@ struct shards_usage shards_usage(struct shards *shards)
 {
     struct shards_usage u = { .series_count = metric_index_series(shards->index),
                               .cache_bytes = segment_cache_usage(shards->cache).bytes,
-                              .data_through_ms = INT64_MIN,
                               .duplicate_records = atomic_load(&shards->duplicate_records),
                               .lost_records = atomic_load(&shards->lost_records),
                               .applied_records = atomic_load(&shards->applied_records) };

@@ -6,8 +6,6 @@
 
 #include <stdatomic.h>
 
-#define VIEW_MISSING_COUNT_MAX 1000
-
 /* Rows not in segments yet: a row group or a head, in position order. */
 struct view_piece {
     const struct range_group *group; /* NULL: a head */
@@ -48,7 +46,6 @@ struct views {
     struct view *views; /* by partition */
     uint32_t hold;      /* of the index */
     struct proof proof;
-    size_t missing_capacity;
     struct io_mutex lock; /* of the proof's missing list, and of the set's reader list */
 };
 

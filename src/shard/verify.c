@@ -87,11 +87,6 @@ static err quarantine_stream(struct verifier *v, const char *name)
 
 /* ---- objects ---- */
 
-static err handle_read(void *context, uint64_t offset, void *at, size_t len)
-{
-    return blob_read(context, offset, at, len);
-}
-
 static err verify_segment(struct verifier *v, uint32_t partition, const struct chain_segment *facts)
 {
     char key[SHARD_KEY_BYTES_MAX];
@@ -102,7 +97,7 @@ static err verify_segment(struct verifier *v, uint32_t partition, const struct c
     pool_reset(v->pool);
     err e = blob_open(v->blob, key, &handle);
     if (e == OK) {
-        struct segment_source source = { handle_read, handle, blob_handle_size(handle) };
+        struct segment_source source = object_source(handle);
         v->check.file_count++;
         v->check.byte_count += source.size;
         e = metric_compact_verify(source, facts->digest, v->pool, &info, &at);

@@ -16,16 +16,7 @@
 void views_missing(struct views *views, uint32_t partition, struct time_range range, const char *reason)
 {
     io_mutex_lock(&views->lock);
-    struct proof *proof = &views->proof;
-    proof->complete = false;
-    bool is_known = false;
-    for (size_t i = 0; i < proof->missing_count && !is_known; i++) {
-        const struct proof_missing *m = &proof->missing[i];
-        is_known = m->partition == partition && m->range.min_ms <= range.min_ms &&
-                   m->range.max_ms >= range.max_ms && strcmp(m->reason, reason) == 0;
-    }
-    if (!is_known && proof->missing_count < views->missing_capacity)
-        proof->missing[proof->missing_count++] = (struct proof_missing){ partition, range, reason };
+    proof_miss(&views->proof, &(struct proof_missing){ partition, range, reason });
     io_mutex_unlock(&views->lock);
 }
 
@@ -156,12 +147,8 @@ err views_open(struct shards *shards, struct time_range range, struct guard *gua
     TRY(pool_zalloc(pool, count * sizeof *views->views, &at));
     views->views = at;
     TRY(pool_zalloc(pool, count * sizeof *views->proof.partitions, &at));
-    views->proof = (struct proof){
-        .complete = true, .data_through_ms = INT64_MIN, .partitions = at, .partition_count = count
-    };
-    TRY(pool_alloc(pool, VIEW_MISSING_COUNT_MAX * sizeof *views->proof.missing, &at));
-    views->proof.missing = at;
-    views->missing_capacity = VIEW_MISSING_COUNT_MAX;
+    views->proof = (struct proof){ .complete = true, .partitions = at, .partition_count = count };
+    TRY(proof_reserve(&views->proof, pool));
     io_mutex_init(&views->lock);
     views->hold = metric_index_hold(shards->index);
     err e = OK;

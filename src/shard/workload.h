@@ -65,7 +65,7 @@ struct world {
     struct test_random random;
     uint64_t incarnation_count;
     bool announce_marks_at_send; /* canary: protocol §1.2 broken */
-    uint64_t log_file_bytes;
+    uint64_t log_file_bytes, log_queue_bytes;
     uint32_t series_count;    /* of each partition, that records are made for */
     int64_t step_ms;          /* between the rows of a series */
     bool was_complete;        /* what the last check's answer said of itself */
@@ -91,6 +91,7 @@ static inline void world_init(struct world *w, struct io *io, struct pool *pool,
     w->pool = pool;
     w->config = world_config();
     w->log_file_bytes = 16u << 10;
+    w->log_queue_bytes = 32u << 20;
     w->series_count = WORLD_SERIES;
     w->step_ms = 15000;
     w->random = (struct test_random){ .state = seed };
@@ -140,7 +141,7 @@ static inline err world_open(struct world *w)
                                  .partition_count = WORLD_PARTITIONS,
                                  .ack = LOG_ACK_FSYNC,
                                  .file_bytes = w->log_file_bytes,
-                                 .queue_bytes_max = 32u << 20,
+                                 .queue_bytes_max = w->log_queue_bytes,
                                  .tail_bytes_max = 1u << 20,
                                  .is_space_low = world_is_space_low,
                                  .space_context = w };

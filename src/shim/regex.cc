@@ -12,12 +12,12 @@ struct regex {
     RE2 re;
 };
 
-static RE2::Options regex_options()
+static RE2::Options regex_options(size_t memory_max)
 {
     RE2::Options options;
     options.set_log_errors(false);
     options.set_dot_nl(true);
-    options.set_max_mem(REGEX_MEMORY_BYTES_MAX);
+    options.set_max_mem(static_cast<int64_t>(memory_max));
     return options;
 }
 
@@ -38,18 +38,20 @@ static bool has_single_byte_class(struct slice pattern)
     return false;
 }
 
-extern "C" err regex_open(struct slice pattern, struct regex **out_regex, struct err_at *at)
+extern "C" err regex_open(struct slice pattern, size_t memory_max, struct regex **out_regex,
+                          struct err_at *at)
 {
     if (pattern.len > REGEX_PATTERN_BYTES_MAX)
         return err_set(at, ERR_LIMIT, "regular expression longer than %d bytes", REGEX_PATTERN_BYTES_MAX);
     if (has_single_byte_class(pattern))
         return err_set(at, ERR_INPUT, "error parsing regexp: invalid escape sequence: `\\C`");
     re2::StringPiece text(reinterpret_cast<const char *>(pattern.at), pattern.len);
-    struct regex *compiled = new (std::nothrow) regex(text, regex_options());
+    struct regex *compiled = new (std::nothrow) regex(text, regex_options(memory_max));
     if (compiled == nullptr)
         return ERR_LIMIT;
     if (!compiled->re.ok()) {
-        err e = err_set(at, ERR_INPUT, "error parsing regexp: %s", compiled->re.error().c_str());
+        err e = compiled->re.error_code() == RE2::ErrorPatternTooLarge ? ERR_LIMIT : ERR_INPUT;
+        e = err_set(at, e, "error parsing regexp: %s", compiled->re.error().c_str());
         delete compiled;
         return e;
     }

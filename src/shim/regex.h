@@ -17,8 +17,10 @@ struct regex;
 #define REGEX_MEMORY_BYTES_MAX  (8 << 20)
 #define REGEX_PATTERN_BYTES_MAX 65536
 
-/* Compile, '.' matching newline, \C refused. ERR_INPUT with RE2's message in at; ERR_LIMIT: too long. */
-err regex_open(struct slice pattern, struct regex **out_regex, struct err_at *at);
+/* Compile, '.' matching newline, \C refused. memory_max: bytes that it may take, compiled and while it matches, at
+ * most REGEX_MEMORY_BYTES_MAX; less makes long texts slower, not wrong. ERR_INPUT with RE2's message in at;
+ * ERR_LIMIT: too long, or too large for memory_max, likewise. */
+err regex_open(struct slice pattern, size_t memory_max, struct regex **out_regex, struct err_at *at);
 void regex_close(struct regex *regex);
 
 /* Does the whole text match? Thread-safe. */

@@ -7,7 +7,7 @@ static void matches(void **state)
 {
     struct regex *re;
     struct err_at at = { 0 };
-    assert_ok(regex_open(slice_str("a(.)(c)?"), &re, &at));
+    assert_ok(regex_open(slice_str("a(.)(c)?"), REGEX_MEMORY_BYTES_MAX, &re, &at));
     assert_true(regex_full_match(re, slice_str("a\nc")));
     assert_false(regex_full_match(re, slice_str("xabc")));
     struct slice groups[3];
@@ -24,13 +24,13 @@ static void refuses(void **state)
     struct err_at at = { 0 };
     const char *bad[] = { "a(", "\\C", "(?=x)", "a{2000}", "\\1" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_err(ERR_INPUT, regex_open(slice_str(bad[i]), &re, &at));
+        assert_err(ERR_INPUT, regex_open(slice_str(bad[i]), REGEX_MEMORY_BYTES_MAX, &re, &at));
         assert_true(at.text[0] != 0);
     }
-    assert_ok(regex_open(slice_str("\\Q\\C\\Ea"), &re, &at));
+    assert_ok(regex_open(slice_str("\\Q\\C\\Ea"), REGEX_MEMORY_BYTES_MAX, &re, &at));
     assert_true(regex_full_match(re, slice_str("\\Ca")));
     regex_close(re);
-    assert_ok(regex_open(slice_str("\\\\C"), &re, &at));
+    assert_ok(regex_open(slice_str("\\\\C"), REGEX_MEMORY_BYTES_MAX, &re, &at));
     assert_true(regex_full_match(re, slice_str("\\C")));
     regex_close(re);
 }

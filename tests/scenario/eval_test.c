@@ -379,7 +379,7 @@ static void test_proofs(void **state)
         assert_memory_equal(&missing[i], &r.proof.missing[i], sizeof *missing);
     proof_count = 0;
     assert_ok(evaluate(&f, "m_total + m_total + m_total + m_total", 0, pool, &r, &at));
-    assert_int_equal(PROMQL_MISSING_COUNT_MAX, r.proof.missing_count);
+    assert_int_equal(PROOF_MISSING_COUNT_MAX, r.proof.missing_count);
     assert_memory_equal(&missing[999], &r.proof.missing[999], sizeof *missing);
     pool_close(pool);
     pool_close(f.pool);

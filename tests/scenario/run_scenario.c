@@ -463,7 +463,7 @@ static const char *check_failure(const struct expectation *x, const struct err_a
         struct err_at error;
         char pattern[4096];
         snprintf(pattern, sizeof pattern, ".*(?:%s).*", x->pattern);
-        if (regex_open(slice_str(pattern), &regex, &error) != OK)
+        if (regex_open(slice_str(pattern), REGEX_MEMORY_BYTES_MAX, &regex, &error) != OK)
             return "bad pattern in the script";
         bool match = regex_full_match(regex, slice_str(at->text));
         regex_close(regex);
