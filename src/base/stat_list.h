@@ -38,6 +38,8 @@
     X(STAT_INGEST_REFUSED_VALUE_LENGTH, COUNTER, "ingest_refused_value_length_total",                        \
       "Samples refused for a label value that is too long.")                                                 \
     X(STAT_INGEST_REQUESTS, COUNTER, "ingest_requests_total", "Write requests answered.")                    \
+    X(STAT_INGEST_REQUESTS_ABANDONED, COUNTER, "ingest_requests_abandoned_total",                            \
+      "Write requests answered with 503 before the log told what became of them.")                           \
     X(STAT_INGEST_REQUESTS_FAILED, COUNTER, "ingest_requests_failed_total",                                  \
       "Write requests answered with 503 or 507.")                                                            \
     X(STAT_INGEST_REQUESTS_PARTIAL, COUNTER, "ingest_requests_partial_total",                                \

@@ -19,6 +19,9 @@
 
 #define WALK_SLICE 4096u /* entries looked at under one hold of the lock, about 20 us */
 #define DEAD_MIN   1024  /* dead numbers below this are not worth a renewal */
+/* An append waits for the sync under way and for its own, and a busy disk may take seconds for each; a disk that
+ * takes twice five is ill. Senders wait longer (Prometheus 30 s), so they hear of it before they hang up. */
+#define WAIT_MS (10 * MS_PER_SECOND)
 /* Sequences given up that are: each is a gap that every checkpoint of the partition carries until the incarnation
  * is forgotten. At the larger number the partition does not wait for its turn: a million would be refused. */
 #define GIVEN_UP_MIN 4096
@@ -39,6 +42,7 @@ struct ingest_config ingest_config_default(void)
         .body_bytes_max = 32u << 20,
         .decoded_bytes_max = 32u << 20,
         .requests_max = 256,
+        .wait_ms_max = WAIT_MS,
         .idle_ms = MS_PER_HOUR,
         .announce_ms = 30 * MS_PER_MINUTE,
         .rotate_ms = MS_PER_HOUR,
@@ -58,6 +62,9 @@ err ingest_config_check(const struct ingest_config *config, struct err_at *at)
         return err_set(at, ERR_INPUT, "decoded limit %zu is not in 1 KiB … 1 GiB", config->decoded_bytes_max);
     if (config->requests_max == 0 || config->requests_max > 65536)
         return err_set(at, ERR_INPUT, "request limit %u is not in 1 … 65536", config->requests_max);
+    if (config->wait_ms_max < 1 || config->wait_ms_max > MS_PER_HOUR)
+        return err_set(at, ERR_INPUT, "wait of %lld ms for the log is not in 1 ms … 1 h",
+                       (long long)config->wait_ms_max);
     if (config->idle_ms < 5 * MS_PER_MINUTE || config->idle_ms > 7 * MS_PER_DAY)
         return err_set(at, ERR_INPUT, "idle time %lld ms is not in 5 min … 7 d", (long long)config->idle_ms);
     if (config->announce_ms < 10 * MS_PER_MINUTE || config->announce_ms > MS_PER_HOUR)
@@ -139,6 +146,7 @@ out:
 
 void ingest_close(struct ingest *ingest)
 {
+    log_drain(ingest->log);
     check(atomic_load(&ingest->in_work) == 0);
     requests_free(ingest);
     series_table_done(&ingest->table);
@@ -207,10 +215,16 @@ struct ingest_request *ingest_begin_write(struct ingest *ingest, struct slice te
     return r;
 }
 
+/* How long it may still wait; 0 or below: no longer. Mutex held. */
+static int64_t wait_left_ns(const struct ingest_request *request)
+{
+    return request->pending == 0 ? 0 : request->deadline_ns - io_monotonic_ns(request->ingest->io);
+}
+
 bool ingest_poll(struct ingest_request *request, struct ingest_result *out_result)
 {
     io_mutex_lock(&request->mutex);
-    bool done = request->pending == 0;
+    bool done = wait_left_ns(request) <= 0;
     io_mutex_unlock(&request->mutex);
     if (done)
         request_finish(request, out_result);
@@ -219,9 +233,10 @@ bool ingest_poll(struct ingest_request *request, struct ingest_result *out_resul
 
 void ingest_wait(struct ingest_request *request, struct ingest_result *out_result)
 {
+    int64_t left_ns;
     io_mutex_lock(&request->mutex);
-    while (request->pending > 0)
-        io_cond_wait(&request->cond, &request->mutex);
+    while ((left_ns = wait_left_ns(request)) > 0)
+        (void)io_cond_wait_for(&request->cond, &request->mutex, left_ns);
     io_mutex_unlock(&request->mutex);
     request_finish(request, out_result);
 }

@@ -4,7 +4,8 @@
  *     → decode → validate → limit → route by series hash → one batch record per partition → log → answer
  *
  * Every entry blocks its caller's thread until all records of the request are as durable as the log is
- * configured to make them. Simulation, which never waits, uses ingest_begin_… and ingest_poll.
+ * configured to make them, but no longer than config.wait_ms_max: then the answer is 503, and what was sent may
+ * be stored yet. Simulation, which never waits, uses ingest_begin_… and ingest_poll.
  * All calls are safe from any thread unless their comment says otherwise. */
 #ifndef INGEST_INGEST_H
 #define INGEST_INGEST_H
@@ -43,17 +44,24 @@ struct ingest_tenant_limits {
     struct ingest_limits limits;
 };
 
+/* Test-only sabotage, one bit each; the simulator proves that its checker finds every one. 0 in use. */
+enum ingest_canary {
+    INGEST_CANARY_MARK_AT_SEND = 1, /* a series counts as announced when its labels are sent */
+};
+
 struct ingest_config {
     uint8_t hash_key[16];     /* routing; of the node's identity */
     uint32_t partition_count; /* 1 … LOG_PARTITION_COUNT_MAX */
     size_t body_bytes_max;    /* of a body as sent; beyond: 413 */
     size_t decoded_bytes_max; /* after decompression, checked before allocating; beyond: 413 */
     uint32_t requests_max;    /* requests in work at once, over all tenants; beyond: 429 */
-    int64_t idle_ms;          /* a series not used for so long is not active any more */
-    int64_t announce_ms;      /* every live number is announced again this often, 10–60 min */
-    int64_t rotate_ms;        /* a partition takes a new incarnation at most this often */
-    int64_t future_ms;        /* samples beyond now + this are accepted and counted */
-    uint64_t series_max;      /* in the table, over all tenants: what memory is for; 0 = no bound */
+    /* A request waits so long for the log; then 503, and so do new ones at once until the log has answered it. */
+    int64_t wait_ms_max;
+    int64_t idle_ms;     /* a series not used for so long is not active any more */
+    int64_t announce_ms; /* every live number is announced again this often, 10–60 min */
+    int64_t rotate_ms;   /* a partition takes a new incarnation at most this often */
+    int64_t future_ms;   /* samples beyond now + this are accepted and counted */
+    uint64_t series_max; /* in the table, over all tenants: what memory is for; 0 = no bound */
     /* Does storage have memory for a series that the table does not know? Asked of any thread, under the ingest's
      * lock for reading, before the series is entered; NULL: always. Canonical labels. False, or series_max
      * reached: its rows are refused, all others go on. */
@@ -62,9 +70,10 @@ struct ingest_config {
     struct ingest_limits limits;                /* of tenants without own ones */
     const struct ingest_tenant_limits *tenants; /* borrowed for the call, copied */
     size_t tenant_count;
+    uint32_t canary; /* enum ingest_canary */
 };
 
-/* 8 partitions, 32 MiB body and decoded, 256 requests, 1 h idle, 30 min, 1 h, 10 min; hash_key zero. */
+/* 8 partitions, 32 MiB body and decoded, 256 requests, 10 s wait, 1 h idle, 30 min, 1 h, 10 min; hash_key zero. */
 struct ingest_config ingest_config_default(void);
 
 /* ERR_INPUT with the reason in at: a setting outside its range. */
@@ -74,7 +83,8 @@ err ingest_config_check(const struct ingest_config *config, struct err_at *at);
 err ingest_open(const struct ingest_config *config, struct io *io, struct log *log, struct pool *pool,
                 struct ingest **out_ingest);
 
-/* No request is in work any more. */
+/* Nobody calls or waits any more. Appends of requests that were given up lie in their memory: the log is drained
+ * first, so this takes as long as the disk does. */
 void ingest_close(struct ingest *ingest);
 
 /* Replace the limits (they apply to requests that begin later). ERR_LIMIT: the old ones stay. */
@@ -177,17 +187,18 @@ struct ingest_request *ingest_begin_import_text(struct ingest *ingest, struct sl
 struct ingest_request *ingest_begin_write(struct ingest *ingest, struct slice tenant,
                                           const struct ingest_rows *rows, struct ingest_result *out_refusal);
 
-/* False while appends are under way. True: out_result is filled and the request is gone. */
+/* False while appends are under way, but not longer than wait_ms_max. True: out_result is filled and the request
+ * is gone; if the log has not answered all of it, its memory goes when it does. */
 bool ingest_poll(struct ingest_request *request, struct ingest_result *out_result);
 
-/* Wait until it is done; as ingest_poll then. */
+/* Wait until ingest_poll would be true; as ingest_poll then. */
 void ingest_wait(struct ingest_request *request, struct ingest_result *out_result);
 
 /* ---- for status pages ---- */
 struct ingest_usage {
     uint64_t series; /* in the table, all tenants */
     uint64_t table_bytes;
-    uint64_t requests; /* in work now */
+    uint64_t requests; /* in work now, those included that were given up and that the log has not answered */
 };
 struct ingest_usage ingest_usage(struct ingest *ingest);
 

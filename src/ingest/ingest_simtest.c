@@ -3,6 +3,7 @@
  * holds appends and answers them in any order; long random runs, and each rule once by hand. */
 #include "base/test.h"
 
+#include "base/stat.h"
 #include "base/time.h"
 #include "ingest/discovery_file.h"
 #include "ingest/request.h"
@@ -45,8 +46,8 @@ static struct slice labels_of(uint64_t id)
     return buf_slice(&out);
 }
 
-/* Begin to write rows of series [from, from + count). */
-static struct ingest_request *begin(uint64_t from, uint64_t count)
+/* Begin to write rows of series [from, from + count). NULL: refused, because answers of the log are late. */
+static struct ingest_request *try_begin(uint64_t from, uint64_t count)
 {
     struct ingest_row rows[64];
     struct ingest_result refusal;
@@ -54,6 +55,14 @@ static struct ingest_request *begin(uint64_t from, uint64_t count)
         rows[i] = (struct ingest_row){ .labels = labels_of(from + i), .t_ms = 1, .value_bits = from + i };
     struct ingest_rows all = { .rows = rows, .row_count = count };
     struct ingest_request *request = ingest_begin_write(ingest, slice_str("t"), &all, &refusal);
+    if (request == NULL)
+        assert_true(refusal.status == 503 && refusal.retry_after_s > 0 && ingest->abandoned > 0);
+    return request;
+}
+
+static struct ingest_request *begin(uint64_t from, uint64_t count)
+{
+    struct ingest_request *request = try_begin(from, count);
     assert_non_null(request);
     return request;
 }
@@ -134,12 +143,100 @@ static void partitions_stand_alone(void **state)
     close_all();
 }
 
+static void pass_ms(int64_t ms) { io_sim_clock_advance(io, ms * NS_PER_MS); }
+
+/* The request is answered with 503 in time; the log answers later, with an error, or not before the end. What it
+ * says then is no acknowledgement: labels come again. */
+static void the_log_answers_late(void **state)
+{
+    static const err answers[] = { OK, ERR_IO, ERR_CLOSED };
+    for (size_t i = 0; i < 3; i++) {
+        open_all(1, one_partition());
+        write_now(0, 3);
+        int64_t counted = stat_get(STAT_INGEST_REQUESTS_ABANDONED);
+        fake->mode = FAKE_HOLD;
+        struct ingest_request *request = begin(0, 4);
+        struct ingest_result result;
+        pass_ms(ingest->config.wait_ms_max - 1);
+        assert_false(ingest_poll(request, &result));
+        pass_ms(1);
+        assert_true(ingest_poll(request, &result));
+        assert_true(result.status == 503 && result.retry_after_s > 0 && result.samples == 0);
+        assert_non_null(strstr(result.text, "the log did not answer within 10000 ms"));
+        assert_int_equal(stat_get(STAT_INGEST_REQUESTS_ABANDONED), counted + 1);
+        assert_null(try_begin(0, 4));
+        assert_int_equal(ingest_usage(ingest).requests, 1); /* its memory is the log's */
+        fake->mode = FAKE_ACK;
+        if (answers[i] != ERR_CLOSED) {
+            fake_release(fake, 0, answers[i]);
+            uint64_t late = answers[i] == OK ? 1 : 0;
+            assert_int_equal(ingest_usage(ingest).requests, 0);
+            assert_int_equal(write_now(0, 4).status, 204);
+            assert_int_equal(fake->announce_count, 3 + late + 4);
+            assert_int_equal(write_now(0, 4).status, 204);
+            assert_int_equal(fake->announce_count, 3 + late + 4);
+            assert_int_equal(fake->row_count, 3 + 4 * late + 8);
+            assert_int_equal(fake->unbound, 0);
+        }
+        close_all();
+    }
+}
+
+/* Only the partition that did not answer has no acknowledgement, and what the others stored is counted. */
+static void one_partition_answers_late(void **state)
+{
+    open_all(1, ingest_config_default());
+    fake->mode = FAKE_HOLD;
+    struct ingest_request *request = begin(0, 60);
+    while (fake->held_count > 1)
+        fake_release(fake, 0, OK);
+    pass_ms(ingest->config.wait_ms_max);
+    struct ingest_result result = end(request);
+    assert_int_equal(result.status, 503);
+    assert_in_range(result.samples, 1, 59);
+    uint64_t late = 60 - result.samples;
+    fake_release(fake, 0, OK);
+    assert_int_equal(fake->announce_count, 60);
+    fake->mode = FAKE_ACK;
+    assert_int_equal(write_now(0, 60).status, 204);
+    assert_int_equal(fake->announce_count, 60 + late);
+    close_all();
+}
+
+/* Requests that were given up are no more than requests may be in work: the first of them closes the door. */
+static void many_are_given_up(void **state)
+{
+    struct ingest_config config = one_partition();
+    config.requests_max = 8;
+    open_all(1, config);
+    fake->mode = FAKE_HOLD;
+    struct ingest_request *requests[8];
+    for (uint64_t i = 0; i < 8; i++)
+        requests[i] = begin(i, 20);
+    pass_ms(config.wait_ms_max);
+    for (uint64_t i = 0; i < 8; i++) {
+        assert_int_equal(end(requests[i]).status, 503);
+        assert_null(try_begin(0, 1));
+    }
+    assert_int_equal(ingest_usage(ingest).requests, 8);
+    for (size_t i = 0; i < 8; i++) {
+        assert_null(try_begin(0, 1));
+        fake_release(fake, fake->held_count / 2, i % 2 == 0 ? OK : ERR_IO);
+    }
+    assert_int_equal(ingest_usage(ingest).requests, 0);
+    fake->mode = FAKE_ACK;
+    assert_int_equal(write_now(0, 20).status, 204);
+    assert_int_equal(fake->unbound, 0);
+    close_all();
+}
+
 static void random_runs(void **state)
 {
     for (int run = 0; run < 30; run++) {
         struct test_random r = { .state = test_seed() + (uint64_t)run };
         struct ingest_config config = one_partition();
         config.partition_count = run % 2 == 0 ? 1 : 3;
+        config.wait_ms_max = run % 3 == 0 ? config.wait_ms_max : MS_PER_HOUR;
         open_all(test_random_u64(&r), config);
         fake->mode = FAKE_HOLD;
         struct ingest_request *open_requests[20];
@@ -147,7 +244,10 @@ static void random_runs(void **state)
         for (int step = 0; step < 400; step++) {
             uint64_t action = test_random_below(&r, 10);
             if (action < 4 && open_count < 20) {
-                open_requests[open_count++] = begin(test_random_below(&r, 50), 1 + test_random_below(&r, 20));
+                uint64_t from = test_random_below(&r, 50), count = 1 + test_random_below(&r, 20);
+                struct ingest_request *request = try_begin(from, count);
+                if (request != NULL)
+                    open_requests[open_count++] = request;
             } else if (action < 8 && fake->held_count > 0) {
                 size_t which = test_random_below(&r, 3) == 0 ? test_random_below(&r, fake->held_count) : 0;
                 fake_release(fake, which, test_random_below(&r, 6) == 0 ? ERR_IO : OK);
@@ -358,6 +458,9 @@ int main(void)
         cmocka_unit_test(labels_until_acknowledged),
         cmocka_unit_test(log_that_went_back),
         cmocka_unit_test(partitions_stand_alone),
+        cmocka_unit_test(the_log_answers_late),
+        cmocka_unit_test(one_partition_answers_late),
+        cmocka_unit_test(many_are_given_up),
         cmocka_unit_test(random_runs),
         cmocka_unit_test(idle_series_are_dropped),
         cmocka_unit_test(announced_again),

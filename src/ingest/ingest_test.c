@@ -689,6 +689,7 @@ static void configuration(void **state)
     REFUSES(body_bytes_max, 1);
     REFUSES(decoded_bytes_max, (size_t)1 << 40);
     REFUSES(requests_max, 0);
+    REFUSES(wait_ms_max, 0);
     REFUSES(idle_ms, 0);
     REFUSES(announce_ms, MS_PER_MINUTE);
     REFUSES(rotate_ms, 0);

@@ -2,12 +2,17 @@
  * See request.h.
  *
  * Invariants
- *  1. A request's memory is owned by the thread that began it. The log's thread touches only records' results,
- *     producers, and, under the request's mutex, pending. After pending is 0 it touches nothing.
+ *  1. A request's memory is owned by the thread that began it. The log's thread touches only producers and, under
+ *     the request's mutex, records' results and pending. After pending is 0 it touches nothing, unless the owner
+ *     has left before: then the last append to end owns the memory and gives it back.
  *  2. Each record marks the series it announced on its own acknowledgement, and only in the epoch that was
  *     current when it was begun (protocol §1.2).
  *  3. The request fails if any of its records fails; what the others stored is counted, and a retry may store
- *     it again. */
+ *     it again.
+ *  4. A record that was not answered in time has no positive acknowledgement: the marks of its partition are
+ *     cleared, whatever its answer will be. While one is under way no request begins, for it would wait behind
+ *     it, and its sender would store it again: so those given up are never more than requests_max, and their
+ *     records never more than the log's queue and the group it writes. */
 #include "ingest/request.h"
 
 #include "base/check.h"
@@ -128,6 +133,25 @@ static void request_free(struct ingest_request *r)
     pool_close(r->pool);
 }
 
+/* Nobody needs the request any more: its memory and its place go back. */
+static void request_release(struct ingest_request *r)
+{
+    struct ingest *ingest = r->ingest;
+    pool_reset(r->pool);
+    bool keep = pool_used(r->pool) <= IDLE_REQUEST_BYTES;
+    io_mutex_lock(&ingest->mutex);
+    atomic_fetch_sub(&ingest->in_work, 1);
+    keep = keep && ingest->idle_count < IDLE_REQUEST_COUNT;
+    if (keep) {
+        r->next_idle = ingest->idle;
+        ingest->idle = r;
+        ingest->idle_count++;
+    }
+    io_mutex_unlock(&ingest->mutex);
+    if (!keep)
+        request_free(r);
+}
+
 static struct ingest_request *request_new(struct ingest *ingest)
 {
     size_t budget = ingest->config.decoded_bytes_max * REQUEST_BYTES_FACTOR + REQUEST_BYTES_MIN;
@@ -223,6 +247,8 @@ struct ingest_request *request_begin(struct ingest *ingest, struct slice tenant,
 {
     if (tenant.len == 0 || tenant.len > TENANT_BYTES_MAX || !utf8_valid(tenant))
         return refuse(out_refusal, 400, "invalid tenant name");
+    if (atomic_load(&ingest->abandoned) > 0)
+        return refuse(out_refusal, 503, "the log takes too long to answer, try later");
     if (atomic_fetch_add(&ingest->in_work, 1) >= ingest->config.requests_max) {
         atomic_fetch_sub(&ingest->in_work, 1);
         return refuse(out_refusal, 429, "too many requests are in work");
@@ -250,7 +276,7 @@ struct ingest_request *request_begin(struct ingest *ingest, struct slice tenant,
     r->record_count = r->mark_count = r->metadata_hash_count = 0;
     r->row_total = 0;
     r->pending = 0;
-    r->failed = false;
+    r->failed = r->left = false;
     r->metadata_epoch = atomic_load(&ingest->metadata_epoch);
     memset(&r->result, 0, offsetof(struct ingest_result, text) + 1);
     for (int i = 0; i < INGEST_REASON_COUNT; i++)
@@ -274,12 +300,16 @@ static void append_done(struct log_append *append, err result, struct log_positi
         atomic_fetch_add(&ingest->metadata_epoch, 1);
         result = result == OK ? ERR_BUSY : result;
     }
-    record->result = result;
     io_mutex_lock(&r->mutex);
-    r->pending--;
-    if (r->pending == 0)
+    record->result = result;
+    bool is_last = --r->pending == 0, left = r->left;
+    if (is_last)
         io_cond_signal(&r->cond);
     io_mutex_unlock(&r->mutex);
+    if (is_last && left) {
+        request_release(r);
+        atomic_fetch_sub(&ingest->abandoned, 1);
+    }
 }
 
 void request_fail(struct ingest_request *r, int status, const char *format, ...)
@@ -300,34 +330,6 @@ void request_fail(struct ingest_request *r, int status, const char *format, ...)
     result_text(result, "%s\n", text);
 }
 
-void request_seal(struct ingest_request *r, const char *trouble)
-{
-    if (request_close_records(r) != OK) {
-        request_fail(r, 503, "out of memory for this request");
-        return;
-    }
-    for (size_t i = 0; i < r->record_count; i++) {
-        struct producer *producer = &r->ingest->producers[r->records[i].append.partition];
-        batch_set_sequence(r->encoded.at + r->records[i].offset, atomic_fetch_add(&producer->sequence, 1));
-    }
-    io_rwlock_unlock(&r->ingest->lock);
-    if (trouble != NULL)
-        result_text(&r->result, "%s\n", trouble);
-    r->pending = r->record_count;
-    size_t count = r->record_count; /* with the last append the request may be finished by a poll */
-    for (size_t i = 0; i < count; i++) {
-        struct record *record = &r->records[i];
-        record->part = slice_of(r->encoded.at + record->offset, record->len);
-        record->append.parts = &record->part;
-        record->append.part_count = 1;
-        record->append.done = append_done;
-        log_append(r->ingest->log, &record->append);
-    }
-    stat_add(STAT_INGEST_RECORDS, (int64_t)count);
-}
-
-/* ---- the end ---- */
-
 static void set_marks(struct ingest_request *r, const struct record *record)
 {
     struct ingest *ingest = r->ingest;
@@ -342,6 +344,54 @@ static void set_marks(struct ingest_request *r, const struct record *record)
     stat_add(STAT_INGEST_ANNOUNCES, (int64_t)(record->mark_end - record->mark_begin));
 }
 
+void request_seal(struct ingest_request *r, const char *trouble)
+{
+    if (request_close_records(r) != OK) {
+        request_fail(r, 503, "out of memory for this request");
+        return;
+    }
+    for (size_t i = 0; i < r->record_count; i++) {
+        struct producer *producer = &r->ingest->producers[r->records[i].append.partition];
+        batch_set_sequence(r->encoded.at + r->records[i].offset, atomic_fetch_add(&producer->sequence, 1));
+        if ((r->ingest->config.canary & INGEST_CANARY_MARK_AT_SEND) != 0)
+            set_marks(r, &r->records[i]);
+    }
+    io_rwlock_unlock(&r->ingest->lock);
+    if (trouble != NULL)
+        result_text(&r->result, "%s\n", trouble);
+    r->pending = r->record_count;
+    r->deadline_ns = io_monotonic_ns(r->ingest->io) + r->ingest->config.wait_ms_max * NS_PER_MS;
+    size_t count = r->record_count; /* with the last append the request may be finished by a poll */
+    for (size_t i = 0; i < count; i++) {
+        struct record *record = &r->records[i];
+        record->part = slice_of(r->encoded.at + record->offset, record->len);
+        record->append.parts = &record->part;
+        record->append.part_count = 1;
+        record->append.done = append_done;
+        record->result = ERR_TIMEOUT;
+        log_append(r->ingest->log, &record->append);
+    }
+    stat_add(STAT_INGEST_RECORDS, (int64_t)count);
+}
+
+/* ---- the end ---- */
+
+/* Take the appends' results as the answer will tell them. True: some have none yet and are given up. */
+static bool take_results(struct ingest_request *r)
+{
+    io_mutex_lock(&r->mutex);
+    bool is_late = r->pending > 0;
+    for (size_t i = 0; i < r->record_count; i++)
+        r->records[i].answer = r->records[i].result;
+    io_mutex_unlock(&r->mutex);
+    for (size_t i = 0; is_late && i < r->record_count; i++)
+        if (r->records[i].answer == ERR_TIMEOUT)
+            producer_forget_marks(&r->ingest->producers[r->records[i].append.partition]);
+    if (is_late)
+        atomic_fetch_add(&r->ingest->metadata_epoch, 1);
+    return is_late;
+}
+
 /* Add up what the records did; the worst failure of them, OK if there is none. */
 static err collect(struct ingest_request *r)
 {
@@ -350,8 +400,8 @@ static err collect(struct ingest_request *r)
     io_rwlock_read(&r->ingest->lock);
     for (size_t i = 0; i < r->record_count; i++) {
         const struct record *record = &r->records[i];
-        if (record->result != OK) {
-            worst = worst == ERR_SPACE ? worst : record->result;
+        if (record->answer != OK) {
+            worst = worst == ERR_SPACE ? worst : record->answer;
             continue;
         }
         set_marks(r, record);
@@ -385,7 +435,11 @@ static void write_answer(struct ingest_request *r, err worst)
     if (worst != OK) {
         result->status = worst == ERR_SPACE ? 507 : 503;
         result->retry_after_s = worst == ERR_BUSY ? 1 : 5;
-        result_text(result, "not stored: %s\n", err_text(worst));
+        if (worst == ERR_TIMEOUT)
+            result_text(result, "the log did not answer within %lld ms; what was sent may be stored yet\n",
+                        (long long)r->ingest->config.wait_ms_max);
+        else
+            result_text(result, "not stored: %s\n", err_text(worst));
     }
     stat_add(STAT_INGEST_SAMPLES, (int64_t)result->samples);
     stat_add(STAT_INGEST_HISTOGRAMS, (int64_t)result->histograms);
@@ -396,25 +450,24 @@ static void write_answer(struct ingest_request *r, err worst)
 void request_finish(struct ingest_request *r, struct ingest_result *out_result)
 {
     struct ingest *ingest = r->ingest;
-    check(r->pending == 0);
+    bool is_late = take_results(r);
     if (!r->failed)
         write_answer(r, collect(r));
     memcpy(out_result, &r->result, offsetof(struct ingest_result, text) + r->result.text_len + 1);
     count_status(out_result->status);
-    pool_reset(r->pool);
-    bool keep = pool_used(r->pool) <= IDLE_REQUEST_BYTES;
-    io_mutex_lock(&ingest->mutex);
     atomic_fetch_sub(&r->tenant->in_flight, 1);
-    atomic_fetch_sub(&ingest->in_work, 1);
-    keep = keep && ingest->idle_count < IDLE_REQUEST_COUNT;
-    if (keep) {
-        r->next_idle = ingest->idle;
-        ingest->idle = r;
-        ingest->idle_count++;
+    if (is_late) {
+        stat_add(STAT_INGEST_REQUESTS_ABANDONED, 1);
+        atomic_fetch_add(&ingest->abandoned, 1);
+        io_mutex_lock(&r->mutex);
+        r->left = true;
+        is_late = r->pending > 0;
+        io_mutex_unlock(&r->mutex);
+        if (is_late)
+            return; /* it is the log's now */
+        atomic_fetch_sub(&ingest->abandoned, 1);
     }
-    io_mutex_unlock(&ingest->mutex);
-    if (!keep)
-        request_free(r);
+    request_release(r);
 }
 
 void requests_free(struct ingest *ingest)

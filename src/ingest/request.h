@@ -2,6 +2,7 @@
  *
  *   begin ── decoder: request_series, request_sample, … ──→ seal ──→ append ──→ done of every record ──→ finish
  *            (under the ingest's lock for reading)                              (log's thread)
+ *                                                                    └─ too late ──→ finish ──→ last done
  *
  * Decoders call the functions here; they know nothing of partitions, numbers and records. */
 #ifndef INGEST_REQUEST_H
@@ -61,7 +62,8 @@ struct ingest {
     uint32_t tenant_count;
     struct ingest_request *idle; /* list */
     uint32_t idle_count;
-    _Atomic uint32_t in_work;
+    _Atomic uint32_t in_work;        /* those below included, for their memory is still in use */
+    _Atomic uint32_t abandoned;      /* requests answered before all of their appends were */
     _Atomic uint64_t *metadata_seen; /* METADATA_CACHE_COUNT hashes of acknowledged metadata */
     _Atomic uint32_t metadata_epoch; /* part of those hashes */
     uint64_t walk_id;                /* of ingest_step: where it goes on */
@@ -105,7 +107,8 @@ struct record {
     uint32_t epoch;
     size_t mark_begin, mark_end; /* in marks */
     uint64_t samples, histograms, exemplars, metadata, future;
-    err result;
+    err result; /* of its append, ERR_TIMEOUT until that ended; under the request's mutex */
+    err answer; /* … as the request's answer takes it */
 };
 
 struct ingest_request {
@@ -137,9 +140,11 @@ struct ingest_request {
     uint64_t row_total; /* rows and histograms so far */
     uint32_t metadata_epoch;
 
-    struct io_mutex mutex; /* of pending; signalled at 0 */
+    int64_t deadline_ns;   /* monotonic; who waits gives up then */
+    struct io_mutex mutex; /* of pending, left and the records' results; signalled at 0 */
     struct io_cond cond;
     size_t pending;
+    bool left;   /* nobody waits any more: the last append to end gives the memory back */
     bool failed; /* given up: result is complete */
     char detail[INGEST_REASON_COUNT][DETAIL_BYTES_MAX];
     struct ingest_result result;
@@ -203,7 +208,8 @@ void request_fail(struct ingest_request *r, int status, const char *format, ...)
  * all rows were stored. */
 void request_seal(struct ingest_request *r, const char *trouble);
 
-/* All appends ended: marks, statistics, result; the memory goes back. */
+/* All appends ended, or they take too long: marks, statistics, result. The memory goes back, at once or with the
+ * last append. */
 void request_finish(struct ingest_request *r, struct ingest_result *out_result);
 
 /* Free the idle requests' memory, at close. */
