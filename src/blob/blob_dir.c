@@ -2,6 +2,7 @@
  *
  *     blob_put:      bytes -> tmp/N, sync -> link to the key (fails if it exists) -> directory sync -> unlink
  *     blob_put_file: file of the caller, sync -> link -> directory sync -> unlink
+ *     blob_replace:  bytes -> tmp/N, sync -> rename to the key -> directory sync
  *
  * Linking, not renaming, is what makes "if absent" hold: link(2) fails on an existing name, rename(2)
  * replaces it.
@@ -155,30 +156,49 @@ static err dir_replace_file(struct blob *base, const char *key, const char *temp
     return io_dir_sync(blob->io, directory);
 }
 
+/* Bytes as a new temporary file, synced. */
+static err write_temp(struct dir_blob *blob, struct slice bytes, char out_temp[PATH_BYTES])
+{
+    uint64_t number = atomic_fetch_add_explicit(&blob->next_temp, 1, memory_order_relaxed);
+    int printed = snprintf(out_temp, PATH_BYTES, "%s/%s/%llu", blob->directory, TEMP_DIRECTORY,
+                           (unsigned long long)number);
+    check(printed > 0 && printed < PATH_BYTES);
+    struct io_file *file = NULL;
+    TRY(io_file_open(blob->io, out_temp, IO_CREATE, &file));
+    err e = io_file_write(file, 0, bytes);
+    if (e == OK)
+        e = io_file_sync(file);
+    io_file_close(file);
+    if (e != OK)
+        ERR_IGNORE(io_unlink(blob->io, out_temp)); /* blob_open_dir clears it otherwise */
+    return e;
+}
+
 static err dir_put(struct blob *base, const char *key, struct slice bytes)
 {
     struct dir_blob *blob = dir_of(base);
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], temp[PATH_BYTES];
     path_of(blob, key, path);
     if (io_exists(blob->io, path))
         return ERR_EXISTS;
-    char temp[PATH_BYTES];
-    uint64_t number = atomic_fetch_add_explicit(&blob->next_temp, 1, memory_order_relaxed);
-    int printed = snprintf(temp, sizeof temp, "%s/%s/%llu", blob->directory, TEMP_DIRECTORY,
-                           (unsigned long long)number);
-    check(printed > 0 && printed < (int)sizeof temp);
-
-    struct io_file *file = NULL;
-    TRY(io_file_open(blob->io, temp, IO_CREATE, &file));
-    err e = OK;
-    TRY_OUT(io_file_write(file, 0, bytes));
-    TRY_OUT(io_file_sync(file));
-    TRY_OUT(place(blob, key, temp));
-out:
-    io_file_close(file);
+    TRY(write_temp(blob, bytes, temp));
+    err e = place(blob, key, temp);
     if (e != OK)
-        ERR_IGNORE(io_unlink(blob->io, temp)); /* blob_open_dir clears it otherwise */
+        ERR_IGNORE(io_unlink(blob->io, temp));
     return e;
+}
+
+static err dir_replace(struct blob *base, const char *key, struct slice bytes)
+{
+    struct dir_blob *blob = dir_of(base);
+    char path[PATH_BYTES], directory[PATH_BYTES], temp[PATH_BYTES];
+    path_of(blob, key, path);
+    TRY(make_sure(blob, path, directory));
+    TRY(write_temp(blob, bytes, temp));
+    err e = io_rename(blob->io, temp, path);
+    if (e != OK)
+        ERR_IGNORE(io_unlink(blob->io, temp));
+    return e == OK ? io_dir_sync(blob->io, directory) : e;
 }
 
 /* ---- handles: a bounded number of them has a file. All locked but for the driver's own functions ---- */
@@ -260,15 +280,6 @@ static void dir_handle_close(struct blob_handle *base)
         close_file(blob, handle);
     io_mutex_unlock(&blob->lock);
     pool_close(handle->pool);
-}
-
-static err dir_replace(struct blob *base, const char *key, struct slice bytes)
-{
-    struct dir_blob *blob = dir_of(base);
-    char path[PATH_BYTES], directory[PATH_BYTES];
-    path_of(blob, key, path);
-    TRY(make_sure(blob, path, directory));
-    return io_replace_file(blob->io, path, bytes);
 }
 
 static err dir_open(struct blob *base, const char *key, struct blob_handle **out_handle)

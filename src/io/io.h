@@ -120,5 +120,7 @@ uint64_t io_memory_bytes(struct io *io); /* RAM, or the cgroup's limit when that
 /* Let the process open as many files as the system permits, not only as many as it was started with (1,024 is
  * usual, and as many connections are allowed). Returns the limit then in force. */
 uint64_t io_files_max_raise(void);
+/* Does a person read standard error as it comes: is it a terminal? */
+bool io_stderr_is_terminal(void);
 
 #endif

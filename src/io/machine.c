@@ -174,3 +174,5 @@ uint64_t io_files_max_raise(void)
     struct rlimit most = { .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max };
     return setrlimit(RLIMIT_NOFILE, &most) == 0 ? most.rlim_cur : limit.rlim_cur;
 }
+
+bool io_stderr_is_terminal(void) { return isatty(STDERR_FILENO) == 1; }

@@ -141,4 +141,13 @@ struct log_usage {
 };
 struct log_usage log_usage(struct log *log);
 
+/* What a file in the file driver's directory is, by its name. For tools. */
+enum log_name_kind {
+    LOG_NAME_FOREIGN,
+    LOG_NAME_RECORDS, /* the newest of them leads to all that count */
+    LOG_NAME_FREE,    /* waits for another life */
+    LOG_NAME_LOST,    /* set aside by an open */
+};
+enum log_name_kind log_name_kind(const char *name);
+
 #endif

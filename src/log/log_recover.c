@@ -63,6 +63,14 @@ static uint64_t parse_number(const char *name, const char *suffix)
 
 /* ---- names ---- */
 
+enum log_name_kind log_name_kind(const char *name)
+{
+    return parse_number(name, ".log") != 0    ? LOG_NAME_RECORDS
+           : parse_number(name, ".free") != 0 ? LOG_NAME_FREE
+           : parse_number(name, ".lost") != 0 ? LOG_NAME_LOST
+                                              : LOG_NAME_FOREIGN;
+}
+
 static err list_names(struct recovery *r)
 {
     struct io_dir_entry *entries;
@@ -119,7 +127,9 @@ static err read_header(struct recovery *r, struct found *found)
         struct slice bytes = slice_of((uint8_t *)image + copy * copy_bytes, (size_t)copy_bytes);
         e = log_header_decode(bytes, log->config.partition_count, &found->header);
         if (e == ERR_VERSION)
-            return err_set(r->at, e, "log: %s was written by a newer version", found->file->path);
+            return err_set(r->at, e,
+                           "log: %s was written by a newer version: log format %u, and this Kelpie reads %u",
+                           found->file->path, get_le32(bytes.at + 8), LOG_FORMAT_VERSION);
         bool is_foreign = e == ERR_LIMIT ||
                           (e == OK && (found->header.partition_count != log->config.partition_count ||
                                        memcmp(found->header.cluster_id, log->config.cluster_id, 16) != 0));

@@ -71,7 +71,8 @@ static err read_tables(struct metric_compact *c, struct pool *scratch, struct er
     if (c->info->kind != SEGMENT_METRIC)
         return err_set(at, ERR_UNSUPPORTED, "segment of kind %u, not metrics", c->info->kind);
     if (c->info->kind_version != METRIC_COMPACT_VERSION)
-        return err_set(at, ERR_VERSION, "compact segment format %u", c->info->kind_version);
+        return err_set(at, ERR_VERSION, "compact segment format %u, and this Kelpie reads %d",
+                       c->info->kind_version, METRIC_COMPACT_VERSION);
     if (c->info->series_count > METRIC_COMPACT_SERIES_MAX)
         return malformed(at, "the series count");
     c->granule_count = segment_block_count(c->segment, SECTION_GRANULES);

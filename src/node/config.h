@@ -50,7 +50,7 @@ struct config {
     int64_t cut_age_ms;
     int64_t idle_cut_ms;
     uint64_t head_rows_max;      /* of one partition before a spill; 0 = by memory */
-    uint64_t background_threads; /* 0 = cores */
+    uint64_t background_threads; /* that merge; 0 = half the cores, at least one */
 
     /* memory */
     uint64_t memory_budget; /* 0 = 60 % of the machine or cgroup */

@@ -72,20 +72,6 @@ struct node {
 
 /* ---- configuration ---- */
 
-err node_check_config(const struct node_options *options, struct err_at *at)
-{
-    struct io *cwd;
-    struct loaded *loaded;
-    TRY(io_open(".", &cwd));
-    struct pool *pool = pool_open(NULL, "check", POOL_BYTES_UNLIMITED);
-    err e = loaded_read(options, cwd, pool, &loaded, at);
-    if (e == OK)
-        loaded_free(loaded);
-    pool_close(pool);
-    io_close(cwd);
-    return e;
-}
-
 err node_print_config(const struct node_options *options, struct buf *out, struct err_at *at)
 {
     struct io *cwd;
@@ -110,11 +96,12 @@ static uint64_t memory_budget(struct io *io, const struct config *config)
     return budget < MEMORY_BYTES_MIN ? MEMORY_BYTES_MIN : budget;
 }
 
-static struct shards_config shards_settings(const struct node *node, const struct config *config)
+static struct shards_config shards_settings(uint64_t memory_bytes, const struct identity *identity,
+                                            const struct config *config)
 {
-    struct shards_config shards = shards_config_default(node->memory_bytes);
-    shards.partition_count = node->identity.partition_count;
-    shards.range_bytes_max = node->identity.range_bytes_max;
+    struct shards_config shards = shards_config_default(memory_bytes);
+    shards.partition_count = identity->partition_count;
+    shards.range_bytes_max = identity->range_bytes_max;
     shards.retention_ms = config->retention_ms;
     shards.compact = config->compaction;
     shards.cut_age_ms = config->cut_age_ms;
@@ -123,6 +110,38 @@ static struct shards_config shards_settings(const struct node *node, const struc
     if (config->head_rows_max != 0)
         shards.head_rows_max = config->head_rows_max;
     return shards;
+}
+
+/* What rooms refuse when a node opens them, which reading does not know. */
+static err check_rooms(struct io *io, const struct loaded *loaded, struct err_at *at)
+{
+    const struct identity identity = { .partition_count = NODE_PARTITIONS_MIN,
+                                       .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT };
+    struct shards_config shards =
+        shards_settings(memory_budget(io, &loaded->config), &identity, &loaded->config);
+    struct ingest_config ingest = ingest_config_default();
+    struct ingest_tenant_limits *tenants;
+    TRY(shards_config_check(&shards, at));
+    ingest.limits = loaded_limits(&loaded->config.limits);
+    TRY(loaded_tenants(loaded, loaded->pool, &tenants, &ingest.tenant_count));
+    ingest.tenants = tenants;
+    return ingest_config_check(&ingest, at);
+}
+
+err node_check_config(const struct node_options *options, struct err_at *at)
+{
+    struct io *cwd;
+    struct loaded *loaded;
+    TRY(io_open(".", &cwd));
+    struct pool *pool = pool_open(NULL, "check", POOL_BYTES_UNLIMITED);
+    err e = loaded_read(options, cwd, pool, &loaded, at);
+    if (e == OK) {
+        e = check_rooms(cwd, loaded, at);
+        loaded_free(loaded);
+    }
+    pool_close(pool);
+    io_close(cwd);
+    return e;
 }
 
 static enum diag_level level_of(const struct config *config) { return (enum diag_level)config->log_level; }
@@ -448,7 +467,7 @@ static err open_storage(struct node *node, struct err_at *at)
     err e = blob_open_dir("blob", node->io, node->pool, &node->blob);
     if (e != OK)
         return err_set(at, e, "cannot open the blob directory: %s", err_text(e));
-    struct shards_config shards = shards_settings(node, &node->loaded->config);
+    struct shards_config shards = shards_settings(node->memory_bytes, &node->identity, &node->loaded->config);
     TRY(shards_config_check(&shards, at));
     struct err_at why = { 0 };
     e = shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, &why);
@@ -605,7 +624,7 @@ void node_step(struct node *node)
 /* Hand the configuration to the rooms; each takes it whole or not. The mutex is held. */
 static err apply(struct node *node, struct loaded *next, struct err_at *at)
 {
-    struct shards_config shards = shards_settings(node, &next->config);
+    struct shards_config shards = shards_settings(node->memory_bytes, &node->identity, &next->config);
     struct query_config query = loaded_query(next);
     struct ingest_limits limits = loaded_limits(&next->config.limits);
     struct ingest_tenant_limits *tenants;

@@ -1,7 +1,7 @@
 /* kelpie verify, fsck, export: work on a data directory whose node does not run.
  *
- * The directory is locked meanwhile, so that no node starts on it. verify and fsck are shard/'s functions, their
- * findings go to standard output line by line. export opens the storage as a node does, but
+ * The directory is locked meanwhile, so that no node starts on it. verify and fsck are shard/'s functions and
+ * account.c, their findings go to standard output line by line. export opens the storage as a node does, but
  * read-only, applies the tail of the log in this thread, and prints rows as exposition text with timestamps:
  * those a query of everything would get, or (--rows) all that are stored. */
 #include "node/offline.h"
@@ -9,9 +9,11 @@
 #include "base/time.h"
 #include "model/histogram.h"
 #include "model/labels.h"
+#include "node/account.h"
 #include "node/commands.h"
 #include "node/node.h"
 #include "node/options.h"
+#include "node/progress.h"
 #include "shim/number.h"
 
 #include <stdio.h>
@@ -79,6 +81,12 @@ static void print_line(void *context, bool is_damage, const char *text)
     printf("%s%s\n", is_damage ? "DAMAGE " : "", text);
 }
 
+static bool has_foreign(const struct shard_check *check)
+{
+    const struct shard_class_sum *foreign = &check->classes[SHARD_CLASS_FOREIGN];
+    return foreign->file_count > 0 || foreign->byte_count > 0;
+}
+
 typedef err (*check_function)(const struct shards_config *config, struct io *io, struct log *log,
                               struct blob *blob, struct pool *pool, const struct shard_report *report,
                               struct shard_check *out_check);
@@ -106,6 +114,11 @@ static err accept_losses(struct offline *offline, struct err_at *at)
 static void print_advice(const char *data_directory, bool is_snapshot, bool is_verify,
                          const struct shard_check *check)
 {
+    if (check->newer_count > 0)
+        printf("%llu are of a newer format: run the Kelpie that wrote them, or a newer one\n",
+               (unsigned long long)check->newer_count);
+    if (has_foreign(check))
+        printf("what is foreign is never read nor removed: move it out of %s\n", data_directory);
     if (is_snapshot && check->damage_count > 0)
         printf("to get what is whole: kelpie restore %s --data NEWDIR, then kelpie fsck --data NEWDIR\n",
                data_directory);
@@ -119,33 +132,58 @@ static void print_advice(const char *data_directory, bool is_snapshot, bool is_v
             data_directory);
 }
 
-static int run_check(const char *name, const char *data_directory, bool accepts, check_function run)
+static void print_sums(const struct shard_check *check)
+{
+    printf(
+        "%llu files, %llu bytes, %llu rows, %llu segments, %llu row groups, %llu log records: %llu damaged\n",
+        (unsigned long long)check->file_count, (unsigned long long)check->byte_count,
+        (unsigned long long)check->row_count, (unsigned long long)check->segment_count,
+        (unsigned long long)check->group_count, (unsigned long long)check->record_count,
+        (unsigned long long)check->damage_count);
+    account_print(check);
+}
+
+struct check_command {
+    const char *name;
+    const char *data_directory;
+    bool accepts;      /* --confirm-loss */
+    bool has_progress; /* --progress */
+    check_function run;
+};
+
+static err check_directory(const struct check_command *command, struct offline *offline,
+                           struct shard_check *check, struct err_at *at)
+{
+    TRY(offline_open(command->data_directory, command->run == shard_verify, offline, at));
+    struct progress progress = progress_open(command->name, offline->io, command->has_progress);
+    struct shard_report report = { print_line, &progress, progress_tell };
+    err e = command->run(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &report,
+                         check);
+    *at = check->at;
+    return e == OK ? account_directory(offline, &report, check) : e;
+}
+
+static int run_check(const struct check_command *command)
 {
     struct offline offline;
     struct err_at at = { 0 };
     struct shard_check check = { 0 };
-    struct shard_report report = { .line = print_line };
-    err e = offline_open(data_directory, run == shard_verify, &offline, &at);
-    if (e == OK)
-        e = run(&offline.config, offline.io, offline.log, offline.blob, offline.pool, &report, &check);
+    bool is_verify = command->run == shard_verify;
+    err e = check_directory(command, &offline, &check, &at);
     if (e != OK)
-        fprintf(stderr, "kelpie %s: %s\n", name, at.text[0] != 0 ? at.text : err_text(e));
+        fprintf(stderr, "kelpie %s: %s\n", command->name, at.text[0] != 0 ? at.text : err_text(e));
     else
-        printf("%llu files, %llu bytes, %llu rows, %llu segments, %llu row groups, %llu log records: %llu "
-               "damaged,"
-               " %llu bytes that nothing names\n",
-               (unsigned long long)check.file_count, (unsigned long long)check.byte_count,
-               (unsigned long long)check.row_count, (unsigned long long)check.segment_count,
-               (unsigned long long)check.group_count, (unsigned long long)check.record_count,
-               (unsigned long long)check.damage_count, (unsigned long long)check.unaccounted_bytes);
-    bool is_fine = e == OK && check.damage_count == 0;
-    if (e == OK && !accepts)
-        print_advice(data_directory, offline.is_snapshot, run == shard_verify, &check);
-    if (e == OK && accepts) {
+        print_sums(&check);
+    bool is_fine = e == OK && check.damage_count == 0 && check.newer_count == 0;
+    if (is_verify)
+        is_fine = is_fine && !has_foreign(&check);
+    if (e == OK && !command->accepts)
+        print_advice(command->data_directory, offline.is_snapshot, is_verify, &check);
+    if (e == OK && command->accepts) {
         e = accept_losses(&offline, &at);
         is_fine = e == OK;
         if (e != OK)
-            fprintf(stderr, "kelpie %s: cannot accept the losses: %s\n", name,
+            fprintf(stderr, "kelpie %s: cannot accept the losses: %s\n", command->name,
                     at.text[0] != 0 ? at.text : err_text(e));
     }
     offline_close(&offline);
@@ -154,40 +192,44 @@ static int run_check(const char *name, const char *data_directory, bool accepts,
 
 static int check_command(const char *name, const char *summary, check_function run, int argc, char **argv)
 {
-    const char *data_directory = NODE_DATA_DEFAULT;
-    bool accepts = false;
+    struct check_command check = { .name = name, .data_directory = NODE_DATA_DEFAULT, .run = run };
     const struct option list[] = {
-        { "--data", "DIR", "data directory (default: data)", &data_directory, NULL },
+        { "--data", "DIR", "data directory (default: data)", &check.data_directory, NULL },
+        PROGRESS_OPTION(&check.has_progress),
         { "--confirm-loss", NULL,
           "then accept everything that is lost: it stays listed, but answers are complete without it", NULL,
-          &accepts },
+          &check.accepts },
     };
     const struct command self = { .name = name,
                                   .operands = "",
                                   .summary = summary,
                                   .options = list,
-                                  .option_count = run == shard_fsck ? 2 : 1 };
+                                  .option_count = run == shard_fsck ? 3 : 2 };
     const char *operands[OPTIONS_OPERANDS_MAX];
     int status;
     if (!options_parse(&self, argc, argv, operands, &status))
         return status;
-    return run_check(name, data_directory, accepts, run);
+    return run_check(&check);
 }
 
 int command_verify(int argc, char **argv)
 {
-    return check_command("verify",
-                         "Read every checksum and compare every sum of a data directory. Changes nothing;"
-                         " exit status 1 if there is damage.",
-                         shard_verify, argc, argv);
+    return check_command(
+        "verify",
+        "Read every checksum and compare every sum of a data directory or a snapshot, and say what"
+        " every\nbyte in it is. Changes nothing; exit status 1 if there is damage, or a file that is"
+        " not Kelpie's.",
+        shard_verify, argc, argv);
 }
 
 int command_fsck(int argc, char **argv)
 {
-    return check_command("fsck",
-                         "Verify, then move what is damaged or unnamed to quarantine/, so that a node can"
-                         " start and answers name what is missing.",
-                         shard_fsck, argc, argv);
+    return check_command(
+        "fsck",
+        "Verify, then move what is damaged to quarantine/, so that a node can start and answers"
+        " name what\nis missing. What nothing names is told: the next start removes it. Exit status 1"
+        " if there was damage.",
+        shard_fsck, argc, argv);
 }
 
 /* ---- export ---- */
@@ -198,6 +240,8 @@ struct export
     struct shards *shards;
     struct pool *pool; /* reset between series */
     const char *tenant;
+    bool has_progress;
+    struct progress progress;
 };
 
 /* name{a="b",c="d"} with the escapes of exposition text. */
@@ -280,8 +324,12 @@ static err export_set(struct export *export, struct source *source, struct sourc
     struct source_reader *reader;
     TRY(source->table->reader_open(set, &reader));
     err e = OK;
-    for (size_t i = 0; e == OK && i < source->table->set_count(set); i++)
+    size_t count = source->table->set_count(set);
+    export->progress.unit = "series";
+    for (size_t i = 0; e == OK && i < count; i++) {
         e = export_series(export, source->table, reader, i, &columns);
+        progress_tell(&export->progress, i + 1, count);
+    }
     source->table->reader_close(reader);
     sample_columns_close(&columns);
     return e;
@@ -338,11 +386,17 @@ static err print_stored(void *context, const struct shard_rows *rows)
     return e;
 }
 
+static void tell_stored(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct export *export = context;
+    progress_tell(&export->progress, done_bytes, total_bytes);
+}
+
 /* Every row that is stored, as often as it is. */
 static err export_stored(struct export *export, struct err_at *at)
 {
     struct offline *offline = &export->offline;
-    struct shard_rows_door door = { print_stored, export };
+    struct shard_rows_door door = { print_stored, export, tell_stored };
     struct shard_exported exported;
     TRY(shard_export(&offline->config, offline->io, offline->log, offline->blob, offline->pool, &door,
                      &exported, at));
@@ -361,6 +415,7 @@ static int run_export(struct export *export, const char *data_directory, bool is
     err e = offline_open(data_directory, true, &export->offline, &at);
     if (e == OK) {
         export->pool = pool_open(export->offline.pool, "export", POOL_BYTES_UNLIMITED);
+        export->progress = progress_open("export", export->offline.io, export->has_progress);
         e = is_stored ? export_stored(export, &at) : export_resolved(export, &at);
     }
     if (export->shards != NULL)
@@ -385,6 +440,7 @@ int command_export(int argc, char **argv)
         { "--tenant", "NAME", "whose rows (default: default)", &export.tenant, NULL },
         { "--rows", NULL, "every row as it is stored, duplicates too, not what a query would get", NULL,
           &is_rows },
+        PROGRESS_OPTION(&export.has_progress),
     };
     const struct command self = { .name = "export",
                                   .operands = "",

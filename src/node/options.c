@@ -100,7 +100,7 @@ static int parse(const struct command *command, int argc, char **argv,
     bool only_operands = false;
     for (int i = 0; i < argc; i++) {
         if (only_operands || argv[i][0] != '-' || argv[i][1] == 0) {
-            if (count == command->operands_max || count == OPTIONS_OPERANDS_MAX) {
+            if (count == command->operands_max) {
                 fprintf(stderr, "kelpie %s: unexpected \"%s\"; see kelpie %s --help\n", command->name,
                         argv[i], command->name);
                 return 2;
@@ -128,6 +128,7 @@ static int parse(const struct command *command, int argc, char **argv,
 bool options_parse(const struct command *command, int argc, char **argv,
                    const char *operands[OPTIONS_OPERANDS_MAX], int *out_status)
 {
+    check(command->operands_max <= OPTIONS_OPERANDS_MAX);
     for (size_t i = 0; i < OPTIONS_OPERANDS_MAX; i++)
         operands[i] = NULL;
     int status = parse(command, argc, argv, operands);

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define OPTIONS_OPERANDS_MAX 16
+#define OPTIONS_OPERANDS_MAX 4 /* more than any command takes */
 
 struct option {
     const char *name;       /* "--config" */
@@ -21,7 +21,7 @@ struct command {
     const char *summary;  /* one sentence */
     const struct option *options;
     size_t option_count;
-    size_t operands_min, operands_max;
+    size_t operands_min, operands_max; /* at most OPTIONS_OPERANDS_MAX */
 };
 
 /* Parse argv[0 … argc); operands that are not there are NULL. False: end with *out_status: help was asked for and

@@ -2,7 +2,7 @@
  *
  * The answer's JSON is read with the YAML parser, of which JSON is a subset. One line a series for an instant
  * query; for a range query a line with the labels, then one a point. What is missing from the answer goes to
- * standard error, and the exit status is 1 then only with --partial deny (the server refuses). */
+ * standard error; the exit status is 1 when the node refuses (as with --partial deny), with --json, too. */
 #include "model/yaml.h"
 #include "node/ask.h"
 #include "node/commands.h"
@@ -144,8 +144,9 @@ static int print_answer(struct slice body, struct pool *pool)
     return 0;
 }
 
-/* Ask; the body of the answer is in the pool. False: reported. */
-static bool ask(const struct question *question, struct pool *pool, struct slice *out_body)
+/* Ask; the body of the answer is in the pool, be it a refusal. False: reported. */
+static bool ask(const struct question *question, struct pool *pool, struct slice *out_body,
+                bool *out_is_refusal)
 {
     struct buf form = buf_open(pool, FORM_BYTES_MAX);
     bool is_range = question->step != NULL;
@@ -175,6 +176,7 @@ static bool ask(const struct question *question, struct pool *pool, struct slice
     if (status >= 400 && !is_envelope)
         fprintf(stderr, "kelpie query: %s: status %u: %.*s\n", question->whom.url, status,
                 SLICE_ARG(*out_body));
+    *out_is_refusal = status >= 400;
     return status < 400 || is_envelope;
 }
 
@@ -182,12 +184,13 @@ static int run(const struct question *question)
 {
     struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
     struct slice body;
+    bool is_refusal;
     int status = 1;
-    if (ask(question, pool, &body)) {
+    if (ask(question, pool, &body, &is_refusal)) {
         if (question->is_json) {
             fwrite(body.at, 1, body.len, stdout);
             printf("\n");
-            status = 0;
+            status = is_refusal ? 1 : 0;
         } else {
             status = print_answer(body, pool);
         }

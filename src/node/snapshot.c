@@ -14,6 +14,7 @@
 #include "node/commands.h"
 #include "node/identity.h"
 #include "node/options.h"
+#include "node/progress.h"
 #include "shard/shard.h"
 
 #include <stdio.h>
@@ -26,7 +27,7 @@
 /* ---- snapshot ---- */
 
 /* POST to an administrative path of a running node and print its answer. Returns the exit status. */
-static int ask_node(const char *name, const char *path, const struct ask_whom *whom)
+static int ask_node(const char *name, const char *path, const struct ask_whom *whom, bool has_progress)
 {
     const struct ask_question question = {
         .command = name, .path = path, .answer_bytes_max = ANSWER_BYTES_MAX, .timeout_ms = TIMEOUT_MS
@@ -35,7 +36,19 @@ static int ask_node(const char *name, const char *path, const struct ask_whom *w
     unsigned http_status;
     struct slice body;
     int status = 1;
-    if (ask_post(whom, &question, pool, &http_status, &body)) {
+    struct io *io;
+    err e = io_open(".", &io);
+    if (e != OK) {
+        fprintf(stderr, "kelpie %s: cannot open the working directory: %s\n", name, err_text(e));
+        pool_close(pool);
+        return status;
+    }
+    struct progress progress = progress_open(name, io, has_progress);
+    progress_wait_begin(&progress);
+    bool is_answered = ask_post(whom, &question, pool, &http_status, &body);
+    progress_wait_end(&progress);
+    io_close(io);
+    if (is_answered) {
         if (http_status == 200) {
             printf("%.*s\n", SLICE_ARG(body));
             status = 0;
@@ -51,7 +64,9 @@ static int ask_node(const char *name, const char *path, const struct ask_whom *w
 int command_snapshot(int argc, char **argv)
 {
     struct ask_whom whom = ASK_WHOM_DEFAULT;
+    bool has_progress = false;
     const struct option list[] = {
+        PROGRESS_OPTION(&has_progress),
         ASK_OPTIONS(&whom),
     };
     const struct command self = { .name = "snapshot",
@@ -65,7 +80,7 @@ int command_snapshot(int argc, char **argv)
     int status;
     if (!options_parse(&self, argc, argv, operands, &status))
         return status;
-    return ask_node(self.name, "/api/v1/admin/tsdb/snapshot", &whom);
+    return ask_node(self.name, "/api/v1/admin/tsdb/snapshot", &whom, has_progress);
 }
 
 int command_retention(int argc, char **argv)
@@ -91,40 +106,67 @@ int command_retention(int argc, char **argv)
         fprintf(stderr, "kelpie retention: nothing is dropped without --confirm\n");
         return 2;
     }
-    return ask_node(self.name, "/api/v1/admin/retention/confirm", &whom);
+    return ask_node(self.name, "/api/v1/admin/retention/confirm", &whom, false);
 }
 
 /* ---- restore ---- */
 
-static err copy_bytes(struct io_file *from, struct io_file *to, uint64_t size, struct pool *pool)
+struct restore {
+    struct io *cwd;
+    struct pool *pool;
+    const char *snapshot, *data;
+    bool takes_unreadable; /* --accept-unreadable: a read error counts as damage */
+    bool has_progress;
+    struct progress progress;
+    uint64_t done_bytes, total_bytes;
+    uint64_t left_out_count; /* files that could not be copied */
+    struct shard_restored restored;
+    struct err_at at;
+};
+
+static err copy_bytes(struct io_file *from, struct io_file *to, uint64_t size, struct pool *pool,
+                      bool *out_is_source)
 {
     void *room;
+    *out_is_source = false;
     TRY(pool_alloc(pool, COPY_BYTES, &room));
     for (uint64_t at = 0; at < size;) {
         size_t len = size - at < COPY_BYTES ? (size_t)(size - at) : COPY_BYTES;
+        *out_is_source = true;
         TRY(io_file_read(from, at, room, len, NULL));
+        *out_is_source = false;
         TRY(io_file_write(to, at, slice_of(room, len)));
         at += len;
     }
     return io_file_sync(to);
 }
 
-static err copy_file(struct io *io, const char *from, const char *to, struct pool *pool)
+/* A file that cannot be read is left out where that is accepted: it is missing then, and named so. */
+static err copy_file(struct restore *r, const char *from, const char *to)
 {
     struct io_file *in = NULL, *out = NULL;
-    struct pool *scratch = pool_open(pool, "copy", POOL_BYTES_UNLIMITED);
+    struct pool *scratch = pool_open(r->pool, "copy", POOL_BYTES_UNLIMITED);
     uint64_t size;
-    err e = io_file_open(io, from, IO_READ, &in);
-    if (e == OK)
-        e = io_file_open(io, to, IO_CREATE, &out);
+    bool is_source = true;
+    err e = io_file_open(r->cwd, from, IO_READ, &in);
     if (e == OK)
         e = io_file_size(in, &size);
+    if (e == OK) {
+        is_source = false;
+        e = io_file_open(r->cwd, to, IO_CREATE, &out);
+    }
     if (e == OK)
-        e = copy_bytes(in, out, size, scratch);
+        e = copy_bytes(in, out, size, scratch, &is_source);
     io_file_close(in);
     io_file_close(out);
     pool_close(scratch);
-    return e;
+    if (e == ERR_IO && is_source && r->takes_unreadable) {
+        printf("DAMAGE %s cannot be read (%s) and is left out\n", from, err_text(e));
+        r->left_out_count++;
+        e = io_unlink(r->cwd, to);
+        return e == ERR_NOT_FOUND ? OK : e;
+    }
+    return e == OK ? OK : err_set(&r->at, e, "cannot copy %s to %s: %s", from, to, err_text(e));
 }
 
 static err join(char out[IO_PATH_BYTES_MAX], const char *directory, const char *name)
@@ -133,42 +175,72 @@ static err join(char out[IO_PATH_BYTES_MAX], const char *directory, const char *
     return len < IO_PATH_BYTES_MAX ? OK : ERR_LIMIT;
 }
 
+static uint64_t size_of(struct io *io, const char *path)
+{
+    uint64_t bytes;
+    return io_path_size(io, path, &bytes, NULL) == OK ? bytes : 0;
+}
+
+/* What is to be linked or copied, for the progress alone. */
+static uint64_t tree_bytes(struct restore *r, const char *path, unsigned depth)
+{
+    char below[IO_PATH_BYTES_MAX];
+    struct io_dir_entry *entries;
+    size_t count;
+    uint64_t bytes = 0;
+    if (depth == 0 || io_dir_list(r->cwd, path, r->pool, &entries, &count) != OK)
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        if (join(below, path, entries[i].name) == OK)
+            bytes += entries[i].is_dir ? tree_bytes(r, below, depth - 1) : size_of(r->cwd, below);
+    return bytes;
+}
+
 /* Link or copy a tree into a new directory. Depth is that of our own layout: bounded. */
-static err copy_tree(struct io *io, const char *from, const char *to, unsigned depth, struct pool *pool)
+static err copy_tree(struct restore *r, const char *from, const char *to, unsigned depth)
 {
     char from_path[IO_PATH_BYTES_MAX], to_path[IO_PATH_BYTES_MAX];
     struct io_dir_entry *entries;
     size_t count;
     if (depth == 0)
         return ERR_LIMIT;
-    TRY(io_dir_create(io, to));
-    TRY(io_dir_list(io, from, pool, &entries, &count));
+    TRY(io_dir_create(r->cwd, to));
+    TRY(io_dir_list(r->cwd, from, r->pool, &entries, &count));
     for (size_t i = 0; i < count; i++) {
         TRY(join(from_path, from, entries[i].name));
         TRY(join(to_path, to, entries[i].name));
-        if (entries[i].is_dir)
-            TRY(copy_tree(io, from_path, to_path, depth - 1, pool));
-        else if (io_link(io, from_path, to_path) != OK) /* another file system: copy */
-            TRY(copy_file(io, from_path, to_path, pool));
+        if (entries[i].is_dir) {
+            TRY(copy_tree(r, from_path, to_path, depth - 1));
+            continue;
+        }
+        if (io_link(r->cwd, from_path, to_path) != OK) /* another file system: copy */
+            TRY(copy_file(r, from_path, to_path));
+        r->done_bytes += size_of(r->cwd, from_path);
+        progress_tell(&r->progress, r->done_bytes, r->total_bytes);
     }
-    return io_dir_sync(io, to);
+    return io_dir_sync(r->cwd, to);
+}
+
+static void print_line(void *context, bool is_damage, const char *text)
+{
+    printf("%s%s\n", is_damage ? "DAMAGE " : "", text);
 }
 
 /* data holds blob/ and nothing else yet. */
-static err restore_chains(const char *data, const uint8_t node_bytes[IDENTITY_BYTES], struct pool *pool,
-                          int64_t *out_through_ms, struct err_at *at)
+static err restore_chains(struct restore *r, const uint8_t node_bytes[IDENTITY_BYTES])
 {
+    const struct shard_report report = { .line = print_line };
     struct identity identity;
     struct io *io;
     struct blob *blob = NULL;
-    TRY(identity_decode(node_bytes, &identity, at));
-    TRY(io_open(data, &io));
-    err e = blob_open_dir("blob", io, pool, &blob);
+    TRY(identity_decode(node_bytes, &identity, &r->at));
+    TRY(io_open(r->data, &io));
+    err e = blob_open_dir("blob", io, r->pool, &blob);
     if (e == OK) {
         struct shards_config config = shards_config_default(io_memory_bytes(io) / 2);
         config.partition_count = identity.partition_count;
         config.range_bytes_max = identity.range_bytes_max;
-        e = shard_restore(&config, io, blob, pool, out_through_ms);
+        e = shard_restore(&config, io, blob, r->pool, r->takes_unreadable, &report, &r->restored, &r->at);
         blob_close(blob);
     }
     if (e == OK) /* last: only now may a node start here */
@@ -202,64 +274,90 @@ static err read_identity(struct io *cwd, const char *snapshot, struct pool *pool
                                         err_text(e != OK ? e : ERR_CORRUPT));
 }
 
-static err restore(struct io *cwd, const char *snapshot, const char *data, struct pool *pool,
-                   int64_t *out_through_ms, struct err_at *at)
+static err restore(struct restore *r)
 {
     char from[IO_PATH_BYTES_MAX], to[IO_PATH_BYTES_MAX];
     struct slice node_bytes;
-    TRY(read_identity(cwd, snapshot, pool, &node_bytes, at));
-    err e = io_dir_create(cwd, data);
+    TRY(read_identity(r->cwd, r->snapshot, r->pool, &node_bytes, &r->at));
+    err e = io_dir_create(r->cwd, r->data);
     if (e != OK)
-        return err_set(at, e, "cannot create %s: %s", data,
+        return err_set(&r->at, e, "cannot create %s: %s", r->data,
                        e == ERR_EXISTS ? "it exists, and restore needs a directory that does not exist yet"
                        : e == ERR_NOT_FOUND ? "there is no directory to create it in"
                                             : err_text(e));
-    TRY(io_dir_make(cwd, data)); /* its name, durably */
-    TRY(join(from, snapshot, "blob"));
-    TRY(join(to, data, "blob"));
-    TRY(copy_tree(cwd, from, to, 8, pool));
-    TRY(io_dir_sync(cwd, data));
-    return restore_chains(data, node_bytes.at, pool, out_through_ms, at);
+    TRY(io_dir_make(r->cwd, r->data)); /* its name, durably */
+    TRY(join(from, r->snapshot, "blob"));
+    TRY(join(to, r->data, "blob"));
+    r->total_bytes = tree_bytes(r, from, 8);
+    TRY(copy_tree(r, from, to, 8));
+    TRY(io_dir_sync(r->cwd, r->data));
+    return restore_chains(r, node_bytes.at);
+}
+
+/* What came of it. Returns the exit status. */
+static int report_restore(const struct restore *r, err e)
+{
+    char through[TIME_TEXT_BYTES];
+    uint64_t damages = r->restored.damage_count + r->left_out_count;
+    if (e != OK) {
+        fprintf(stderr, "kelpie restore: %s\n", r->at.text[0] != 0 ? r->at.text : err_text(e));
+        if (e == ERR_IO && !r->takes_unreadable)
+            fprintf(stderr,
+                    "A read error may pass: look at the disk, remove %s, and restore again. "
+                    "--accept-unreadable takes"
+                    " what cannot be read for lost.\n",
+                    r->data);
+        return 1;
+    }
+    if (r->restored.data_through_ms == INT64_MIN) {
+        printf("restored to %s: the snapshot holds no rows\n", r->data);
+    } else {
+        time_print(r->restored.data_through_ms, through);
+        printf("restored to %s: it holds what was acknowledged through %s\n", r->data, through);
+    }
+    if (damages > 0)
+        printf("the snapshot is damaged in %llu places, told above; kelpie verify --data %s says what is "
+               "lost, and"
+               " answers name it\n",
+               (unsigned long long)damages, r->data);
+    printf("kelpie verify --data %s reads all of it; kelpie serve --data %s starts it\n", r->data, r->data);
+    return damages == 0 ? 0 : 1;
 }
 
 int command_restore(int argc, char **argv)
 {
-    const char *data = NULL;
+    struct restore r = { .restored.data_through_ms = INT64_MIN };
     const struct option list[] = {
-        { "--data", "DIR", "data directory to make; it must not exist", &data, NULL },
+        { "--data", "DIR", "data directory to make; it must not exist", &r.data, NULL },
+        { "--accept-unreadable", NULL, "take what the disk does not give (a read error) for lost, and go on",
+          NULL, &r.takes_unreadable },
+        PROGRESS_OPTION(&r.has_progress),
     };
-    const struct command self = { .name = "restore",
-                                  .operands = "SNAPSHOT_DIRECTORY",
-                                  .options = list,
-                                  .summary =
-                                      "Make a data directory from a snapshot; links files where it can.",
-                                  .option_count = 1,
-                                  .operands_min = 1,
-                                  .operands_max = 1 };
+    const struct command self = {
+        .name = "restore",
+        .operands = "SNAPSHOT_DIRECTORY",
+        .options = list,
+        .summary = "Make a data directory from a snapshot; links files where it can. Exit status 1"
+                   " if it failed, or\nif the snapshot is damaged: what stands in for that is told.",
+        .option_count = sizeof list / sizeof list[0],
+        .operands_min = 1,
+        .operands_max = 1
+    };
     const char *operands[OPTIONS_OPERANDS_MAX];
     int status;
     if (!options_parse(&self, argc, argv, operands, &status))
         return status;
-    if (data == NULL) {
+    if (r.data == NULL) {
         fprintf(stderr, "kelpie restore: --data is missing; see kelpie restore --help\n");
         return 2;
     }
-    struct io *cwd;
-    struct err_at at = { 0 };
-    int64_t through_ms = 0;
-    char through[TIME_TEXT_BYTES];
-    if (io_open(".", &cwd) != OK)
+    r.snapshot = operands[0];
+    if (io_open(".", &r.cwd) != OK)
         return 1;
-    struct pool *pool = pool_open(NULL, "restore", POOL_BYTES_UNLIMITED);
-    err e = restore(cwd, operands[0], data, pool, &through_ms, &at);
-    time_print(through_ms, through);
-    if (e == OK)
-        printf("restored to %s: samples reach to %s\nkelpie verify --data %s reads all of it; kelpie serve"
-               " --data %s starts it\n",
-               data, through, data, data);
-    else
-        fprintf(stderr, "kelpie restore: %s\n", at.text[0] != 0 ? at.text : err_text(e));
-    pool_close(pool);
-    io_close(cwd);
-    return e == OK ? 0 : 1;
+    r.pool = pool_open(NULL, "restore", POOL_BYTES_UNLIMITED);
+    r.progress = progress_open("restore", r.cwd, r.has_progress);
+    status = report_restore(&r, restore(&r));
+    pool_close(r.pool);
+    io_close(r.cwd);
+    return status;
 }

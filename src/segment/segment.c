@@ -188,7 +188,8 @@ static err read_tail(struct segment *s, uint32_t *out_footer_bytes, struct err_a
         get_le32(tail + 20) != crc32c(slice_of(tail, 20), 0))
         return err_set(at, ERR_CORRUPT, "the tail is damaged");
     if (get_le16(tail + 16) != SEGMENT_VERSION)
-        return err_set(at, ERR_VERSION, "segment format %u", get_le16(tail + 16));
+        return err_set(at, ERR_VERSION, "segment format %u, and this Kelpie reads %d", get_le16(tail + 16),
+                       SEGMENT_VERSION);
     s->info.kind = get_le16(tail + 18);
     s->footer_offset = get_le64(tail);
     *out_footer_bytes = get_le32(tail + 8);

@@ -366,6 +366,18 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
     return OK;
 }
 
+err chain_entry_newer(struct slice bytes, struct err_at *at)
+{
+    unsigned version = get_le16(bytes.at + 4);
+    return version > CHAIN_FORMAT_VERSION
+               ? err_set(at, ERR_VERSION,
+                         "written by a newer version: entry format %u, and this Kelpie reads up to %u",
+                         version, CHAIN_FORMAT_VERSION)
+               : err_set(at, ERR_VERSION,
+                         "written by a newer version: entry kind %u, and this Kelpie knows up to %d",
+                         bytes.at[6], CHAIN_KIND_COUNT - 1);
+}
+
 /* ---- fold ---- */
 
 struct chain chain_open(struct pool *pool, uint32_t partition, struct log_position start)

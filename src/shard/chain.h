@@ -135,6 +135,9 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out);
 /* Decode into pool memory. ERR_CORRUPT, ERR_VERSION, ERR_LIMIT. */
 err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry *out_entry);
 
+/* What is newer in bytes that decoding answered ERR_VERSION. Returns that. */
+err chain_entry_newer(struct slice bytes, struct err_at *at);
+
 /* The fold. Segments in position order. */
 struct chain {
     struct pool *pool;

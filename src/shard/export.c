@@ -22,6 +22,7 @@ struct exporter {
     struct metric_index_describer *describer; /* of the partition */
     const struct shard_rows_door *door;
     struct shard_exported *exported;
+    uint64_t done_bytes, total_bytes; /* of segments */
     struct err_at *at;
 };
 
@@ -197,8 +198,12 @@ static err export_unresolved(struct exporter *x, struct partition *p)
 
 static err export_partition(struct exporter *x, struct partition *p)
 {
-    for (size_t i = 0; i < p->segment_count; i++)
+    for (size_t i = 0; i < p->segment_count; i++) {
         TRY(export_segment(x, p->segments[i]));
+        x->done_bytes += p->segments[i]->facts.bytes;
+        if (x->door->progress != NULL)
+            x->door->progress(x->door->context, x->done_bytes, x->total_bytes);
+    }
     for (const struct range *range = p->ranges; range != NULL; range = range->next)
         for (const struct range_group *g = range->groups; g != NULL; g = g->next) {
             err e = export_group(x, range, g);
@@ -232,6 +237,9 @@ err shard_export(const struct shards_config *config, struct io *io, struct log *
         .at = at,
     };
     err e = OK;
+    for (uint32_t i = 0; i < config->partition_count; i++)
+        for (size_t k = 0; k < shards->partitions[i].segment_count; k++)
+            x.total_bytes += shards->partitions[i].segments[k]->facts.bytes;
     for (uint32_t i = 0; i < config->partition_count && e == OK; i++) {
         e = metric_index_describer_open(shards->index, i, own, &x.describer);
         if (e != OK)

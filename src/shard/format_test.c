@@ -382,7 +382,7 @@ static void stream_frames(void **unused)
     assert_ok(stream_frame_append(&w, slice_str("group one"), slice_str("checkpoint one"), &offsets[0]));
     assert_ok(stream_frame_append(&w, slice_of(NULL, 0), slice_str("two"), &offsets[1]));
     struct stream_part_header header;
-    assert_ok(stream_header_read(w.file, &header));
+    assert_ok(stream_header_read(w.file, &header, NULL));
     assert_int_equal(header.name.partition, name.partition);
     assert_int_equal(position_compare(header.name.start, name.start), 0);
     assert_int_equal(header.name.part, name.part);
@@ -402,7 +402,7 @@ static void stream_frames(void **unused)
     for (uint64_t bit = 0; bit < w.end * 8; bit++) { /* every bit is covered, but padding of headers */
         uint8_t flipped = all[bit / 8] ^ (uint8_t)(1u << bit % 8);
         assert_ok(io_file_write(w.file, bit / 8, slice_of(&flipped, 1)));
-        err e = stream_header_read(w.file, &header);
+        err e = stream_header_read(w.file, &header, NULL);
         if (e == OK)
             e = stream_frame_read(w.file, STREAM_FILE_HEADER_BYTES, w.end, root, &frame);
         if (e == OK)

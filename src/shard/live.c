@@ -148,6 +148,15 @@ void live_segment_damaged(struct live_segment *segment, err e, const struct err_
     if (atomic_exchange(&segment->is_damaged, true))
         return;
     stat_add(STAT_SHARD_QUARANTINED, 1);
+    if (e == ERR_VERSION) {
+        char key[SHARD_KEY_BYTES_MAX];
+        segment_key(segment->partition, segment->facts.digest, key);
+        diag(DIAG_ERROR,
+             "A segment was written by a newer version; answers lack its rows and say so. Run the Kelpie that"
+             " wrote it, or a newer one.",
+             "segment=%s detail=\"%s\"", key, at->text);
+        return;
+    }
     diag(DIAG_ERROR,
          "A segment cannot be read in whole; answers that need what is damaged say so. Run kelpie fsck.",
          "partition=%u digest=%02x%02x%02x%02x error=\"%s\" detail=\"%s\"", segment->partition,

@@ -17,7 +17,6 @@
 #include "shard/partition.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 struct mend {
     const struct chain_reader *r;
@@ -37,21 +36,22 @@ struct mend {
         state; /* end, digest, size of the state object of the range that begins at the chain's end */
     bool has_state;
     bool met_io; /* something could not be read that may be readable another time */
+    struct err_at *at;
 };
 
 /* ---- quarantine ---- */
 
-err shard_quarantine(struct io *io, const struct shards_config *config, const char *key,
-                     char out_path[IO_PATH_BYTES_MAX])
+err shard_quarantine(struct io *io, const struct shards_config *config, const char *directory,
+                     const char *name, char out_path[IO_PATH_BYTES_MAX])
 {
     char from[IO_PATH_BYTES_MAX];
     err e = io_dir_create(io, config->quarantine_directory);
     if (e != OK && e != ERR_EXISTS)
         return e;
-    if (snprintf(from, sizeof from, "%s/%s", config->blob_directory, key) >= IO_PATH_BYTES_MAX)
+    if (snprintf(from, sizeof from, "%s/%s", directory, name) >= IO_PATH_BYTES_MAX)
         return ERR_LIMIT;
     for (int copy = 0; copy < 100; copy++) { /* the same name may have been damaged before */
-        int len = snprintf(out_path, IO_PATH_BYTES_MAX, "%s/%s", config->quarantine_directory, key);
+        int len = snprintf(out_path, IO_PATH_BYTES_MAX, "%s/%s", config->quarantine_directory, name);
         if (len + 4 >= IO_PATH_BYTES_MAX)
             return ERR_LIMIT;
         for (char *at = out_path + strlen(config->quarantine_directory) + 1; *at != '\0'; at++)
@@ -66,16 +66,59 @@ err shard_quarantine(struct io *io, const struct shards_config *config, const ch
     return io_dir_sync(io, config->quarantine_directory);
 }
 
+err shard_set_aside(struct io *io, const struct shards_config *config, const char *name,
+                    char out_path[IO_PATH_BYTES_MAX])
+{
+    char from[IO_PATH_BYTES_MAX];
+    TRY(shard_quarantine(io, config, config->stream_directory, name, out_path));
+    if (snprintf(from, sizeof from, "%s/%s", config->stream_directory, name) >= IO_PATH_BYTES_MAX)
+        return ERR_LIMIT;
+    TRY(io_unlink(io, from));
+    return io_dir_sync(io, config->stream_directory);
+}
+
+/* ---- what is told ---- */
+
+void shard_tell_stand_in(const struct shard_report *report, struct shard_check *check, const char *verb,
+                         const struct chain_entry *in_place, err why)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    chain_key(in_place->partition, in_place->number, key);
+    if (in_place->kind == CHAIN_BASE)
+        shard_tell(report, check, true, "manifest entry %s: %s; a later one holds all that it told", key,
+                   err_text(why));
+    else if (in_place->kind != CHAIN_LOST)
+        shard_tell(report, check, true,
+                   "manifest entry %s: %s; it %s built again from its state and %zu segments", key,
+                   err_text(why), verb, in_place->segment_count);
+    else
+        shard_tell(report, check, true,
+                   "manifest entry %s: %s; its place %s taken by what is known: %zu segments, and %s", key,
+                   err_text(why), verb, in_place->segment_count,
+                   in_place->loss_count > 0 ? "answers will name the rest as missing" : "nothing is missing");
+}
+
 /* ---- what else is known ---- */
 
+/* Put the entry's name before the reason, or the code's text where there is none. Returns e. */
+static err name_entry(const struct chain_reader *r, uint64_t number, err e, struct err_at *at)
+{
+    struct err_at why = at != NULL ? *at : (struct err_at){ 0 };
+    return err_set(at, e, "manifest entry %s/p%03u/chain/%08llu: %s", r->config->blob_directory, r->partition,
+                   (unsigned long long)number, why.text[0] != '\0' ? why.text : err_text(e));
+}
+
 static err read_entry(const struct chain_reader *r, uint64_t number, struct pool *pool,
-                      struct chain_entry *out_entry)
+                      struct chain_entry *out_entry, struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
     struct slice bytes;
     chain_key(r->partition, number, key);
     TRY(blob_get(r->blob, key, CHAIN_ENTRY_BYTES_MAX, pool, &bytes));
-    TRY(chain_entry_decode(bytes, pool, out_entry));
+    err e = chain_entry_decode(bytes, pool, out_entry);
+    if (e == ERR_VERSION)
+        return name_entry(r, number, chain_entry_newer(bytes, at), at);
+    TRY(e);
     return out_entry->number == number && out_entry->partition == r->partition ? OK : ERR_CORRUPT;
 }
 
@@ -85,7 +128,7 @@ static err read_later(struct mend *m, uint64_t last)
     TRY(pool_zalloc(m->pool, (last - m->number) * sizeof *m->later + 1, &at));
     m->later = at;
     for (uint64_t number = m->number + 1; number <= last; number++) {
-        err e = read_entry(m->r, number, m->pool, &m->later[m->later_count]);
+        err e = read_entry(m->r, number, m->pool, &m->later[m->later_count], m->at);
         if (e == OK)
             m->later_count++;
         else if (!is_damage(e))
@@ -115,18 +158,6 @@ static bool is_named(const struct mend *m, const uint8_t digest[SHA256_BYTES])
             if (memcmp(m->later[i].segments[k].digest, digest, SHA256_BYTES) == 0)
                 return true;
     return false;
-}
-
-/* False: not a name of 64 hexadecimal digits. */
-static bool digest_of_name(const char *name, uint8_t out_digest[SHA256_BYTES])
-{
-    if (strlen(name) != 2 * SHA256_BYTES || strspn(name, "0123456789abcdef") != 2 * SHA256_BYTES)
-        return false;
-    for (int i = 0; i < SHA256_BYTES; i++) {
-        char pair[3] = { name[2 * i], name[2 * i + 1], '\0' };
-        out_digest[i] = (uint8_t)strtoul(pair, NULL, 16);
-    }
-    return true;
 }
 
 /* Read a segment object whole. ERR_CORRUPT and the like: it is of no use. */
@@ -175,7 +206,7 @@ static err find_segments(struct mend *m)
     m->found_inputs = at;
     for (size_t i = 0; i < count; i++) {
         uint8_t digest[SHA256_BYTES];
-        if (!digest_of_name(entries[i].key + strlen(prefix) + 1, digest) || is_named(m, digest))
+        if (!digest_parse(entries[i].key + strlen(prefix) + 1, digest) || is_named(m, digest))
             continue;
         err e = read_segment(m, entries[i].key, digest, &m->found[m->found_count],
                              &m->found_inputs[m->found_count]);
@@ -210,15 +241,10 @@ static err read_state(const struct mend *m, const char *key, const uint8_t diges
                       struct pool *pool, struct state *out_state, uint64_t *out_bytes)
 {
     const struct state_series series = { no_series, any_series, NULL };
-    uint8_t actual[SHA256_BYTES];
     struct slice bytes;
-    TRY(blob_get(m->r->blob, key, STATE_BYTES_MAX, pool, &bytes));
-    struct sha256 *sha = sha256_open();
-    sha256_add(sha, bytes);
-    sha256_finish(sha, actual);
+    TRY(state_object_read(m->r->blob, key, digest, pool, &bytes));
     *out_bytes = bytes.len;
-    return memcmp(actual, digest, SHA256_BYTES) == 0 ? state_object_decode(bytes, &series, pool, out_state)
-                                                     : ERR_CORRUPT;
+    return state_object_decode(bytes, &series, pool, out_state);
 }
 
 /* The segments of a range, by their spans, into the entry; their SUM. */
@@ -282,7 +308,7 @@ static err rebuild_commit(struct mend *m, struct chain_entry *entry, bool *out_i
         uint8_t digest[SHA256_BYTES];
         struct state state;
         uint64_t bytes;
-        if (!digest_of_name(objects[i].key + strlen(prefix) + 1, digest))
+        if (!digest_parse(objects[i].key + strlen(prefix) + 1, digest))
             continue;
         struct pool *scratch = pool_open(m->pool, "state", POOL_BYTES_UNLIMITED);
         err e = read_state(m, objects[i].key, digest, scratch, &state, &bytes);
@@ -402,7 +428,7 @@ static err put_in_place(const struct chain_reader *r, const struct chain_entry *
     chain_key(r->partition, entry->number, key);
     err e = chain_entry_encode(entry, &bytes);
     if (e == OK && was_there)
-        e = shard_quarantine(r->io, r->config, key, path);
+        e = shard_quarantine(r->io, r->config, r->config->blob_directory, key, path);
     if (e == OK)
         e = blob_replace(r->blob, key, buf_slice(&bytes));
     buf_close(&bytes);
@@ -418,11 +444,12 @@ static bool is_proved(const struct mend *m, const struct chain_entry *entry)
     return is_told;
 }
 
-static err mend_and_fold(const struct chain_reader *r, struct chain *chain, uint64_t last, err why)
+static err mend_and_fold(const struct chain_reader *r, struct chain *chain, uint64_t last, err why,
+                         struct err_at *at)
 {
     struct pool *pool = pool_open(r->pool, "mend", POOL_BYTES_UNLIMITED);
     struct mend m = {
-        .r = r, .chain = chain, .number = chain->next_number, .pool = pool, .met_io = why == ERR_IO
+        .r = r, .chain = chain, .number = chain->next_number, .pool = pool, .met_io = why == ERR_IO, .at = at
     };
     struct chain_entry entry;
     bool valid;
@@ -454,10 +481,9 @@ static err find_numbers(const struct chain_reader *r, struct pool *pool, uint64_
     TRY(blob_list(r->blob, prefix, pool, &entries, &count));
     *out_first = *out_last = 0;
     for (size_t i = 0; i < count; i++) {
-        const char *name = entries[i].key + strlen(prefix) + 1;
-        if (strspn(name, "0123456789") != strlen(name) || strlen(name) > 18)
+        uint64_t number = chain_number_parse(entries[i].key + strlen(prefix) + 1);
+        if (number == 0)
             continue;
-        uint64_t number = strtoull(name, NULL, 10);
         *out_last = number > *out_last ? number : *out_last;
         *out_first = *out_first == 0 || number < *out_first ? number : *out_first;
     }
@@ -474,14 +500,14 @@ static err discard(const struct chain_reader *r, uint64_t number, err why)
     if (r->config->read_only)
         return OK;
     chain_key(r->partition, number, key);
-    TRY(shard_quarantine(r->io, r->config, key, path));
+    TRY(shard_quarantine(r->io, r->config, r->config->blob_directory, key, path));
     return blob_delete(r->blob, key);
 }
 
 /* Entries before `first` were removed: the fold begins at the first base that can be read. Without any it begins
  * at what is missing. */
 static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint64_t first, uint64_t last,
-                         struct pool *scratch)
+                         struct pool *scratch, struct err_at *at)
 {
     uint64_t number = first;
     struct chain_entry entry;
@@ -490,7 +516,7 @@ static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint
     const char *why;
     for (; number <= last; number++) {
         pool_reset(scratch);
-        e = read_entry(r, number, scratch, &entry);
+        e = read_entry(r, number, scratch, &entry, at);
         if (e == OK && entry.kind == CHAIN_BASE)
             break;
         if (e != OK && !is_damage(e))
@@ -503,10 +529,27 @@ static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint
     TRY(chain_fold(chain, &entry, &valid, &why));
     for (uint64_t before = first; before < number; before++) {
         pool_reset(scratch);
-        e = read_entry(r, before, scratch, &entry);
+        e = read_entry(r, before, scratch, &entry, at);
         if (e == OK || e == ERR_NOT_FOUND)
             continue;
         TRY(is_damage(e) ? discard(r, before, e) : e);
+    }
+    return OK;
+}
+
+/* Segments of a newer format are known by their entries: nothing is begun that their rows would be missing in. */
+static err check_formats(const struct chain_reader *r, const struct chain *chain, struct err_at *at)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    for (size_t i = 0; i < chain->segment_count; i++) {
+        const struct chain_segment *s = &chain->segments[i];
+        segment_key(r->partition, s->digest, key);
+        if (s->format_version > METRIC_COMPACT_VERSION)
+            return err_set(
+                at, ERR_VERSION,
+                "segment %s/%s: written by a newer version: compact segment format %u, and this Kelpie reads"
+                " up to %d",
+                r->config->blob_directory, key, s->format_version, METRIC_COMPACT_VERSION);
     }
     return OK;
 }
@@ -516,30 +559,38 @@ err shard_chain_read(const struct chain_reader *r, struct chain *chain, struct e
     struct pool *scratch = pool_open(r->pool, "chain", POOL_BYTES_UNLIMITED);
     uint64_t first, last;
     err e = OK;
+    struct err_at why = { 0 };
     TRY_OUT(find_numbers(r, scratch, &first, &last));
     if (first > 1) {
-        TRY_OUT(begin_at_base(r, chain, first, last, scratch));
+        TRY_OUT(begin_at_base(r, chain, first, last, scratch, &why));
         chain->first_number = first < chain->next_number ? first : chain->next_number;
     }
     while (chain->next_number <= last) {
         struct chain_entry entry;
         bool valid;
-        const char *why;
+        const char *ignored;
         pool_reset(scratch);
-        e = read_entry(r, chain->next_number, scratch, &entry);
+        e = read_entry(r, chain->next_number, scratch, &entry, &why);
         if (e == OK)
-            e = chain_fold(chain, &entry, &valid, &why);
+            e = chain_fold(chain, &entry, &valid, &ignored);
         else if (is_damage(e))
-            e = mend_and_fold(r, chain, last, e);
+            e = mend_and_fold(r, chain, last, e, &why);
         if (e != OK)
             break;
     }
+    if (e == OK)
+        e = check_formats(r, chain, &why);
 out:
-    if (e != OK)
-        e = err_set(at, e, "manifest entry %s/p%03u/chain/%08llu: %s", r->config->blob_directory,
-                    r->partition, (unsigned long long)chain->next_number,
-                    e == ERR_IO ? "it, or what would stand in for it, cannot be read (input/output error)"
-                                : err_text(e));
     pool_close(scratch);
+    if (e == ERR_VERSION && why.text[0] != '\0') /* names what is newer */
+        return err_set(at, e, "%s", why.text);
+    if (e == ERR_IO)
+        ERR_IGNORE(err_set(&why, e, "it, or what would stand in for it, cannot be read (%s)", err_text(e)));
+    else
+        why.text[0] = '\0';
+    if (e != OK && at != NULL) {
+        *at = why;
+        return name_entry(r, chain->next_number, e, at);
+    }
     return e;
 }

@@ -23,12 +23,27 @@ struct chain_reader {
     void *context;
 };
 
-/* Fold all entries into an opened chain. ERR_VERSION, ERR_IO, ERR_LIMIT, ERR_SPACE; at names the entry. */
+/* Fold all entries into an opened chain. ERR_VERSION (of a live segment, too), ERR_IO, ERR_LIMIT, ERR_SPACE; at
+ * names the entry or the segment. */
 err shard_chain_read(const struct chain_reader *reader, struct chain *chain, struct err_at *at);
 
-/* Give a damaged object a second name in the quarantine; its own is left to the caller. ERR_NOT_FOUND, ERR_LIMIT,
- * ERR_IO, ERR_SPACE. */
-err shard_quarantine(struct io *io, const struct shards_config *config, const char *key,
-                     char out_path[IO_PATH_BYTES_MAX]);
+/* Give a damaged file of a directory a second name in the quarantine, '_' for '/', with a number behind it
+ * where that is taken: nothing there is replaced. Its own name is left to the caller. ERR_NOT_FOUND, ERR_EXISTS
+ * (a hundred are there), ERR_LIMIT, ERR_IO, ERR_SPACE. */
+err shard_quarantine(struct io *io, const struct shards_config *config, const char *directory,
+                     const char *name, char out_path[IO_PATH_BYTES_MAX]);
+/* The same with a stream file, which loses its own name. */
+err shard_set_aside(struct io *io, const struct shards_config *config, const char *name,
+                    char out_path[IO_PATH_BYTES_MAX]);
+
+/* Tell of a damaged entry with what stands in for it, as `damaged` above gets it. verb: "is" or "can be". */
+void shard_tell_stand_in(const struct shard_report *report, struct shard_check *check, const char *verb,
+                         const struct chain_entry *in_place, err why);
+
+/* ---- names, account.c ---- */
+/* The number that an entry's name is: at least 8 digits, as written. 0: it is no such name. */
+uint64_t chain_number_parse(const char *name);
+/* The digest that the name of a segment or state object is. False: not 64 hexadecimal digits. */
+bool digest_parse(const char *name, uint8_t out_digest[SHA256_BYTES]);
 
 #endif

@@ -417,21 +417,32 @@ static void an_unreadable_entry(void **state)
     check_named(w);
 }
 
-/* What a restore cannot read of the chain is mended in the new directory, and named. */
+/* A read error of the disk may pass: a restore ends there, unless a person takes it for damage; then it is
+ * mended in the new directory, told, and named in answers. */
 static void a_restore_of_an_unreadable_entry(void **state)
 {
     struct fixture *f = *state;
     struct world *w = &f->world;
     char path[IO_PATH_BYTES_MAX];
     struct blob *blob;
-    int64_t through_ms;
+    struct shard_restored restored;
+    struct err_at at = { 0 };
+    int damages = 0;
+    struct shard_report report = { .line = fixture_count_damage, .context = &damages };
     make_ranges(w, 4);
     world_close_quick(w);
     chain_path(2, path); /* nothing proves it: a start waits */
     unreadable[0] = path;
     struct pool *pool = pool_open(w->pool, "restore", POOL_BYTES_UNLIMITED);
     assert_ok(blob_open_dir("blob", w->io, pool, &blob));
-    assert_ok(shard_restore(&w->config, w->io, blob, pool, &through_ms));
+    assert_err(ERR_IO, shard_restore(&w->config, w->io, blob, pool, false, &report, &restored, &at));
+    assert_non_null(strstr(at.text, path));
+    assert_int_equal(damages, 0);
+    assert_int_equal(count_files(f, "quarantine"), 0);
+    assert_ok(shard_restore(&w->config, w->io, blob, pool, true, &report, &restored, &at));
+    assert_int_equal(damages, 1);
+    assert_int_equal(restored.damage_count, 1);
+    assert_true(restored.data_through_ms > WORLD_EPOCH_MS);
     blob_close(blob);
     pool_close(pool);
     unreadable[0] = NULL;

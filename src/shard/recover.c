@@ -75,7 +75,8 @@ static err remove_unnamed(struct partition *p)
         TRY_OUT(named_open(&p->chain, kind == 1, scratch, &named));
         TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
         for (size_t i = 0; i < count; i++)
-            if (!named_has(&named, entries[i].key))
+            if (!named_has(&named, entries[i].key) && /* a file of somebody else stays */
+                shard_is_object(entries[i].key, p->shards->config.partition_count))
                 TRY_OUT(blob_delete(p->shards->blob, entries[i].key));
     }
 out:
@@ -114,7 +115,8 @@ static bool is_zero(const uint8_t digest[SHA256_BYTES])
     return any == 0;
 }
 
-static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BYTES], bool is_newest)
+static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BYTES], bool is_newest,
+                             struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
     state_key(p->number, digest, key);
@@ -126,6 +128,12 @@ static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BY
     err e = blob_get(p->shards->blob, key, STATE_BYTES_MAX, scratch, &bytes);
     if (e == OK)
         e = state_object_decode(bytes, &series, scratch, &state);
+    if (e == ERR_VERSION) {
+        struct err_at why = { 0 };
+        ERR_IGNORE(state_object_check(bytes, &why));
+        ERR_IGNORE(err_set(at, e, "state object %s/%s: %s", p->shards->config.blob_directory, key,
+                           why.text[0] != '\0' ? why.text : err_text(e)));
+    }
     if (e == OK) {
         if (!is_newest)
             state.unresolved_count = 0; /* some got their labels since */
@@ -145,13 +153,15 @@ static err read_state(struct partition *p, struct err_at *at)
     for (int i = 0; i < 2; i++) {
         if (is_zero(p->chain.state_digests[i]))
             break;
-        e = read_state_object(p, p->chain.state_digests[i], i == 0);
+        e = read_state_object(p, p->chain.state_digests[i], i == 0, at);
         if (e == OK || !is_damage(e))
             break;
         first = i == 0 ? e : first;
     }
     if (first == OK || (e != OK && !is_damage(e)))
-        return e == OK ? OK : err_set(at, e, "a state object of partition %u: %s", p->number, err_text(e));
+        return e == OK || e == ERR_VERSION
+                   ? e
+                   : err_set(at, e, "a state object of partition %u: %s", p->number, err_text(e));
     p->data_through_ms = through_ms;
     p->state_is_old = true;
     p->state_failed = first;
@@ -371,7 +381,7 @@ static err use_part(struct partition *p, struct range *range, const struct found
 
 /* All parts of the range that starts where the path has come to. *out_whole: go on behind it if it is closed. */
 static err use_range(struct partition *p, struct range *range, struct found_part *parts, size_t count,
-                     uint64_t log_end, bool *out_whole)
+                     uint64_t log_end, bool *out_whole, struct err_at *at)
 {
     struct shards *shards = p->shards;
     *out_whole = true;
@@ -380,18 +390,21 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         struct io_file *file;
         uint64_t valid_end;
         struct stream_part_header header;
-        void *at;
-        TRY(pool_zalloc(range->worker_pool, sizeof(struct stream_part), &at));
+        void *block;
+        TRY(pool_zalloc(range->worker_pool, sizeof(struct stream_part), &block));
         TRY(stream_path(shards->config.stream_directory, &parts[i].name, path));
         TRY(io_file_open(shards->io, path, IO_READ, &file));
-        struct stream_part *part = at;
+        struct stream_part *part = block;
         part->file = file;
         part->part = parts[i].name.part;
         *range->parts_end = part;
         range->parts_end = &part->next;
         TRY(io_file_size(file, &valid_end));
-        err e = stream_header_read(file, &header);
-        if (e == ERR_VERSION || e == ERR_LIMIT || e == ERR_IO)
+        struct err_at why = { 0 };
+        err e = stream_header_read(file, &header, &why);
+        if (e == ERR_VERSION)
+            return err_set(at, e, "stream file %s: %s", path, why.text);
+        if (e == ERR_LIMIT || e == ERR_IO)
             return e;
         if (e != OK || header.before_bytes != range->writer.end)
             continue;                            /* never got a header, or followed bytes that are not used */
@@ -400,7 +413,7 @@ static err use_range(struct partition *p, struct range *range, struct found_part
             struct stream_part_header next_header;
             TRY(stream_path(shards->config.stream_directory, &parts[k].name, path));
             TRY(io_file_open(shards->io, path, IO_READ, &next));
-            e = stream_header_read(next, &next_header);
+            e = stream_header_read(next, &next_header, NULL);
             io_file_close(next);
             if (e == OK && next_header.before_bytes >= STREAM_FILE_HEADER_BYTES) {
                 valid_end = next_header.before_bytes < valid_end ? next_header.before_bytes : valid_end;
@@ -409,7 +422,10 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         }
         parts[i].is_used = true;
         e = use_part(p, range, &parts[i], valid_end, log_end, file);
-        if (e == ERR_LIMIT || e == ERR_VERSION || e == ERR_ORDER || e == ERR_IO)
+        if (e == ERR_VERSION)
+            return err_set(at, e, "a frame of stream file %s/%s was written by a newer version",
+                           shards->config.stream_directory, parts[i].file_name);
+        if (e == ERR_LIMIT || e == ERR_ORDER || e == ERR_IO)
             return e;
     }
     return OK;
@@ -425,16 +441,12 @@ static void range_append(struct partition *p, struct range *range)
 }
 
 /* Of a generation whose log is gone: what it holds may be nowhere else. */
-static err set_aside(struct partition *p, const char *path, const char *name)
+static err set_aside(struct partition *p, const char *name)
 {
-    const struct shards_config *config = &p->shards->config;
     char to[IO_PATH_BYTES_MAX];
-    if (snprintf(to, sizeof to, "%s/%s", config->quarantine_directory, name) >= IO_PATH_BYTES_MAX)
-        return ERR_LIMIT;
-    TRY(io_rename(p->shards->io, path, to));
-    TRY(io_dir_sync(p->shards->io, config->quarantine_directory));
+    TRY(shard_set_aside(p->shards->io, &p->shards->config, name, to));
     diag(DIAG_ERROR, "A stream file holds rows of a log that is gone; it is set aside.", "file=%s", to);
-    return io_dir_sync(p->shards->io, config->stream_directory);
+    return OK;
 }
 
 /* Files that are not part of the path: what they hold is in the chain or will be replayed. */
@@ -446,7 +458,7 @@ static err remove_unused(struct partition *p, const struct found_part *parts, si
         char path[IO_PATH_BYTES_MAX];
         TRY(stream_path(p->shards->config.stream_directory, &parts[i].name, path));
         if (parts[i].name.start.generation < p->chain.end.generation) {
-            TRY(set_aside(p, path, parts[i].file_name));
+            TRY(set_aside(p, parts[i].file_name));
             continue;
         }
         err e = io_unlink(p->shards->io, path);
@@ -456,7 +468,7 @@ static err remove_unused(struct partition *p, const struct found_part *parts, si
     return OK;
 }
 
-static err read_streams(struct partition *p, uint64_t log_end)
+static err read_streams(struct partition *p, uint64_t log_end, struct err_at *at)
 {
     err e = OK;
     struct pool *pool = pool_open(p->shards->pool, "streams", POOL_BYTES_UNLIMITED);
@@ -473,7 +485,7 @@ static err read_streams(struct partition *p, uint64_t log_end)
         while (first + own < count && position_compare(parts[first + own].name.start, range->start) == 0)
             own++;
         bool whole;
-        TRY_OUT(use_range(p, range, parts + first, own, log_end, &whole));
+        TRY_OUT(use_range(p, range, parts + first, own, log_end, &whole, at));
         range->part_count = own > 0 ? parts[first + own - 1].name.part + 1 : 0;
         for (size_t i = first; i < first + own; i++)
             parts[i].is_used = true; /* unlinked with the range, after its commit */
@@ -553,7 +565,7 @@ err partition_recover(struct partition *p, struct err_at *at)
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
     p->applied = p->chain.end;
-    err e = read_streams(p, w.end_offset);
+    err e = read_streams(p, w.end_offset, at);
     if (e == ERR_ORDER) /* the caller opens the partition again */
         TRY(generation_begin(p, w.end_offset));
     if (e == ERR_IO)

@@ -63,7 +63,7 @@ struct shards_config {
     uint64_t opened_bytes_max; /* tables of open segments; idle ones are closed for others */
     uint64_t index_bytes_max;  /* live index: beyond it apply waits … */
     uint64_t index_bytes_new;  /* … and beyond this no new series are to be brought: shards_have_room */
-    uint32_t thread_count;     /* background threads; 0 = cores */
+    uint32_t thread_count;     /* threads that merge; 0 = half the cores, at least one */
     uint32_t canary;           /* enum shard_canary */
     bool read_only;            /* for tools: no file is created, changed or removed */
     bool without_log;          /* for tools: a snapshot, whose chains are all there is */
@@ -175,25 +175,75 @@ struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition)
 
 /* ---- offline tools: the node is not running ---- */
 
-/* One finding of verify or fsck; text is a sentence without newline. */
+/* Where a tool tells what it finds and how far it is. */
 struct shard_report {
+    /* One finding; text is a sentence without newline. */
     void (*line)(void *context, bool is_damage, const char *text);
     void *context;
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes); /* NULL is allowed */
+};
+
+/* What a byte of a data directory is. Every one is of one class. */
+enum shard_class {
+    SHARD_CLASS_LIVE, /* read, and damaged if its checksums say so */
+    SHARD_CLASS_SPACE, /* of the log's files: headers, padding, records stored elsewhere by now, room for others */
+    SHARD_CLASS_LEFTOVER, /* of a process that died: the next start removes it */
+    SHARD_CLASS_SNAPSHOT, /* of snapshots, which are verified one by one */
+    SHARD_CLASS_ASIDE,    /* kept for a person */
+    SHARD_CLASS_FOREIGN,  /* not ours */
+    SHARD_CLASS_COUNT
+};
+
+struct shard_class_sum {
+    uint64_t file_count, byte_count;
+    uint64_t told_count; /* of them, one by one: the first hundred */
 };
 
 struct shard_check {
     uint64_t file_count, byte_count, row_count, segment_count, group_count, record_count;
+    uint64_t record_bytes; /* of the log's records, without their frames */
     uint64_t damage_count;
-    uint64_t unaccounted_bytes; /* of files that nothing names */
+    uint64_t newer_count; /* objects and files of a format that only a newer version reads */
+    struct shard_class_sum classes[SHARD_CLASS_COUNT];
+    struct err_at at; /* with an error: what could not be gone on with */
 };
 
-/* Read every checksum of log, stream files, chains, segments and state, fold, and compare every SUM. Changes
- * nothing. OK even with damage: see out_check. */
+/* Tell a finding, and count it if it is damage. report and its line may be NULL. */
+void shard_tell(const struct shard_report *report, struct shard_check *check, bool is_damage,
+                const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* What a walk does with a name, beside giving it a class. */
+enum { SHARD_WALK_INTO = SHARD_CLASS_COUNT, SHARD_WALK_PAST };
+
+/* A walk over files that gives each a class. */
+struct shard_walk {
+    struct io *io;
+    struct pool *pool; /* its children hold what a directory lists */
+    const struct shard_report *report;
+    struct shard_check *check;
+    /* The enum shard_class of a file, or of all that is in a directory; or what to do with the name. path is
+     * below the directory where the walk began. *out_why: what to say of it in place of the class's own words;
+     * static. */
+    int (*classify)(void *context, const char *path, bool is_dir, const char **out_why);
+    void *context;
+};
+
+/* Count every file below directory ("" is the io's root; one that is not there holds nothing) by class, and
+ * tell each that is left over, set aside or foreign. A directory that cannot be read is told as damage.
+ * Symbolic links are files, but where classify says to look into them. ERR_LIMIT. */
+err shard_account(const struct shard_walk *walk, const char *directory);
+
+/* Is this the path of an object, below a blob directory of so many partitions? */
+bool shard_is_object(const char *path, uint32_t partition_count);
+
+/* Read every checksum of log, stream files, chains, segments and state, fold, compare every SUM, and give every
+ * file of the blob and stream directories a class. Changes nothing. OK even with damage: see out_check, which
+ * is also filled, as far as it came, with an error. */
 err shard_verify(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                  struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
 
-/* shard_verify, then move what is damaged or unnamed to the quarantine directory, so that a start
- * succeeds and answers name what is missing; what the log still has is built again by that start. */
+/* shard_verify, then move what is damaged to the quarantine directory, so that a start succeeds and answers
+ * name what is missing; what the log still has is built again by that start. Nothing else is moved. */
 err shard_fsck(const struct shards_config *config, struct io *io, struct log *log, struct blob *blob,
                struct pool *pool, const struct shard_report *report, struct shard_check *out_check);
 
@@ -208,6 +258,8 @@ struct shard_rows {
 struct shard_rows_door {
     err (*rows)(void *context, const struct shard_rows *rows);
     void *context;
+    void (*progress)(void *context, uint64_t done_bytes,
+                     uint64_t total_bytes); /* of segments; NULL is allowed */
 };
 
 struct shard_exported {
@@ -230,9 +282,17 @@ err shard_export(const struct shards_config *config, struct io *io, struct log *
  * ERR_EXISTS, and as shards_cut_all. */
 err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns);
 
+struct shard_restored {
+    int64_t data_through_ms; /* append time of the newest record that is stored; INT64_MIN: none is */
+    uint64_t damage_count;   /* manifest entries in whose place something else was put, each told */
+};
+
 /* After the blob directory of a snapshot was put in place of an empty one: append a generation to every
- * chain, so that a fresh log begins at (g + 1, 0). through_ms: newest sample time stored. */
+ * chain, so that a fresh log begins at (g + 1, 0). A read error may pass, so it ends the restore (ERR_IO, at
+ * names the entry) but where takes_unreadable says to count it as damage, or nothing can be lost. Errors with
+ * the reason in at, also ERR_VERSION, ERR_LIMIT, ERR_SPACE. */
 err shard_restore(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
-                  int64_t *out_through_ms);
+                  bool takes_unreadable, const struct shard_report *report,
+                  struct shard_restored *out_restored, struct err_at *at);
 
 #endif

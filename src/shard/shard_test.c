@@ -620,10 +620,11 @@ static void a_snapshot_comes_back(void **state)
     fixture_remove(f, "stream");
     assert_ok(io_rename(f->io, "copy", "blob"));
     struct blob *blob;
-    int64_t through_ms;
+    struct shard_restored restored;
     assert_ok(blob_open_dir("blob", f->io, f->pool, &blob));
-    assert_ok(shard_restore(&w->config, f->io, blob, f->pool, &through_ms));
-    assert_true(through_ms > WORLD_EPOCH_MS);
+    assert_ok(shard_restore(&w->config, f->io, blob, f->pool, false, NULL, &restored, NULL));
+    assert_true(restored.data_through_ms > WORLD_EPOCH_MS);
+    assert_int_equal(restored.damage_count, 0);
     blob_close(blob);
     world_producer_renew(w);
     assert_ok(world_open(w));

@@ -439,21 +439,35 @@ out:
     return e;
 }
 
-err state_object_check(struct slice bytes)
+err state_object_check(struct slice bytes, struct err_at *at)
 {
     if (bytes.len < OBJECT_HEAD_BYTES + 4 || get_le32(bytes.at) != OBJECT_MAGIC)
         return ERR_CORRUPT;
     if (crc32c(slice_part(bytes, 0, bytes.len - 4), 0) != get_le32(bytes.at + bytes.len - 4))
         return ERR_CORRUPT;
     if (get_le16(bytes.at + 4) > STATE_FORMAT_VERSION)
-        return ERR_VERSION;
+        return err_set(at, ERR_VERSION,
+                       "written by a newer version: state format %u, and this Kelpie reads up to %u",
+                       get_le16(bytes.at + 4), STATE_FORMAT_VERSION);
     return get_le64(bytes.at + 16) == bytes.len - OBJECT_HEAD_BYTES - 4 ? OK : ERR_CORRUPT;
+}
+
+err state_object_read(struct blob *blob, const char *key, const uint8_t digest[SHA256_BYTES],
+                      struct pool *pool, struct slice *out_bytes)
+{
+    uint8_t actual[SHA256_BYTES];
+    *out_bytes = slice_of("", 0);
+    TRY(blob_get(blob, key, STATE_BYTES_MAX, pool, out_bytes));
+    struct sha256 *sha = sha256_open();
+    sha256_add(sha, *out_bytes);
+    sha256_finish(sha, actual);
+    return memcmp(actual, digest, SHA256_BYTES) == 0 ? OK : ERR_CORRUPT;
 }
 
 err state_object_decode(struct slice bytes, const struct state_series *series, struct pool *pool,
                         struct state *out_state)
 {
-    TRY(state_object_check(bytes));
+    TRY(state_object_check(bytes, NULL));
     uint64_t plain_bytes = get_le64(bytes.at + 8);
     if (plain_bytes > STATE_BYTES_MAX)
         return ERR_CORRUPT;

@@ -9,6 +9,7 @@
 #include "base/pool.h"
 #include "base/slice.h"
 #include "base/time.h"
+#include "blob/blob.h"
 #include "log/log.h"
 #include "model/batch.h"
 #include "model/sample.h"
@@ -106,8 +107,12 @@ err state_object_encode(const struct state *state, const struct state_names *nam
                         struct buf *out);
 err state_object_decode(struct slice bytes, const struct state_series *series, struct pool *pool,
                         struct state *out_state);
-/* Check head and checksum only. ERR_CORRUPT, ERR_VERSION. */
-err state_object_check(struct slice bytes);
+/* Check head and checksum only. ERR_CORRUPT, ERR_VERSION (at names it and ours). */
+err state_object_check(struct slice bytes, struct err_at *at);
+/* Read an object whole and compare its digest. Bytes in pool; *out_bytes is set also where the digest differs,
+ * else empty. ERR_CORRUPT, and what reading returns. */
+err state_object_read(struct blob *blob, const char *key, const uint8_t digest[SHA256_BYTES],
+                      struct pool *pool, struct slice *out_bytes);
 
 /* The hash under which an unresolved row is summed: of (incarnation, number) in place of labels. */
 struct hash128 state_unresolved_hash(const uint8_t incarnation[INCARNATION_BYTES], uint32_t number);

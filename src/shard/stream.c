@@ -36,7 +36,11 @@ bool stream_name_parse(const char *file_name, struct stream_name *out_name)
     if (sscanf(file_name, "p%u-%llu-%llu-%u.stream%n", &partition, &generation, &offset, &part, &end) != 4 ||
         end == 0 || file_name[end] != '\0' || part >= STREAM_PART_COUNT_MAX)
         return false;
-    *out_name = (struct stream_name){ .partition = partition, .start = { generation, offset }, .part = part };
+    struct stream_name name = { .partition = partition, .start = { generation, offset }, .part = part };
+    char path[IO_PATH_BYTES_MAX]; /* as we would write it: "p0-01-…" names another file */
+    if (stream_path(".", &name, path) != OK || strcmp(path + 2, file_name) != 0)
+        return false;
+    *out_name = name;
     return true;
 }
 
@@ -88,14 +92,16 @@ err stream_frame_append(struct stream_writer *writer, struct slice group, struct
     return OK;
 }
 
-err stream_header_read(struct io_file *file, struct stream_part_header *out_header)
+err stream_header_read(struct io_file *file, struct stream_part_header *out_header, struct err_at *at)
 {
     uint8_t header[STREAM_FILE_HEADER_BYTES];
     TRY(io_file_read(file, 0, header, sizeof header, NULL));
     if (get_le32(header) != FILE_MAGIC || get_le32(header + 60) != crc32c(slice_of(header, 60), 0))
         return ERR_CORRUPT;
     if (get_le16(header + 4) > STREAM_FORMAT_VERSION)
-        return ERR_VERSION;
+        return err_set(at, ERR_VERSION,
+                       "written by a newer version: stream format %u, and this Kelpie reads up to %u",
+                       get_le16(header + 4), STREAM_FORMAT_VERSION);
     *out_header =
         (struct stream_part_header){ .name = { .partition = get_le32(header + 8),
                                                .part = get_le32(header + 12),
@@ -153,4 +159,20 @@ err stream_frame_read(struct io_file *file, uint64_t offset, uint64_t file_bytes
                                         .next_offset = group_offset + group_bytes,
                                         .checkpoint = checkpoint };
     return OK;
+}
+
+bool stream_frame_is_cut(struct io_file *file, uint64_t offset, uint64_t file_bytes)
+{
+    uint8_t header[STREAM_FRAME_HEADER_BYTES];
+    if (offset >= file_bytes)
+        return false;
+    uint64_t left = file_bytes - offset;
+    if (left < sizeof header)
+        return true;
+    if (io_file_read(file, offset, header, sizeof header, NULL) != OK || get_le32(header) != FRAME_MAGIC ||
+        get_le64(header + 8) != offset || get_le32(header + 44) != crc32c(slice_of(header, 44), 0))
+        return false;
+    left -= sizeof header;
+    uint64_t checkpoint_bytes = get_le64(header + 16), group_bytes = get_le64(header + 24);
+    return checkpoint_bytes > left || group_bytes > left - checkpoint_bytes;
 }

@@ -53,8 +53,8 @@ struct stream_part_header {
     uint64_t before_bytes;
 };
 
-/* ERR_CORRUPT, ERR_VERSION, ERR_END (shorter than a header), ERR_IO. */
-err stream_header_read(struct io_file *file, struct stream_part_header *out_header);
+/* ERR_CORRUPT, ERR_VERSION (at names it and ours), ERR_END (shorter than a header), ERR_IO. */
+err stream_header_read(struct io_file *file, struct stream_part_header *out_header, struct err_at *at);
 
 struct stream_frame {
     uint64_t offset; /* of the frame */
@@ -67,5 +67,8 @@ struct stream_frame {
  * ERR_CORRUPT: torn or damaged, with no more told. ERR_LIMIT, ERR_IO. */
 err stream_frame_read(struct io_file *file, uint64_t offset, uint64_t file_bytes, struct pool *pool,
                       struct stream_frame *out_frame);
+
+/* Of a frame that could not be read: does the file just end within it, as when its write was cut short? */
+bool stream_frame_is_cut(struct io_file *file, uint64_t offset, uint64_t file_bytes);
 
 #endif

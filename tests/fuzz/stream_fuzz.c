@@ -101,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (repaired)
             repair(copy, size);
         check(io_file_truncate(file, 0) == OK && io_file_write(file, 0, slice_of(copy, size)) == OK);
-        if (stream_header_read(file, &header) != OK)
+        if (stream_header_read(file, &header, NULL) != OK)
             continue;
         ERR_IGNORE(stream_path("stream", &header.name, path));
         struct stream_frame frame;

@@ -415,7 +415,7 @@ static void read_stream(struct slice bytes)
     struct io_file *file;
     uint64_t offset = STREAM_FILE_HEADER_BYTES;
     REQUIRE(io_file_open(io, "stream_1", IO_READ, &file) == OK);
-    REQUIRE(stream_header_read(file, &header) == OK && header.before_bytes == 4242);
+    REQUIRE(stream_header_read(file, &header, NULL) == OK && header.before_bytes == 4242);
     REQUIRE(header.name.partition == 3 && header.name.part == 2 && header.name.start.generation == 1);
     for (int i = 0; i < 2; i++) {
         REQUIRE(stream_frame_read(file, offset, bytes.len, pool, &frame) == OK);

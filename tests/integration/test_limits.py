@@ -390,8 +390,9 @@ def test_expressions(shared, expression):
     ('storage: {log_file_bytes: 1KiB}', 'log_file_bytes'),
     ('storage: {log_file_bytes: 2GiB}', 'log_file_bytes'),
     ('storage: {cut_age: 2h}', 'cut_age'),
+    ('storage: {head_rows: 99999999999}', 'storage.head_rows must be at most'),
     ('limits: {overrides: {%s}}' % ', '.join('t%d: {max_series: 1}' % i for i in range(100001)), '100000'),
-], ids=['bytes', 'nesting', 'too small', 'too large', 'too long', 'tenants'])
+], ids=['bytes', 'nesting', 'too small', 'too large', 'too long', 'rows', 'tenants'])
 def test_configuration(tmp_path, text, words):
     path = tmp_path / 'kelpie.yaml'
     path.write_text(text + '\n')
@@ -400,5 +401,7 @@ def test_configuration(tmp_path, text, words):
 
 
 def test_names_given_to_a_command():
-    run = run_kelpie('query', *['up'] * 17)
-    assert run.returncode == 2, run.stderr
+    """One more than a command takes is refused by its name."""
+    for command, names in (('query', ['up', 'down']), ('restore', ['a', 'b']), ('verify', ['a']), ('config', ['show', 'x'])):
+        run = run_kelpie(command, *names)
+        assert run.returncode == 2 and 'unexpected "%s"' % names[-1] in run.stderr, run.stderr

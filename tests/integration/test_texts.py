@@ -3,6 +3,7 @@ import glob
 import os
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -62,6 +63,8 @@ def test_asking_a_node(node):
     wrong = ask('sum(')
     assert wrong.returncode == 1 and wrong.stderr.startswith('kelpie query: '), wrong.stderr
     assert '{' not in wrong.stderr
+    wrong = ask('sum(', '--json')
+    assert wrong.returncode == 1 and wrong.stdout.startswith('{"status":"error"'), wrong.stdout
     missing = ['--url', 'http://127.0.0.1:%d' % free_port()]
     for command in (['query', 'up'], ['snapshot'], ['retention', '--confirm']):
         text = refusal(*command, *missing)
@@ -159,6 +162,7 @@ def test_snapshot_is_no_data_directory(stored, tmp_path):
     assert tree(snapshot) == before
     restored = run_kelpie('restore', snapshot, '--data', data)
     assert restored.returncode == 0 and 'kelpie serve --data %s' % data in restored.stdout
+    assert 'acknowledged through %s' % time.strftime('%Y-', time.gmtime()) in restored.stdout, restored.stdout
     assert run_kelpie('verify', '--data', data).returncode == 0
     assert tree(snapshot) == before
     assert 'it exists, and restore needs a directory that does not exist yet' in refusal('restore', snapshot, '--data', data)
