@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Measure Kelpie beside Debian's VictoriaMetrics and Prometheus on this machine.
 
-usage: bench.py metrics PART [--turns N] [--targets kelpie,victoria,prometheus]
+usage: ./dev bench metrics [PART] [--turns N] [--targets kelpie,victoria,prometheus]
   PART  ingest    known series: samples per server-CPU-second, request latency
         new       1,000,000 series appear; then memory per series; then kill -9 and time to ready
-        disk      24 h x 10,000 + 1 h x 100,000 series: bytes per sample once settled; keeps the data for `queries`
+        disk      24 h x 10,000 + 1 h x 100,000 series: bytes per sample once settled; keeps the data for `queries`;
+                  one turn, whatever N is: the bytes do not vary
         queries   the 20 fixed queries over what `disk` loaded
-        all       the four in turn
+        all       the four in turn (the default)
         report    medians and ratios of everything measured for this commit; writes bench/results/
+
+   or: ./dev bench soak [--minutes 30]: half an hour of mixed load and restarts (bench/soak.py)
 
 Every part can be stopped and run again: each measured turn is kept in build/bench/. Turns alternate between the
 targets. The load is made once by bench/load (build/bench/data). What is measured and how: docs/benchmark.md."""
@@ -408,9 +411,12 @@ def figure_line(title, values, higher):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', choices=['metrics'])
-    parser.add_argument('part', choices=list(PARTS) + ['all', 'report'])
+    parser.add_argument('part', nargs='?', default='all', choices=list(PARTS) + ['all', 'report'])
     parser.add_argument('--turns', type=int, default=5)
     parser.add_argument('--targets', default='kelpie,victoria,prometheus')
+    if len(sys.argv) == 1:
+        print(__doc__)
+        return
     options = parser.parse_args()
     os.makedirs(WORK, exist_ok=True)
     if options.part == 'report':

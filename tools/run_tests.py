@@ -2,7 +2,8 @@
 """Run every test and end with one plain line: N passed, N failed, N skipped.
 
 Unit and simulation tests are meson's (C, cmocka; each cmocka case counts), built with sanitizers;
-integration tests are pytest's and drive the release binary. Skips are listed with their reason."""
+integration tests are pytest's and drive the release binary, or the one that --binary names. Skips are listed with their
+reason."""
 import argparse
 import json
 import os
@@ -13,6 +14,8 @@ import time
 import xml.etree.ElementTree
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SANITIZERS = {'ASAN_OPTIONS': 'detect_leaks=1:abort_on_error=1', 'UBSAN_OPTIONS': 'print_stacktrace=1',
+              'TSAN_OPTIONS': 'halt_on_error=1'}
 
 
 def run_unit(build):
@@ -20,8 +23,7 @@ def run_unit(build):
     log = os.path.join(TOP, build, 'meson-logs/testlog.json')
     if os.path.exists(log):
         os.unlink(log)
-    env = dict(os.environ, ASAN_OPTIONS='detect_leaks=1:abort_on_error=1',
-               UBSAN_OPTIONS='print_stacktrace=1', TSAN_OPTIONS='halt_on_error=1')
+    env = dict(os.environ, **SANITIZERS)
     subprocess.run(['meson', 'test', '-C', build, '--print-errorlogs', '--num-processes', '2',
                     '--timeout-multiplier', '3'], cwd=TOP, env=env)
     passed = failed = skipped = 0
@@ -46,14 +48,21 @@ def run_unit(build):
     return passed, failed, skipped
 
 
-def run_integration(keyword):
-    """pytest below tests/integration. Returns (passed, failed, skipped)."""
+def pytest_command():
+    return [sys.executable if have_pytest(sys.executable) else '/usr/bin/python3', '-m', 'pytest', '-q', '-rs',
+            '-p', 'no:cacheprovider']
+
+
+def run_integration(keyword, binary):
+    """pytest below tests/integration, of another build's program if `binary` names one. Returns (passed, failed, skipped)."""
     report = os.path.join(TOP, 'build/integration.xml')
-    command = [sys.executable if have_pytest(sys.executable) else '/usr/bin/python3', '-m', 'pytest', '-q', '-rs',
-               '-p', 'no:cacheprovider', '--junitxml', report, 'tests/integration']
+    command = pytest_command() + ['--junitxml', report, 'tests/integration']
     if keyword:
         command += ['-k', keyword]
-    subprocess.run(command, cwd=TOP)
+    env = dict(os.environ, **SANITIZERS)
+    if binary:
+        env['KELPIE_BINARY'] = os.path.join(TOP, binary)
+    subprocess.run(command, cwd=TOP, env=env)
     if not os.path.exists(report):
         return 0, 1, 0
     suite = xml.etree.ElementTree.parse(report).getroot().find('testsuite')
@@ -72,6 +81,7 @@ def main():
     parser.add_argument('--build', default='build/asan', help='build folder of the unit tests')
     parser.add_argument('--unit-only', action='store_true')
     parser.add_argument('--integration-only', action='store_true')
+    parser.add_argument('--binary', default='', help='program of the integration tests, as build/asan/kelpie')
     parser.add_argument('-k', default='', help='integration tests whose name matches')
     options = parser.parse_args()
     begun = time.monotonic()
@@ -81,7 +91,7 @@ def main():
         parts.append(lambda: run_unit(options.build))
         parts.append(run_check)
     if not options.unit_only:
-        parts.append(lambda: run_integration(options.k))
+        parts.append(lambda: run_integration(options.k, options.binary))
     for part in parts:
         totals = [a + b for a, b in zip(totals, part())]
     print('took %.0f s' % (time.monotonic() - begun))

@@ -36,6 +36,7 @@ struct dir_blob {
     struct dir_handle *newest, *oldest; /* handles with a file, by last read */
     size_t file_count;
     struct made_directory *made; /* known to be durable: a few a partition */
+    unsigned plants;             /* enum blob_plant: of tests alone */
     size_t directory_len;
     char directory[IO_PATH_BYTES_MAX];
 };
@@ -60,6 +61,13 @@ static void path_of(const struct dir_blob *blob, const char *key, char out_path[
 {
     int printed = snprintf(out_path, PATH_BYTES, "%s/%s", blob->directory, key);
     check(printed > 0 && printed < PATH_BYTES);
+}
+
+void blob_dir_plant(struct blob *blob, unsigned plants) { dir_of(blob)->plants = plants; }
+
+static err sync_names(struct dir_blob *blob, const char *directory)
+{
+    return (blob->plants & BLOB_PLANT_NO_DIR_SYNC) != 0 ? OK : io_dir_sync(blob->io, directory);
 }
 
 /* Create a directory and those above it that are missing, from `floor_len` bytes of the path on, durably. */
@@ -96,7 +104,8 @@ static err make_sure(struct dir_blob *blob, const char *path, char out_directory
     io_mutex_unlock(&blob->lock);
     if (known)
         return OK;
-    TRY(make_directory(blob->io, out_directory, blob->directory_len));
+    if ((blob->plants & BLOB_PLANT_NO_PARENT_SYNC) == 0 || !io_exists(blob->io, out_directory))
+        TRY(make_directory(blob->io, out_directory, blob->directory_len));
     void *at = NULL;
     size_t bytes = strlen(out_directory) + 1;
     io_mutex_lock(&blob->lock);
@@ -119,7 +128,7 @@ static err place(struct dir_blob *blob, const char *key, const char *temp)
     path_of(blob, key, path);
     TRY(make_sure(blob, path, directory));
     TRY(io_link(blob->io, temp, path));
-    TRY(io_dir_sync(blob->io, directory));
+    TRY(sync_names(blob, directory));
     ERR_IGNORE(io_unlink(blob->io, temp)); /* a leftover second name costs nothing: blob_open_dir clears it */
     return OK;
 }
@@ -153,7 +162,7 @@ static err dir_replace_file(struct blob *base, const char *key, const char *temp
     TRY(sync_file(blob->io, temp_path));
     TRY(make_sure(blob, path, directory));
     TRY(io_rename(blob->io, temp_path, path));
-    return io_dir_sync(blob->io, directory);
+    return sync_names(blob, directory);
 }
 
 /* Bytes as a new temporary file, synced. */
@@ -353,7 +362,7 @@ static err dir_delete(struct blob *base, const char *key)
     err e = io_unlink(blob->io, path);
     TRY(e == ERR_CONFLICT ? ERR_NOT_FOUND : e);
     io_path_cut(path);
-    return io_dir_sync(blob->io, path);
+    return sync_names(blob, path);
 }
 
 static void dir_close(struct blob *base)

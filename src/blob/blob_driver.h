@@ -29,4 +29,11 @@ struct blob_handle {
     uint64_t size;
 };
 
+/* Bugs that tests plant in the directory driver to prove that the simulation finds them; 0 in the server. */
+enum blob_plant {
+    BLOB_PLANT_NO_DIR_SYNC = 1 << 0,    /* the name of an object is not made durable */
+    BLOB_PLANT_NO_PARENT_SYNC = 1 << 1, /* a directory that is there is believed to be durable */
+};
+void blob_dir_plant(struct blob *blob, unsigned plants);
+
 #endif

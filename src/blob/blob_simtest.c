@@ -1,11 +1,12 @@
 /* Goal: an object is there whole or not at all, and stays once promised. Method: a workload of puts, deletes and
  * lists on the simulated disk, crashed at every call with every pattern and failed at every call with every
- * error; afterwards each key is compared with what was promised. */
+ * error; afterwards each key is compared with what was promised. Bugs planted in the driver must be found. */
 #include "base/test.h"
 
 #include <string.h>
 
 #include "blob/blob.h"
+#include "blob/blob_driver.h"
 #include "sim/io_sim.h"
 
 #define KEYS 6
@@ -16,6 +17,7 @@ enum promise { ABSENT, WHOLE, EITHER };
 struct world {
     struct io *io;
     struct pool *pool;
+    unsigned plants; /* enum blob_plant */
     enum promise promises[KEYS];
 };
 
@@ -53,6 +55,7 @@ static err workload(struct world *w)
 {
     struct blob *blob = NULL;
     TRY(blob_open_dir("blob", w->io, w->pool, &blob));
+    blob_dir_plant(blob, w->plants);
     err e = OK;
     for (size_t key = 0; key < KEYS; key++) {
         w->promises[key] = EITHER;
@@ -70,29 +73,40 @@ out:
     return e;
 }
 
-static void check_promises(struct world *w)
+/* What of the promises does not hold; NULL: all do. */
+static const char *broken_promise(struct world *w)
 {
     struct blob *blob = NULL;
+    const char *wrong = NULL;
     assert_ok(blob_open_dir("blob", w->io, w->pool, &blob));
-    for (size_t key = 0; key < KEYS; key++) {
+    for (size_t key = 0; key < KEYS && wrong == NULL; key++) {
         struct slice bytes;
         err e = blob_get(blob, keys[key], 10000, w->pool, &bytes);
-        if (w->promises[key] == WHOLE)
-            assert_ok(e);
-        if (w->promises[key] == ABSENT)
-            assert_err(ERR_NOT_FOUND, e);
-        if (e == OK)
-            assert_true(slice_equal(content(key), bytes));
-        else
-            assert_err(ERR_NOT_FOUND, e);
-        err again = blob_put(blob, keys[key], content(key));
-        assert_err(e == OK ? ERR_EXISTS : OK, again);
+        if (w->promises[key] == WHOLE && e != OK)
+            wrong = "an object is gone";
+        else if (w->promises[key] == ABSENT && e != ERR_NOT_FOUND)
+            wrong = "an object is there again";
+        else if (e == OK && !slice_equal(content(key), bytes))
+            wrong = "an object has other bytes";
+        else if (e != OK && e != ERR_NOT_FOUND)
+            wrong = "an object cannot be read";
+        else if (blob_put(blob, keys[key], content(key)) != (e == OK ? ERR_EXISTS : OK))
+            wrong = "a put does not see what is there";
     }
     struct io_dir_entry *names;
     size_t count;
     assert_ok(io_dir_list(w->io, "blob/.tmp", w->pool, &names, &count));
-    assert_int_equal(0, count);
+    if (count != 0 && wrong == NULL)
+        wrong = "temporary files are left";
     blob_close(blob);
+    return wrong;
+}
+
+static void check_promises(struct world *w)
+{
+    const char *wrong = broken_promise(w);
+    if (wrong != NULL)
+        fail_msg("%s", wrong);
 }
 
 static void world_begin(struct world *w, uint64_t seed)
@@ -108,46 +122,48 @@ static void world_end(struct world *w)
     io_close(w->io);
 }
 
-static void test_crash_at_every_call(void **state)
+/* The power goes at every call. What is wrong after the first state that shows a bug; NULL: none does. */
+static const char *explore_crashes(uint64_t seed, unsigned plants, uint64_t *states)
 {
-    uint64_t seed = test_random_begin("crash").state;
-    uint64_t states = 0;
-    for (uint64_t call = 1;; call++) {
-        bool was_down = false;
-        for (int keep = 0; keep < IO_SIM_KEEP_COUNT; keep++) {
+    const char *wrong = NULL;
+    bool was_down = true;
+    for (uint64_t call = 1; was_down; call++)
+        for (int keep = 0; keep < IO_SIM_KEEP_COUNT; keep++)
             for (uint64_t variant = 0; variant < (keep < IO_SIM_KEEP_PREFIX ? 1u : 4u); variant++) {
                 struct world w;
                 world_begin(&w, seed);
+                w.plants = plants;
                 io_sim_crash_at_call(w.io, call);
                 ERR_IGNORE(workload(&w));
                 was_down = io_sim_is_down(w.io);
                 io_sim_crash(w.io, (enum io_sim_keep)keep, seed ^ call * 64 ^ variant);
-                check_promises(&w);
+                wrong = broken_promise(&w);
                 world_end(&w);
-                states++;
+                ++*states;
+                if (wrong != NULL)
+                    return wrong;
             }
-        }
-        if (!was_down)
-            break;
-    }
-    printf("# %llu crash states\n", (unsigned long long)states);
+    return NULL;
 }
 
 /* The process dies at any call and the machine stays up: what the next one finds and puts is promised as ever, and
- * the power that goes then takes nothing of it. */
-static void test_kill_at_every_call(void **state)
+ * the power that goes then takes nothing of it. Result as above. */
+static const char *explore_kills(uint64_t seed, unsigned plants, uint64_t *states)
 {
+    const char *wrong = NULL;
     bool was_down = true;
-    for (uint64_t call = 1; was_down; call++) {
+    for (uint64_t call = 1; was_down; call++)
         for (int keep = 0; keep < IO_SIM_KEEP_COUNT; keep++) {
             struct world w;
             struct blob *blob;
-            world_begin(&w, call);
+            world_begin(&w, seed + call);
+            w.plants = plants;
             io_sim_crash_at_call(w.io, call);
             ERR_IGNORE(workload(&w));
             was_down = io_sim_is_down(w.io);
             io_sim_kill(w.io);
             assert_ok(blob_open_dir("blob", w.io, w.pool, &blob));
+            blob_dir_plant(blob, plants);
             for (size_t key = 0; key < KEYS; key++) {
                 err e = blob_put(blob, keys[key], content(key));
                 if (e == OK)
@@ -157,9 +173,51 @@ static void test_kill_at_every_call(void **state)
             }
             blob_close(blob);
             io_sim_crash(w.io, (enum io_sim_keep)keep, call);
-            check_promises(&w);
+            wrong = broken_promise(&w);
             world_end(&w);
+            ++*states;
+            if (wrong != NULL)
+                return wrong;
         }
+    return NULL;
+}
+
+static void test_crash_at_every_call(void **state)
+{
+    uint64_t states = 0;
+    const char *wrong = explore_crashes(test_random_begin("crash").state, 0, &states);
+    printf("# %llu crash states\n", (unsigned long long)states);
+    if (wrong != NULL)
+        fail_msg("%s", wrong);
+}
+
+static void test_kill_at_every_call(void **state)
+{
+    uint64_t states = 0;
+    const char *wrong = explore_kills(test_random_begin("kill").state, 0, &states);
+    printf("# %llu states after a kill\n", (unsigned long long)states);
+    if (wrong != NULL)
+        fail_msg("%s", wrong);
+}
+
+static void test_planted_bugs_are_found(void **state)
+{
+    static const struct {
+        enum blob_plant plant;
+        const char *name;
+    } plants[] = {
+        { BLOB_PLANT_NO_DIR_SYNC, "an object's name not synced" },
+        { BLOB_PLANT_NO_PARENT_SYNC, "a directory that is there taken for durable" },
+    };
+    uint64_t seed = test_random_begin("planted").state;
+    for (size_t i = 0; i < sizeof plants / sizeof plants[0]; i++) {
+        uint64_t states = 0;
+        const char *wrong = explore_crashes(seed, plants[i].plant, &states);
+        if (wrong == NULL)
+            wrong = explore_kills(seed, plants[i].plant, &states);
+        if (wrong == NULL)
+            fail_msg("not found: %s", plants[i].name);
+        printf("# %s: found after %llu states: %s\n", plants[i].name, (unsigned long long)states, wrong);
     }
 }
 
@@ -292,9 +350,13 @@ static void test_many_handles(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_interface),           cmocka_unit_test(test_many_handles),
-        cmocka_unit_test(test_crash_at_every_call), cmocka_unit_test(test_kill_at_every_call),
-        cmocka_unit_test(test_fail_every_call),     cmocka_unit_test(test_fail_every_allocation),
+        cmocka_unit_test(test_interface),
+        cmocka_unit_test(test_many_handles),
+        cmocka_unit_test(test_crash_at_every_call),
+        cmocka_unit_test(test_kill_at_every_call),
+        cmocka_unit_test(test_fail_every_call),
+        cmocka_unit_test(test_fail_every_allocation),
+        cmocka_unit_test(test_planted_bugs_are_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

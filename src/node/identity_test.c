@@ -51,9 +51,9 @@ static void damage_and_versions(void **state)
     struct err_at at = { 0 };
     identity_encode(&identity, bytes);
     assert_ok(identity_decode(bytes, &out, &at));
-    for (size_t i = 0; i < sizeof bytes; i++) { /* every byte counts */
+    for (size_t bit = 0; bit < sizeof bytes * 8; bit++) { /* every one counts */
         memcpy(changed, bytes, sizeof bytes);
-        changed[i] ^= 0x10;
+        changed[bit / 8] ^= (uint8_t)(1u << bit % 8);
         assert_err(ERR_CORRUPT, identity_decode(changed, &out, &at));
     }
     memcpy(changed, bytes, sizeof bytes);

@@ -377,7 +377,7 @@ static void stream_frames(void **unused)
     assert_false(stream_name_parse("x", &parsed));
 
     struct stream_writer w;
-    assert_ok(stream_part_create(io, "stream", &name, 0, &w));
+    assert_ok(stream_part_create(io, "stream", &name, 0, false, &w));
     uint64_t offsets[2];
     assert_ok(stream_frame_append(&w, slice_str("group one"), slice_str("checkpoint one"), &offsets[0]));
     assert_ok(stream_frame_append(&w, slice_of(NULL, 0), slice_str("two"), &offsets[1]));

@@ -260,7 +260,7 @@ static void a_part_shorter_than_promised_is_damage(void **state)
     struct slice whole = get_file(f, path);
     assert_true(stream_name_parse(path + strlen("stream/"), &name));
     name.part++;
-    assert_ok(stream_part_create(f->io, "stream", &name, whole.len, &writer));
+    assert_ok(stream_part_create(f->io, "stream", &name, whole.len, false, &writer));
     io_file_close(writer.file);
     assert_ok(stream_path("stream", &name, next));
     assert_int_equal(verify(f).damage_count, 0);

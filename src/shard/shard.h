@@ -34,6 +34,7 @@ enum shard_canary {
     SHARD_CANARY_CHECKPOINT_FIRST = 1, /* the stream's checkpoint is written before its rows are synced */
     SHARD_CANARY_TRIM_FIRST = 2,       /* the log is trimmed before the chain names the segments */
     SHARD_CANARY_NO_DEDUPE = 4,        /* a record seen twice is applied twice */
+    SHARD_CANARY_NO_DIR_SYNC = 8,      /* the name of a stream file is not made durable */
 };
 
 struct shards_config {

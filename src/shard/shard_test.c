@@ -3,7 +3,7 @@
  * alone: source_test.c. */
 #include "shard/fixture.h"
 
-#include "base/stat.h"
+#include "base/sha256.h"
 #include "shard/partition.h"
 
 static void rows_in_heads(void **state)
@@ -96,86 +96,6 @@ static void a_cut_under_way_is_waited_for(void **state)
     world_close_quick(w);
     assert_ok(world_open(w));
     world_expect(w);
-}
-
-/* Everything is to be cut, and to be looked at for retention. */
-static void ask_all(struct world *w)
-{
-    struct shards_config config = w->config;
-    config.retention_ms = MS_PER_DAY;
-    assert_ok(shards_reconfigure(w->shards, &config, NULL));
-    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++) {
-        w->shards->partitions[i].cut_asked = true;
-        w->shards->partitions[i].cut_asked_start = w->shards->partitions[i].open_range->start;
-    }
-}
-
-static void write_and_settle(struct world *w)
-{
-    assert_ok(world_open(w));
-    world_write(w, 60);
-    assert_ok(shards_cut_all(w->shards, world_soon(w)));
-    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++)
-        assert_ok(world_append(w, i, 20, false));
-    assert_ok(world_settle(w, 1000));
-}
-
-/* A CUT that the log refuses is no work, or the step would never end, and stops nothing else. */
-static void a_refused_cut_stops_nothing(void **state)
-{
-    struct world *w = &((struct fixture *)*state)->world;
-    bool worked;
-    write_and_settle(w);
-    world_close_quick(w);
-    w->log_queue_bytes = 1;
-    assert_ok(world_open(w));
-    while (!shards_ready(w->shards))
-        assert_ok(shards_apply_step(w->shards, &worked));
-    ask_all(w);
-    for (int i = 0; i < 8; i++)
-        assert_ok(shards_background_step(w->shards, &worked));
-    assert_false(worked);
-    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++)
-        assert_int_equal(atomic_load(&w->shards->partitions[i].cut.result), ERR_BUSY);
-    assert_int_equal(shards_usage(w->shards).retention_waits, WORLD_PARTITIONS); /* it looked: all would go */
-}
-
-/* Below the floor nothing is written but what gives space back: log and stream of what is cut go. */
-static void ranges_are_cut_below_the_floor(void **state)
-{
-    struct world *w = &((struct fixture *)*state)->world;
-    write_and_settle(w);
-    w->is_space_low = true;
-    assert_ok(world_append(w, 0, 20, false));
-    assert_int_equal(w->records[w->record_count - 1]->answer, WORLD_REFUSED);
-    uint64_t before = shards_usage(w->shards).segment_rows;
-    assert_true(shards_usage(w->shards).stream_rows + shards_usage(w->shards).head_rows > 0);
-    assert_ok(shards_cut_all(w->shards, world_soon(w)));
-    assert_int_equal(shards_usage(w->shards).stream_rows + shards_usage(w->shards).head_rows, 0);
-    assert_true(shards_usage(w->shards).segment_rows > before);
-}
-
-/* Merges need space that they give back only later: below the floor they wait. */
-static void merges_wait_for_space(void **state)
-{
-    struct world *w = &((struct fixture *)*state)->world;
-    assert_ok(world_open(w));
-    shards_space_set(w->shards, 0);
-    int64_t before = stat_get(STAT_SHARD_COMPACTIONS);
-    for (int round = 0; round < 3; round++) {
-        for (uint32_t i = 0; i < WORLD_PARTITIONS; i++)
-            assert_ok(world_append(w, i, 20, false));
-        assert_ok(shards_cut_all(w->shards, world_soon(w)));
-        assert_ok(world_settle(w, 1000));
-    }
-    assert_int_equal(stat_get(STAT_SHARD_COMPACTIONS), before);
-    assert_true(shards_usage(w->shards).segment_count >= 3 * WORLD_PARTITIONS);
-    shards_space_set(w->shards, 1u << 30);
-    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++)
-        w->shards->partitions[i].compact_retry_ns = 0;
-    assert_ok(world_settle(w, 1000));
-    assert_true(stat_get(STAT_SHARD_COMPACTIONS) > before);
-    assert_int_equal(atomic_load(&w->shards->merging_bytes), 0);
 }
 
 /* One damaged announcement may leave millions of rows over what is kept: that is one loss, not one each. Others
@@ -491,6 +411,151 @@ static void threads_replay_too(void **state)
     }
 }
 
+/* ---- one log, applied again and again ---- */
+
+struct applied {
+    struct chain_segment *segments[WORLD_PARTITIONS];
+    size_t counts[WORLD_PARTITIONS];
+    struct sum sums[WORLD_PARTITIONS];
+};
+
+static void copy_files(struct fixture *f, const char *from, const char *to)
+{
+    struct pool *pool = pool_open(f->pool, "copy", POOL_BYTES_UNLIMITED);
+    struct io_dir_entry *entries;
+    size_t count;
+    fixture_remove(f, to);
+    assert_ok(io_dir_create(f->io, to));
+    assert_ok(io_dir_list(f->io, from, pool, &entries, &count));
+    for (size_t i = 0; i < count; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        struct slice bytes;
+        snprintf(path, sizeof path, "%s/%s", from, entries[i].name);
+        assert_ok(io_read_file(f->io, path, 1u << 30, pool, &bytes));
+        snprintf(path, sizeof path, "%s/%s", to, entries[i].name);
+        assert_ok(io_replace_file(f->io, path, bytes));
+    }
+    pool_close(pool);
+}
+
+/* What was committed. Every segment's bytes are hashed here: its name is what a writer said of them. */
+static struct applied applied_take(struct fixture *f)
+{
+    struct world *w = &f->world;
+    struct applied a;
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++) {
+        const struct chain *chain = &w->shards->partitions[p].chain;
+        void *at;
+        a.counts[p] = chain->segment_count;
+        a.sums[p] = shards_partition_sum(w->shards, p).sum;
+        assert_ok(pool_alloc(f->pool, chain->segment_count * sizeof *a.segments[p], &at));
+        a.segments[p] = at;
+        memcpy(at, chain->segments, chain->segment_count * sizeof *a.segments[p]);
+        for (size_t i = 0; i < chain->segment_count; i++) {
+            char key[SHARD_KEY_BYTES_MAX], path[IO_PATH_BYTES_MAX];
+            uint8_t digest[SHA256_BYTES];
+            struct slice bytes;
+            segment_key(p, chain->segments[i].digest, key);
+            snprintf(path, sizeof path, "blob/%s", key);
+            assert_ok(io_read_file(f->io, path, 1u << 30, f->pool, &bytes));
+            struct sha256 *state = sha256_open();
+            sha256_add(state, bytes);
+            sha256_finish(state, digest);
+            assert_memory_equal(digest, chain->segments[i].digest, SHA256_BYTES);
+        }
+    }
+    return a;
+}
+
+static void expect_same(const struct applied *a, const struct applied *b)
+{
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++) {
+        assert_int_equal(a->counts[p], b->counts[p]);
+        assert_true(sum_equal(a->sums[p], b->sums[p]));
+        for (size_t i = 0; i < a->counts[p]; i++) {
+            const struct chain_segment *x = &a->segments[p][i], *y = &b->segments[p][i];
+            assert_true(position_compare(x->from, y->from) == 0 && position_compare(x->to, y->to) == 0);
+            assert_int_equal(x->bytes, y->bytes);
+            assert_memory_equal(x->digest, y->digest, SHA256_BYTES);
+        }
+    }
+}
+
+/* Steps in an order of their own: a kind is taken `weights` times as often as the others. */
+static void settle_at_random(struct world *w, const uint32_t weights[3])
+{
+    for (int idle = 0; idle < 60;) {
+        uint64_t roll = test_random_below(&w->random, weights[0] + weights[1] + weights[2]);
+        bool worked;
+        assert_ok(log_pump(w->log));
+        if (roll < weights[0])
+            assert_ok(shards_apply_step(w->shards, &worked));
+        else if (roll < weights[0] + weights[1])
+            assert_ok(shards_spill_step(w->shards, &worked));
+        else
+            assert_ok(shards_background_step(w->shards, &worked));
+        idle = worked ? 0 : idle + 1;
+    }
+}
+
+/* Replay of one log gives the same files, whatever the sizes of heads, the order of steps and the threads: with
+ * the ends of ranges that are in it, and rows late, sent twice, of several producers and of several days. */
+static void a_log_gives_the_same_files(void **state)
+{
+    static const struct {
+        uint64_t head_rows;
+        uint32_t cut_groups, threads, weights[3];
+    } ways[] = { { 64, 4, 0, { 1, 1, 1 } },   { 7, 1000, 0, { 1, 8, 1 } }, { 100000, 4, 0, { 1, 1, 30 } },
+                 { 300, 2, 0, { 30, 1, 1 } }, { 20, 5, 1, { 0 } },         { 200, 1000, 3, { 0 } } };
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    w->log_file_bytes = 16u << 20; /* one file, which trims nothing */
+    w->config.compact = false;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 400; i++) {
+        struct world_record *r =
+            world_record_make(w, (uint32_t)i % WORLD_PARTITIONS, 1 + (uint32_t)i % 40, true);
+        for (int times = i % 9 == 0 ? 2 : 1; times > 0; times--) {
+            world_send(w, r);
+            assert_ok(log_pump(w->log));
+        }
+        world_answered(w, r);
+        if (i % 90 == 89)
+            world_producer_renew(w);
+        if (i % 130 == 129)
+            assert_ok(shards_cut_all(w->shards, world_soon(w)));
+        else if (i % 3 == 0)
+            assert_ok(world_settle(w, 2));
+    }
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    world_expect(w);
+    struct applied first = applied_take(f);
+    assert_true(first.counts[0] > 10 && first.counts[1] > 10);
+    copy_files(f, "log", "kept");
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        world_close_quick(w);
+        fixture_remove(f, "blob");
+        fixture_remove(f, "stream");
+        copy_files(f, "kept", "log");
+        w->config.head_rows_max = ways[i].head_rows;
+        w->config.cut_group_count = ways[i].cut_groups;
+        w->config.thread_count = ways[i].threads;
+        assert_ok(world_open(w));
+        assert_int_equal(shards_usage(w->shards).segment_count, 0);
+        if (ways[i].threads > 0) {
+            assert_ok(log_run_thread(w->log));
+            assert_ok(shards_run_threads(w->shards));
+            assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+        } else {
+            settle_at_random(w, ways[i].weights);
+        }
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
+        struct applied again = applied_take(f);
+        expect_same(&first, &again);
+        world_expect(w);
+    }
+}
+
 /* Offline: everything is read; a damaged segment is named, set aside by fsck, and answers say so. */
 static void verify_finds_and_fsck_sets_aside(void **state)
 {
@@ -674,9 +739,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(heads_freeze_one_after_another, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(rows_everywhere_and_restarts, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_cut_under_way_is_waited_for, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(a_refused_cut_stops_nothing, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(ranges_are_cut_below_the_floor, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(merges_wait_for_space, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(losses_are_bounded, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_quiet_range_waits_as_long_as_it_is_small, fixture_setup,
                                         fixture_teardown),
@@ -693,6 +755,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_snapshot_comes_back, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_do_it_too, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(threads_replay_too, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_log_gives_the_same_files, fixture_setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,8 +102,8 @@ static err part_open(struct partition *p, struct range *range)
     struct stream_writer writer;
     void *at;
     TRY(pool_zalloc(range->worker_pool, sizeof(struct stream_part), &at));
-    err e =
-        stream_part_create(p->shards->io, p->shards->config.stream_directory, &name, before_bytes, &writer);
+    err e = stream_part_create(p->shards->io, p->shards->config.stream_directory, &name, before_bytes,
+                               (p->shards->config.canary & SHARD_CANARY_NO_DIR_SYNC) != 0, &writer);
     if (e != OK) {
         range->part_count += !range_part_unlink(p, range, name.part);
         return e;

@@ -45,7 +45,7 @@ bool stream_name_parse(const char *file_name, struct stream_name *out_name)
 }
 
 err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
-                       uint64_t before_bytes, struct stream_writer *out_writer)
+                       uint64_t before_bytes, bool no_dir_sync, struct stream_writer *out_writer)
 {
     char path[IO_PATH_BYTES_MAX];
     TRY(stream_path(directory, name, path));
@@ -64,7 +64,8 @@ err stream_part_create(struct io *io, const char *directory, const struct stream
     TRY_OUT(io_file_truncate(file, 0)); /* leftovers of an attempt that failed before its first frame */
     TRY_OUT(io_file_write(file, 0, slice_of(header, sizeof header)));
     TRY_OUT(io_file_sync(file));
-    TRY_OUT(io_dir_sync(io, directory));
+    if (!no_dir_sync)
+        TRY_OUT(io_dir_sync(io, directory));
     *out_writer = (struct stream_writer){ .file = file, .end = STREAM_FILE_HEADER_BYTES };
     file = NULL;
 out:

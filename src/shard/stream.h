@@ -38,9 +38,10 @@ struct stream_writer {
 };
 
 /* Create a part: header, sync, directory sync. before_bytes: durable bytes of the part before (0 for part 0).
+ * no_dir_sync: a canary, false in use.
  * After an error the name may exist; it counts for nothing and the same call may be tried again. */
 err stream_part_create(struct io *io, const char *directory, const struct stream_name *name,
-                       uint64_t before_bytes, struct stream_writer *out_writer);
+                       uint64_t before_bytes, bool no_dir_sync, struct stream_writer *out_writer);
 
 /* Append a frame and sync. *out_offset: where the group's bytes begin. ERR_SPACE, ERR_IO: the part is not
  * to be written any more. */

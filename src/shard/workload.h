@@ -70,6 +70,7 @@ struct world {
     int64_t step_ms;          /* between the rows of a series */
     bool was_complete;        /* what the last check's answer said of itself */
     uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
+    uint64_t allocations_max; /* the most of a life, while alloc_fault_nth is not 0 */
     bool is_space_low;        /* the log refuses appends */
 };
 
@@ -119,11 +120,19 @@ static inline void world_producer_renew(struct world *w)
     put_le64(w->producer.id, hash_mix(w->incarnation_count));
 }
 
+static inline void world_count_allocations(struct world *w)
+{
+    uint64_t count = pool_fault_count(w->node_pool);
+    w->allocations_max = count > w->allocations_max ? count : w->allocations_max;
+}
+
 static inline void world_close_quick(struct world *w)
 {
     shards_close(w->shards);
     log_close(w->log);
     blob_close(w->blob);
+    if (w->node_pool != NULL)
+        world_count_allocations(w);
     pool_close(w->node_pool);
     w->shards = NULL;
     w->log = NULL;

@@ -396,7 +396,7 @@ static void make_stream(struct buf *out)
     struct slice bytes;
     uint64_t offset;
     make_state(false, &checkpoint);
-    REQUIRE(stream_part_create(io, ".", &name, 4242, &writer) == OK);
+    REQUIRE(stream_part_create(io, ".", &name, 4242, false, &writer) == OK);
     REQUIRE(stream_frame_append(&writer, slice_str("a row group has a page of its own"),
                                 buf_slice(&checkpoint), &offset) == OK);
     REQUIRE(stream_frame_append(&writer, slice_of(NULL, 0), buf_slice(&checkpoint), &offset) == OK);

@@ -1,10 +1,14 @@
 """kill -9 at random moments under full write load, and the same with a file system that forgets unsynced bytes.
 
 A writer thread per connection sends numbered requests: request n of client c writes value n at time n to each of its
-series. A request that got no answer is sent again, as Prometheus would. After the last kill the stored rows are counted
-from the files, not by a query: every acknowledged (series, time) is there, none more often than it was attempted,
-nothing is there that was never sent, and every value is right. KELPIE_SIM=full runs all rounds; SEED repeats."""
+series, a quarter of which are new ones every few requests. A request that got no answer is sent again, as Prometheus
+would. After the last kill the stored rows are counted from the files, not by a query: every acknowledged (series, time)
+is there, none more often than it was attempted, nothing is there that was never sent, and every value is right. Beside
+them another tenant is written by bench/load with all the speed the machine has, with series that come and go.
+KELPIE_SIM=full runs all rounds. The seed is drawn and printed; SEED=… repeats it (the moments of the kills, not what
+the machine does meanwhile)."""
 import collections
+import json
 import os
 import random
 import shutil
@@ -20,10 +24,15 @@ from conftest import TOP, Node, run_kelpie
 from remote_write import HEADERS_V1, encode_labels, encode_sample, field, snappy
 
 FULL = os.environ.get('KELPIE_SIM') == 'full'
-SEED = int(os.environ.get('SEED', '7'), 0)
+SEED = int(os.environ['SEED'], 0) if 'SEED' in os.environ else random.SystemRandom().randrange(1 << 32)
 CLIENTS = 3
 SERIES = 200
+CHURNING = 50             # of them; others of these every CHURN_REQUESTS
+CHURN_REQUESTS = 4
 BASE_MS = 1700000000000
+TENANT = {'X-Scope-OrgID': 'kill'}
+LOAD = os.path.join(TOP, 'build/release/bench/load')
+READY_SECONDS = 5         # what is promised after kill -9 with a million series
 
 CONFIG = """
 storage:
@@ -32,27 +41,37 @@ storage:
 """
 
 
+def series_of(n):
+    """Labels `i` of the series that request n writes."""
+    return [str(i) for i in range(SERIES - CHURNING)] + ['%d-%d' % (n // CHURN_REQUESTS, i) for i in range(CHURNING)]
+
+
 class Writer(threading.Thread):
     """One client: attempts[n] and acked count per request number."""
     def __init__(self, node, client):
         super().__init__(daemon=True)
         self.node, self.client = node, client
-        self.heads = [encode_labels({'__name__': 'kill', 'client': str(client), 'i': str(i)}) for i in range(SERIES)]
+        self.heads = {}
         self.attempts = collections.Counter()
         self.acked = set()
         self.next = 0
         self.stopping = False
 
+    def head(self, i):
+        if i not in self.heads:
+            self.heads[i] = encode_labels({'__name__': 'kill', 'client': str(self.client), 'i': i})
+        return self.heads[i]
+
     def body(self, n):
         sample = encode_sample(BASE_MS + n, float(n))
-        return snappy(b''.join(field(1, head + sample) for head in self.heads))
+        return snappy(b''.join(field(1, self.head(i) + sample) for i in series_of(n)))
 
     def run(self):
         while not self.stopping:
             n = self.next
             self.attempts[n] += 1
             try:
-                reply = self.node.request('/api/v1/write', self.body(n), HEADERS_V1, timeout=20)
+                reply = self.node.request('/api/v1/write', self.body(n), dict(HEADERS_V1, **TENANT), timeout=20)
             except (OSError, urllib.error.URLError, ValueError):
                 time.sleep(0.01)
                 continue
@@ -67,7 +86,7 @@ class Writer(threading.Thread):
 
 def stored_rows(node):
     """Counter of (client, i, t_ms, value) over all stored rows, duplicates included, read from the files."""
-    run = run_kelpie('export', '--data', node.data, '--rows', timeout=600)
+    run = run_kelpie('export', '--data', node.data, '--rows', '--tenant', TENANT['X-Scope-OrgID'], timeout=600)
     assert run.returncode == 0, run.stderr[-2000:]
     rows = collections.Counter()
     for line in run.stdout.split('\n'):
@@ -84,8 +103,8 @@ def check_rows(writers, rows):
     expected = set()
     for w in writers:
         for n, attempts in w.attempts.items():
-            for i in range(SERIES):
-                key = (str(w.client), str(i), n, float(n))
+            for i in series_of(n):
+                key = (str(w.client), i, n, float(n))
                 expected.add(key)
                 if n in w.acked and rows[key] == 0:
                     lost.append(key)
@@ -102,14 +121,42 @@ def verify(node):
     assert verified.returncode == 0, verified.stdout[-2000:] + verified.stderr[-2000:]
 
 
-def run_rounds(node, rounds, chance, power_cut=None):
+class Background:
+    """bench/load at full speed to another tenant, begun anew after each kill: known series, and in each of its steps
+    twentieths of them replaced."""
+    def __init__(self, folder, node):
+        self.path, self.node, self.process = os.path.join(str(folder), 'load'), node, None
+        subprocess.run([LOAD, 'make', self.path, '--series', '20000', '--steps', '40', '--churn', '50',
+                        '--start', str(BASE_MS)], check=True, stdout=subprocess.DEVNULL)
+
+    def series(self):
+        """Series that came so far."""
+        answer = self.node.query('count(count_over_time({__name__!=""}[1h]))', BASE_MS / 1000 + 900)
+        return int(answer['data']['result'][0]['value'][1])
+
+    def begin(self):
+        self.process = subprocess.Popen([LOAD, 'send', self.path, '--port', str(self.node.port), '--loops', '1000'],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def end(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def run_rounds(node, rounds, chance, power_cut=None, background=None):
     writers = [Writer(node, c) for c in range(CLIENTS)]
     node.start()
     for w in writers:
         w.start()
     for _ in range(rounds):
+        if background:
+            background.begin()
         time.sleep(chance.uniform(0.05, 1.2))
         node.end(signal.SIGKILL)
+        if background:
+            background.end()
         if power_cut:
             power_cut()
         else:   # what a killed process leaves is all its own, and nothing of it is damage
@@ -120,6 +167,8 @@ def run_rounds(node, rounds, chance, power_cut=None):
         w.stopping = True
     for w in writers:
         w.join(30)
+    series = background.series() if background else 0
+    assert not background or series > 20000, 'the load beside them brought no new series'
     node.end()
     if power_cut:
         power_cut()
@@ -129,12 +178,49 @@ def run_rounds(node, rounds, chance, power_cut=None):
         node.start()
         node.end()
     verify(node)
+    return '%d requests acknowledged, %d attempted, %d other series' % (
+        sum(len(w.acked) for w in writers), sum(sum(w.attempts.values()) for w in writers), series)
 
 
-def test_kill_9_loses_nothing_acknowledged(tmp_path, start):
+@pytest.fixture
+def say(capsys):
+    """Print also when the test passes."""
+    def say(text):
+        with capsys.disabled():
+            print('\n' + text, flush=True)
+    return say
+
+
+def test_kill_9_loses_nothing_acknowledged(tmp_path, start, say):
     rounds = 100 if FULL else 8
-    print('kill -9: SEED=%d, %d rounds' % (SEED, rounds))
-    run_rounds(start(Node(tmp_path / 'node', CONFIG)), rounds, random.Random(SEED))
+    say('kill -9: SEED=%d, %d rounds' % (SEED, rounds))
+    node = start(Node(tmp_path / 'node', CONFIG))
+    background = Background(tmp_path, node)
+    try:
+        say('kill -9: ' + run_rounds(node, rounds, random.Random(SEED), background=background))
+    finally:
+        background.end()
+
+
+@pytest.mark.skipif(not FULL, reason='a million series are for KELPIE_SIM=full')
+def test_kill_9_with_a_million_series(tmp_path, start, say):
+    """Ready, and all of them answer, within what is promised, from the moment the process is started again."""
+    load = str(tmp_path / 'load')
+    subprocess.run([LOAD, 'make', load, '--series', '1000000', '--steps', '1', '--start', str(BASE_MS)], check=True,
+                   stdout=subprocess.DEVNULL)
+    node = start(Node(tmp_path / 'node')).start()
+    sent = json.loads(subprocess.run([LOAD, 'send', load, '--port', str(node.port)], check=True, capture_output=True,
+                                     timeout=300).stdout)
+    assert sent['samples'] == 1000000 and sent['refused'] == 0, sent
+    node.end(signal.SIGKILL)
+    begun = time.monotonic()
+    node.start()
+    ready = time.monotonic() - begun
+    answer = node.query('count({__name__!=""})', BASE_MS / 1000 + 15)
+    answered = time.monotonic() - begun
+    say('a million series after kill -9: ready after %.2f s, all answered after %.2f s' % (ready, answered))
+    assert answer['data']['result'][0]['value'][1] == '1000000', answer
+    assert answered < READY_SECONDS
 
 
 class Forgetful:
@@ -170,17 +256,17 @@ class Forgetful:
         self.begin()
 
 
-def test_power_cut_loses_nothing_acknowledged(tmp_path, start):
+def test_power_cut_loses_nothing_acknowledged(tmp_path, start, say):
     if not os.path.exists('/dev/fuse') or not os.path.exists(os.path.join(TOP, 'build/release/tests/forgetful')):
         pytest.skip('FUSE is not available on this machine')
     rounds = 200 if FULL else 6
-    print('power cut: SEED=%d, %d rounds' % (SEED, rounds))
+    say('power cut: SEED=%d, %d rounds' % (SEED, rounds))
     folder = tmp_path / 'node'
     os.makedirs(folder)
     layer = Forgetful(str(folder), random.Random(SEED + 1))
     node = start(Node(folder, CONFIG))
     try:
-        run_rounds(node, rounds, random.Random(SEED), layer.power_cut)
+        say('power cut: ' + run_rounds(node, rounds, random.Random(SEED), layer.power_cut))
     finally:
         node.end(signal.SIGKILL)
         layer.stop()

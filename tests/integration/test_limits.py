@@ -11,7 +11,7 @@ import urllib.parse
 import pytest
 
 from conftest import Node, run_kelpie
-from remote_write import (HEADERS_V1, HEADERS_V2, double_field, encode_labels, field, number_field, request_v1,
+from remote_write import (HEADERS_V1, HEADERS_V2, double_field, encode_labels, encode_sample, field, number_field, request_v1,
                           request_v2, snappy, varint, write)
 
 NOW = int(time.time())
@@ -73,9 +73,13 @@ def test_import_decompressed(shared):
 
 
 def test_import_line(shared):
-    # What a line too long keeps is the other lines.
+    """Reading ends at a line that is too long: the text names it, and what came before is stored."""
     text = 'before 1 %d\n' % (NOW * 1000) + '# ' + 'x' * MB + '\nafter 1 %d\n' % (NOW * 1000)
-    refused(shared.request('/api/v1/import/prometheus', text.encode()), 400, '')
+    refused(shared.request('/api/v1/import/prometheus', text.encode()), 400, 'line 2, column 1: line is longer than 1 MiB')
+    assert is_stored(shared, 'before') and not is_stored(shared, 'after')
+    text = '# ' + 'x' * (MB - 2) + '\nlongest_line 1 %d\n' % (NOW * 1000)
+    assert shared.request('/api/v1/import/prometheus', text.encode()).status == 204
+    assert is_stored(shared, 'longest_line')
 
 
 def test_samples_of_a_request(configured):
@@ -127,7 +131,7 @@ def test_tenants(shared):
 def test_series_of_a_tenant(configured):
     node = configured('limits: {max_series: 3, overrides: {large: {max_series: 4}}}\n')
     four = [(labels('s%d' % i), [(NOW * 1000, i)]) for i in range(4)]
-    refused(write(node, four), 400, 's3')
+    refused(write(node, four), 400, 'too many active series: 1 refused, first: limit 3; metric "s')
     assert [is_stored(node, 's%d' % i) for i in range(4)] == [True, True, True, False]
     assert write(node, four[:3]).status == 204
     assert write(node, four, {'X-Scope-OrgID': 'large'}).status == 204
@@ -154,6 +158,54 @@ def test_series_of_the_node(configured):
         assert len(node.query('known == 7', NOW + 3)['data']['result']) == 100
 
 
+def one_byte_values(count):
+    """A request of remote write 2.0 with `count` series of one sample each (value 0, which takes no bytes): symbols make a
+    million of them fit into a body."""
+    symbols = field(4, b'') + field(4, b'__name__') + field(4, b'many') + field(4, b'i')
+    symbols += b''.join(field(4, b'%x' % i) for i in range(count))
+    sample = field(2, number_field(2, NOW * 1000))
+    head = varint(1) + varint(2) + varint(3)
+    return snappy(symbols + b''.join(field(5, field(1, head + varint(4 + i)) + sample) for i in range(count)))
+
+
+def test_a_million_series_in_one_request(configured):
+    """As many as a request may have are stored, all of them; what is over a bound has its status and text, and the rest is
+    there."""
+    node = configured('memory: {budget: 2GiB}\nlimits: {overrides: {few: {max_series: 600000}}}\n')
+
+    def count(expression, tenant='default'):
+        form = urllib.parse.urlencode({'query': expression, 'time': NOW + 1}).encode()
+        result = node.request('/api/v1/query', form, {'X-Scope-OrgID': tenant}, timeout=120).json()['data']['result']
+        return int(result[0]['value'][1]) if result else 0
+
+    def lines(name, count):
+        text = ''.join('%s{i="%x"} 1 %d\n' % (name, i, NOW * 1000) for i in range(count))
+        return gzip.compress(text.encode(), 1)
+
+    sample = encode_sample(NOW * 1000, 1.0)
+    name = encode_labels({'__name__': 'large'})
+    body = snappy(b''.join(field(1, name + encode_labels({'i': str(i)}) + sample) for i in range(1000000)))
+    assert len(body) > 32 * MB
+    refused(node.request('/api/v1/write', body, HEADERS_V1, timeout=120), 413,
+            'the body has %d bytes, limit %d' % (len(body), 32 * MB))
+    packed = {'Content-Encoding': 'gzip'}
+    over = node.request('/api/v1/import/prometheus', lines('over', 1000001), packed, timeout=120)
+    refused(over, 413, 'more than 1000000 samples in a request')
+    assert count('count({__name__!=""})') == 0
+
+    body = one_byte_values(1000000)
+    reply = node.request('/api/v1/write', body, HEADERS_V2, timeout=120)
+    assert reply.status == 204 and reply.headers['X-Prometheus-Remote-Write-Samples-Written'] == '1000000', reply.text
+    assert count('count(many)') == 1000000 and count('count(many == 0)') == 1000000
+    assert node.request('/api/v1/import/prometheus', lines('imported', 1000000), packed, timeout=120).status == 204
+    assert count('sum(imported)') == 1000000
+
+    reply = node.request('/api/v1/write', body, dict(HEADERS_V2, **{'X-Scope-OrgID': 'few'}), timeout=120)
+    refused(reply, 400, 'too many active series: 400000 refused, first: limit 600000; metric "many"')
+    assert reply.headers['X-Prometheus-Remote-Write-Samples-Written'] == '600000'
+    assert count('count(many)', 'few') == 600000
+
+
 TOO_LARGE = {
     'label count': labels('bad', **{'l%d' % i: 'x' for i in range(60)}),
     'name bytes': labels('bad', **{'n' * 1025: 'x'}),
@@ -168,10 +220,18 @@ LARGEST = {
 }
 
 
+REFUSED = {   # the bound, and of which series
+    'label count': 'too many labels in a series: 1 refused, first: 61 labels, limit 60 in bad{',
+    'name bytes': 'label name or metric name too long: 1 refused, first: label name of 1025 bytes, limit 1024 in bad{nnn',
+    'metric name bytes': 'label name or metric name too long: 1 refused, first: metric name of 1025 bytes, limit 1024 in mmm',
+    'value bytes': 'label value too long: 1 refused, first: label "a" has 4097 bytes, limit 4096 in bad{a="xxx',
+}
+
+
 @pytest.mark.parametrize('what', TOO_LARGE)
 def test_labels(shared, what):
     good = labels('good_' + what.replace(' ', '_'))
-    refused(write(shared, [(TOO_LARGE[what], [(NOW * 1000, 1)]), (good, [(NOW * 1000, 1)])]), 400, '')
+    refused(write(shared, [(TOO_LARGE[what], [(NOW * 1000, 1)]), (good, [(NOW * 1000, 1)])]), 400, REFUSED[what])
     assert is_stored(shared, good['__name__'])
     assert write(shared, [(LARGEST[what], [(NOW * 1000, 1)])]).status == 204
 
@@ -179,8 +239,8 @@ def test_labels(shared, what):
 def test_all_labels_of_a_series(configured):
     node = configured('limits: {max_label_value_bytes: 65536}\n')
     large = {'l%d' % i: 'x' * 6000 for i in range(11)}
-    refused(write(node, [(labels('bad', **large), [(NOW * 1000, 1)]), (labels('good'), [(NOW * 1000, 1)])]), 400,
-            'labels take ')
+    reply = write(node, [(labels('bad', **large), [(NOW * 1000, 1)]), (labels('good'), [(NOW * 1000, 1)])])
+    refused(reply, 400, 'invalid labels: 1 refused, first: labels take ')
     assert is_stored(node, 'good')
 
 
@@ -188,8 +248,9 @@ def test_tenant_name(shared):
     body = [(labels('a'), [(NOW * 1000, 1)])]
     assert write(shared, body, {'X-Scope-OrgID': 't' * 150}).status in (204, 429)
     for name in ('t' * 151, '.', '..', 'a/b', 'a b'):
-        refused(write(shared, body, {'X-Scope-OrgID': name}), 400, '')
-        refused(shared.request('/api/v1/query?query=1', headers={'X-Scope-OrgID': name}), 400, '')
+        refused(write(shared, body, {'X-Scope-OrgID': name}), 400, 'invalid X-Scope-OrgID')
+        failed(shared.request('/api/v1/query?query=1', headers={'X-Scope-OrgID': name}), 400, 'bad_data',
+               "invalid X-Scope-OrgID: 1 to 150 letters, digits and !-_.*'() are allowed")
 
 
 def histogram(span_count, buckets_a_span):
@@ -206,7 +267,9 @@ def test_native_histograms(shared, spans, buckets, status):
     good = 'beside_%d_%d' % (spans, buckets)
     message = field(1, encode_labels(labels('h')) + field(4, histogram(spans, buckets)))
     other = field(1, encode_labels(labels(good)) + field(2, double_field(1, 1.0) + number_field(2, NOW * 1000)))
-    refused(shared.request('/api/v1/write', snappy(message + other), HEADERS_V1), status, '')
+    text = '' if status == 204 else ('invalid native histogram: 1 refused, first: %d spans and %d buckets on the '
+                                     'positive side, more than 4096 and 8192 in h\n' % (spans, spans * buckets))
+    refused(shared.request('/api/v1/write', snappy(message + other), HEADERS_V1), status, text)
     assert is_stored(shared, good)
 
 
@@ -217,7 +280,8 @@ def test_exemplar_labels(shared):
             'exemplars': [({'id': 'x' * size}, 1.0, NOW * 1000)]}]), HEADERS_V2)
     assert send(1000).status == 204
     reply = send(1025)
-    refused(reply, 400, 'exemplar')
+    refused(reply, 400, 'invalid exemplar: 1 refused, first: labels take ')
+    assert 'limit 1024 in with_exemplar' in reply.text, reply.text
     assert reply.headers['X-Prometheus-Remote-Write-Samples-Written'] == '1'
     assert reply.headers['X-Prometheus-Remote-Write-Exemplars-Written'] == '0'
 
@@ -228,14 +292,18 @@ def test_help(shared):
             [{'labels': labels('helped'), 'samples': [(NOW * 1000, 1, 0)]}], {'helped': (1, 'x' * size, '')}), HEADERS_V2)
     assert send(8192).status == 204
     reply = send(8193)
-    refused(reply, 400, '')
+    refused(reply, 400, 'invalid metadata: 1 refused, first: help or unit too long')
     assert reply.headers['X-Prometheus-Remote-Write-Samples-Written'] == '1'
 
 
 @pytest.mark.parametrize('t_ms, status', [(253402300799999, 204), (253402300800000, 400), (-253402300799999, 204),
                                           (-253402300800000, 400), (2**63 - 1, 400), (-2**63, 400)])
 def test_sample_times(shared, t_ms, status):
-    refused(write(shared, [(labels('times'), [(t_ms, 1)])]), status, '')
+    good = labels('beside_time', t=str(t_ms))
+    text = '' if status == 204 else ('timestamp beyond the year 9999, or as far before 1970: 1 refused, first: %d ms in times\n'
+                                     % t_ms)
+    refused(write(shared, [(labels('times'), [(t_ms, 1)]), (good, [(NOW * 1000, 1)])]), status, text)
+    assert is_stored(shared, 'beside_time{t="%d"}' % t_ms)
 
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------
@@ -354,31 +422,41 @@ def test_samples_memory_and_series_of_a_query(configured):
     failed(node.request('/api/v1/query_range?query=m&start=%d&end=%d&step=1' % (NOW - 10000, NOW)), 422, 'execution',
            text)
     assert write(node, [(labels('m', i='20'), [(NOW * 1000, 1)])]).status == 204
-    failed(ask(node, 'count(m)', time=NOW), 422, 'execution')
+    failed(ask(node, 'count(m)', time=NOW), 422, 'execution', 'cannot select series: over a limit or budget')
 
 
 def test_points_and_steps(shared):
     range_ = '/api/v1/query_range?query=vector(1)&start=0&step=1&end='
     assert shared.request(range_ + '11000').status == 200
     failed(shared.request(range_ + '11001'), 400, 'bad_data', 'exceeded maximum resolution of 11,000 points')
-    failed(ask(shared, 'count_over_time(vector(1)[2000000s:1s])'), 422, 'execution')
+    failed(ask(shared, 'count_over_time(vector(1)[2000000s:1s])'), 422, 'execution', 'steps, more than 1000000')
 
 
 def test_selectors_and_limits_of_a_call(shared):
     def series(count):
         return shared.request('/api/v1/series', '&'.join('match[]=a' for _ in range(count)).encode())
     assert series(1024).status == 200
-    failed(series(1025), 400, 'bad_data')
+    failed(series(1025), 400, 'bad_data', 'more than 1024 selectors')
     assert shared.request('/api/v1/status/tsdb?limit=10000').status == 200
-    failed(shared.request('/api/v1/status/tsdb?limit=10001'), 400, 'bad_data')
+    failed(shared.request('/api/v1/status/tsdb?limit=10001'), 400, 'bad_data',
+           'limit must be a positive number of at most 10000')
 
 
-@pytest.mark.parametrize('expression', [
-    '1' + ' ' * (64 << 10), '(' * 257 + '1' + ')' * 257, '1' + '+1' * 16384, '{a=~"%s"}' % ('x' * (64 << 10)),
-    '{a=~"%s"}' % '(((x{100}){100}){100})',
-], ids=['bytes', 'nesting', 'parts', 'regular expression', "its memory"])
-def test_expressions(shared, expression):
-    failed(ask(shared, expression), 400, 'bad_data')
+def balanced(depth):
+    """A sum of 2^depth numbers that is nested as little as can be."""
+    half = balanced(depth - 1) if depth > 0 else ''
+    return '(%s+%s)' % (half, half) if depth > 0 else '1'
+
+
+@pytest.mark.parametrize('expression, text', [
+    ('1' + ' ' * (64 << 10), 'expression is longer than 65536 bytes'),
+    ('{a=~"%s"}' % ('x' * (64 << 10)), 'expression is longer than 65536 bytes'),
+    ('(' * 257 + '1' + ')' * 257, 'expression is nested deeper than 256 levels'),
+    (balanced(14), 'expression has more than 16384 parts'),
+    ('{a=~"%s"}' % '(((x{100}){100}){100})', 'error parsing regexp: '),
+], ids=['bytes', 'bytes of a regular expression', 'nesting', 'parts', 'memory of a regular expression'])
+def test_expressions(shared, expression, text):
+    failed(ask(shared, expression), 400, 'bad_data', text)
     assert shared.request('/-/ready').status == 200
 
 
@@ -391,8 +469,10 @@ def test_expressions(shared, expression):
     ('storage: {log_file_bytes: 2GiB}', 'log_file_bytes'),
     ('storage: {cut_age: 2h}', 'cut_age'),
     ('storage: {head_rows: 99999999999}', 'storage.head_rows must be at most'),
+    ('scrape_configs: [{job_name: a, relabel_configs: [{regex: "%s", target_label: a}]}]' % ('x' * 65537),
+     'regular expression longer than 65536 bytes'),
     ('limits: {overrides: {%s}}' % ', '.join('t%d: {max_series: 1}' % i for i in range(100001)), '100000'),
-], ids=['bytes', 'nesting', 'too small', 'too large', 'too long', 'rows', 'tenants'])
+], ids=['bytes', 'nesting', 'too small', 'too large', 'too long', 'rows', 'regular expression', 'tenants'])
 def test_configuration(tmp_path, text, words):
     path = tmp_path / 'kelpie.yaml'
     path.write_text(text + '\n')

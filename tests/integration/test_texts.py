@@ -90,10 +90,61 @@ def snapshot_of(node):
 
 
 def test_directory_in_use(stored):
+    """A second process is refused, and the first one does not notice."""
     stored.start()
     for command in ('serve', 'verify', 'fsck', 'export'):
         text = refusal(command, '--data', stored.data)
         assert 'data directory %s: in use by another process; stop that one first' % stored.data in text
+    assert write(stored, [({'__name__': 'text', 'i': '100'}, [(1700000000000, 1)])]).status in (200, 204)
+    assert count(stored) == (True, 101)
+
+
+def test_directory_of_another_cluster(stored, tmp_path, start):
+    """The log of one node under the NODE of another one, either way round, is refused by name and left as it is."""
+    other = start(Node(tmp_path / 'other')).start()
+    assert write(other, [({'__name__': 'text', 'i': str(i)}, [(1700000000000, i)]) for i in range(7)]).status in (200, 204)
+    other.end()
+    for name in ('log', 'NODE'):
+        aside = os.path.join(stored.folder, name)
+        os.rename(os.path.join(stored.data, name), aside)
+        os.rename(os.path.join(other.data, name), os.path.join(stored.data, name))
+        before = tree(os.path.join(stored.data, 'log'))
+        for command in ('serve', 'verify', 'fsck', 'export'):
+            arguments = ['--http', '127.0.0.1:%d' % free_port()] if command == 'serve' else []
+            text = refusal(command, '--data', stored.data, *arguments)
+            assert 'belongs to another cluster' in text and '/log/' in text.replace('log: log/', '/log/'), text
+        assert tree(os.path.join(stored.data, 'log')) == before
+        os.rename(os.path.join(stored.data, name), os.path.join(other.data, name))
+        os.rename(aside, os.path.join(stored.data, name))
+    for node, rows in ((stored, 100), (other, 7)):
+        assert run_kelpie('verify', '--data', node.data).returncode == 0
+        node.start()
+        assert count(node) == (True, rows)
+
+
+def test_directory_on_a_read_only_file_system(tmp_path, start):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=96m', 'tmpfs', str(disk)], check=False).returncode != 0:
+        pytest.skip('no right to mount a tmpfs')
+    try:
+        node = start(Node(disk / 'node', 'storage: {log_file_bytes: 4MiB, free_space_floor: 1MiB}\n')).start()
+        rows = [({'__name__': 'text', 'i': str(i)}, [(1700000000000, i)]) for i in range(100)]
+        assert write(node, rows).status in (200, 204)
+        node.end()
+        subprocess.run(['mount', '-o', 'remount,ro', str(disk)], check=True)
+        assert run_kelpie('verify', '--data', node.data).returncode == 0
+        assert run_kelpie('export', '--data', node.data).stdout.count('text{') == 100
+        refused = refusal('serve', '--data', node.data, '--http', '127.0.0.1:%d' % free_port())
+        assert ('data directory %s: cannot open NODE: access denied; this user must own the directory, and its file system '
+                'must be writable' % node.data) in refused, refused
+        assert 'access denied' in refusal('fsck', '--data', node.data)
+        subprocess.run(['mount', '-o', 'remount,rw', str(disk)], check=True)
+        node.start()
+        assert count(node) == (True, 100)
+        node.end()
+    finally:
+        subprocess.run(['umount', '-l', str(disk)], check=False)
 
 
 def test_identity(stored):

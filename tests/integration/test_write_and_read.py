@@ -267,15 +267,6 @@ def test_dripping_client_is_cut_off(node):
     assert node.request('/-/ready').status == 200
 
 
-def test_a_million_series_in_one_request_is_stored_or_refused_by_name(node):
-    body = request_v1([(labels('many', i=str(i)), [(NOW * 1000, i)]) for i in range(200000)])
-    reply = node.request('/api/v1/write', body, HEADERS_V1, timeout=120)
-    assert reply.status in (200, 204, 400, 413, 429), reply.text
-    assert node.request('/-/ready').status == 200
-    if reply.status in (200, 204):
-        assert node.query('count(many)', NOW + 1)['data']['result'][0]['value'][1] == '200000'
-
-
 def test_upstream_scripts(node):
     """Prometheus' own scripts over HTTP, where they are beside the checkout."""
     folder = os.path.join(os.path.dirname(TOP), 'shared', 'promql')
