@@ -176,8 +176,8 @@ def nothing_asked_for(d):
 
 
 def ties_in_subquery(d):
-    """Not defined, as above, inside a subquery."""
-    return d.op == 'subquery' and ('topk' in d.text or 'bottomk' in d.text) and d.answered
+    """Not defined, as above, inside a subquery, or in what is made of one."""
+    return re.search(r'(topk|bottomk).*\[[^]]*:', d.text) and d.answered
 
 
 def timestamp_at_with_offset(d):

@@ -38,7 +38,7 @@ struct io {
     uint64_t calls, trace, faults;
     uint64_t crash_at, fault_at; /* in calls; 0 = off */
     bool is_down, fault_sticky;
-    err fault_error;
+    err fault_error, fault_answer; /* of the fault at hand: a call that only reads finds no full disk */
     uint64_t capacity;
     int64_t monotonic_ns, wall_offset_ms;
 };
@@ -88,6 +88,7 @@ static enum verdict enter(struct io *io, enum call_kind kind, uint64_t subject, 
         io->fault_sticky && io->calls > io->fault_at && (io->fault_error == ERR_IO || kind_writes(kind));
     if (io->fault_at != 0 && (io->calls == io->fault_at || again)) {
         io->faults++;
+        io->fault_answer = io->fault_error == ERR_SPACE && !kind_writes(kind) ? ERR_IO : io->fault_error;
         return FAIL;
     }
     return DO;
@@ -95,7 +96,7 @@ static enum verdict enter(struct io *io, enum call_kind kind, uint64_t subject, 
 
 static err failure(const struct io *io, enum verdict verdict)
 {
-    return verdict == FAIL ? io->fault_error : ERR_IO;
+    return verdict == FAIL ? io->fault_answer : ERR_IO;
 }
 
 /* ---- open, close, crash ---- */

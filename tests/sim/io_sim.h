@@ -41,8 +41,9 @@ uint64_t io_sim_calls(const struct io *io);
 
 /* ---- faults ---- */
 /* Let the nth call from now fail with `error`, and with sticky all calls after it that write (reads and lists too
- * when error is ERR_IO). A failing write leaves a random part of its bytes; after a failing sync the bytes
- * it should have made durable are lost or not, whatever later syncs say. 0 switches off. */
+ * when error is ERR_IO). A call that only reads fails with ERR_IO where ERR_SPACE was asked for. A failing write
+ * leaves a random part of its bytes; after a failing sync the bytes it should have made durable are lost or not,
+ * whatever later syncs say. 0 switches off. */
 void io_sim_fault_at(struct io *io, uint64_t nth, bool sticky, err error);
 /* How often a fault was returned since io_sim_fault_at. */
 uint64_t io_sim_faults(const struct io *io);
