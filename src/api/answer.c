@@ -35,9 +35,10 @@ struct answer *answer_open(struct call *call, struct query *query)
     void *room;
     err e = pool_zalloc(query_pool(query), sizeof(struct answer), &room);
     if (e != OK) {
-        e = query_release(query, e);
+        struct err_at at = { 0 };
+        e = query_release(query, e, &at);
         query_end(query);
-        call_fail_err(call, e, NULL);
+        call_fail_err(call, e, &at);
         return NULL;
     }
     struct answer *answer = room;
@@ -454,7 +455,7 @@ static bool put_proof_headers(struct call *call, const struct proof *proof)
 void answer_send(struct call *call, struct answer *answer, uint64_t weight)
 {
     struct net_response *response = call->response;
-    ERR_IGNORE(query_release(answer->query, OK));
+    ERR_IGNORE(query_release(answer->query, OK, NULL));
     if (!put_proof_headers(call, answer->proof)) {
         answer_drop(answer);
         return;

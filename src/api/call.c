@@ -93,7 +93,7 @@ static const char *text_of(err e)
     case ERR_CANCELED:
         return "query was canceled in expression evaluation";
     case ERR_LIMIT:
-        return "query processing would load too many samples or need too much memory";
+        return "query processing would need more memory than one query may have";
     case ERR_BUSY:
         return "other queries have the memory that is left for queries; try again";
     default:

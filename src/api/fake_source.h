@@ -130,7 +130,7 @@ static inline err fake_select(struct source *source, const struct source_request
     for (size_t i = 0; i < fake->count; i++)
         if (fake_matches(fake, i, request))
             set->index[set->count++] = i;
-    if (set->count > request->series_max)
+    if (guard_series(request->guard, set->count, request->series_max) != OK)
         return ERR_LIMIT;
     *out_set = set;
     return OK;

@@ -81,11 +81,12 @@ void prom_metadata(void *context, struct net_request *request, struct net_respon
     size_t count = 0;
     err e = source->table->metadata(source, call.tenant, call_param(&call, "metric"), query_pool(query),
                                     &rows, &count);
-    e = query_release(query, e);
+    struct err_at at = { 0 };
+    e = query_release(query, e, &at);
     if (e == OK)
         write_metadata(&call, rows, count, limit, limit_per_metric);
     else
-        call_fail_err(&call, e, NULL);
+        call_fail_err(&call, e, &at);
     query_end(query);
 }
 
@@ -139,11 +140,12 @@ void prom_status_tsdb(void *context, struct net_request *request, struct net_res
     struct source *source = query_source(query);
     struct source_cardinality cardinality = { 0 };
     err e = source->table->cardinality(source, call.tenant, limit, query_pool(query), &cardinality);
-    e = query_release(query, e);
+    struct err_at at = { 0 };
+    e = query_release(query, e, &at);
     if (e == OK)
         write_cardinality(&call, &cardinality);
     else
-        call_fail_err(&call, e, NULL);
+        call_fail_err(&call, e, &at);
     query_end(query);
 }
 

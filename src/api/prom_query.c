@@ -56,11 +56,11 @@ static void run(struct call *call, const struct range_params *range)
         e = query_evaluate(query, text, range->start_ms, range->end_ms, range->step_ms, result,
                            &answer->times, &at);
     if (e != OK) {
-        e = query_release(query, e);
+        e = query_release(query, e, &at);
         if (is_bad_expression(e, &at))
             call_fail_expression(call, "query", &at);
-        else /* clients know Prometheus' own words for the first two */
-            call_fail_err(call, e, e == ERR_TIMEOUT || e == ERR_CANCELED || e == ERR_BUSY ? NULL : &at);
+        else
+            call_fail_err(call, e, &at);
         answer_drop(answer);
         return;
     }

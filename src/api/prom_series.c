@@ -91,11 +91,11 @@ static bool match_parse(struct call *call, struct query *query, struct time_rang
             e = match_add(query, call->request->params[i].value, range, match, &at);
     if (e == OK)
         return true;
-    e = query_release(query, e);
+    e = query_release(query, e, &at);
     if (is_bad_expression(e, &at))
         call_fail_expression(call, "match[]", &at);
     else
-        call_fail_err(call, e, e == ERR_BUSY ? NULL : &at);
+        call_fail_err(call, e, &at);
     match_done(match);
     query_end(query);
     return false;
@@ -215,8 +215,9 @@ static err collect_labels(struct answer *answer, uint64_t limit)
 /* Answer a failed read; the query ends. */
 static void fail_read(struct call *call, struct answer *answer, err e)
 {
-    e = query_release(answer->query, e);
-    call_fail_err(call, e, NULL);
+    struct err_at at = { 0 };
+    e = query_release(answer->query, e, &at);
+    call_fail_err(call, e, &at);
     answer_drop(answer);
 }
 
@@ -415,12 +416,12 @@ void prom_query_exemplars(void *context, struct net_request *request, struct net
     }
     if (e == OK)
         e = join_proofs(answer);
-    e = query_release(query, e);
+    e = query_release(query, e, &at);
     if (e == OK)
         answer_finish(&call, answer, &json);
     else if (is_bad_expression(e, &at))
         call_fail_expression(&call, "query", &at);
     else
-        call_fail_err(&call, e, e == ERR_BUSY ? NULL : &at);
+        call_fail_err(&call, e, &at);
     answer_drop(answer);
 }

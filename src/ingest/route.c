@@ -616,7 +616,10 @@ err request_metadata(struct ingest_request *r, const struct batch_metadata *m)
         : !utf8_valid(m->family) || !utf8_valid(m->help) || !utf8_valid(m->unit) ? "not UTF-8"
                                                                                  : NULL;
     if (trouble != NULL) {
-        request_refuse(r, INGEST_METADATA_INVALID, 1, slice_of(NULL, 0), "%s", trouble);
+        buf_clear(&r->raw);
+        labels_put(&r->raw, slice_str("__name__"), m->family);
+        request_refuse(r, INGEST_METADATA_INVALID, 1,
+                       buf_err(&r->raw) == OK ? buf_slice(&r->raw) : slice_of(NULL, 0), "%s", trouble);
         return OK;
     }
     uint64_t hash = metadata_hash(r, m);

@@ -379,11 +379,15 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
     while (eval.frames != NULL)
         frame_close(&eval, eval.frames);
     pool_close(eval.pool);
+    if (e == ERR_LIMIT && eval.at->text[0] == 0) {
+        char text[GUARD_TEXT_BYTES];
+        guard_limit_text(request->guard, text);
+        e = err_set(eval.at, e, "%s", text);
+    }
     if (e != OK && eval.at->text[0] == 0)
         e = err_set(eval.at, e, "%s",
                     e == ERR_TIMEOUT    ? "query timed out in expression evaluation"
                     : e == ERR_CANCELED ? "query was canceled in expression evaluation"
-                    : e == ERR_LIMIT    ? "query processing would load too many samples or too much memory"
                                         : err_text(e));
     TRY(e);
     annotations_finish(&eval, &result);

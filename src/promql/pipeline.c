@@ -493,9 +493,7 @@ static err run_select(struct run *run, struct source_request *request, size_t *o
     *out_count = 0;
     if (request->range.min_ms > request->range.max_ms)
         return OK;
-    err e = run->table->select(eval->request->source, request, eval->pool, &run->set);
-    if (e != OK)
-        return err_set(eval->at, e, "cannot select series: %s", err_text(e));
+    TRY(run->table->select(eval->request->source, request, eval->pool, &run->set));
     *out_count = run->table->set_count(run->set);
     eval->stats.series_loaded += *out_count;
     return OK;

@@ -362,10 +362,23 @@ static void count_end(const struct query *query, err result, int64_t took_ns)
          (unsigned long long)atomic_load(&query->guard.samples_used), err_text(result), text);
 }
 
-err query_release(struct query *query, err result)
+/* The words of a failure that has its own, whatever stands in at. */
+static void release_text(const struct query *query, err result, struct err_at *at)
+{
+    if (result == ERR_LIMIT && at->text[0] == 0) {
+        char text[GUARD_TEXT_BYTES];
+        guard_limit_text(&query->guard, text);
+        ERR_IGNORE(err_set(at, result, "%s", text)); /* result itself */
+    } else if (result == ERR_BUSY || result == ERR_TIMEOUT || result == ERR_CANCELED)
+        *at = (struct err_at){ 0 };
+}
+
+err query_release(struct query *query, err result, struct err_at *at)
 {
     if (result == ERR_LIMIT && pool_was_crowded(query->pool))
         result = ERR_BUSY;
+    if (at != NULL)
+        release_text(query, result, at);
     struct query_service *service = query->service;
     io_mutex_lock(&service->mutex);
     bool was_running = query->is_running;
@@ -391,7 +404,7 @@ void query_end(struct query *query)
     if (query == NULL)
         return;
     struct query_service *service = query->service;
-    ERR_IGNORE(query_release(query, OK));
+    ERR_IGNORE(query_release(query, OK, NULL));
     pool_close(query->pool);
     io_mutex_lock(&service->mutex);
     check(service->open_count > 0);

@@ -88,8 +88,10 @@ err query_begin(struct query_service *service, const struct query_options *optio
 
 /* Give back the slot: evaluation is over, the answer stands in query_pool. Reports the query if it was slow
  * and counts it under what is returned: `result`, but ERR_BUSY for an ERR_LIMIT because other queries have the
- * memory, for then it may be asked again. Idempotent. */
-err query_release(struct query *query, err result);
+ * memory, for then it may be asked again. *at (NULL is allowed) comes with the text of the failure, if it has
+ * one, and gets the bound that an ERR_LIMIT without text is about; what has words of its own loses it.
+ * Idempotent. */
+err query_release(struct query *query, err result, struct err_at *at);
 
 /* query_release(query, OK) if that is still to come, then free all memory of the query. NULL is allowed. */
 void query_end(struct query *query);

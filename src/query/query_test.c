@@ -41,7 +41,7 @@ static void slots_and_queue(void **state)
     struct query *a = begin(service), *b = begin(service), *c;
     assert_err(ERR_BUSY, query_begin(service, &options, &c, &at));
     assert_string_equal(at.text, "too many queries: 2 run, 0 wait");
-    assert_ok(query_release(a, OK));
+    assert_ok(query_release(a, OK, NULL));
     c = begin(service); /* a's slot is free although a is still sending */
     assert_int_equal(query_service_usage(service).running, 2);
     query_end(a);
@@ -86,8 +86,8 @@ static void clients_that_left(void **state)
         io_sleep_ns(io, 10 * NS_PER_MS);
     assert_err(ERR_CANCELED, guard_check(query_guard(a)));
     int64_t before = stat_get(STAT_QUERIES_CANCELED);
-    assert_err(ERR_CANCELED, query_release(a, ERR_CANCELED));
-    assert_ok(query_release(a, OK)); /* the second one counts nothing */
+    assert_err(ERR_CANCELED, query_release(a, ERR_CANCELED, NULL));
+    assert_ok(query_release(a, OK, NULL)); /* the second one counts nothing */
     assert_int_equal(stat_get(STAT_QUERIES_CANCELED), before + 1);
     query_end(a);
     query_service_close(service);
@@ -161,6 +161,14 @@ static void evaluation_and_budgets(void **state)
     assert_err(ERR_LIMIT, pool_alloc(query_pool(query), 2 << 20, &room));
     assert_int_equal(query_series_max(query), 7);
     assert_err(ERR_LIMIT, guard_samples(query_guard(query), 11));
+    at = (struct err_at){ 0 };
+    assert_err(ERR_LIMIT, query_release(query, ERR_LIMIT, &at));
+    assert_string_equal(at.text, "query processing would load more than 10 samples");
+    assert_ok(guard_series(query_guard(query), 7, 7));
+    assert_err(ERR_LIMIT, guard_series(query_guard(query), 8, 7));
+    at.text[0] = '\0';
+    assert_err(ERR_LIMIT, query_release(query, ERR_LIMIT, &at));
+    assert_string_equal(at.text, "a selector matches more than 7 series");
     query_end(query);
     query_service_close(service);
 }
@@ -177,10 +185,13 @@ static void memory_of_others(void **state)
     struct query *a = begin(service), *b = begin(service);
     assert_ok(pool_alloc(query_pool(a), 6u << 20, &room));
     assert_err(ERR_LIMIT, pool_alloc(query_pool(b), 3u << 20, &room));
-    assert_err(ERR_BUSY, query_release(b, ERR_LIMIT));
+    struct err_at at;
+    assert_err(ERR_BUSY, query_release(b, err_set(&at, ERR_LIMIT, "too much"), &at));
+    assert_string_equal(at.text, ""); /* the caller's own words */
     query_end(b);
     assert_err(ERR_LIMIT, pool_alloc(query_pool(a), 7u << 20, &room));
-    assert_err(ERR_LIMIT, query_release(a, ERR_LIMIT));
+    assert_err(ERR_LIMIT, query_release(a, ERR_LIMIT, &at));
+    assert_string_equal(at.text, "query processing would need more memory than one query may have");
     query_end(a);
     query_service_close(service);
     pool_close(all);

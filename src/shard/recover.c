@@ -353,8 +353,11 @@ out:
     return e;
 }
 
-/* Use the frames of a part up to valid_end. ERR_CORRUPT and the like: cut off there, which is fine. Not so ERR_IO:
- * what another start can read again must not be followed by a part that stands in for it. */
+/* A part that ends where the power went is cut off there, and the log is replayed from it. Every other error
+ * refuses the start: what another start can read again must not be followed by a part that stands in for it. */
+static bool is_torn(err e) { return e == ERR_CORRUPT || e == ERR_END; }
+
+/* Use the frames of a part up to valid_end. ERR_CORRUPT: it ends before. */
 static err use_part(struct partition *p, struct range *range, const struct found_part *found,
                     uint64_t valid_end, uint64_t log_end, struct io_file *file)
 {
@@ -373,9 +376,9 @@ static err use_part(struct partition *p, struct range *range, const struct found
     }
     pool_close(scratch);
     range->writer.end = offset;
-    if (e != OK && e != ERR_END && e != ERR_LIMIT && e != ERR_ORDER)
+    if (e == ERR_CORRUPT)
         diag(DIAG_WARN, "A stream file ends in a torn or damaged frame; the log is replayed from there.",
-             "file=%s offset=%llu error=\"%s\"", found->file_name, (unsigned long long)offset, err_text(e));
+             "file=%s offset=%llu", found->file_name, (unsigned long long)offset);
     return e == ERR_END ? OK : e;
 }
 
@@ -404,8 +407,8 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         err e = stream_header_read(file, &header, &why);
         if (e == ERR_VERSION)
             return err_set(at, e, "stream file %s: %s", path, why.text);
-        if (e == ERR_LIMIT || e == ERR_IO)
-            return e;
+        if (!is_torn(e))
+            TRY(e);
         if (e != OK || header.before_bytes != range->writer.end)
             continue;                            /* never got a header, or followed bytes that are not used */
         for (size_t k = i + 1; k < count; k++) { /* the next part says how much of this one was promised */
@@ -415,6 +418,8 @@ static err use_range(struct partition *p, struct range *range, struct found_part
             TRY(io_file_open(shards->io, path, IO_READ, &next));
             e = stream_header_read(next, &next_header, NULL);
             io_file_close(next);
+            if (!is_torn(e) && e != ERR_VERSION) /* that one is refused by name when it is its turn */
+                TRY(e);
             if (e == OK && next_header.before_bytes >= STREAM_FILE_HEADER_BYTES) {
                 valid_end = next_header.before_bytes < valid_end ? next_header.before_bytes : valid_end;
                 break;
@@ -425,8 +430,8 @@ static err use_range(struct partition *p, struct range *range, struct found_part
         if (e == ERR_VERSION)
             return err_set(at, e, "a frame of stream file %s/%s was written by a newer version",
                            shards->config.stream_directory, parts[i].file_name);
-        if (e == ERR_LIMIT || e == ERR_ORDER || e == ERR_IO)
-            return e;
+        if (!is_torn(e))
+            TRY(e);
     }
     return OK;
 }

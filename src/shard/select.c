@@ -63,7 +63,8 @@ static void join_close(struct join *j)
 
 static err series_new(struct select *s, uint32_t *out_series)
 {
-    if (s->count >= s->request->series_max || s->count >= UINT32_MAX - 1)
+    TRY(guard_series(s->request->guard, s->count + 1, s->request->series_max));
+    if (s->count >= UINT32_MAX - 1)
         return ERR_LIMIT;
     void *block = s->series;
     TRY(pool_block_reserve(s->scratch, &block, sizeof *s->series, s->count + 1, &s->capacity));

@@ -126,7 +126,8 @@ static err open_segments(struct views *views, struct view *view)
         if (e == ERR_LIMIT)
             result = e;
         else if (e != ERR_CANCELED)
-            views_missing(views, view->partition->number, s.live->facts.range, "damaged segment");
+            views_missing(views, view->partition->number, s.live->facts.range,
+                          e == ERR_VERSION ? "segment of a newer format" : "damaged segment");
         live_segment_unref(s.live);
     }
     view->segment_count = kept;
