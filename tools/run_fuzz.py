@@ -27,6 +27,8 @@ DECODERS = {
     'compression': ['src/codec/gzip.c:decompress|reader|guess', 'src/codec/zstd.c:decompress',
                     'src/codec/lz4.c:decode'],
     'config': ['src/model/yaml.c', 'src/ingest/scrape_config.c', 'src/ingest/relabel.c'],
+    'control': ['src/cluster/control.c', 'src/cluster/members.c:fold|apply|join|slot|life|row|all_assigned',
+                'src/cluster/members_state.c:decode|^read_'],
     'float': ['src/codec/float.c:decode|convert|integers|read', 'src/codec/int_decode.c'],
     'form': ['src/net/form.c', 'src/api/params.c'],
     'group': ['src/metric/group.c:read|header|directory|open|alloc|begin|next|walk|dictionary|exemplars|metadata|verify',

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
 tests/fuzz/corpus/{chain,state,stream,log,log_files,batch,index_part,identity,histogram,form,web_config,config,
-node_config,float,compression,matcher,labels}/golden-*. Seeds of other names are kept: files and groups that a node
+node_config,float,compression,matcher,labels,control}/golden-*. Seeds of other names are kept: files and groups that a node
 wrote, and what fuzzing found."""
 import os
 import struct
@@ -158,7 +158,84 @@ scrape_configs:
 """
 
 
+def varint(value):
+    out = b''
+    while value >= 0x80:
+        out += bytes([value & 0x7f | 0x80])
+        value >>= 7
+    return out + bytes([value])
+
+
+def text(value):
+    return varint(len(value)) + value
+
+
+INIT, NOOP, JOIN, REFUTE, SUSPECT, VOTE, EVICT, LEAVE, VACATE, REMOVE, ASSIGN, OWN, DROP, SUSPEND, SET = range(1, 16)
+
+
+def control_log():
+    """Records of a control log as the harness reads them: kind, then what follows the cluster's id."""
+    log, joins = [], {}
+
+    def put(seconds, kind, rest=b'', by=0, of=0):
+        member = [varint(slot) + varint(joins.get(slot, 0)) for slot in (by, of)]
+        body = bytes([kind]) + b''.join(member) + rest
+        log.append(struct.pack('<HB', len(body), seconds) + body)
+        return 2 * len(log) - 1   # the harness folds each twice, first as it is
+
+    def join(slot, name, zone, disk, process):
+        joins[slot] = put(1, JOIN, text(name) + text(zone) + text(b'127.0.0.1:9009') + bytes([disk]) + bytes(15) +
+                          bytes([process]) + bytes(15) + varint(0) + varint(1))
+        return joins[slot]
+
+    settings = varint(1000) + varint(5000)
+    put(0, INIT, varint(4) + b'\2' + varint(3) + varint(1 << 20) + bytes(16) + settings)
+    for slot, name in enumerate((b'a', b'b', b'c')):
+        changed = join(slot, name, b'z%d' % slot, slot + 1, slot + 1)
+    put(0, NOOP, bytes(16))
+    changed = put(0, ASSIGN, varint(changed) + varint(4) + b'\2\0' + bytes([1, 2, 2, 3, 3, 1, 1, 2]))
+    every = varint(4) + bytes(4)
+    for slot in range(3):
+        put(0, OWN, every, by=slot)
+    refuted = put(1, SUSPECT, varint(5000), by=0, of=2)
+    put(0, REFUTE, varint(refuted), by=2)
+    accused = put(1, SUSPECT, varint(9000), by=0, of=2)
+    put(0, VOTE, varint(accused), by=1, of=2)
+    put(2, EVICT, varint(accused), by=1, of=2)
+    changed = join(3, b'd', b'z2', 9, 9)
+    changed = put(0, VACATE, by=0, of=2)
+    changed = put(0, ASSIGN, varint(changed) + varint(4) + b'\2\0' + bytes([1, 4, 2, 4, 4, 1, 1, 4]))
+    put(0, OWN, every, by=3)
+    put(0, DROP, every, by=1)
+    changed = put(0, REMOVE, b'\2', of=1)
+    put(0, REMOVE, b'\3', of=1)
+    put(0, SUSPEND, b'\1' + varint(60000) + text(b'ada') + text(b'new switches'))
+    put(0, SET, settings)
+    join(0, b'a', b'z0', 1, 7)
+    put(0, LEAVE, by=0)
+    put(10, VACATE, by=1, of=0)
+    put(0, REMOVE, b'\1', of=1)
+    return log
+
+
+def snapshot():
+    def member(name, votes, owns):
+        return (b'\1\0' + varint(7) + varint(3) + b'\0' + varint((1 << 64) - 1) + b'\0' + text(name) + text(b'z') +
+                text(b'h:1') + bytes(32) + b'\0\1' + votes + owns)
+    settings = varint(1000) + varint(5000)
+    return (b'\1' + varint(90) + varint(2000) + bytes(16) + varint(4) + b'\2' + varint(2) + varint(1 << 20) + bytes(16) +
+            settings + settings + varint(9) + varint(9) + varint(2) + b'\0' + varint((1 << 64) - 1) +
+            3 * (varint((1 << 64) - 1) + text(b'x') + text(b'y')) + varint(3) + member(b'a', b'\0', b'\x0f') +
+            member(b'b', b'\1', b'\3') + b'\0' + bytes([1, 2, 2, 1, 1, 0, 2, 1]))
+
+
 def main():
+    log = control_log()
+    seed('control', 0, b'\0' + b''.join(log))
+    for i in range(2, len(log), 5):
+        seed('control', i, b'\0' + b''.join(log[:i]))
+    seed('control', 90, b'\1' + snapshot())
+    seed('control', 91, b'\1' + b'\0' + varint(5) + varint(8))
     bodies = [entry[4:-4] for entry in entries(golden('chain_1'))]   # the harness makes magic and checksum
     seed('chain', 0, b''.join(struct.pack('<H', len(b)) + b for b in bodies))
     for i, body in enumerate(bodies):

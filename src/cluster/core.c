@@ -1,0 +1,578 @@
+/* See core.h. Records come from the control log's reader, probes and their answers from other nodes, readiness
+ * from shards; effects go to the node's loop, which does them and forgets them.
+ *
+ * Invariants  1. What is wanted is derived from the fold, from who was heard and from what is open, at every
+ * step anew; stored is
+ *     only when each wish was last spoken.
+ *  2. Nothing is proposed before the log was read to a confirmed end, and nothing about others while this node
+ * hears
+ *     less than half of those that are up: whose own line is cut takes everybody for dead.
+ *  3. A partition is open while it is assigned or owned. Opening comes before owning, owning elsewhere before
+ * dropping
+ *     here, dropping before closing: at no time has nobody what somebody had. */
+#include "cluster/core.h"
+
+#include "base/check.h"
+#include "cluster/placement.h"
+
+#include <string.h>
+
+#define NS_PER_MS INT64_C(1000000)
+
+enum wish {
+    WISH_INIT,
+    WISH_JOIN,
+    WISH_LEAVE,
+    WISH_REFUTE,
+    WISH_VACATE,
+    WISH_ASSIGN,
+    WISH_OWN,
+    WISH_DROP,
+    WISH_COUNT
+};
+
+struct neighbour {
+    uint64_t incarnation; /* of which the rest speaks */
+    int64_t heard_ns;     /* or when this life was first seen in the log */
+    int64_t probed_ns;    /* last sent */
+    int64_t accused_ns;   /* last SUSPECT, VOTE or EVICT proposed */
+};
+
+struct core {
+    struct pool *pool, *scratch; /* scratch: effects */
+    struct members *members;
+    struct core_config config;
+    struct control_init init;
+    char name[CLUSTER_NAME_BYTES_MAX + 1], zone[CLUSTER_NAME_BYTES_MAX + 1],
+        address[CLUSTER_ADDRESS_BYTES_MAX + 1];
+    bool has_joined; /* once, as this process */
+    bool is_leaving, has_ended;
+    int64_t joining_ns; /* since when it asks to join; INT64_MIN: it has not asked, or is in */
+    int64_t known_ns;   /* everything decided before this moment is known; INT64_MIN: nothing */
+    int64_t record_ns;  /* when the last record was read: the log's time goes on from there */
+    int64_t changed_ns; /* when members or assignment were last seen to change */
+    uint64_t changed_at;
+    int64_t spoken_ns[WISH_COUNT];
+    int64_t spare_ns
+        [CLUSTER_PARTITIONS_MAX]; /* since when a partition is owned without need; INT64_MAX: it is not */
+    uint8_t is_open[CLUSTER_PARTITIONS_MAX], is_ready[CLUSTER_PARTITIONS_MAX];
+    struct neighbour neighbours[CLUSTER_NODES_MAX];
+    struct core_effect *effects;
+    size_t effect_count, effect_capacity;
+    err failed; /* of the step under way */
+};
+
+/* ---- the view ---- */
+
+const struct members *core_members(const struct core *core) { return core->members; }
+
+/* This node's entry while this process is its life, whatever became of it. */
+static const struct member *self_entry(const struct core *core)
+{
+    const struct member *m = members_find(core->members, slice_str(core->name));
+    return m != NULL && memcmp(m->process_id, core->config.self.process_id, CLUSTER_ID_BYTES) == 0 ? m : NULL;
+}
+
+static const struct member *self_up(const struct core *core)
+{
+    const struct member *m = self_entry(core);
+    return m != NULL && m->status == MEMBER_UP ? m : NULL;
+}
+
+bool core_self(const struct core *core, struct member_id *out_id)
+{
+    const struct member *m = self_up(core);
+    if (m != NULL)
+        *out_id = m->id;
+    return m != NULL;
+}
+
+static int64_t suspect_age_ns(const struct core *core)
+{
+    return (int64_t)members_settings(core->members)->suspect_age_ms * NS_PER_MS;
+}
+
+bool core_may_decide(const struct core *core, int64_t now_ns)
+{
+    return self_up(core) != NULL && core->known_ns != INT64_MIN &&
+           now_ns - core->known_ns < suspect_age_ns(core);
+}
+
+static int64_t silence_ns(const struct core *core, int64_t now_ns, uint32_t slot)
+{
+    const struct member *m = members_at(core->members, slot);
+    const struct neighbour *n = &core->neighbours[slot];
+    return n->incarnation == m->id.incarnation ? now_ns - n->heard_ns : 0;
+}
+
+bool core_is_silent(const struct core *core, int64_t now_ns, uint32_t slot)
+{
+    const struct member *self = self_up(core);
+    return (self == NULL || self->id.slot != slot) &&
+           silence_ns(core, now_ns, slot) >= CORE_SILENT_MS * NS_PER_MS;
+}
+
+/* 0: this node; 1: its zone; 2: elsewhere; and 3 more for who is silent. */
+static unsigned distance(const struct core *core, int64_t now_ns, const struct member *m)
+{
+    const struct member *self = self_up(core);
+    unsigned far = self == m ? 0 : strcmp(core->zone, m->zone) == 0 ? 1 : 2;
+    return far + (core_is_silent(core, now_ns, m->id.slot) ? 3 : 0);
+}
+
+size_t core_route(const struct core *core, int64_t now_ns, uint32_t partition, uint32_t *out_slots,
+                  size_t slots_max)
+{
+    size_t count = 0;
+    for (unsigned far = 0; far < 6; far++)
+        for (uint32_t i = 0; i < members_slot_count(core->members) && count < slots_max; i++) {
+            const struct member *m = members_at(core->members, i);
+            if (m->status == MEMBER_UP && member_owns(m, partition) && distance(core, now_ns, m) == far)
+                out_slots[count++] = i;
+        }
+    return count;
+}
+
+uint32_t core_rank(const struct core *core, int64_t now_ns, uint32_t partition)
+{
+    const struct member *self = self_up(core);
+    const uint32_t *slots = members_assigned(core->members, partition);
+    uint32_t rank = 0;
+    for (uint32_t i = 0; self != NULL && slots != NULL && i < members_init(core->members)->replica_count;
+         i++) {
+        if (slots[i] == self->id.slot)
+            return member_owns(self, partition) ? rank : UINT32_MAX;
+        rank += slots[i] != SLOT_NONE && member_owns(members_at(core->members, slots[i]), partition) &&
+                !core_is_silent(core, now_ns, slots[i]);
+    }
+    return UINT32_MAX;
+}
+
+/* ---- events ---- */
+
+/* A life that is new to this node is given time to be heard. */
+static void meet_lives(struct core *core, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < members_slot_count(core->members); i++) {
+        const struct member *m = members_at(core->members, i);
+        if (m->status == MEMBER_UP && core->neighbours[i].incarnation != m->id.incarnation)
+            core->neighbours[i] = (struct neighbour){ .incarnation = m->id.incarnation,
+                                                      .heard_ns = now_ns,
+                                                      .probed_ns = INT64_MIN,
+                                                      .accused_ns = INT64_MIN };
+    }
+}
+
+err core_record(struct core *core, int64_t now_ns, uint64_t offset, int64_t append_ms, struct slice bytes)
+{
+    struct members_change change;
+    TRY(members_apply(core->members, offset, append_ms, bytes, &change));
+    core->record_ns = now_ns;
+    if (core->changed_at != members_changed_at(core->members)) {
+        core->changed_at = members_changed_at(core->members);
+        core->changed_ns = now_ns;
+    }
+    core->has_joined = core->has_joined || self_up(core) != NULL;
+    meet_lives(core, now_ns);
+    return OK;
+}
+
+void core_at_end(struct core *core, int64_t asked_ns)
+{
+    if (asked_ns > core->known_ns)
+        core->known_ns = asked_ns;
+}
+
+void core_heard(struct core *core, int64_t now_ns, struct member_id id)
+{
+    if (id.slot < members_slot_count(core->members) &&
+        core->neighbours[id.slot].incarnation == id.incarnation)
+        core->neighbours[id.slot].heard_ns = now_ns;
+}
+
+void core_ready(struct core *core, uint32_t partition, bool is_ready)
+{
+    check(partition < CLUSTER_PARTITIONS_MAX);
+    core->is_ready[partition] = is_ready && core->is_open[partition];
+}
+
+void core_leave(struct core *core) { core->is_leaving = true; }
+void core_plant(struct core *core, unsigned plants) { members_plant(core->members, plants); }
+
+/* ---- effects ---- */
+
+static struct core_effect *effect(struct core *core, enum core_effect_kind kind)
+{
+    void *block = core->effects;
+    err e = pool_block_reserve(core->pool, &block, sizeof *core->effects, core->effect_count + 1,
+                               &core->effect_capacity);
+    if (e != OK) {
+        core->failed = e;
+        return NULL;
+    }
+    core->effects = block;
+    core->effects[core->effect_count] = (struct core_effect){ .kind = kind };
+    return &core->effects[core->effect_count++];
+}
+
+/* A record of this cluster, by this node if it is up. */
+static struct control_record speak(const struct core *core, enum control_kind kind)
+{
+    struct control_record record = { .kind = kind, .by = { .slot = SLOT_NONE } };
+    const struct member *self = self_up(core);
+    memcpy(record.cluster_id, members_cluster_id(core->members), CLUSTER_ID_BYTES);
+    if (self != NULL)
+        record.by = self->id;
+    return record;
+}
+
+static void append(struct core *core, const struct control_record *record)
+{
+    struct buf out = buf_open(core->scratch, CONTROL_RECORD_BYTES_MAX);
+    control_encode(record, &out);
+    struct core_effect *one = effect(core, CORE_APPEND);
+    if (one != NULL)
+        one->bytes = buf_slice(&out); /* goes with the scratch */
+    if (buf_err(&out) == OK)
+        return;
+    core->failed = buf_err(&out);
+    core->effect_count -= one != NULL;
+}
+
+/* Has the wish not been spoken lately? Then it is now. */
+static bool may_speak(struct core *core, int64_t now_ns, enum wish wish)
+{
+    if (core->spoken_ns[wish] != INT64_MIN && now_ns - core->spoken_ns[wish] < CORE_RETRY_MS * NS_PER_MS)
+        return false;
+    core->spoken_ns[wish] = now_ns;
+    return true;
+}
+
+static void stop(struct core *core, const char *why, bool is_error)
+{
+    struct core_effect *last = effect(core, CORE_STOP);
+    if (last == NULL)
+        return;
+    last->why = why;
+    last->is_error = is_error;
+    core->has_ended = true;
+}
+
+/* ---- being a member ---- */
+
+static void begin_cluster(struct core *core, int64_t now_ns)
+{
+    struct control_record record = { .kind = CONTROL_INIT };
+    if (core->config.init == NULL || !may_speak(core, now_ns, WISH_INIT))
+        return;
+    memcpy(record.cluster_id, core->config.init_id, CLUSTER_ID_BYTES);
+    record.init = core->init;
+    append(core, &record);
+}
+
+static bool is_zero(const uint8_t id[CLUSTER_ID_BYTES])
+{
+    uint8_t any = 0;
+    for (int i = 0; i < CLUSTER_ID_BYTES; i++)
+        any |= id[i];
+    return any == 0;
+}
+
+/* A name that is held by another disk is claimed by every JOIN: its holder refutes, or loses it after the
+ * suspect age. Who is still not in after three times that has a living holder before it. */
+static void join(struct core *core, int64_t now_ns)
+{
+    struct control_record record = speak(core, CONTROL_JOIN);
+    if (!may_speak(core, now_ns, WISH_JOIN))
+        return;
+    if (core->joining_ns == INT64_MIN)
+        core->joining_ns = now_ns;
+    const struct member *named = members_find(core->members, slice_str(core->name));
+    bool is_held = named != NULL && named->status == MEMBER_UP &&
+                   memcmp(named->disk_id, core->config.self.disk_id, CLUSTER_ID_BYTES) != 0;
+    if (is_held && now_ns - core->joining_ns > 3 * suspect_age_ns(core)) {
+        stop(core, "another node is up under this node's name", true);
+        return;
+    }
+    record.join = core->config.self;
+    append(core, &record);
+}
+
+/* Be up, or leave. True: there is nothing else to do. */
+static bool step_self(struct core *core, int64_t now_ns)
+{
+    if (members_init(core->members) == NULL) {
+        begin_cluster(core, now_ns);
+        return true;
+    }
+    if (!is_zero(core->config.cluster_id) &&
+        memcmp(core->config.cluster_id, members_cluster_id(core->members), CLUSTER_ID_BYTES) != 0) {
+        stop(core, "the control log is another cluster's", true);
+        return true;
+    }
+    const struct member *self = self_up(core), *named = members_find(core->members, slice_str(core->name));
+    if (self != NULL && core->is_leaving) {
+        struct control_record record = speak(core, CONTROL_LEAVE);
+        if (may_speak(core, now_ns, WISH_LEAVE))
+            append(core, &record);
+        return true;
+    }
+    if (self != NULL) {
+        core->joining_ns = INT64_MIN;
+        return false;
+    }
+    if (core->is_leaving)
+        stop(core, "it has left the cluster", false);
+    else if (core->has_joined && named == NULL)
+        stop(core, "the node was removed from the cluster", true);
+    else if (core->has_joined && named->status == MEMBER_UP)
+        stop(core, "another process has joined under this node's name", true);
+    else
+        join(core, now_ns);
+    return true;
+}
+
+/* ---- others ---- */
+
+/* The log's time by now: it went on since the last record. Slow readers think it earlier than it is, never
+ * later. */
+static int64_t log_now_ms(const struct core *core, int64_t now_ns)
+{
+    return members_now_ms(core->members) + (now_ns - core->record_ns) / NS_PER_MS;
+}
+
+static void probe(struct core *core, int64_t now_ns, const struct member *m)
+{
+    struct neighbour *n = &core->neighbours[m->id.slot];
+    if (n->probed_ns != INT64_MIN && now_ns - n->probed_ns < CORE_PROBE_MS * NS_PER_MS)
+        return;
+    struct core_effect *one = effect(core, CORE_PROBE);
+    if (one == NULL)
+        return;
+    one->member = m;
+    n->probed_ns = now_ns;
+}
+
+static bool has_accused(const struct member *self, const struct member *of)
+{
+    return (of->votes[self->id.slot / 8] >> self->id.slot % 8 & 1) != 0;
+}
+
+static bool hears_most(const struct core *core, int64_t now_ns)
+{
+    uint32_t heard = 0;
+    for (uint32_t i = 0; i < members_slot_count(core->members); i++)
+        heard += members_at(core->members, i)->status == MEMBER_UP && !core_is_silent(core, now_ns, i);
+    return 2 * heard >= members_up_count(core->members);
+}
+
+/* Silence for a third of the age raises the suspicion, silence for the whole of it confirms it; that it has
+ * stood for the age without being refuted is for the fold to say. */
+static void accuse(struct core *core, int64_t now_ns, const struct member *self, const struct member *of)
+{
+    struct neighbour *n = &core->neighbours[of->id.slot];
+    int64_t silent_ns = silence_ns(core, now_ns, of->id.slot), age_ns = suspect_age_ns(core);
+    int64_t spoken_ns = n->accused_ns == INT64_MIN ? INT64_MAX : now_ns - n->accused_ns;
+    struct control_record record = speak(core, CONTROL_SUSPECT);
+    record.of = of->id;
+    if (of->suspicion == UINT64_MAX) {
+        if (silent_ns < age_ns / 3 || spoken_ns < age_ns / 3)
+            return;
+        record.silent_ms = (uint32_t)(silent_ns / NS_PER_MS);
+    } else {
+        bool is_voter = has_accused(self, of);
+        if (silent_ns < age_ns || spoken_ns < CORE_RETRY_MS * NS_PER_MS ||
+            (is_voter && !members_may_evict(core->members, of, log_now_ms(core, now_ns))))
+            return;
+        record.kind = is_voter ? CONTROL_EVICT : CONTROL_VOTE;
+        record.suspicion = of->suspicion;
+    }
+    n->accused_ns = now_ns;
+    append(core, &record);
+}
+
+static void step_others(struct core *core, int64_t now_ns, const struct member *self)
+{
+    bool may_accuse = hears_most(core, now_ns) && core_may_decide(core, now_ns) &&
+                      !members_is_suspended(core->members, AUTOMATION_EVICTION, log_now_ms(core, now_ns));
+    for (uint32_t i = 0; i < members_slot_count(core->members); i++) {
+        const struct member *m = members_at(core->members, i);
+        if (m->status != MEMBER_UP || m == self)
+            continue;
+        probe(core, now_ns, m);
+        if (may_accuse)
+            accuse(core, now_ns, self, m);
+    }
+    if (self->suspicion != UINT64_MAX && may_speak(core, now_ns, WISH_REFUTE)) {
+        struct control_record record = speak(core, CONTROL_REFUTE);
+        record.suspicion = self->suspicion;
+        append(core, &record);
+    }
+}
+
+/* ---- slots and assignment ---- */
+
+/* How many of those that are up and not silent come before this node: each waits for them. */
+static int64_t turn_ns(const struct core *core, int64_t now_ns, const struct member *self)
+{
+    int64_t before = 0;
+    for (uint32_t i = 0; i < self->id.slot; i++)
+        before += members_at(core->members, i)->status == MEMBER_UP && !core_is_silent(core, now_ns, i);
+    return before * CORE_RANK_MS * NS_PER_MS;
+}
+
+static void vacate(struct core *core, int64_t now_ns, const struct member *self)
+{
+    int64_t log_ms = log_now_ms(core, now_ns) - turn_ns(core, now_ns, self) / NS_PER_MS;
+    for (uint32_t i = 0; i < members_slot_count(core->members); i++) {
+        const struct member *m = members_at(core->members, i);
+        if (!members_may_vacate(core->members, m, log_ms) || !may_speak(core, now_ns, WISH_VACATE))
+            continue;
+        struct control_record record = speak(core, CONTROL_VACATE);
+        record.of = m->id;
+        append(core, &record);
+    }
+}
+
+static void assign(struct core *core, int64_t now_ns, const struct member *self)
+{
+    if (!members_is_assignment_due(core->members) ||
+        members_is_suspended(core->members, AUTOMATION_PLACEMENT, log_now_ms(core, now_ns)) ||
+        now_ns - core->changed_ns < CORE_SETTLE_MS * NS_PER_MS + turn_ns(core, now_ns, self) ||
+        !may_speak(core, now_ns, WISH_ASSIGN))
+        return;
+    struct control_record record = speak(core, CONTROL_ASSIGN);
+    uint32_t *slots;
+    uint64_t placed;
+    err e = members_plan(core->members, core->scratch, &slots, &placed);
+    if (e == ERR_NOT_FOUND)
+        return; /* everybody is drained */
+    if (e != OK) {
+        core->failed = e;
+        return;
+    }
+    record.assign.based_on = members_changed_at(core->members);
+    record.assign.partition_count = members_init(core->members)->partition_count;
+    record.assign.replica_count = members_init(core->members)->replica_count;
+    record.assign.slots = slots;
+    append(core, &record);
+}
+
+/* ---- partitions ---- */
+
+static void speak_of(struct core *core, int64_t now_ns, enum control_kind kind, const uint32_t *partitions,
+                     uint32_t count)
+{
+    struct control_record record = speak(core, kind);
+    if (count == 0 || !may_speak(core, now_ns, kind == CONTROL_OWN ? WISH_OWN : WISH_DROP))
+        return;
+    record.hold.partitions = partitions;
+    record.hold.count = count;
+    append(core, &record);
+}
+
+/* Is the partition owned here without need, for long enough? */
+static bool may_drop(struct core *core, int64_t now_ns, const struct member *self, uint32_t p)
+{
+    bool is_spare = member_owns(self, p) && !members_is_assigned(core->members, p, self->id.slot) &&
+                    members_all_assigned_own(core->members, p);
+    if (!is_spare)
+        core->spare_ns[p] = INT64_MAX;
+    else if (core->spare_ns[p] == INT64_MAX)
+        core->spare_ns[p] = now_ns;
+    return is_spare && now_ns - core->spare_ns[p] >= CORE_GRACE_MS * NS_PER_MS;
+}
+
+static void step_partitions(struct core *core, int64_t now_ns, const struct member *self)
+{
+    uint32_t own[CLUSTER_PARTITIONS_MAX], drop[CLUSTER_PARTITIONS_MAX], own_count = 0, drop_count = 0;
+    for (uint32_t p = 0; p < members_init(core->members)->partition_count; p++) {
+        bool is_assigned = members_is_assigned(core->members, p, self->id.slot),
+             is_owner = member_owns(self, p);
+        bool is_wanted = is_assigned || is_owner;
+        struct core_effect *change =
+            is_wanted == (core->is_open[p] != 0) ? NULL : effect(core, is_wanted ? CORE_OPEN : CORE_CLOSE);
+        if (change != NULL) {
+            change->partition = p;
+            core->is_open[p] = is_wanted;
+            core->is_ready[p] = false;
+        }
+        if (is_assigned && !is_owner && core->is_ready[p])
+            own[own_count++] = p;
+        if (may_drop(core, now_ns, self, p))
+            drop[drop_count++] = p;
+    }
+    speak_of(core, now_ns, CONTROL_OWN, own, own_count);
+    speak_of(core, now_ns, CONTROL_DROP, drop, drop_count);
+}
+
+/* ---- the step ---- */
+
+err core_step(struct core *core, int64_t now_ns, const struct core_effect **out_effects, size_t *out_count)
+{
+    pool_reset(core->scratch);
+    core->effect_count = 0;
+    core->failed = OK;
+    if (!core->has_ended && core->known_ns != INT64_MIN && !step_self(core, now_ns)) {
+        const struct member *self = self_up(core);
+        step_others(core, now_ns, self);
+        vacate(core, now_ns, self);
+        assign(core, now_ns, self);
+        step_partitions(core, now_ns, self);
+    }
+    *out_effects = core->effects;
+    *out_count = core->effect_count;
+    return core->failed;
+}
+
+/* ---- open ---- */
+
+static struct slice keep_text(char *to, size_t bytes_max, struct slice text)
+{
+    check(text.len <= bytes_max);
+    memcpy(to, text.at, text.len);
+    to[text.len] = 0;
+    return slice_of(to, text.len);
+}
+
+err core_open(const struct core_config *config, struct pool *pool, struct core **out_core)
+{
+    struct pool *own;
+    void *at;
+    TRY(pool_open_object(pool, "cluster", sizeof(struct core), &own, &at));
+    struct core *core = at;
+    core->pool = own;
+    err e = members_open(own, &core->members);
+    if (e != OK) {
+        pool_close(own);
+        return e;
+    }
+    core->scratch = pool_open(own, "effects", POOL_BYTES_UNLIMITED);
+    core->config = *config;
+    if (config->init != NULL) {
+        core->init = *config->init;
+        core->config.init = &core->init;
+    }
+    core->config.self.name = keep_text(core->name, CLUSTER_NAME_BYTES_MAX, config->self.name);
+    core->config.self.zone = keep_text(core->zone, CLUSTER_NAME_BYTES_MAX, config->self.zone);
+    core->config.self.address = keep_text(core->address, CLUSTER_ADDRESS_BYTES_MAX, config->self.address);
+    core->known_ns = core->joining_ns = INT64_MIN;
+    core->changed_at = UINT64_MAX;
+    for (int i = 0; i < WISH_COUNT; i++)
+        core->spoken_ns[i] = INT64_MIN;
+    for (int p = 0; p < CLUSTER_PARTITIONS_MAX; p++)
+        core->spare_ns[p] = INT64_MAX;
+    for (int i = 0; i < CLUSTER_NODES_MAX; i++)
+        core->neighbours[i].incarnation = UINT64_MAX;
+    *out_core = core;
+    return OK;
+}
+
+void core_close(struct core *core)
+{
+    if (core == NULL)
+        return;
+    members_close(core->members);
+    pool_close(core->scratch);
+    pool_close(core->pool);
+}

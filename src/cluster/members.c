@@ -1,0 +1,615 @@
+/* Folding the control log: bytes come from the log driver in offset order, the state is asked by core.c, by
+ * placement and by whoever shows it. See members.h.
+ *
+ * Invariants  1. The state is a function of (offset, log time, bytes) of the records alone.  2. A record that
+ * does not count changes nothing but the epoch and the log time.  3. A slot in the table is never free: who
+ * gives one up takes it out of the table.  4. Who owns a partition is up: every end of a life clears what it
+ * owned.  5. A suspicion belongs to one life: JOIN and every end clear it; votes of a slot that ends are taken
+ * out. */
+#include "cluster/members.h"
+
+#include "base/check.h"
+#include "cluster/members_inside.h"
+#include "cluster/placement.h"
+
+#include <string.h>
+
+/* ---- reading ---- */
+
+void members_plant(struct members *members, unsigned plants) { members->plants = plants; }
+
+uint64_t members_epoch(const struct members *members) { return members->epoch; }
+int64_t members_now_ms(const struct members *members) { return members->now_ms; }
+const uint8_t *members_cluster_id(const struct members *members) { return members->cluster_id; }
+uint32_t members_slot_count(const struct members *members) { return members->member_count; }
+uint64_t members_changed_at(const struct members *members) { return members->changed_at; }
+
+const struct control_settings *members_settings(const struct members *members) { return &members->settings; }
+
+const struct control_init *members_init(const struct members *members)
+{
+    return members->is_begun ? &members->init : NULL;
+}
+
+const struct member *members_at(const struct members *members, uint32_t slot)
+{
+    check(slot < members->member_count);
+    return &members->members[slot];
+}
+
+static struct member *find(const struct members *members, struct slice name)
+{
+    for (uint32_t i = 0; i < members->member_count; i++)
+        if (members->members[i].status != MEMBER_NONE && slice_equal_str(name, members->members[i].name))
+            return &members->members[i];
+    return NULL;
+}
+
+const struct member *members_find(const struct members *members, struct slice name)
+{
+    return find(members, name);
+}
+
+uint32_t members_up_count(const struct members *members)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < members->member_count; i++)
+        count += members->members[i].status == MEMBER_UP;
+    return count;
+}
+
+/* The member that id speaks of, in the life it speaks of. NULL: free, or another life. */
+static struct member *member_of(const struct members *members, struct member_id id)
+{
+    if (id.slot >= members->member_count)
+        return NULL;
+    struct member *member = &members->members[id.slot];
+    bool is_life =
+        member->id.incarnation == id.incarnation || (members->plants & MEMBERS_PLANT_ANY_LIFE) != 0;
+    return member->status != MEMBER_NONE && is_life ? member : NULL;
+}
+
+static struct member *up_member(const struct members *members, struct member_id id)
+{
+    struct member *member = member_of(members, id);
+    return member != NULL && member->status == MEMBER_UP ? member : NULL;
+}
+
+bool members_is_current(const struct members *members, struct member_id id)
+{
+    return up_member(members, id) != NULL;
+}
+
+const uint32_t *members_assigned(const struct members *members, uint32_t partition)
+{
+    if (members->assigned_at == OFFSET_NONE)
+        return NULL;
+    check(partition < members->init.partition_count);
+    return members->table + (size_t)partition * members->init.replica_count;
+}
+
+bool members_is_assigned(const struct members *members, uint32_t partition, uint32_t slot)
+{
+    const uint32_t *slots = members_assigned(members, partition);
+    for (uint32_t i = 0; slots != NULL && i < members->init.replica_count; i++)
+        if (slots[i] == slot)
+            return true;
+    return false;
+}
+
+static bool bit(const uint8_t *bits, uint32_t i) { return (bits[i / 8] >> i % 8 & 1) != 0; }
+static void set_bit(uint8_t *bits, uint32_t i) { bits[i / 8] |= (uint8_t)(1 << i % 8); }
+static void clear_bit(uint8_t *bits, uint32_t i) { bits[i / 8] &= (uint8_t) ~(1 << i % 8); }
+
+bool member_owns(const struct member *member, uint32_t partition) { return bit(member->owns, partition); }
+
+bool members_is_suspended(const struct members *members, enum control_automation automation, int64_t now_ms)
+{
+    return members->suspensions[automation].until_ms > now_ms;
+}
+
+/* More than half of those that are up accuse it. Two never make a majority of which one is the accused. */
+static bool has_votes(const struct members *members, const struct member *of)
+{
+    uint32_t votes = 0;
+    for (uint32_t i = 0; i < members->member_count; i++)
+        votes += members->members[i].status == MEMBER_UP && bit(of->votes, i);
+    return votes > ((members->plants & MEMBERS_PLANT_EVICT_ALONE) != 0 ? 0 : members_up_count(members) / 2);
+}
+
+bool members_may_evict(const struct members *members, const struct member *of, int64_t now_ms)
+{
+    return of->status == MEMBER_UP && of->suspicion != OFFSET_NONE && has_votes(members, of) &&
+           now_ms - of->suspected_ms >= members->settings.suspect_age_ms &&
+           (members->evicted_ms == INT64_MIN ||
+            now_ms - members->evicted_ms >= members->settings.repair_delay_ms) &&
+           !members_is_suspended(members, AUTOMATION_EVICTION, now_ms);
+}
+
+/* Nodes that joined after the assignment was made, less the slots that were given up for some of them. */
+static uint64_t newcomers(const struct members *members)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < members->member_count; i++) {
+        const struct member *m = &members->members[i];
+        count += m->status == MEMBER_UP && members->assigned_at != OFFSET_NONE &&
+                 m->slot_since > members->assigned_at;
+    }
+    return count > members->vacated_since ? count - members->vacated_since : 0;
+}
+
+bool members_may_vacate(const struct members *members, const struct member *of, int64_t now_ms)
+{
+    return (of->status == MEMBER_LEFT || of->status == MEMBER_EVICTED) &&
+           !members_is_suspended(members, AUTOMATION_REPAIR, now_ms) &&
+           (now_ms - of->ended_ms >= members->settings.repair_delay_ms || newcomers(members) > 0);
+}
+
+bool members_is_assignment_due(const struct members *members)
+{
+    return members->is_begun && members->changed_at != OFFSET_NONE &&
+           members->changed_at != members->assigned_at &&
+           (members->assigned_at != OFFSET_NONE || members->joined_ever >= members->init.expected_nodes);
+}
+
+/* ---- ends of lives ---- */
+
+static void life_ends(struct members *members, struct member *member, enum member_status status)
+{
+    member->status = status;
+    member->suspicion = OFFSET_NONE;
+    member->suspected_ms = 0;
+    member->ended_ms = members->now_ms;
+    memset(member->votes, 0, sizeof member->votes);
+    memset(member->owns, 0, sizeof member->owns);
+    for (uint32_t i = 0; i < members->member_count; i++)
+        clear_bit(members->members[i].votes, member->id.slot);
+}
+
+static void slot_free(struct members *members, struct member *member)
+{
+    uint32_t slot = member->id.slot;
+    life_ends(members, member, MEMBER_NONE);
+    member->is_draining = false;
+    size_t count = (size_t)members->init.partition_count * members->init.replica_count;
+    for (size_t i = 0; i < count; i++)
+        if (members->table[i] == slot)
+            members->table[i] = SLOT_NONE;
+}
+
+/* ---- one function a kind: NULL: it counted; else why not ---- */
+
+struct folding {
+    struct members *members;
+    uint64_t offset;
+    const struct control_record *record;
+    err failed; /* ERR_LIMIT */
+};
+
+static const char *fold_init(struct folding *f)
+{
+    struct members *m = f->members;
+    if (m->is_begun)
+        return "the cluster has begun";
+    size_t count = (size_t)f->record->init.partition_count * f->record->init.replica_count;
+    void *table;
+    f->failed = pool_alloc(m->pool, count * sizeof *m->table, &table);
+    if (f->failed != OK)
+        return NULL;
+    m->table = table;
+    for (size_t i = 0; i < count; i++)
+        m->table[i] = SLOT_NONE;
+    memcpy(m->cluster_id, f->record->cluster_id, sizeof m->cluster_id);
+    m->init = f->record->init;
+    m->settings = f->record->init.settings;
+    m->is_begun = true;
+    return NULL;
+}
+
+static const char name_is_taken[] = "another node is up under this name";
+
+static const char *may_take_over(const struct folding *f, const struct member *member)
+{
+    const struct control_join *join = &f->record->join;
+    if (member->status != MEMBER_UP)
+        return NULL;
+    if (memcmp(member->process_id, join->process_id, CLUSTER_ID_BYTES) == 0)
+        return "it has joined already";
+    if (memcmp(member->disk_id, join->disk_id, CLUSTER_ID_BYTES) == 0)
+        return NULL; /* the same node, started again */
+    if (member->suspicion != OFFSET_NONE &&
+        f->members->now_ms - member->suspected_ms >= f->members->settings.suspect_age_ms)
+        return NULL; /* its disk was lost, and nobody objected in its name */
+    return name_is_taken;
+}
+
+static struct member *slot_take(struct folding *f)
+{
+    struct members *m = f->members;
+    for (uint32_t i = 0; i < m->member_count; i++)
+        if (m->members[i].status == MEMBER_NONE)
+            return &m->members[i];
+    void *block = m->members;
+    f->failed = m->member_count == CLUSTER_NODES_MAX
+                    ? OK
+                    : pool_block_reserve(m->pool, &block, sizeof *m->members, m->member_count + 1,
+                                         &m->member_capacity);
+    if (f->failed != OK || m->member_count == CLUSTER_NODES_MAX)
+        return NULL;
+    m->members = block;
+    m->members[m->member_count] = (struct member){ .id = { .slot = m->member_count } };
+    return &m->members[m->member_count++];
+}
+
+static void put_text(char *to, struct slice text)
+{
+    memcpy(to, text.at, text.len);
+    to[text.len] = 0;
+}
+
+static bool is_first_of_zone(const struct members *m, uint32_t slot)
+{
+    for (uint32_t i = 0; i < slot; i++)
+        if (m->members[i].status != MEMBER_NONE && strcmp(m->members[i].zone, m->members[slot].zone) == 0)
+            return false;
+    return m->members[slot].status != MEMBER_NONE;
+}
+
+static const char *join_trouble(const struct folding *f, const struct member *member)
+{
+    const struct members *m = f->members;
+    const struct control_join *join = &f->record->join;
+    uint32_t other_zones = 0;
+    if (member != NULL && may_take_over(f, member) != NULL)
+        return may_take_over(f, member);
+    for (uint32_t i = 0; i < m->member_count; i++) {
+        const struct member *other = &m->members[i];
+        if (other != member && other->status == MEMBER_UP &&
+            memcmp(other->disk_id, join->disk_id, CLUSTER_ID_BYTES) == 0)
+            return "a node of another name is up with the same data directory";
+        other_zones += is_first_of_zone(m, i) && !slice_equal_str(join->zone, other->zone);
+    }
+    return other_zones < PLACEMENT_ZONES_MAX ? NULL : "there are too many zones";
+}
+
+static const char *fold_join(struct folding *f)
+{
+    struct members *m = f->members;
+    const struct control_join *join = &f->record->join;
+    struct member *member = find(m, join->name);
+    const char *why = join_trouble(f, member);
+    if (why == name_is_taken && member->suspicion == OFFSET_NONE) {
+        member->suspicion = f->offset; /* a claim, without a vote: whoever lives refutes it */
+        member->suspected_ms = m->now_ms;
+        return NULL;
+    }
+    if (why != NULL)
+        return why;
+    bool is_new = member == NULL;
+    if (is_new)
+        member = slot_take(f);
+    if (member == NULL)
+        return "there is no slot left";
+    life_ends(m, member, MEMBER_UP);
+    if (is_new) {
+        member->slot_since = f->offset;
+        m->joined_ever++;
+    }
+    if (is_new || !slice_equal_str(join->zone, member->zone))
+        m->changed_at = f->offset;
+    member->id.incarnation = f->offset;
+    put_text(member->name, join->name);
+    put_text(member->zone, join->zone);
+    put_text(member->address, join->address);
+    memcpy(member->disk_id, join->disk_id, CLUSTER_ID_BYTES);
+    memcpy(member->process_id, join->process_id, CLUSTER_ID_BYTES);
+    member->format_min = join->format_min;
+    member->format_max = join->format_max;
+    return NULL;
+}
+
+static const char *fold_suspect(struct folding *f)
+{
+    struct members *m = f->members;
+    struct member *by = up_member(m, f->record->by), *of = up_member(m, f->record->of);
+    if (by == NULL)
+        return "its accuser is not up in this life";
+    if (of == NULL)
+        return "it is not up in this life";
+    if (by == of)
+        return "nobody accuses itself";
+    if (members_is_suspended(m, AUTOMATION_EVICTION, m->now_ms))
+        return "eviction is suspended";
+    if (f->record->kind == CONTROL_VOTE &&
+        (of->suspicion == OFFSET_NONE || of->suspicion != f->record->suspicion))
+        return "that suspicion does not stand";
+    if (bit(of->votes, by->id.slot))
+        return "it has voted";
+    if (of->suspicion == OFFSET_NONE) {
+        of->suspicion = f->offset;
+        of->suspected_ms = m->now_ms;
+    }
+    set_bit(of->votes, by->id.slot);
+    return NULL;
+}
+
+static const char *fold_refute(struct folding *f)
+{
+    struct member *by = up_member(f->members, f->record->by);
+    if (by == NULL)
+        return "it is not up in this life";
+    if (by->suspicion == OFFSET_NONE || by->suspicion != f->record->suspicion)
+        return "that suspicion does not stand";
+    by->suspicion = OFFSET_NONE;
+    by->suspected_ms = 0;
+    memset(by->votes, 0, sizeof by->votes);
+    return NULL;
+}
+
+static const char *fold_evict(struct folding *f)
+{
+    struct members *m = f->members;
+    struct member *by = up_member(m, f->record->by), *of = up_member(m, f->record->of);
+    if (by == NULL || of == NULL || by == of)
+        return "it, or who evicts it, is not up in this life";
+    if (of->suspicion != f->record->suspicion || of->suspicion == OFFSET_NONE)
+        return "that suspicion does not stand";
+    if (!bit(of->votes, by->id.slot))
+        return "who evicts has not voted";
+    if (!members_may_evict(m, of, m->now_ms))
+        return "votes are lacking, or it is too early";
+    life_ends(m, of, MEMBER_EVICTED);
+    m->evicted_ms = m->now_ms;
+    return NULL;
+}
+
+static const char *fold_leave(struct folding *f)
+{
+    struct member *by = up_member(f->members, f->record->by);
+    if (by == NULL)
+        return "it is not up in this life";
+    life_ends(f->members, by, MEMBER_LEFT);
+    return NULL;
+}
+
+static const char *fold_vacate(struct folding *f)
+{
+    struct members *m = f->members;
+    struct member *of = member_of(m, f->record->of);
+    if (up_member(m, f->record->by) == NULL)
+        return "who asks is not up in this life";
+    if (of == NULL || !members_may_vacate(m, of, m->now_ms))
+        return "it is up, or it is too early";
+    slot_free(m, of);
+    m->vacated_since++;
+    m->changed_at = f->offset;
+    return NULL;
+}
+
+static const char *fold_remove(struct folding *f)
+{
+    struct members *m = f->members;
+    struct member *of = member_of(m, f->record->of);
+    if (of == NULL)
+        return "there is no such node, or it has joined anew";
+    if (f->record->removal == REMOVAL_GONE)
+        slot_free(m, of);
+    else if (of->is_draining == (f->record->removal == REMOVAL_DRAIN))
+        return "nothing changes";
+    else
+        of->is_draining = !of->is_draining;
+    m->changed_at = f->offset;
+    return NULL;
+}
+
+static const char *row_trouble(const struct members *m, const uint32_t *slots)
+{
+    for (uint32_t i = 0; i < m->init.replica_count; i++) {
+        if (slots[i] == SLOT_NONE)
+            continue;
+        if (slots[i] >= m->member_count || m->members[slots[i]].status == MEMBER_NONE)
+            return "a slot is free";
+        for (uint32_t k = 0; k < i; k++)
+            if (slots[k] == slots[i])
+                return "a slot stands twice for a partition";
+    }
+    return NULL;
+}
+
+static const char *fold_assign(struct folding *f)
+{
+    struct members *m = f->members;
+    const struct control_record *r = f->record;
+    uint32_t width = m->init.replica_count;
+    if (r->by.slot != SLOT_NONE && up_member(m, r->by) == NULL)
+        return "who asks is not up in this life";
+    if (r->assign.partition_count != m->init.partition_count || r->assign.replica_count != width)
+        return "it is for other partitions";
+    if (r->assign.based_on != m->changed_at && (m->plants & MEMBERS_PLANT_OLD_PLAN) == 0)
+        return "members or assignment have changed since";
+    if (m->assigned_at == OFFSET_NONE && m->joined_ever < m->init.expected_nodes && !r->assign.force)
+        return "nodes are awaited";
+    if (members_is_suspended(m, AUTOMATION_PLACEMENT, m->now_ms) && !r->assign.force)
+        return "placement is suspended";
+    for (uint32_t p = 0; p < m->init.partition_count; p++) {
+        const char *why = row_trouble(m, r->assign.slots + (size_t)p * width);
+        if (why != NULL)
+            return why;
+    }
+    memcpy(m->table, r->assign.slots, (size_t)m->init.partition_count * width * sizeof *m->table);
+    m->assigned_at = m->changed_at = f->offset;
+    m->vacated_since = 0;
+    return NULL;
+}
+
+static const char *fold_own(struct folding *f)
+{
+    struct member *by = up_member(f->members, f->record->by);
+    if (by == NULL)
+        return "it is not up in this life";
+    bool any = false;
+    for (uint32_t i = 0; i < f->record->hold.count; i++) {
+        uint32_t p = f->record->hold.partitions[i];
+        if (p >= f->members->init.partition_count || !members_is_assigned(f->members, p, by->id.slot))
+            continue;
+        any = any || !bit(by->owns, p);
+        set_bit(by->owns, p);
+    }
+    return any ? NULL : "none of them is assigned to it, or it owns them";
+}
+
+bool members_all_assigned_own(const struct members *m, uint32_t partition)
+{
+    const uint32_t *slots = members_assigned(m, partition);
+    bool any = false;
+    for (uint32_t i = 0; slots != NULL && i < m->init.replica_count; i++) {
+        if (slots[i] == SLOT_NONE)
+            continue;
+        if (!bit(m->members[slots[i]].owns, partition))
+            return false;
+        any = true;
+    }
+    return any;
+}
+
+static const char *fold_drop(struct folding *f)
+{
+    struct members *m = f->members;
+    struct member *by = up_member(m, f->record->by);
+    if (by == NULL)
+        return "it is not up in this life";
+    bool any = false;
+    for (uint32_t i = 0; i < f->record->hold.count; i++) {
+        uint32_t p = f->record->hold.partitions[i];
+        if (p >= m->init.partition_count || !bit(by->owns, p) || members_is_assigned(m, p, by->id.slot) ||
+            (!members_all_assigned_own(m, p) && (m->plants & MEMBERS_PLANT_DROP_EARLY) == 0))
+            continue;
+        clear_bit(by->owns, p);
+        any = true;
+    }
+    return any ? NULL : "it owns none of them, or is needed yet";
+}
+
+static const char *fold_suspend(struct folding *f)
+{
+    struct members *m = f->members;
+    struct suspension *s = &m->suspensions[f->record->suspend.automation];
+    uint64_t duration_ms = f->record->suspend.duration_ms;
+    if (duration_ms > (uint64_t)365 * 86400000)
+        return "a suspension ends within a year";
+    *s = (struct suspension){ .until_ms = duration_ms == 0 ? INT64_MIN : m->now_ms + (int64_t)duration_ms };
+    put_text(s->owner, f->record->suspend.owner);
+    put_text(s->reason, f->record->suspend.reason);
+    return NULL;
+}
+
+static const char *fold_set(struct folding *f)
+{
+    f->members->settings = f->record->settings;
+    return NULL;
+}
+
+static const char *fold_noop(struct folding *f) { return NULL; }
+
+/* ---- folding ---- */
+
+static const char *fold(struct folding *f)
+{
+    static const char *(*const table[CONTROL_KIND_END])(struct folding *) = {
+        [CONTROL_INIT] = fold_init,     [CONTROL_NOOP] = fold_noop,       [CONTROL_JOIN] = fold_join,
+        [CONTROL_REFUTE] = fold_refute, [CONTROL_SUSPECT] = fold_suspect, [CONTROL_VOTE] = fold_suspect,
+        [CONTROL_EVICT] = fold_evict,   [CONTROL_LEAVE] = fold_leave,     [CONTROL_VACATE] = fold_vacate,
+        [CONTROL_REMOVE] = fold_remove, [CONTROL_ASSIGN] = fold_assign,   [CONTROL_OWN] = fold_own,
+        [CONTROL_DROP] = fold_drop,     [CONTROL_SUSPEND] = fold_suspend, [CONTROL_SET] = fold_set,
+    };
+    const struct members *m = f->members;
+    if (!m->is_begun && f->record->kind != CONTROL_INIT)
+        return "the cluster has not begun";
+    if (m->is_begun && memcmp(m->cluster_id, f->record->cluster_id, CLUSTER_ID_BYTES) != 0)
+        return "it is another cluster's";
+    return table[f->record->kind](f);
+}
+
+err members_apply(struct members *members, uint64_t offset, int64_t append_ms, struct slice bytes,
+                  struct members_change *out_change)
+{
+    check(offset >= members->epoch);
+    struct control_record record = { 0 };
+    struct folding f = { .members = members, .offset = offset, .record = &record };
+    const char *why = "it is not a record";
+    int64_t before_ms = members->now_ms;
+    pool_reset(members->scratch);
+    err e = control_decode(bytes, members->scratch, &record);
+    if (e == ERR_VERSION || e == ERR_LIMIT)
+        return e;
+    if (append_ms > members->now_ms)
+        members->now_ms = append_ms;
+    if (e == OK)
+        why = fold(&f);
+    if (f.failed != OK) {
+        members->now_ms = before_ms;
+        return f.failed;
+    }
+    members->epoch = offset + 1;
+    *out_change = (struct members_change){ .kind = record.kind, .counted = why == NULL, .why = why };
+    return OK;
+}
+
+err members_open(struct pool *pool, struct members **out_members)
+{
+    struct pool *own;
+    void *at;
+    TRY(pool_open_object(pool, "members", sizeof(struct members), &own, &at));
+    struct members *m = at;
+    *m = (struct members){ .pool = own,
+                           .scratch = pool_open(own, "record", POOL_BYTES_UNLIMITED),
+                           .changed_at = OFFSET_NONE,
+                           .assigned_at = OFFSET_NONE,
+                           .evicted_ms = INT64_MIN };
+    for (int i = 0; i < AUTOMATION_END; i++)
+        m->suspensions[i].until_ms = INT64_MIN;
+    *out_members = m;
+    return OK;
+}
+
+void members_close(struct members *members)
+{
+    if (members == NULL)
+        return;
+    pool_close(members->scratch);
+    pool_close(members->pool);
+}
+
+/* ---- planning ---- */
+
+err members_plan(const struct members *members, struct pool *pool, uint32_t **out_slots, uint64_t *out_placed)
+{
+    struct placement_node nodes[CLUSTER_NODES_MAX];
+    struct placement_request request = { .partition_count = members->init.partition_count,
+                                         .replica_count = members->init.replica_count,
+                                         .nodes = nodes,
+                                         .previous =
+                                             members->assigned_at == OFFSET_NONE ? NULL : members->table };
+    for (uint32_t i = 0; i < members->member_count; i++) {
+        const struct member *m = &members->members[i];
+        if (m->status == MEMBER_NONE || m->is_draining)
+            continue;
+        uint32_t zone = i; /* the first slot of the zone stands for it */
+        for (uint32_t k = 0; k < i && zone == i; k++)
+            if (members->members[k].status != MEMBER_NONE && strcmp(members->members[k].zone, m->zone) == 0)
+                zone = k;
+        nodes[request.node_count++] = (struct placement_node){ .slot = i, .zone = zone };
+    }
+    if (!members->is_begun || request.node_count == 0)
+        return ERR_NOT_FOUND;
+    void *slots;
+    struct placement_summary summary;
+    TRY(pool_alloc(pool, (size_t)request.partition_count * request.replica_count * sizeof(uint32_t), &slots));
+    struct pool *scratch = pool_open(pool, "placement", POOL_BYTES_UNLIMITED);
+    err e = placement_plan(&request, scratch, slots, &summary);
+    pool_close(scratch);
+    TRY(e);
+    *out_slots = slots;
+    *out_placed = summary.placed;
+    return OK;
+}

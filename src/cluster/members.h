@@ -1,0 +1,113 @@
+/* The state of the cluster: the fold of the control log. Every node folds the same records in the same order
+ * and comes to the same state, whatever its own clock, its configuration or its view of the others; so a record
+ * that does not count is a no-op for all of them.
+ *
+ * Slots number the nodes. A node keeps its slot over restarts; a slot whose node is gone is given up by VACATE,
+ * when the repair delay is over or a newcomer stands by, and only then does data move. */
+#ifndef CLUSTER_MEMBERS_H
+#define CLUSTER_MEMBERS_H
+
+#include "cluster/control.h"
+
+struct members;
+
+enum member_status {
+    MEMBER_NONE,    /* the slot is free */
+    MEMBER_UP,      /* joined, and nothing ended it */
+    MEMBER_LEFT,    /* stopped of its own will; the slot is kept for it */
+    MEMBER_EVICTED, /* put out by the others; the slot is kept for it */
+};
+
+struct member {
+    enum member_status status;
+    bool is_draining;     /* nothing is placed on it */
+    struct member_id id;  /* slot, and the JOIN of its present or last life */
+    uint64_t slot_since;  /* offset of the JOIN that took the slot */
+    int64_t ended_ms;     /* log time of LEAVE or EVICT */
+    uint64_t suspicion;   /* offset of the SUSPECT that stands; UINT64_MAX: none */
+    int64_t suspected_ms; /* its log time */
+    char name[CLUSTER_NAME_BYTES_MAX + 1];
+    char zone[CLUSTER_NAME_BYTES_MAX + 1];
+    char address[CLUSTER_ADDRESS_BYTES_MAX + 1];
+    uint8_t disk_id[CLUSTER_ID_BYTES];
+    uint8_t process_id[CLUSTER_ID_BYTES];
+    uint32_t format_min, format_max;
+    uint8_t votes[(CLUSTER_NODES_MAX + 7) / 8];     /* slots that accuse it */
+    uint8_t owns[(CLUSTER_PARTITIONS_MAX + 7) / 8]; /* partitions it has declared OWN for in this life */
+};
+
+/* What one record did. */
+struct members_change {
+    enum control_kind kind; /* 0: the bytes were no record */
+    bool counted;
+    const char *why; /* when it did not: for people */
+};
+
+/* An empty state, before any record. pool: a child of it holds everything. ERR_LIMIT. */
+err members_open(struct pool *pool, struct members **out_members);
+void members_close(struct members *members); /* NULL allowed */
+
+/* Fold the record at offset, which is not below members_epoch (offsets may have holes). append_ms is the log's
+ * time of it; where that goes back, the latest so far counts. Errors ERR_VERSION: a newer version's record:
+ * this node cannot follow (nothing changed); ERR_LIMIT: not folded, may be tried again. Everything else is OK:
+ * see *out_change. */
+err members_apply(struct members *members, uint64_t offset, int64_t append_ms, struct slice bytes,
+                  struct members_change *out_change);
+
+/* The offset behind the last record folded. */
+uint64_t members_epoch(const struct members *members);
+/* The log's time: the latest of any record so far. 0 before the first. */
+int64_t members_now_ms(const struct members *members);
+/* NULL before INIT counted. */
+const struct control_init *members_init(const struct members *members);
+const uint8_t *members_cluster_id(const struct members *members);
+const struct control_settings *members_settings(const struct members *members);
+
+/* Slots 0 … members_slot_count - 1; some may be free. */
+uint32_t members_slot_count(const struct members *members);
+const struct member *members_at(const struct members *members, uint32_t slot);
+/* The one in a slot that is not free. NULL: none. */
+const struct member *members_find(const struct members *members, struct slice name);
+uint32_t members_up_count(const struct members *members);
+
+/* Who speaks as `id` is the present life of a node that is up. */
+bool members_is_current(const struct members *members, struct member_id id);
+
+/* The assignment: replica_count slots of the partition, rank 0 first, SLOT_NONE where none is. NULL before the
+ * first ASSIGN counted. Borrowed until the next members_apply. */
+const uint32_t *members_assigned(const struct members *members, uint32_t partition);
+bool members_is_assigned(const struct members *members, uint32_t partition, uint32_t slot);
+bool member_owns(const struct member *member, uint32_t partition);
+/* Does every slot that is assigned to the partition own it, and is there one? */
+bool members_all_assigned_own(const struct members *members, uint32_t partition);
+
+/* What an ASSIGN has to name in based_on: the last record that changed members or assignment. */
+uint64_t members_changed_at(const struct members *members);
+/* Are the members as the assignment was planned for? */
+bool members_is_assignment_due(const struct members *members);
+/* Plan the assignment for the members as they are: who is gone for less than the repair delay counts as there.
+ * Into pool, partition_count × replica_count slots. ERR_NOT_FOUND: nobody could hold anything; ERR_LIMIT. */
+err members_plan(const struct members *members, struct pool *pool, uint32_t **out_slots,
+                 uint64_t *out_placed);
+
+/* Could the record with this kind count now? For who proposes. Votes that an EVICT needs are there, its
+ * suspicion is old enough at log time now_ms, and no other was too recently. */
+bool members_may_evict(const struct members *members, const struct member *of, int64_t now_ms);
+bool members_may_vacate(const struct members *members, const struct member *of, int64_t now_ms);
+bool members_is_suspended(const struct members *members, enum control_automation automation, int64_t now_ms);
+
+/* Bugs that tests plant to prove that the simulation finds them; 0 in the server. */
+enum members_plant {
+    MEMBERS_PLANT_EVICT_ALONE = 1 << 0, /* one accuser is enough */
+    MEMBERS_PLANT_DROP_EARLY = 1 << 1,  /* an owner may go before those that follow it own */
+    MEMBERS_PLANT_OLD_PLAN = 1 << 2,    /* an assignment counts that was planned for other members */
+    MEMBERS_PLANT_ANY_LIFE = 1 << 3,    /* a life that has ended may speak */
+};
+void members_plant(struct members *members, unsigned plants);
+
+/* The state as bytes, and back: what was encoded folds on as the state itself does. ERR_CORRUPT, ERR_VERSION,
+ * ERR_LIMIT. docs/format/control.md */
+void members_encode(const struct members *members, struct buf *out);
+err members_decode(struct slice bytes, struct pool *pool, struct members **out_members);
+
+#endif

@@ -1,0 +1,35 @@
+/* The state of members.c, for it and the two files that print and plan it. */
+#ifndef CLUSTER_MEMBERS_INSIDE_H
+#define CLUSTER_MEMBERS_INSIDE_H
+
+#include "cluster/members.h"
+
+#define OFFSET_NONE UINT64_MAX
+
+struct suspension {
+    int64_t until_ms; /* log time; INT64_MIN: none */
+    char owner[CLUSTER_TEXT_BYTES_MAX + 1];
+    char reason[CLUSTER_TEXT_BYTES_MAX + 1];
+};
+
+struct members {
+    struct pool *pool, *scratch;
+    unsigned plants;
+    uint64_t epoch;
+    int64_t now_ms;
+    bool is_begun; /* INIT counted */
+    uint8_t cluster_id[CLUSTER_ID_BYTES];
+    struct control_init init;
+    struct control_settings settings;
+    uint64_t changed_at, assigned_at; /* OFFSET_NONE: never */
+    uint64_t joined_ever;             /* JOINs that took a slot */
+    uint64_t vacated_since;           /* slots given up since the last ASSIGN */
+    int64_t evicted_ms;               /* log time of the last EVICT; INT64_MIN: none */
+    struct suspension suspensions[AUTOMATION_END];
+    struct member *members; /* by slot */
+    uint32_t member_count;
+    size_t member_capacity;
+    uint32_t *table; /* partition_count × replica_count, once INIT counted */
+};
+
+#endif

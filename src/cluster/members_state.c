@@ -1,0 +1,233 @@
+/* The state of the cluster as bytes, so that a start need not read the control log from its beginning: written
+ * to the blob store by a node that is up, read back by any. docs/format/control.md §3.
+ *
+ * Invariants: 1. Equal states have equal bytes. 2. Bytes that decode give a state that keeps the invariants of
+ * members.c: whatever does not is damage, for the store holds what somebody wrote. */
+#include "cluster/members.h"
+
+#include "base/bytes.h"
+#include "base/hash.h"
+#include "cluster/members_inside.h"
+#include "cluster/placement.h"
+
+#include <string.h>
+
+#define MAGIC   UINT32_C(0x534d434b) /* "KCMS" */
+#define VERSION 1
+
+/* ---- encoding ---- */
+
+static void put_settings(struct buf *out, const struct control_settings *s)
+{
+    buf_put_varint(out, s->suspect_age_ms);
+    buf_put_varint(out, s->repair_delay_ms);
+}
+
+static void put_bits(struct buf *out, const uint8_t *bits, uint32_t bit_count)
+{
+    buf_put(out, bits, (bit_count + 7) / 8);
+}
+
+static void put_member(struct buf *out, const struct members *members, const struct member *m)
+{
+    buf_put_u8(out, (uint8_t)m->status);
+    if (m->status == MEMBER_NONE)
+        return;
+    buf_put_u8(out, m->is_draining);
+    buf_put_varint(out, m->id.incarnation);
+    buf_put_varint(out, m->slot_since);
+    buf_put_zigzag(out, m->ended_ms);
+    buf_put_varint(out, m->suspicion);
+    buf_put_zigzag(out, m->suspected_ms);
+    buf_put_string(out, slice_str(m->name));
+    buf_put_string(out, slice_str(m->zone));
+    buf_put_string(out, slice_str(m->address));
+    buf_put(out, m->disk_id, sizeof m->disk_id);
+    buf_put(out, m->process_id, sizeof m->process_id);
+    buf_put_varint(out, m->format_min);
+    buf_put_varint(out, m->format_max);
+    put_bits(out, m->votes, members->member_count);
+    put_bits(out, m->owns, members->init.partition_count);
+}
+
+void members_encode(const struct members *members, struct buf *out)
+{
+    size_t begin = buf_slice(out).len;
+    buf_put_le32(out, MAGIC);
+    buf_put_le16(out, VERSION);
+    buf_put_u8(out, members->is_begun);
+    buf_put_varint(out, members->epoch);
+    buf_put_zigzag(out, members->now_ms);
+    if (members->is_begun) {
+        buf_put(out, members->cluster_id, sizeof members->cluster_id);
+        buf_put_varint(out, members->init.partition_count);
+        buf_put_u8(out, members->init.replica_count);
+        buf_put_varint(out, members->init.expected_nodes);
+        buf_put_varint(out, members->init.range_bytes_max);
+        buf_put(out, members->init.hash_key, sizeof members->init.hash_key);
+        put_settings(out, &members->init.settings);
+        put_settings(out, &members->settings);
+        buf_put_varint(out, members->changed_at);
+        buf_put_varint(out, members->assigned_at);
+        buf_put_varint(out, members->joined_ever);
+        buf_put_varint(out, members->vacated_since);
+        buf_put_zigzag(out, members->evicted_ms);
+        for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
+            buf_put_zigzag(out, members->suspensions[i].until_ms);
+            buf_put_string(out, slice_str(members->suspensions[i].owner));
+            buf_put_string(out, slice_str(members->suspensions[i].reason));
+        }
+        buf_put_varint(out, members->member_count);
+        for (uint32_t i = 0; i < members->member_count; i++)
+            put_member(out, members, &members->members[i]);
+        size_t count = (size_t)members->init.partition_count * members->init.replica_count;
+        for (size_t i = 0; i < count; i++)
+            buf_put_varint(out, members->table[i] == SLOT_NONE ? 0 : (uint64_t)members->table[i] + 1);
+    }
+    struct slice all = buf_slice(out);
+    if (buf_err(out) == OK)
+        buf_put_le32(out, crc32c(slice_of(all.at + begin, all.len - begin), 0));
+}
+
+/* ---- decoding ---- */
+
+static uint32_t read_bounded(struct reader *r, uint64_t least, uint64_t most)
+{
+    uint64_t v = read_varint(r);
+    if (v < least || v > most)
+        read_bad(r);
+    return (uint32_t)v;
+}
+
+static void read_fixed(struct reader *r, uint8_t *to, size_t bytes)
+{
+    struct slice s = read_bytes(r, bytes);
+    if (s.len == bytes)
+        memcpy(to, s.at, bytes);
+}
+
+static void read_text(struct reader *r, char *to, size_t bytes_max)
+{
+    struct slice s = read_string(r);
+    if (s.len > bytes_max || (s.len > 0 && memchr(s.at, 0, s.len) != NULL)) {
+        read_bad(r);
+        return;
+    }
+    memcpy(to, s.at, s.len);
+    to[s.len] = 0;
+}
+
+/* Bits at or behind bit_count are zero. */
+static void read_bits(struct reader *r, uint8_t *to, uint32_t bit_count)
+{
+    read_fixed(r, to, (bit_count + 7) / 8);
+    if (bit_count % 8 != 0 && to[bit_count / 8] >> bit_count % 8 != 0)
+        read_bad(r);
+}
+
+static void read_settings(struct reader *r, struct control_settings *out_settings)
+{
+    out_settings->suspect_age_ms = read_bounded(r, 1000, 3600000);
+    out_settings->repair_delay_ms = read_bounded(r, 0, 7 * 86400000);
+}
+
+static void read_member(struct reader *r, const struct members *members, uint32_t slot,
+                        struct member *out_member)
+{
+    struct member m = { .id = { .slot = slot }, .suspicion = OFFSET_NONE };
+    m.status = read_u8(r);
+    if (m.status > MEMBER_EVICTED)
+        read_bad(r);
+    if (m.status != MEMBER_NONE) {
+        m.is_draining = read_bounded(r, 0, 1) == 1;
+        m.id.incarnation = read_varint(r);
+        m.slot_since = read_varint(r);
+        m.ended_ms = read_zigzag(r);
+        m.suspicion = read_varint(r);
+        m.suspected_ms = read_zigzag(r);
+        read_text(r, m.name, CLUSTER_NAME_BYTES_MAX);
+        read_text(r, m.zone, CLUSTER_NAME_BYTES_MAX);
+        read_text(r, m.address, CLUSTER_ADDRESS_BYTES_MAX);
+        read_fixed(r, m.disk_id, sizeof m.disk_id);
+        read_fixed(r, m.process_id, sizeof m.process_id);
+        m.format_min = read_bounded(r, 0, UINT32_MAX);
+        m.format_max = read_bounded(r, 0, UINT32_MAX);
+        read_bits(r, m.votes, members->member_count);
+        read_bits(r, m.owns, members->init.partition_count);
+    }
+    *out_member = m;
+}
+
+static err read_table(struct reader *r, struct members *m)
+{
+    size_t count = (size_t)m->init.partition_count * m->init.replica_count;
+    if (count > read_left(r))
+        return ERR_CORRUPT;
+    void *table;
+    TRY(pool_alloc(m->pool, count * sizeof *m->table, &table));
+    m->table = table;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t slot = read_bounded(r, 0, m->member_count);
+        if (r->ok && slot != 0 && m->members[slot - 1].status == MEMBER_NONE)
+            return ERR_CORRUPT;
+        m->table[i] = slot == 0 ? SLOT_NONE : slot - 1;
+    }
+    return OK;
+}
+
+static err read_begun(struct reader *r, struct members *m)
+{
+    read_fixed(r, m->cluster_id, sizeof m->cluster_id);
+    m->init.partition_count = read_bounded(r, 1, CLUSTER_PARTITIONS_MAX);
+    m->init.replica_count = (uint8_t)read_bounded(r, 1, CLUSTER_REPLICAS_MAX);
+    m->init.expected_nodes = read_bounded(r, 1, CLUSTER_NODES_MAX);
+    m->init.range_bytes_max = read_varint(r);
+    read_fixed(r, m->init.hash_key, sizeof m->init.hash_key);
+    read_settings(r, &m->init.settings);
+    read_settings(r, &m->settings);
+    m->changed_at = read_varint(r);
+    m->assigned_at = read_varint(r);
+    m->joined_ever = read_varint(r);
+    m->vacated_since = read_varint(r);
+    m->evicted_ms = read_zigzag(r);
+    for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
+        m->suspensions[i].until_ms = read_zigzag(r);
+        read_text(r, m->suspensions[i].owner, CLUSTER_TEXT_BYTES_MAX);
+        read_text(r, m->suspensions[i].reason, CLUSTER_TEXT_BYTES_MAX);
+    }
+    uint32_t count = read_bounded(r, 0, CLUSTER_NODES_MAX);
+    if (!r->ok || count > read_left(r))
+        return ERR_CORRUPT;
+    void *block = NULL;
+    TRY(pool_block_reserve(m->pool, &block, sizeof *m->members, count, &m->member_capacity));
+    m->members = block;
+    m->member_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        read_member(r, m, i, &m->members[i]);
+    return r->ok ? read_table(r, m) : ERR_CORRUPT;
+}
+
+err members_decode(struct slice bytes, struct pool *pool, struct members **out_members)
+{
+    if (bytes.len < 4 || crc32c(slice_of(bytes.at, bytes.len - 4), 0) != get_le32(bytes.at + bytes.len - 4))
+        return ERR_CORRUPT;
+    struct reader r = reader_of(slice_of(bytes.at, bytes.len - 4));
+    if (read_le32(&r) != MAGIC)
+        return ERR_CORRUPT;
+    if (read_le16(&r) > VERSION)
+        return ERR_VERSION;
+    struct members *m;
+    TRY(members_open(pool, &m));
+    m->is_begun = read_bounded(&r, 0, 1) == 1;
+    m->epoch = read_varint(&r);
+    m->now_ms = read_zigzag(&r);
+    err e = m->is_begun ? read_begun(&r, m) : OK;
+    if (e == OK && (!r.ok || read_left(&r) != 0))
+        e = ERR_CORRUPT;
+    if (e != OK) {
+        members_close(m);
+        return e;
+    }
+    *out_members = m;
+    return OK;
+}
