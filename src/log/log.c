@@ -41,10 +41,11 @@ void log_on_durable(struct log *log, void (*wake)(void *context), void *context)
     log->driver->on_durable(log, wake, context);
 }
 
-err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader)
+err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, int32_t leader_epoch,
+                    struct log_reader **out_reader)
 {
     check(partition < log->partition_count);
-    return log->driver->reader_open(log, partition, offset, out_reader);
+    return log->driver->reader_open(log, partition, offset, leader_epoch, out_reader);
 }
 
 void log_reader_close(struct log_reader *reader)

@@ -76,6 +76,9 @@ struct log_append {
     void (*done)(struct log_append *append, err result, struct log_position position);
     void *context;
     bool frees_space; /* not refused below the floor: the owner's own word by which records become free */
+    /* No record (part_count 0): done(OK) tells a confirmed end, behind everything that was acknowledged before the
+     * call. It may come from log_append itself. */
+    bool is_marker;
     struct log_append *next; /* the log's own */
 };
 
@@ -96,15 +99,22 @@ void log_drain(struct log *log);
 /* ---- reading ---- */
 struct log_record {
     struct log_position position;
-    struct slice bytes; /* borrowed until the next call on this reader */
-    bool damaged;       /* this offset is lost; bytes is empty */
+    struct slice bytes;   /* borrowed until the next call on this reader */
+    bool damaged;         /* this offset is lost; bytes is empty */
+    bool is_marker;       /* nobody's record: the position was passed; bytes is empty */
+    uint64_t missing;     /* so many offsets right before this one are not in the log: they are lost */
+    int32_t leader_epoch; /* under which it was written; LOG_EPOCH_NONE */
 };
 
 struct log_reader;
 
-/* Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else ERR_ORDER: the log
+#define LOG_EPOCH_NONE (-1) /* a log without epochs, or not known */
+
+/* leader_epoch: of the record before `offset`, so that a log which went back and grew again is known: ERR_ORDER.
+ * Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else ERR_ORDER: the log
  * went back). One thread per reader. Readers are closed before the log. Errors also ERR_LIMIT. */
-err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
+err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, int32_t leader_epoch,
+                    struct log_reader **out_reader);
 void log_reader_close(struct log_reader *reader);
 
 /* The next durable record. ERR_END: none yet. Never blocks for new records. ERR_NOT_FOUND: it was trimmed.

@@ -13,7 +13,8 @@ struct log_driver {
     err (*run_thread)(struct log *log);
     void (*drain)(struct log *log);
     void (*on_durable)(struct log *log, void (*wake)(void *context), void *context);
-    err (*reader_open)(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
+    err (*reader_open)(struct log *log, uint32_t partition, uint64_t offset, int32_t leader_epoch,
+                       struct log_reader **out_reader);
     void (*reader_close)(struct log_reader *reader);
     err (*reader_next)(struct log_reader *reader, struct log_record *out_record);
     struct log_watermarks (*watermarks)(struct log *log, uint32_t partition);

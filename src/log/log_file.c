@@ -52,6 +52,11 @@ static void file_append(struct log *base, struct log_append *append)
     struct log_file *log = log_file_of(base);
     uint64_t bytes = append_bytes(append);
     append->next = NULL;
+    if (append->is_marker) { /* what is durable here is confirmed */
+        struct log_watermarks w = base->driver->watermarks(base, append->partition);
+        append->done(append, OK, (struct log_position){ .offset = w.end_offset });
+        return;
+    }
     if (bytes > LOG_RECORD_BYTES_MAX) {
         refuse(append, ERR_LIMIT);
         return;

@@ -167,7 +167,8 @@ err log_store_release(struct log_file *log);
 err log_store_shrink(struct log_file *log, size_t keep);
 
 /* log_read.c. */
-err log_read_open(struct log *log, uint32_t partition, uint64_t offset, struct log_reader **out_reader);
+err log_read_open(struct log *log, uint32_t partition, uint64_t offset, int32_t leader_epoch,
+                  struct log_reader **out_reader);
 void log_read_close(struct log_reader *reader);
 err log_read_next(struct log_reader *reader, struct log_record *out_record);
 /* The oldest offset of the partition that can be read. Under mutex. */

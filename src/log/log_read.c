@@ -213,7 +213,8 @@ bool log_place_of(const struct log_file *log, uint32_t partition, uint64_t offse
 
 /* ---- readers ---- */
 
-err log_read_open(struct log *base, uint32_t partition, uint64_t offset, struct log_reader **out_reader)
+err log_read_open(struct log *base, uint32_t partition, uint64_t offset, int32_t leader_epoch,
+                  struct log_reader **out_reader)
 {
     struct log_file *log = log_file_of(base);
     struct pool *pool;
@@ -368,7 +369,8 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
     struct log_file_reader *reader = (struct log_file_reader *)base;
     uint32_t p = reader->partition;
     err e = OK;
-    *out_record = (struct log_record){ .position = { .offset = reader->offset } };
+    *out_record =
+        (struct log_record){ .position = { .offset = reader->offset }, .leader_epoch = LOG_EPOCH_NONE };
 
     io_mutex_lock(&log->mutex);
     give_back(log, reader);

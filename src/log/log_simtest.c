@@ -217,7 +217,7 @@ static const char *check_partition(struct world *w, uint32_t p, bool rots)
     if (marks.end_offset < w->ends[p])
         return violate(w, "promised records are missing", p, marks.end_offset);
     struct log_reader *reader;
-    assert_ok(log_reader_open(w->log, p, marks.start_offset, &reader));
+    assert_ok(log_reader_open(w->log, p, marks.start_offset, LOG_EPOCH_NONE, &reader));
     uint64_t last_id = 0;
     const char *violation = NULL;
     for (uint64_t offset = marks.start_offset; offset < marks.end_offset && violation == NULL; offset++) {

@@ -148,7 +148,7 @@ static void expect_all(struct fixture *f, uint64_t from, size_t bytes_max)
     for (uint32_t p = 0; p < PARTITIONS; p++) {
         struct log_reader *reader;
         struct log_record record;
-        assert_ok(log_reader_open(f->log, p, from, &reader));
+        assert_ok(log_reader_open(f->log, p, from, LOG_EPOCH_NONE, &reader));
         uint64_t end = log_watermarks(f->log, p).end_offset;
         for (uint64_t offset = from; offset < end; offset++)
             expect_record(reader, p, offset, bytes_max);
@@ -186,7 +186,7 @@ static void test_large_and_empty_records(void **state)
     append_many(f, 5, 1);      /* empty */
     for (uint32_t p = 0; p < PARTITIONS; p++) {
         struct log_reader *reader;
-        assert_ok(log_reader_open(f->log, p, 0, &reader));
+        assert_ok(log_reader_open(f->log, p, 0, LOG_EPOCH_NONE, &reader));
         for (uint64_t i = 0; i < 25; i++)
             expect_record(reader, p, i, i < 20 ? 70000 : 1);
         log_reader_close(reader);
@@ -208,7 +208,7 @@ static void test_large_and_empty_records(void **state)
     reopen(f);
     struct log_reader *reader;
     struct log_record record;
-    assert_ok(log_reader_open(f->log, 0, 25, &reader));
+    assert_ok(log_reader_open(f->log, 0, 25, LOG_EPOCH_NONE, &reader));
     assert_ok(log_reader_next(reader, &record));
     assert_int_equal(len, record.bytes.len);
     assert_memory_equal(bytes, record.bytes.at, len);
@@ -222,7 +222,7 @@ static void test_tail_is_served_from_memory(void **state)
     struct fixture *f = *state;
     struct log_reader *readers[PARTITIONS];
     for (uint32_t p = 0; p < PARTITIONS; p++)
-        assert_ok(log_reader_open(f->log, p, 0, &readers[p]));
+        assert_ok(log_reader_open(f->log, p, 0, LOG_EPOCH_NONE, &readers[p]));
     int64_t before = stat_get(STAT_LOG_RECORDS_FROM_DISK);
     for (uint64_t round = 0; round < 30; round++) {
         append_many(f, 5, 2000);
@@ -303,7 +303,7 @@ static void test_rot_while_open(void **state)
     assert_int_equal(0, fclose(file));
     struct log_reader *reader;
     struct log_record record;
-    assert_ok(log_reader_open(f->log, 0, 0, &reader));
+    assert_ok(log_reader_open(f->log, 0, 0, LOG_EPOCH_NONE, &reader));
     assert_ok(log_reader_next(reader, &record));
     assert_true(record.damaged);
     assert_int_equal(0, record.bytes.len);
@@ -320,7 +320,7 @@ static void test_rot_while_open(void **state)
     assert_int_equal(0, damages[0].from_offset);
     assert_int_equal(1, damages[0].to_offset);
     assert_string_equal("log/00000001.log", damages[0].file);
-    assert_ok(log_reader_open(f->log, 0, 0, &reader));
+    assert_ok(log_reader_open(f->log, 0, 0, LOG_EPOCH_NONE, &reader));
     assert_ok(log_reader_next(reader, &record));
     assert_true(record.damaged);
     expect_record(reader, 0, 1, 2000);
@@ -340,8 +340,8 @@ static void test_trim_recycles(void **state)
     assert_true(log_usage(f->log).recycled_bytes > 0);
     assert_true(log_usage(f->log).recycled_bytes <= 2 * f->config.file_bytes);
     struct log_reader *reader;
-    assert_err(ERR_NOT_FOUND, log_reader_open(f->log, 1, 499, &reader));
-    assert_err(ERR_ORDER, log_reader_open(f->log, 1, 601, &reader));
+    assert_err(ERR_NOT_FOUND, log_reader_open(f->log, 1, 499, LOG_EPOCH_NONE, &reader));
+    assert_err(ERR_ORDER, log_reader_open(f->log, 1, 601, LOG_EPOCH_NONE, &reader));
     expect_all(f, 500, 2000);
     append_many(f, 200, 2000); /* over the recycled files */
     expect_all(f, 500, 2000);
@@ -351,7 +351,7 @@ static void test_trim_recycles(void **state)
 
     /* A reader that is overtaken by the trim. */
     struct log_record record;
-    assert_ok(log_reader_open(f->log, 0, 500, &reader));
+    assert_ok(log_reader_open(f->log, 0, 500, LOG_EPOCH_NONE, &reader));
     assert_ok(log_trim(f->log, 0, 510));
     assert_err(ERR_NOT_FOUND, log_reader_next(reader, &record));
     for (uint32_t p = 0; p < PARTITIONS; p++) /* and its file goes, while others write */
@@ -626,7 +626,7 @@ static void test_threads(void **state)
     }
     struct log_reader *reader;
     struct log_record record;
-    assert_ok(log_reader_open(f->log, 0, 0, &reader));
+    assert_ok(log_reader_open(f->log, 0, 0, LOG_EPOCH_NONE, &reader));
     uint64_t seen = 0;
     while (seen < 200) {
         err e = log_reader_next(reader, &record);

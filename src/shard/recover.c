@@ -586,5 +586,5 @@ err partition_recover(struct partition *p, struct err_at *at)
         p->producers[i].is_dead = true; /* this process has not appended yet */
     if (!p->shards->config.read_only)   /* the log remembers trims only as of its newest file's header */
         TRY(log_trim(p->shards->log, p->number, p->chain.end.offset));
-    return log_reader_open(p->shards->log, p->number, p->applied.offset, &p->reader);
+    return log_reader_open(p->shards->log, p->number, p->applied.offset, LOG_EPOCH_NONE, &p->reader);
 }

@@ -495,7 +495,7 @@ static err verify_log(struct verifier *v, uint32_t partition, struct log_positio
         say(v, true,
             "the log of partition %u begins at offset %llu, behind %llu where the manifest chain ends",
             partition, (unsigned long long)w.start_offset, (unsigned long long)chain_end.offset);
-    TRY(log_reader_open(v->log, partition, w.start_offset, &reader));
+    TRY(log_reader_open(v->log, partition, w.start_offset, LOG_EPOCH_NONE, &reader));
     err e = OK;
     while (e == OK) {
         struct log_record record;

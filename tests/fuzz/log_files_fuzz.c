@@ -123,7 +123,7 @@ static void read_all(struct log *log, struct seen *out_seen)
         uint64_t next = marks.start_offset;
         check(marks.start_offset <= marks.end_offset);
         out_seen->ends[p] = marks.end_offset;
-        check(log_reader_open(log, p, next, &reader) == OK);
+        check(log_reader_open(log, p, next, LOG_EPOCH_NONE, &reader) == OK);
         for (int i = 0; i < RECORDS_MAX && log_reader_next(reader, &record) == OK; i++) {
             check(record.position.offset >= next && record.position.offset < marks.end_offset);
             check(!record.damaged || record.bytes.len == 0);

@@ -1,0 +1,570 @@
+/* The Kafka driver: appends come from any thread into the inbox, the pump hands them to the client and answers
+ * them; what the client reads goes to readers (log_kafka_read.c).
+ *
+ *   log_append → inbox → sending (per partition, in order) → kafka_produce … KAFKA_EVENT_DELIVERED → done
+ *
+ * Invariants  1. Every append is answered exactly once: from its sending, or from log_append itself when it is
+ * refused.  2. OK means: acknowledged at an offset above every one acknowledged before in the partition.
+ * Anything else in that
+ *     place means that the log went back, and no append is taken there until it is known how it goes on.
+ *  3. What an attempt left open is sent again under the same bytes until its deadline; readers that apply
+ * records count
+ *     a second copy as none. ERR_TIMEOUT: it may be stored yet. ERR_BUSY: it is not.
+ *  4. An end is believed when its leader epoch is not below the highest seen and it is not below any end seen
+ * or
+ *     acknowledged: a leader that was paused tells old ones. */
+#include "log/log_kafka.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/hash.h"
+
+#include <string.h>
+
+#define MAGIC         UINT32_C(0x4b4c504b) /* "KPLK" */
+#define NS_PER_MS     INT64_C(1000000)
+#define POLL_MS       10
+#define EVENTS_A_PUMP 4096
+
+static struct log_kafka *kafka_of(struct log *log) { return (struct log_kafka *)log; }
+
+/* ---- the topic ---- */
+
+err log_kafka_topic_check(const struct kafka_topic *t, const struct log_kafka_config *config,
+                          struct err_at *at)
+{
+    if (t->partition_count != config->partition_count)
+        return err_set(at, ERR_CONFLICT, "the topic has %u partitions, not %u", t->partition_count,
+                       config->partition_count);
+    if (t->is_compacted || !t->is_deleted)
+        return err_set(at, ERR_CONFLICT, "the topic's cleanup.policy is not delete");
+    if (config->accept_weak_topic)
+        return OK;
+    if (t->replica_count_min < 3)
+        return err_set(at, ERR_CONFLICT, "a partition of the topic has %u replicas, at least 3 are needed",
+                       t->replica_count_min);
+    if (t->min_insync_replicas < 2)
+        return err_set(at, ERR_CONFLICT, "the topic's min.insync.replicas is %lld, at least 2 is needed",
+                       (long long)t->min_insync_replicas);
+    if (t->unclean_election)
+        return err_set(at, ERR_CONFLICT, "the topic's unclean.leader.election.enable is true");
+    if (t->retention_bytes != -1)
+        return err_set(at, ERR_CONFLICT, "the topic's retention.bytes is %lld, not -1",
+                       (long long)t->retention_bytes);
+    if (t->retention_ms != -1 && (config->is_control || t->retention_ms < LOG_KAFKA_RETENTION_MIN_MS))
+        return err_set(at, ERR_CONFLICT, "the topic's retention.ms is %lld, %s", (long long)t->retention_ms,
+                       config->is_control ? "not -1" : "at least a day is needed");
+    if (t->max_message_bytes < LOG_RECORD_BYTES_MAX + KAFKA_RECORD_OVERHEAD)
+        return err_set(at, ERR_CONFLICT, "the topic's max.message.bytes is %lld, at least %u is needed",
+                       (long long)t->max_message_bytes, LOG_RECORD_BYTES_MAX + KAFKA_RECORD_OVERHEAD);
+    if (!t->is_append_time)
+        return err_set(at, ERR_CONFLICT, "the topic's message.timestamp.type is not LogAppendTime");
+    return OK;
+}
+
+enum log_kafka_stage log_kafka_stage(struct log *log, struct err_at *at)
+{
+    struct log_kafka *k = kafka_of(log);
+    io_mutex_lock(&k->mutex);
+    enum log_kafka_stage stage = k->stage;
+    if (at != NULL)
+        *at = k->refused;
+    io_mutex_unlock(&k->mutex);
+    return stage;
+}
+
+static void on_topic(struct log_kafka *log, const struct kafka_event *event)
+{
+    struct err_at at = { 0 };
+    if (event->cookie != log->topic_cookie)
+        return;
+    log->topic_cookie = 0;
+    if (event->result != OK)
+        return; /* asked again */
+    err e = log_kafka_topic_check(event->topic, &log->config, &at);
+    io_mutex_lock(&log->mutex);
+    log->stage = e == OK ? LOG_KAFKA_RUNNING : LOG_KAFKA_REFUSED;
+    log->refused = at;
+    io_mutex_unlock(&log->mutex);
+}
+
+static void ask_topic(struct log_kafka *log, int64_t now_ns)
+{
+    if (log->stage != LOG_KAFKA_STARTING || log->topic_cookie != 0 || now_ns < log->topic_asked_ns)
+        return;
+    log->topic_asked_ns = now_ns + LOG_KAFKA_RETRY_MS * NS_PER_MS;
+    if (kafka_ask_topic(log->client, LOG_KAFKA_ASK_MS, ++log->next_cookie) == OK)
+        log->topic_cookie = log->next_cookie;
+}
+
+/* ---- records ---- */
+
+static void put_head(const struct log_kafka *log, const struct log_append *append, uint8_t *head)
+{
+    uint32_t crc = 0;
+    put_le32(head, MAGIC);
+    head[4] = append->is_marker ? KAFKA_RECORD_MARKER : KAFKA_RECORD_BATCH;
+    memset(head + 5, 0, 3);
+    memcpy(head + 8, log->config.cluster_id, 8);
+    crc = crc32c(slice_of(head, 16), 0);
+    for (size_t i = 0; i < append->part_count; i++)
+        crc = crc32c(append->parts[i], crc);
+    put_le32(head + 16, crc);
+}
+
+static uint64_t append_bytes(const struct log_append *append)
+{
+    uint64_t bytes = LOG_KAFKA_HEAD_BYTES;
+    for (size_t i = 0; i < append->part_count; i++)
+        bytes += append->parts[i].len;
+    return bytes;
+}
+
+/* ---- from any thread ---- */
+
+static const struct log_position nowhere;
+
+static err refusal(const struct log_kafka *log, const struct log_append *append)
+{
+    uint64_t bytes = append_bytes(append);
+    return log->is_closing                                           ? ERR_CLOSED
+           : bytes > LOG_RECORD_BYTES_MAX + LOG_KAFKA_HEAD_BYTES     ? ERR_LIMIT
+           : log->stage != LOG_KAFKA_RUNNING                         ? ERR_BUSY
+           : log->queued_bytes + bytes > log->config.queue_bytes_max ? ERR_BUSY
+                                                                     : OK;
+}
+
+static void kafka_append(struct log *base, struct log_append *append)
+{
+    struct log_kafka *log = kafka_of(base);
+    append->next = NULL;
+    io_mutex_lock(&log->mutex);
+    err e = refusal(log, append);
+    if (e == OK) {
+        log->queued_bytes += append_bytes(append);
+        *log->inbox_last = append;
+        log->inbox_last = &append->next;
+    }
+    io_mutex_unlock(&log->mutex);
+    if (e != OK)
+        append->done(append, e, nowhere);
+}
+
+static struct log_watermarks kafka_watermarks(struct log *base, uint32_t partition)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    const struct kafka_partition *p = &log->partitions[partition];
+    struct log_watermarks w = { .start_offset = p->start, .end_offset = p->end };
+    io_mutex_unlock(&log->mutex);
+    return w;
+}
+
+static struct log_usage kafka_usage(struct log *base)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    struct log_usage usage = { .queued_bytes = log->queued_bytes };
+    io_mutex_unlock(&log->mutex);
+    return usage;
+}
+
+/* ---- answering ---- */
+
+/* The sending is out of its list. */
+static void answer(struct log_kafka *log, struct sending *sending, err result, struct log_position position)
+{
+    struct log_append *append = sending->append;
+    uint64_t bytes = append_bytes(append); /* the parts are the caller's again once done is called */
+    pool_block_free(log->pool, sending);
+    append->done(append, result, position);
+    io_mutex_lock(&log->mutex);
+    log->queued_bytes -= bytes;
+    io_cond_broadcast(&log->answered);
+    io_mutex_unlock(&log->mutex);
+}
+
+static void unlink_sending(struct kafka_partition *p, struct sending *sending)
+{
+    struct sending **at = &p->first;
+    while (*at != sending)
+        at = &(*at)->next;
+    *at = sending->next;
+    if (p->last == &sending->next)
+        p->last = at;
+}
+
+/* Of an append that is given up. */
+static err lost(const struct log_kafka *log, const struct sending *sending)
+{
+    return sending->may_be_stored ? ERR_TIMEOUT : log->is_closing ? ERR_CLOSED : ERR_BUSY;
+}
+
+static bool is_late(const struct log_kafka *log, const struct sending *sending, int64_t now_ns)
+{
+    return log->is_closing || now_ns - sending->handed_ns >= log->config.delivery_ms_max * NS_PER_MS;
+}
+
+static void raise_end(struct log_kafka *log, struct kafka_partition *p, uint64_t end)
+{
+    io_mutex_lock(&log->mutex);
+    if (end > p->end)
+        p->end = end;
+    io_mutex_unlock(&log->mutex);
+}
+
+static void on_delivered(struct log_kafka *log, const struct kafka_event *event, int64_t now_ns)
+{
+    struct sending *sending = (struct sending *)(uintptr_t)event->cookie;
+    struct kafka_partition *p = &log->partitions[event->partition];
+    sending->is_flying = false;
+    if (event->delivery == KAFKA_ACKED) {
+        bool is_above = p->acked == KAFKA_OFFSET_UNKNOWN || event->offset > p->acked;
+        unlink_sending(p, sending);
+        if (is_above) {
+            p->acked = event->offset;
+            raise_end(log, p, event->offset + 1);
+        } else
+            p->has_gone_back = true;
+        answer(log, sending, is_above ? OK : ERR_IO,
+               (struct log_position){ .offset = event->offset + sending->append->is_marker });
+        return;
+    }
+    sending->may_be_stored = sending->may_be_stored || event->delivery == KAFKA_MAYBE_STORED;
+    if (is_late(log, sending, now_ns) || event->result == ERR_LIMIT) {
+        unlink_sending(p, sending);
+        answer(log, sending, event->result == ERR_LIMIT ? ERR_LIMIT : lost(log, sending), nowhere);
+    } /* otherwise it is handed over again by the next pump */
+}
+
+/* ---- the pump ---- */
+
+void log_kafka_submit(struct log_kafka *log, struct log_append *append)
+{
+    struct kafka_partition *p = &log->partitions[append->partition];
+    void *at = NULL;
+    err e = p->has_gone_back ? ERR_BUSY : pool_block_resize(log->pool, &at, sizeof(struct sending));
+    if (e != OK) {
+        uint64_t bytes = append_bytes(append);
+        append->done(append, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
+        io_mutex_lock(&log->mutex);
+        log->queued_bytes -= bytes;
+        io_cond_broadcast(&log->answered);
+        io_mutex_unlock(&log->mutex);
+        return;
+    }
+    struct sending *sending = at;
+    *sending = (struct sending){ .append = append, .handed_ns = io_monotonic_ns(log->io) };
+    put_head(log, append, sending->head);
+    *p->last = sending;
+    p->last = &sending->next;
+}
+
+static void take_inbox(struct log_kafka *log)
+{
+    io_mutex_lock(&log->mutex);
+    struct log_append *append = log->inbox;
+    log->inbox = NULL;
+    log->inbox_last = &log->inbox;
+    io_mutex_unlock(&log->mutex);
+    while (append != NULL) {
+        struct log_append *next = append->next;
+        log_kafka_submit(log, append);
+        append = next;
+    }
+}
+
+#define PARTS_MAX 64
+
+/* False: the client takes no more for now. */
+static bool hand_over(struct log_kafka *log, struct kafka_partition *p, struct sending *sending)
+{
+    struct slice parts[PARTS_MAX + 1];
+    const struct log_append *append = sending->append;
+    check(append->part_count <= PARTS_MAX);
+    parts[0] = slice_of(sending->head, LOG_KAFKA_HEAD_BYTES);
+    for (size_t i = 0; i < append->part_count; i++)
+        parts[i + 1] = append->parts[i];
+    err e = kafka_produce(log->client, append->partition, parts, append->part_count + 1,
+                          (uint64_t)(uintptr_t)sending);
+    sending->is_flying = e == OK;
+    if (e == OK || e == ERR_BUSY || e == ERR_CLOSED)
+        return e == OK;
+    unlink_sending(p, sending);
+    answer(log, sending, e == ERR_LIMIT ? ERR_LIMIT : ERR_BUSY, nowhere);
+    return true;
+}
+
+static void hand_over_all(struct log_kafka *log, int64_t now_ns)
+{
+    for (uint32_t i = 0; i < log->log.partition_count; i++) {
+        struct kafka_partition *p = &log->partitions[i];
+        struct sending *next;
+        for (struct sending *s = p->first; s != NULL; s = next) {
+            next = s->next;
+            if (s->is_flying)
+                continue;
+            if (is_late(log, s, now_ns)) {
+                unlink_sending(p, s);
+                answer(log, s, lost(log, s), nowhere);
+            } else if (log->is_producing && !p->has_gone_back && !hand_over(log, p, s))
+                return;
+        }
+    }
+}
+
+static void keep_producer(struct log_kafka *log, int64_t now_ns)
+{
+    struct err_at at = { 0 };
+    if (log->is_producing || log->is_stopping_producer || log->is_closing ||
+        log->stage != LOG_KAFKA_RUNNING || now_ns < log->producer_retry_ns)
+        return;
+    log->producer_retry_ns = now_ns + LOG_KAFKA_RETRY_MS * NS_PER_MS;
+    log->is_producing = kafka_producer_start(log->client, &at) == OK;
+}
+
+static void stop_producer(struct log_kafka *log)
+{
+    if (!log->is_producing)
+        return;
+    log->is_producing = false;
+    log->is_stopping_producer = true;
+    kafka_producer_stop(log->client);
+}
+
+/* ---- ends ---- */
+
+static void ask_ends(struct log_kafka *log, int64_t now_ns)
+{
+    uint32_t partitions[LOG_PARTITION_COUNT_MAX];
+    size_t count = 0;
+    if (log->stage != LOG_KAFKA_RUNNING || log->ends_cookie != 0 || now_ns < log->ends_at_ns)
+        return;
+    for (uint32_t i = 0; i < log->log.partition_count; i++)
+        if (log->partitions[i].reader != NULL)
+            partitions[count++] = i;
+    log->ends_at_ns = now_ns + LOG_KAFKA_ENDS_MS * NS_PER_MS;
+    log->ends_asked_ns = now_ns;
+    if (count > 0 &&
+        kafka_ask_ends(log->client, partitions, count, LOG_KAFKA_ASK_MS, ++log->next_cookie) == OK)
+        log->ends_cookie = log->next_cookie;
+}
+
+static void on_ends(struct log_kafka *log, const struct kafka_event *event)
+{
+    if (event->cookie != log->ends_cookie)
+        return;
+    log->ends_cookie = 0;
+    for (size_t i = 0; event->result == OK && i < event->ends.count; i++) {
+        const struct kafka_ends *ends = &event->ends.at[i];
+        struct kafka_partition *p = &log->partitions[ends->partition];
+        if (ends->result != OK || ends->leader_epoch < p->epoch || ends->end_offset < p->end)
+            continue; /* an old leader, or the log went back: then readers and appends find out */
+        io_mutex_lock(&log->mutex);
+        p->epoch = ends->leader_epoch;
+        p->start = ends->start_offset;
+        p->end = ends->end_offset;
+        p->confirmed_ns = log->ends_asked_ns;
+        io_mutex_unlock(&log->mutex);
+    }
+}
+
+static void on_event(struct log_kafka *log, const struct kafka_event *event)
+{
+    switch (event->kind) {
+    case KAFKA_EVENT_DELIVERED:
+        on_delivered(log, event, io_monotonic_ns(log->io));
+        break;
+    case KAFKA_EVENT_PRODUCER_FATAL:
+        stop_producer(log);
+        break;
+    case KAFKA_EVENT_PRODUCER_STOPPED:
+        log->is_stopping_producer = false;
+        break;
+    case KAFKA_EVENT_ENDS:
+        on_ends(log, event);
+        break;
+    case KAFKA_EVENT_TOPIC:
+        on_topic(log, event);
+        break;
+    case KAFKA_EVENT_RECORD:
+    case KAFKA_EVENT_PARTITION_END:
+    case KAFKA_EVENT_OUT_OF_RANGE:
+    case KAFKA_EVENT_TRUNCATED:
+    case KAFKA_EVENT_READ_FAILED:
+        log_kafka_read_event(log, event);
+        break;
+    case KAFKA_EVENT_DONE:
+    case KAFKA_EVENT_TROUBLE:
+        break;
+    }
+}
+
+static void take_events(struct log_kafka *log, int64_t budget_ms)
+{
+    struct kafka_event event;
+    for (int i = 0; i < EVENTS_A_PUMP; i++) {
+        io_mutex_lock(&log->mutex);
+        bool has_room = log->ahead_bytes < log->config.tail_bytes_max;
+        io_mutex_unlock(&log->mutex);
+        if (kafka_poll(log->client, i == 0 ? budget_ms : 0, has_room, &event) != OK)
+            break;
+        on_event(log, &event);
+    }
+}
+
+static err pump(struct log_kafka *log, int64_t budget_ms)
+{
+    int64_t now_ns = io_monotonic_ns(log->io);
+    ask_topic(log, now_ns);
+    keep_producer(log, now_ns);
+    ask_ends(log, now_ns);
+    log_kafka_read_timers(log, now_ns);
+    take_inbox(log);
+    hand_over_all(log, now_ns);
+    take_events(log, budget_ms);
+    return OK;
+}
+
+static err kafka_pump(struct log *base) { return pump(kafka_of(base), 0); }
+
+/* ---- its thread, its end ---- */
+
+static void run(void *context)
+{
+    struct log_kafka *log = context;
+    for (;;) {
+        io_mutex_lock(&log->mutex);
+        bool is_over = log->is_closing;
+        io_mutex_unlock(&log->mutex);
+        if (is_over)
+            return;
+        ERR_IGNORE(pump(log, POLL_MS)); /* nothing of it fails */
+    }
+}
+
+static err kafka_run_thread(struct log *base)
+{
+    struct log_kafka *log = kafka_of(base);
+    return io_thread_start(log->io, "log", run, log, &log->thread);
+}
+
+static void kafka_drain(struct log *base)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    while (log->queued_bytes > 0) {
+        if (log->thread != NULL)
+            io_cond_wait(&log->answered, &log->mutex);
+        else {
+            io_mutex_unlock(&log->mutex);
+            ERR_IGNORE(pump(log, POLL_MS));
+            io_mutex_lock(&log->mutex);
+        }
+    }
+    io_mutex_unlock(&log->mutex);
+}
+
+static bool is_anything_open(const struct log_kafka *log)
+{
+    for (uint32_t i = 0; i < log->log.partition_count; i++)
+        if (log->partitions[i].first != NULL)
+            return true;
+    return log->is_stopping_producer;
+}
+
+static void kafka_close(struct log *base)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    log->is_closing = true;
+    io_mutex_unlock(&log->mutex);
+    if (log->thread != NULL)
+        io_thread_join(log->thread);
+    log_kafka_read_timers(log, io_monotonic_ns(log->io));
+    check(log->readers == NULL); /* closed before the log */
+    stop_producer(log);
+    take_inbox(log);
+    while (is_anything_open(log)) { /* the client answers within KAFKA_STOP_MS_MAX */
+        hand_over_all(log, io_monotonic_ns(log->io));
+        take_events(log, POLL_MS);
+    }
+    kafka_client_close(log->client);
+    io_cond_done(&log->answered);
+    io_mutex_done(&log->mutex);
+    pool_close(log->pool);
+}
+
+static void kafka_on_durable(struct log *base, void (*wake)(void *context), void *context)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    log->wake = wake;
+    log->wake_context = context;
+    io_mutex_unlock(&log->mutex);
+}
+
+/* ---- what brokers do by themselves ---- */
+
+static const struct log_damage *kafka_damages(const struct log *log, size_t *out_count)
+{
+    *out_count = 0; /* told by readers */
+    return NULL;
+}
+
+static err kafka_trim(struct log *log, uint32_t partition, uint64_t before) { return OK; }
+static bool kafka_is_held(struct log *log, uint32_t partition) { return false; }
+static err kafka_tidy(struct log *log) { return OK; }
+
+static const struct log_driver kafka_driver = {
+    .close = kafka_close,
+    .damages = kafka_damages,
+    .append = kafka_append,
+    .pump = kafka_pump,
+    .run_thread = kafka_run_thread,
+    .drain = kafka_drain,
+    .on_durable = kafka_on_durable,
+    .reader_open = log_kafka_reader_open,
+    .reader_close = log_kafka_reader_close,
+    .reader_next = log_kafka_reader_next,
+    .watermarks = kafka_watermarks,
+    .trim = kafka_trim,
+    .is_held = kafka_is_held,
+    .tidy = kafka_tidy,
+    .usage = kafka_usage,
+};
+
+err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *client, struct io *io,
+                   struct pool *pool, struct log **out_log)
+{
+    struct pool *own;
+    void *at, *partitions;
+    err e = pool_open_object(pool, "log", sizeof(struct log_kafka), &own, &at);
+    if (e != OK) {
+        kafka_client_close(client);
+        return e;
+    }
+    struct log_kafka *log = at;
+    e = pool_zalloc(own, config->partition_count * sizeof *log->partitions, &partitions);
+    if (e != OK) {
+        kafka_client_close(client);
+        pool_close(own);
+        return e;
+    }
+    *log = (struct log_kafka){ .log = { .driver = &kafka_driver, .partition_count = config->partition_count },
+                               .io = io,
+                               .pool = own,
+                               .client = client,
+                               .config = *config,
+                               .partitions = partitions,
+                               .inbox_last = &log->inbox };
+    for (uint32_t i = 0; i < config->partition_count; i++)
+        log->partitions[i] = (struct kafka_partition){ .last = &log->partitions[i].first,
+                                                       .acked = KAFKA_OFFSET_UNKNOWN,
+                                                       .epoch = KAFKA_EPOCH_UNKNOWN,
+                                                       .confirmed_ns = INT64_MIN };
+    io_mutex_init(&log->mutex);
+    io_cond_init(&log->answered);
+    *out_log = &log->log;
+    return OK;
+}
