@@ -65,6 +65,18 @@ struct log_watermarks log_watermarks(struct log *log, uint32_t partition)
     return log->driver->watermarks(log, partition);
 }
 
+err log_went_back(struct log *log, uint32_t partition, uint64_t *out_from)
+{
+    check(partition < log->partition_count);
+    return log->driver->went_back(log, partition, out_from);
+}
+
+void log_go_on(struct log *log, uint32_t partition, uint64_t from)
+{
+    check(partition < log->partition_count);
+    log->driver->go_on(log, partition, from);
+}
+
 err log_trim(struct log *log, uint32_t partition, uint64_t before)
 {
     check(partition < log->partition_count);

@@ -128,8 +128,17 @@ struct log_watermarks {
     uint64_t generation;
     uint64_t start_offset; /* oldest that can be read */
     uint64_t end_offset;   /* durable end: next offset to be given */
+    int64_t confirmed_ns;  /* io_monotonic_ns at which the end was asked for or known; INT64_MIN: not yet */
 };
 struct log_watermarks log_watermarks(struct log *log, uint32_t partition);
+
+/* The log itself went back (a replicated one that lost its newest records): a reader ended with ERR_ORDER, or
+ * an append was answered with ERR_IO. *out_from: the first offset at which it may differ from what was read or
+ * acknowledged. ERR_NOT_FOUND: it did not; ERR_BUSY: that it did is known, and not yet where. Appends to the
+ * partition get ERR_BUSY until log_go_on says that whoever applies it knows, and goes on reading at `from`, as
+ * a new generation. */
+err log_went_back(struct log *log, uint32_t partition, uint64_t *out_from);
+void log_go_on(struct log *log, uint32_t partition, uint64_t from);
 
 /* Records of the partition below `before` are not needed any more; files go (are recycled) when no
  * partition needs them. */

@@ -18,6 +18,8 @@ struct log_driver {
     void (*reader_close)(struct log_reader *reader);
     err (*reader_next)(struct log_reader *reader, struct log_record *out_record);
     struct log_watermarks (*watermarks)(struct log *log, uint32_t partition);
+    err (*went_back)(struct log *log, uint32_t partition, uint64_t *out_from);
+    void (*go_on)(struct log *log, uint32_t partition, uint64_t from);
     err (*trim)(struct log *log, uint32_t partition, uint64_t before);
     bool (*is_held)(struct log *log, uint32_t partition);
     err (*tidy)(struct log *log);

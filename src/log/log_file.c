@@ -462,6 +462,10 @@ static void file_on_durable(struct log *base, void (*wake)(void *context), void 
     io_mutex_unlock(&log->mutex);
 }
 
+/* A file log that lost its newest records is known by its end below what was stored, at the start. */
+static err file_went_back(struct log *log, uint32_t partition, uint64_t *out_from) { return ERR_NOT_FOUND; }
+static void file_go_on(struct log *log, uint32_t partition, uint64_t from) {}
+
 static struct log_watermarks file_watermarks(struct log *base, uint32_t partition)
 {
     struct log_file *log = log_file_of(base);
@@ -470,6 +474,7 @@ static struct log_watermarks file_watermarks(struct log *base, uint32_t partitio
         .generation = 0,
         .start_offset = log_start_offset(log, partition),
         .end_offset = log->ends[partition],
+        .confirmed_ns = io_monotonic_ns(log->io),
     };
     io_mutex_unlock(&log->mutex);
     return marks;
@@ -590,6 +595,8 @@ static const struct log_driver file_driver = {
     .reader_close = log_read_close,
     .reader_next = log_read_next,
     .watermarks = file_watermarks,
+    .went_back = file_went_back,
+    .go_on = file_go_on,
     .trim = file_trim,
     .is_held = file_is_held,
     .tidy = file_tidy,

@@ -155,9 +155,50 @@ static struct log_watermarks kafka_watermarks(struct log *base, uint32_t partiti
     struct log_kafka *log = kafka_of(base);
     io_mutex_lock(&log->mutex);
     const struct kafka_partition *p = &log->partitions[partition];
-    struct log_watermarks w = { .start_offset = p->start, .end_offset = p->end };
+    struct log_watermarks w = { .start_offset = p->start,
+                                .end_offset = p->end,
+                                .confirmed_ns = p->confirmed_ns };
     io_mutex_unlock(&log->mutex);
     return w;
+}
+
+static err kafka_went_back(struct log *base, uint32_t partition, uint64_t *out_from)
+{
+    struct log_kafka *log = kafka_of(base);
+    struct kafka_partition *p = &log->partitions[partition];
+    io_mutex_lock(&log->mutex);
+    err e = p->back_to != KAFKA_OFFSET_UNKNOWN ? OK : p->has_gone_back ? ERR_BUSY : ERR_NOT_FOUND;
+    if (e == OK)
+        *out_from = p->back_to;
+    io_mutex_unlock(&log->mutex);
+    return e;
+}
+
+static void kafka_go_on(struct log *base, uint32_t partition, uint64_t from)
+{
+    struct log_kafka *log = kafka_of(base);
+    struct kafka_partition *p = &log->partitions[partition];
+    io_mutex_lock(&log->mutex);
+    p->back_to = from;
+    p->goes_on = true;
+    io_mutex_unlock(&log->mutex);
+}
+
+/* What was known of the partition's end was of a log that is gone. */
+static void begin_generations(struct log_kafka *log)
+{
+    io_mutex_lock(&log->mutex);
+    for (uint32_t i = 0; i < log->log.partition_count; i++) {
+        struct kafka_partition *p = &log->partitions[i];
+        if (!p->goes_on)
+            continue;
+        p->goes_on = p->has_gone_back = false;
+        p->acked = KAFKA_OFFSET_UNKNOWN;
+        p->end = p->back_to;
+        p->back_to = KAFKA_OFFSET_UNKNOWN;
+        p->confirmed_ns = INT64_MIN;
+    }
+    io_mutex_unlock(&log->mutex);
 }
 
 static struct log_usage kafka_usage(struct log *base)
@@ -205,6 +246,15 @@ static bool is_late(const struct log_kafka *log, const struct sending *sending, 
     return log->is_closing || now_ns - sending->handed_ns >= log->config.delivery_ms_max * NS_PER_MS;
 }
 
+void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64_t from)
+{
+    io_mutex_lock(&log->mutex);
+    p->has_gone_back = true;
+    if (from < p->back_to)
+        p->back_to = from;
+    io_mutex_unlock(&log->mutex);
+}
+
 static void raise_end(struct log_kafka *log, struct kafka_partition *p, uint64_t end)
 {
     io_mutex_lock(&log->mutex);
@@ -225,7 +275,7 @@ static void on_delivered(struct log_kafka *log, const struct kafka_event *event,
             p->acked = event->offset;
             raise_end(log, p, event->offset + 1);
         } else
-            p->has_gone_back = true;
+            log_kafka_set_back(log, p, KAFKA_OFFSET_UNKNOWN);
         answer(log, sending, is_above ? OK : ERR_IO,
                (struct log_position){ .offset = event->offset + sending->append->is_marker });
         return;
@@ -416,6 +466,7 @@ static void take_events(struct log_kafka *log, int64_t budget_ms)
 static err pump(struct log_kafka *log, int64_t budget_ms)
 {
     int64_t now_ns = io_monotonic_ns(log->io);
+    begin_generations(log);
     ask_topic(log, now_ns);
     keep_producer(log, now_ns);
     ask_ends(log, now_ns);
@@ -528,6 +579,8 @@ static const struct log_driver kafka_driver = {
     .reader_close = log_kafka_reader_close,
     .reader_next = log_kafka_reader_next,
     .watermarks = kafka_watermarks,
+    .went_back = kafka_went_back,
+    .go_on = kafka_go_on,
     .trim = kafka_trim,
     .is_held = kafka_is_held,
     .tidy = kafka_tidy,
@@ -562,6 +615,7 @@ err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *c
         log->partitions[i] = (struct kafka_partition){ .last = &log->partitions[i].first,
                                                        .acked = KAFKA_OFFSET_UNKNOWN,
                                                        .epoch = KAFKA_EPOCH_UNKNOWN,
+                                                       .back_to = KAFKA_OFFSET_UNKNOWN,
                                                        .confirmed_ns = INT64_MIN };
     io_mutex_init(&log->mutex);
     io_cond_init(&log->answered);

@@ -91,6 +91,8 @@ struct kafka_partition {
     uint64_t start, end;  /* as confirmed; end never goes down but when the log went back */
     int32_t epoch;        /* highest leader epoch seen */
     int64_t confirmed_ns; /* when the end was asked for; INT64_MIN: never */
+    uint64_t back_to;     /* under the mutex; KAFKA_OFFSET_UNKNOWN: no reader has found out */
+    bool goes_on;         /* under the mutex: log_go_on was called, with back_to */
     bool has_gone_back;   /* nothing is accepted until somebody says where to go on */
 };
 
@@ -123,6 +125,8 @@ err log_kafka_reader_open(struct log *log, uint32_t partition, uint64_t offset, 
                           struct log_reader **out_reader);
 void log_kafka_reader_close(struct log_reader *reader);
 err log_kafka_reader_next(struct log_reader *reader, struct log_record *out_record);
+/* The partition's log went back, to `from` at most (KAFKA_OFFSET_UNKNOWN: as yet unknown). */
+void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64_t from);
 void log_kafka_submit(struct log_kafka *log, struct log_append *append);
 
 #endif

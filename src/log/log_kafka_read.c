@@ -117,6 +117,13 @@ static void on_record(struct kafka_reader *r, const struct kafka_event *event)
 
 /* ---- a log that seems to end below what was read ---- */
 
+static void go_back(struct kafka_reader *r)
+{
+    struct log_kafka *log = log_of(r);
+    log_kafka_set_back(log, &log->partitions[r->partition], r->suspected);
+    enter(r, READER_BACK, ERR_ORDER);
+}
+
 static void marker_done(struct log_append *append, err result, struct log_position position)
 {
     struct kafka_reader *r = append->context; /* on the pump, as all that touches a reader's stage */
@@ -124,7 +131,7 @@ static void marker_done(struct log_append *append, err result, struct log_positi
     if (r->stage != READER_DOUBTING)
         return;
     if (result == ERR_IO || (result == OK && position.offset <= r->next))
-        enter(r, READER_BACK, ERR_ORDER);
+        go_back(r);
     else if (result == OK)
         want(r, 0);
     else
@@ -246,7 +253,7 @@ void log_kafka_read_timers(struct log_kafka *log, int64_t now_ns)
         if (is_idle(r))
             try_to_read(r, now_ns);
         else if (r->stage == READER_DOUBTING && log->partitions[i].has_gone_back)
-            enter(r, READER_BACK, ERR_ORDER);
+            go_back(r);
         else if (r->stage == READER_DOUBTING && !r->is_marked)
             mark(r, now_ns);
     }

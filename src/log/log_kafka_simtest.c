@@ -310,6 +310,8 @@ static void an_old_offset_is_no_acknowledgement(void **state)
     pump();
     assert_int_equal(a.result, OK);
     assert_int_equal(b.result, ERR_IO);
+    uint64_t from;
+    assert_err(ERR_BUSY, log_went_back(kafka, 0, &from)); /* readers find out where */
     append(&c, 0, "c"); /* nothing more there, until it is known how it goes on */
     pump();
     assert_int_equal(c.result, ERR_BUSY);
@@ -543,6 +545,25 @@ static void a_log_that_went_back_is_told(void **state)
     answer_made(script.made_count - 1, KAFKA_ACKED, 45);
     pump();
     assert_err(ERR_ORDER, log_reader_next(reader, &record));
+    uint64_t from;
+    struct request r;
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 44);
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 1, &from));
+    append(&r, 0, "too early");
+    pump();
+    assert_int_equal(r.result, ERR_BUSY);
+    log_reader_close(reader); /* whoever applies begins a generation there */
+    log_go_on(kafka, 0, 44);
+    open_reader(44, 4);
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 0, &from));
+    assert_int_equal(log_watermarks(kafka, 0).end_offset, 44);
+    assert_true(log_watermarks(kafka, 0).confirmed_ns == INT64_MIN);
+    append(&r, 0, "new");
+    pump();
+    answer_made(script.made_count - 1, KAFKA_ACKED, 46); /* below what was acknowledged in the life before */
+    pump();
+    assert_int_equal(r.result, OK);
 }
 
 static void what_expired_is_told(void **state)
