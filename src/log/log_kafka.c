@@ -28,6 +28,26 @@
 
 static struct log_kafka *kafka_of(struct log *log) { return (struct log_kafka *)log; }
 
+err log_kafka_block(struct log_kafka *log, size_t bytes, void **out_at)
+{
+    void *at = NULL;
+    io_mutex_lock(&log->mutex);
+    err e = pool_block_resize(log->pool, &at, bytes);
+    io_mutex_unlock(&log->mutex);
+    if (e == OK)
+        *out_at = at;
+    return e;
+}
+
+void log_kafka_block_free(struct log_kafka *log, void *at)
+{
+    if (at == NULL)
+        return;
+    io_mutex_lock(&log->mutex);
+    pool_block_free(log->pool, at);
+    io_mutex_unlock(&log->mutex);
+}
+
 /* ---- the topic ---- */
 
 err log_kafka_topic_check(const struct kafka_topic *t, const struct log_kafka_config *config,
@@ -179,7 +199,7 @@ static void kafka_go_on(struct log *base, uint32_t partition, uint64_t from)
     struct log_kafka *log = kafka_of(base);
     struct kafka_partition *p = &log->partitions[partition];
     io_mutex_lock(&log->mutex);
-    p->back_to = from;
+    p->goes_on_at = from;
     p->goes_on = true;
     io_mutex_unlock(&log->mutex);
 }
@@ -192,9 +212,12 @@ static void begin_generations(struct log_kafka *log)
         struct kafka_partition *p = &log->partitions[i];
         if (!p->goes_on)
             continue;
-        p->goes_on = p->has_gone_back = false;
+        p->goes_on = false;
+        if (p->back_to < p->goes_on_at)
+            continue; /* it went back further meanwhile: the owner will hear of that */
+        p->has_gone_back = false;
         p->acked = KAFKA_OFFSET_UNKNOWN;
-        p->end = p->back_to;
+        p->end = p->goes_on_at;
         p->back_to = KAFKA_OFFSET_UNKNOWN;
         p->confirmed_ns = INT64_MIN;
     }
@@ -217,7 +240,7 @@ static void answer(struct log_kafka *log, struct sending *sending, err result, s
 {
     struct log_append *append = sending->append;
     uint64_t bytes = append_bytes(append); /* the parts are the caller's again once done is called */
-    pool_block_free(log->pool, sending);
+    log_kafka_block_free(log, sending);
     append->done(append, result, position);
     io_mutex_lock(&log->mutex);
     log->queued_bytes -= bytes;
@@ -269,7 +292,7 @@ static void on_delivered(struct log_kafka *log, const struct kafka_event *event,
     struct kafka_partition *p = &log->partitions[event->partition];
     sending->is_flying = false;
     if (event->delivery == KAFKA_ACKED) {
-        bool is_above = p->acked == KAFKA_OFFSET_UNKNOWN || event->offset > p->acked;
+        bool is_above = !p->has_gone_back && (p->acked == KAFKA_OFFSET_UNKNOWN || event->offset > p->acked);
         unlink_sending(p, sending);
         if (is_above) {
             p->acked = event->offset;
@@ -284,7 +307,8 @@ static void on_delivered(struct log_kafka *log, const struct kafka_event *event,
     if (is_late(log, sending, now_ns) || event->result == ERR_LIMIT) {
         unlink_sending(p, sending);
         answer(log, sending, event->result == ERR_LIMIT ? ERR_LIMIT : lost(log, sending), nowhere);
-    } /* otherwise it is handed over again by the next pump */
+    } else
+        sending->retry_ns = now_ns + LOG_KAFKA_RESEND_MS * NS_PER_MS;
 }
 
 /* ---- the pump ---- */
@@ -293,7 +317,7 @@ void log_kafka_submit(struct log_kafka *log, struct log_append *append)
 {
     struct kafka_partition *p = &log->partitions[append->partition];
     void *at = NULL;
-    err e = p->has_gone_back ? ERR_BUSY : pool_block_resize(log->pool, &at, sizeof(struct sending));
+    err e = p->has_gone_back ? ERR_BUSY : log_kafka_block(log, sizeof(struct sending), &at);
     if (e != OK) {
         uint64_t bytes = append_bytes(append);
         append->done(append, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
@@ -341,23 +365,36 @@ static bool hand_over(struct log_kafka *log, struct kafka_partition *p, struct s
     if (e == OK || e == ERR_BUSY || e == ERR_CLOSED)
         return e == OK;
     unlink_sending(p, sending);
-    answer(log, sending, e == ERR_LIMIT ? ERR_LIMIT : ERR_BUSY, nowhere);
+    answer(log, sending, e == ERR_LIMIT ? ERR_LIMIT : lost(log, sending), nowhere);
     return true;
 }
 
-static void hand_over_all(struct log_kafka *log, int64_t now_ns)
+/* Whatever else waits: nothing waits beyond its deadline. */
+static void give_up_late(struct log_kafka *log, int64_t now_ns)
 {
     for (uint32_t i = 0; i < log->log.partition_count; i++) {
         struct kafka_partition *p = &log->partitions[i];
         struct sending *next;
         for (struct sending *s = p->first; s != NULL; s = next) {
             next = s->next;
-            if (s->is_flying)
+            if (s->is_flying || !is_late(log, s, now_ns))
                 continue;
-            if (is_late(log, s, now_ns)) {
-                unlink_sending(p, s);
-                answer(log, s, lost(log, s), nowhere);
-            } else if (log->is_producing && !p->has_gone_back && !hand_over(log, p, s))
+            unlink_sending(p, s);
+            answer(log, s, lost(log, s), nowhere);
+        }
+    }
+}
+
+/* Another partition is first each time: when the client takes no more, nobody is always the last. */
+static void hand_over_all(struct log_kafka *log, int64_t now_ns)
+{
+    uint32_t first = log->turn++;
+    for (uint32_t i = 0; log->is_producing && i < log->log.partition_count; i++) {
+        struct kafka_partition *p = &log->partitions[(first + i) % log->log.partition_count];
+        struct sending *next;
+        for (struct sending *s = p->has_gone_back ? NULL : p->first; s != NULL; s = next) {
+            next = s->next;
+            if (!s->is_flying && now_ns >= s->retry_ns && !hand_over(log, p, s))
                 return;
         }
     }
@@ -463,17 +500,29 @@ static void take_events(struct log_kafka *log, int64_t budget_ms)
     }
 }
 
+static void set_pumping(struct log_kafka *log, bool is_pumping)
+{
+    io_mutex_lock(&log->mutex);
+    log->is_pumping = is_pumping;
+    if (!is_pumping)
+        io_cond_broadcast(&log->answered);
+    io_mutex_unlock(&log->mutex);
+}
+
 static err pump(struct log_kafka *log, int64_t budget_ms)
 {
     int64_t now_ns = io_monotonic_ns(log->io);
+    set_pumping(log, true);
     begin_generations(log);
     ask_topic(log, now_ns);
     keep_producer(log, now_ns);
     ask_ends(log, now_ns);
     log_kafka_read_timers(log, now_ns);
     take_inbox(log);
+    give_up_late(log, now_ns);
     hand_over_all(log, now_ns);
     take_events(log, budget_ms);
+    set_pumping(log, false);
     return OK;
 }
 
@@ -504,7 +553,7 @@ static void kafka_drain(struct log *base)
 {
     struct log_kafka *log = kafka_of(base);
     io_mutex_lock(&log->mutex);
-    while (log->queued_bytes > 0) {
+    while (log->queued_bytes > 0 || log->is_pumping) {
         if (log->thread != NULL)
             io_cond_wait(&log->answered, &log->mutex);
         else {
@@ -532,14 +581,14 @@ static void kafka_close(struct log *base)
     io_mutex_unlock(&log->mutex);
     if (log->thread != NULL)
         io_thread_join(log->thread);
-    log_kafka_read_timers(log, io_monotonic_ns(log->io));
-    check(log->readers == NULL); /* closed before the log */
     stop_producer(log);
     take_inbox(log);
     while (is_anything_open(log)) { /* the client answers within KAFKA_STOP_MS_MAX */
-        hand_over_all(log, io_monotonic_ns(log->io));
+        give_up_late(log, io_monotonic_ns(log->io));
         take_events(log, POLL_MS);
     }
+    log_kafka_read_timers(log, io_monotonic_ns(log->io));
+    check(log->readers == NULL); /* closed before the log; their markers are answered by now */
     kafka_client_close(log->client);
     io_cond_done(&log->answered);
     io_mutex_done(&log->mutex);

@@ -8,6 +8,7 @@
 
 #define LOG_KAFKA_HEAD_BYTES       20
 #define LOG_KAFKA_HOLE_TRIES       3
+#define LOG_KAFKA_RESEND_MS        50
 #define LOG_KAFKA_RETRY_MS         500
 #define LOG_KAFKA_ENDS_MS          1000 /* between two questions for the ends */
 #define LOG_KAFKA_ASK_MS           5000 /* an answer comes, or the question is asked again */
@@ -46,6 +47,7 @@ struct sending {
     struct sending *next;
     struct log_append *append;
     int64_t handed_ns;
+    int64_t retry_ns;   /* not sent before */
     bool is_flying;     /* the client has it */
     bool may_be_stored; /* an attempt ended without an answer */
     uint8_t head[LOG_KAFKA_HEAD_BYTES];
@@ -73,7 +75,8 @@ struct kafka_reader {
     enum reader_stage stage;
     uint64_t next;      /* offset that is to come */
     int32_t epoch;      /* of the record before it; KAFKA_EPOCH_UNKNOWN */
-    uint64_t suspected; /* DOUBTING: where the log seems to end; BACK: where it does */
+    uint64_t suspected; /* lowest end that anybody named since the reader was opened; KAFKA_OFFSET_UNKNOWN */
+    uint64_t marked_at; /* where our marker was acknowledged since the last record; KAFKA_OFFSET_UNKNOWN */
     int64_t retry_ns;
     unsigned hole_tries;
     bool is_marked; /* the marker is on its way */
@@ -92,7 +95,8 @@ struct kafka_partition {
     int32_t epoch;        /* highest leader epoch seen */
     int64_t confirmed_ns; /* when the end was asked for; INT64_MIN: never */
     uint64_t back_to;     /* under the mutex; KAFKA_OFFSET_UNKNOWN: no reader has found out */
-    bool goes_on;         /* under the mutex: log_go_on was called, with back_to */
+    bool goes_on;         /* under the mutex: log_go_on was called … */
+    uint64_t goes_on_at;  /* … with this */
     bool has_gone_back;   /* nothing is accepted until somebody says where to go on */
 };
 
@@ -107,13 +111,15 @@ struct log_kafka {
     bool is_producing, is_stopping_producer;
     int64_t producer_retry_ns, topic_asked_ns, ends_asked_ns, ends_at_ns;
     uint64_t topic_cookie, ends_cookie, next_cookie;
+    uint32_t turn; /* which partition is first to be handed over */
     struct kafka_partition *partitions;
     struct kafka_reader *readers;
     struct io_mutex mutex; /* inbox, reader queues and what watermarks tell; all else is the pump's */
     struct io_cond answered;
     struct log_append *inbox, **inbox_last;
     uint64_t queued_bytes, ahead_bytes;
-    bool is_pumping, is_closing;
+    bool is_pumping; /* events are being taken: callbacks may run */
+    bool is_closing;
     void (*wake)(void *context);
     void *wake_context;
     struct io_thread *thread;
@@ -125,6 +131,10 @@ err log_kafka_reader_open(struct log *log, uint32_t partition, uint64_t offset, 
                           struct log_reader **out_reader);
 void log_kafka_reader_close(struct log_reader *reader);
 err log_kafka_reader_next(struct log_reader *reader, struct log_record *out_record);
+/* Blocks of the log's pool, which both the pump and the callers of readers take: under its mutex. */
+err log_kafka_block(struct log_kafka *log, size_t bytes, void **out_at);
+void log_kafka_block_free(struct log_kafka *log, void *at); /* NULL allowed; without the mutex */
+
 /* The partition's log went back, to `from` at most (KAFKA_OFFSET_UNKNOWN: as yet unknown). */
 void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64_t from);
 void log_kafka_submit(struct log_kafka *log, struct log_append *append);

@@ -55,7 +55,7 @@ static err push(struct kafka_reader *r, struct log_record record)
 {
     struct log_kafka *log = log_of(r);
     void *at = NULL;
-    TRY(pool_block_resize(log->pool, &at, sizeof(struct read_ahead) + record.bytes.len));
+    TRY(log_kafka_block(log, sizeof(struct read_ahead) + record.bytes.len, &at));
     struct read_ahead *one = at;
     *one = (struct read_ahead){ .record = record };
     if (record.bytes.len > 0)
@@ -110,9 +110,17 @@ static void on_record(struct kafka_reader *r, const struct kafka_event *event)
         want(r, LOG_KAFKA_RETRY_MS); /* when there is memory again */
         return;
     }
+    struct kafka_partition *p = &log->partitions[r->partition];
     r->hole_tries = 0;
+    r->marked_at = KAFKA_OFFSET_UNKNOWN;
     r->next = event->offset + 1;
     r->epoch = event->leader_epoch;
+    io_mutex_lock(&log->mutex); /* older words of leaders count no more */
+    if (event->leader_epoch > p->epoch)
+        p->epoch = event->leader_epoch;
+    if (r->next > p->end)
+        p->end = r->next;
+    io_mutex_unlock(&log->mutex);
 }
 
 /* ---- a log that seems to end below what was read ---- */
@@ -130,18 +138,28 @@ static void marker_done(struct log_append *append, err result, struct log_positi
     r->is_marked = false;
     if (r->stage != READER_DOUBTING)
         return;
-    if (result == ERR_IO || (result == OK && position.offset <= r->next))
-        go_back(r);
-    else if (result == OK)
-        want(r, 0);
-    else
+    if (result != OK) { /* refused where the log is known to have gone back: read_timers sees that */
         r->retry_ns = io_monotonic_ns(log_of(r)->io) + LOG_KAFKA_RETRY_MS * NS_PER_MS;
+        return;
+    }
+    r->marked_at = position.offset - 1;
+    if (r->marked_at < r->suspected)
+        r->suspected = r->marked_at;
+    if (r->marked_at < r->next)
+        go_back(r);
+    else
+        want(r, LOG_KAFKA_RETRY_MS);
 }
 
-static void doubt(struct kafka_reader *r, uint64_t end)
+/* Once a marker was acknowledged, the leader is a present one: then its word is final. */
+static void doubt(struct kafka_reader *r, uint64_t end, bool is_final)
 {
-    if (r->stage != READER_DOUBTING || end < r->suspected)
+    if (end < r->suspected)
         r->suspected = end;
+    if (is_final && r->marked_at != KAFKA_OFFSET_UNKNOWN) {
+        go_back(r);
+        return;
+    }
     r->retry_ns = 0;
     enter(r, READER_DOUBTING, ERR_END);
 }
@@ -155,7 +173,7 @@ static void on_out_of_range(struct kafka_reader *r)
     else if (p->confirmed_ns == INT64_MIN)
         want(r, LOG_KAFKA_RETRY_MS); /* the ends are not known yet */
     else
-        doubt(r, r->next);
+        doubt(r, p->end < r->next ? p->end : r->next, false);
 }
 
 void log_kafka_read_event(struct log_kafka *log, const struct kafka_event *event)
@@ -171,7 +189,8 @@ void log_kafka_read_event(struct log_kafka *log, const struct kafka_event *event
         on_out_of_range(r);
         break;
     case KAFKA_EVENT_TRUNCATED:
-        doubt(r, event->truncated.end_offset < r->next ? event->truncated.end_offset : r->next);
+        doubt(r, event->truncated.end_offset < r->next ? event->truncated.end_offset : r->next,
+              event->truncated.end_offset != KAFKA_OFFSET_UNKNOWN);
         break;
     case KAFKA_EVENT_READ_FAILED:
         r->retry_ns = io_monotonic_ns(log->io) + LOG_KAFKA_RETRY_MS * NS_PER_MS;
@@ -224,11 +243,11 @@ static void take_doors(struct log_kafka *log)
     io_mutex_lock(&log->mutex);
     while ((r = *at) != NULL) {
         struct kafka_partition *p = &log->partitions[r->partition];
+        if (r->is_closed && p->reader == r) {
+            kafka_unassign(log->client, r->partition);
+            p->reader = NULL;
+        }
         if (r->is_closed && !r->is_marked) {
-            if (p->reader == r) {
-                kafka_unassign(log->client, r->partition);
-                p->reader = NULL;
-            }
             drop_queue(log, r);
             *at = r->next_reader;
             pool_block_free(log->pool, r);
@@ -264,7 +283,7 @@ err log_kafka_reader_open(struct log *base, uint32_t partition, uint64_t offset,
 {
     struct log_kafka *log = (struct log_kafka *)base;
     void *at = NULL;
-    TRY(pool_block_resize(log->pool, &at, sizeof(struct kafka_reader)));
+    TRY(log_kafka_block(log, sizeof(struct kafka_reader), &at));
     struct kafka_reader *r = at;
     *r = (struct kafka_reader){ .reader = { .log = base },
                                 .partition = partition,
@@ -273,6 +292,8 @@ err log_kafka_reader_open(struct log *base, uint32_t partition, uint64_t offset,
                                 .epoch = leader_epoch,
                                 .retry_ns = INT64_MIN,
                                 .told = ERR_END,
+                                .suspected = KAFKA_OFFSET_UNKNOWN,
+                                .marked_at = KAFKA_OFFSET_UNKNOWN,
                                 .last = &r->first };
     io_mutex_lock(&log->mutex);
     r->next_reader = log->readers;
@@ -287,8 +308,10 @@ void log_kafka_reader_close(struct log_reader *reader)
     struct kafka_reader *r = (struct kafka_reader *)reader;
     struct log_kafka *log = log_of(r);
     io_mutex_lock(&log->mutex);
-    pool_block_free(log->pool, r->current);
+    if (r->current != NULL)
+        pool_block_free(log->pool, r->current);
     r->current = NULL;
+    drop_queue(log, r);
     r->is_closed = true;
     io_mutex_unlock(&log->mutex);
 }
