@@ -352,8 +352,10 @@ err control_decode(struct slice bytes, struct pool *pool, struct control_record 
     read_id(&r, record.cluster_id);
     if (!r.ok || version == 0 || kind == 0)
         return ERR_INPUT;
-    if (version > CONTROL_FORMAT_VERSION || kind >= CONTROL_KIND_END)
+    if (version > CONTROL_FORMAT_VERSION || kind >= CONTROL_KIND_END) {
+        memcpy(out_record->cluster_id, record.cluster_id, CLUSTER_ID_BYTES); /* whose it is can be told */
         return ERR_VERSION;
+    }
     record.kind = kind;
     record.by = read_member(&r);
     record.of = read_member(&r);

@@ -28,8 +28,8 @@ enum control_kind {
     CONTROL_NOOP,     /* somebody wants to know how far the log goes */
     CONTROL_JOIN,     /* a process is there under a name */
     CONTROL_REFUTE,   /* the suspected is alive */
-    CONTROL_SUSPECT,  /* a node has been silent for its accuser; the accuser's vote */
-    CONTROL_VOTE,     /* … for others too */
+    CONTROL_SUSPECT,  /* a node has been silent for its accuser; from now on it may refute */
+    CONTROL_VOTE,     /* … and silent for the suspect age for this one */
     CONTROL_EVICT,    /* the suspected is out */
     CONTROL_LEAVE,    /* a process stops of its own will */
     CONTROL_VACATE,   /* a slot without its node is given up: what it held goes elsewhere */
@@ -112,7 +112,8 @@ void control_encode(const struct control_record *record, struct buf *out);
 
 /* What the bytes say; slices and tables of it are in pool or borrowed from bytes. ERR_INPUT: not a record, or
  * one out of its bounds. ERR_VERSION: of a format or a kind that this Kelpie does not know, and which may
- * change what others see: a node that meets it cannot go on. ERR_LIMIT. */
+ * change what others see: a node that meets it cannot go on; *out_record tells its cluster_id and nothing else.
+ * ERR_LIMIT. */
 err control_decode(struct slice bytes, struct pool *pool, struct control_record *out_record);
 
 const char *control_kind_text(enum control_kind kind);

@@ -7,8 +7,8 @@
  *  2. Nothing is proposed before the log was read to a confirmed end, and nothing about others while this node
  * hears
  *     less than half of those that are up: whose own line is cut takes everybody for dead.
- *  3. A partition is open while it is assigned or owned. Opening comes before owning, owning elsewhere before
- * dropping
+ *  3. A partition is open while this node is up and it is assigned or owned. Opening comes before owning,
+ * owning elsewhere before dropping
  *     here, dropping before closing: at no time has nobody what somebody had. */
 #include "cluster/core.h"
 
@@ -46,7 +46,9 @@ struct core {
     char name[CLUSTER_NAME_BYTES_MAX + 1], zone[CLUSTER_NAME_BYTES_MAX + 1],
         address[CLUSTER_ADDRESS_BYTES_MAX + 1];
     bool has_joined; /* once, as this process */
+    bool is_removed; /* a person gave this node up */
     bool is_leaving, has_ended;
+    unsigned join_count;
     int64_t joining_ns; /* since when it asks to join; INT64_MIN: it has not asked, or is in */
     int64_t known_ns;   /* everything decided before this moment is known; INT64_MIN: nothing */
     int64_t record_ns;  /* when the last record was read: the log's time goes on from there */
@@ -166,7 +168,10 @@ static void meet_lives(struct core *core, int64_t now_ns)
 err core_record(struct core *core, int64_t now_ns, uint64_t offset, int64_t append_ms, struct slice bytes)
 {
     struct members_change change;
+    bool was_member = self_entry(core) != NULL;
     TRY(members_apply(core->members, offset, append_ms, bytes, &change));
+    core->is_removed =
+        core->is_removed || (was_member && self_entry(core) == NULL && change.kind == CONTROL_REMOVE);
     core->record_ns = now_ns;
     if (core->changed_at != members_changed_at(core->members)) {
         core->changed_at = members_changed_at(core->members);
@@ -230,13 +235,16 @@ static void append(struct core *core, const struct control_record *record)
 {
     struct buf out = buf_open(core->scratch, CONTROL_RECORD_BYTES_MAX);
     control_encode(record, &out);
-    struct core_effect *one = effect(core, CORE_APPEND);
+    struct slice bytes;
+    err e = buf_err(&out);
+    if (e == OK)
+        e = pool_copy(core->scratch, buf_slice(&out), &bytes);
+    buf_close(&out);
+    struct core_effect *one = e == OK ? effect(core, CORE_APPEND) : NULL;
     if (one != NULL)
-        one->bytes = buf_slice(&out); /* goes with the scratch */
-    if (buf_err(&out) == OK)
-        return;
-    core->failed = buf_err(&out);
-    core->effect_count -= one != NULL;
+        one->bytes = bytes;
+    else if (e != OK)
+        core->failed = e;
 }
 
 /* Has the wish not been spoken lately? Then it is now. */
@@ -278,13 +286,34 @@ static bool is_zero(const uint8_t id[CLUSTER_ID_BYTES])
     return any == 0;
 }
 
+/* A life has ended: what was open for it is opened anew for the next, and is not ready before it says so again. */
+static void close_all(struct core *core)
+{
+    for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++) {
+        struct core_effect *change = core->is_open[p] ? effect(core, CORE_CLOSE) : NULL;
+        if (change == NULL)
+            continue;
+        change->partition = p;
+        core->is_open[p] = core->is_ready[p] = false;
+    }
+}
+
+/* JOINs that do not count are not repeated for ever at one pace: 2, 4, … 32 s. */
+static int64_t join_pause_ns(const struct core *core)
+{
+    unsigned doublings = core->join_count > 6 ? 4 : core->join_count < 3 ? 0 : core->join_count - 2;
+    return CORE_RETRY_MS * NS_PER_MS << doublings;
+}
+
 /* A name that is held by another disk is claimed by every JOIN: its holder refutes, or loses it after the
  * suspect age. Who is still not in after three times that has a living holder before it. */
 static void join(struct core *core, int64_t now_ns)
 {
     struct control_record record = speak(core, CONTROL_JOIN);
-    if (!may_speak(core, now_ns, WISH_JOIN))
+    if (core->joining_ns != INT64_MIN && now_ns - core->spoken_ns[WISH_JOIN] < join_pause_ns(core))
         return;
+    core->spoken_ns[WISH_JOIN] = now_ns;
+    core->join_count++;
     if (core->joining_ns == INT64_MIN)
         core->joining_ns = now_ns;
     const struct member *named = members_find(core->members, slice_str(core->name));
@@ -319,13 +348,15 @@ static bool step_self(struct core *core, int64_t now_ns)
     }
     if (self != NULL) {
         core->joining_ns = INT64_MIN;
+        core->join_count = 0;
         return false;
     }
+    close_all(core);
     if (core->is_leaving)
         stop(core, "it has left the cluster", false);
-    else if (core->has_joined && named == NULL)
+    else if (core->is_removed)
         stop(core, "the node was removed from the cluster", true);
-    else if (core->has_joined && named->status == MEMBER_UP)
+    else if (core->has_joined && named != NULL && named->status == MEMBER_UP)
         stop(core, "another process has joined under this node's name", true);
     else
         join(core, now_ns);

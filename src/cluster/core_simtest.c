@@ -412,15 +412,18 @@ static void strike(enum fault fault)
         if (members_init(w.model) == NULL)
             return;
         command(CONTROL_REMOVE, node->name, chance(2) ? REMOVAL_DRAIN : REMOVAL_UNDRAIN);
-        break;
+        w.faults[fault]++; /* nobody is the worse for this and the next two */
+        return;
     case FAULT_SUSPEND:
         if (members_init(w.model) == NULL)
             return;
         command(CONTROL_SUSPEND, node->name, (unsigned)up_to(2));
-        break;
+        w.faults[fault]++;
+        return;
     case FAULT_CLOCK:
         w.broker_skew_ms = up_to(4000) - 2000;
-        break;
+        w.faults[fault]++;
+        return;
     case FAULT_DOUBLE:
         if (w.nodes[w.node_count].core != NULL)
             return;

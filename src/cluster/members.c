@@ -247,7 +247,7 @@ static void put_text(char *to, struct slice text)
     to[text.len] = 0;
 }
 
-static bool is_first_of_zone(const struct members *m, uint32_t slot)
+bool members_is_first_of_zone(const struct members *m, uint32_t slot)
 {
     for (uint32_t i = 0; i < slot; i++)
         if (m->members[i].status != MEMBER_NONE && strcmp(m->members[i].zone, m->members[slot].zone) == 0)
@@ -267,7 +267,7 @@ static const char *join_trouble(const struct folding *f, const struct member *me
         if (other != member && other->status == MEMBER_UP &&
             memcmp(other->disk_id, join->disk_id, CLUSTER_ID_BYTES) == 0)
             return "a node of another name is up with the same data directory";
-        other_zones += is_first_of_zone(m, i) && !slice_equal_str(join->zone, other->zone);
+        other_zones += members_is_first_of_zone(m, i) && !slice_equal_str(join->zone, other->zone);
     }
     return other_zones < PLACEMENT_ZONES_MAX ? NULL : "there are too many zones";
 }
@@ -323,12 +323,15 @@ static const char *fold_suspect(struct folding *f)
     if (f->record->kind == CONTROL_VOTE &&
         (of->suspicion == OFFSET_NONE || of->suspicion != f->record->suspicion))
         return "that suspicion does not stand";
-    if (bit(of->votes, by->id.slot))
-        return "it has voted";
-    if (of->suspicion == OFFSET_NONE) {
+    if (f->record->kind == CONTROL_SUSPECT) {
+        if (of->suspicion != OFFSET_NONE)
+            return "a suspicion stands";
         of->suspicion = f->offset;
         of->suspected_ms = m->now_ms;
+        return NULL;
     }
+    if (bit(of->votes, by->id.slot))
+        return "it has voted";
     set_bit(of->votes, by->id.slot);
     return NULL;
 }
@@ -416,6 +419,14 @@ static const char *row_trouble(const struct members *m, const uint32_t *slots)
     return NULL;
 }
 
+static bool is_empty(const uint32_t *slots, uint32_t width)
+{
+    for (uint32_t i = 0; i < width; i++)
+        if (slots[i] != SLOT_NONE)
+            return false;
+    return true;
+}
+
 static const char *fold_assign(struct folding *f)
 {
     struct members *m = f->members;
@@ -432,7 +443,8 @@ static const char *fold_assign(struct folding *f)
     if (members_is_suspended(m, AUTOMATION_PLACEMENT, m->now_ms) && !r->assign.force)
         return "placement is suspended";
     for (uint32_t p = 0; p < m->init.partition_count; p++) {
-        const char *why = row_trouble(m, r->assign.slots + (size_t)p * width);
+        const uint32_t *slots = r->assign.slots + (size_t)p * width;
+        const char *why = is_empty(slots, width) ? "a partition is given to nobody" : row_trouble(m, slots);
         if (why != NULL)
             return why;
     }
@@ -472,6 +484,12 @@ bool members_all_assigned_own(const struct members *m, uint32_t partition)
     return any;
 }
 
+/* Members that changed since the assignment may have left gaps in it: first it is made anew. */
+static bool may_drop(const struct members *m, uint32_t partition)
+{
+    return m->changed_at == m->assigned_at && members_all_assigned_own(m, partition);
+}
+
 static const char *fold_drop(struct folding *f)
 {
     struct members *m = f->members;
@@ -482,7 +500,7 @@ static const char *fold_drop(struct folding *f)
     for (uint32_t i = 0; i < f->record->hold.count; i++) {
         uint32_t p = f->record->hold.partitions[i];
         if (p >= m->init.partition_count || !bit(by->owns, p) || members_is_assigned(m, p, by->id.slot) ||
-            (!members_all_assigned_own(m, p) && (m->plants & MEMBERS_PLANT_DROP_EARLY) == 0))
+            (!may_drop(m, p) && (m->plants & MEMBERS_PLANT_DROP_EARLY) == 0))
             continue;
         clear_bit(by->owns, p);
         any = true;
@@ -540,9 +558,11 @@ err members_apply(struct members *members, uint64_t offset, int64_t append_ms, s
     int64_t before_ms = members->now_ms;
     pool_reset(members->scratch);
     err e = control_decode(bytes, members->scratch, &record);
-    if (e == ERR_VERSION || e == ERR_LIMIT)
+    bool is_foreign =
+        members->is_begun && memcmp(record.cluster_id, members->cluster_id, CLUSTER_ID_BYTES) != 0;
+    if (e == ERR_LIMIT || (e == ERR_VERSION && !is_foreign))
         return e;
-    if (append_ms > members->now_ms)
+    if (append_ms > members->now_ms && append_ms < MEMBERS_TIME_MS_MAX)
         members->now_ms = append_ms;
     if (e == OK)
         why = fold(&f);

@@ -4,7 +4,8 @@
 
 #include "cluster/members.h"
 
-#define OFFSET_NONE UINT64_MAX
+#define OFFSET_NONE         UINT64_MAX
+#define MEMBERS_TIME_MS_MAX (INT64_C(1) << 52) /* later ones are no times */
 
 struct suspension {
     int64_t until_ms; /* log time; INT64_MIN: none */
@@ -31,5 +32,8 @@ struct members {
     size_t member_capacity;
     uint32_t *table; /* partition_count × replica_count, once INIT counted */
 };
+
+/* Is it the first slot in use of its zone? */
+bool members_is_first_of_zone(const struct members *members, uint32_t slot);
 
 #endif

@@ -15,6 +15,8 @@
 #define MAGIC   UINT32_C(0x534d434b) /* "KCMS" */
 #define VERSION 1
 
+#define TIME_MS_BOUND (INT64_C(1) << 53)
+
 /* ---- encoding ---- */
 
 static void put_settings(struct buf *out, const struct control_settings *s)
@@ -131,6 +133,15 @@ static void read_settings(struct reader *r, struct control_settings *out_setting
     out_settings->repair_delay_ms = read_bounded(r, 0, 7 * 86400000);
 }
 
+/* Times are the log's, in ms: far from where differences of them overflow. */
+static int64_t read_time(struct reader *r)
+{
+    int64_t t_ms = read_zigzag(r);
+    if (t_ms != INT64_MIN && (t_ms < -TIME_MS_BOUND || t_ms > TIME_MS_BOUND))
+        read_bad(r);
+    return t_ms;
+}
+
 static void read_member(struct reader *r, const struct members *members, uint32_t slot,
                         struct member *out_member)
 {
@@ -142,9 +153,9 @@ static void read_member(struct reader *r, const struct members *members, uint32_
         m.is_draining = read_bounded(r, 0, 1) == 1;
         m.id.incarnation = read_varint(r);
         m.slot_since = read_varint(r);
-        m.ended_ms = read_zigzag(r);
+        m.ended_ms = read_time(r);
         m.suspicion = read_varint(r);
-        m.suspected_ms = read_zigzag(r);
+        m.suspected_ms = read_time(r);
         read_text(r, m.name, CLUSTER_NAME_BYTES_MAX);
         read_text(r, m.zone, CLUSTER_NAME_BYTES_MAX);
         read_text(r, m.address, CLUSTER_ADDRESS_BYTES_MAX);
@@ -156,6 +167,62 @@ static void read_member(struct reader *r, const struct members *members, uint32_
         read_bits(r, m.owns, members->init.partition_count);
     }
     *out_member = m;
+}
+
+static bool any_bit(const uint8_t *bits, size_t bytes)
+{
+    uint8_t any = 0;
+    for (size_t i = 0; i < bytes; i++)
+        any |= bits[i];
+    return any != 0;
+}
+
+/* The invariants of members.c that the numbers alone do not keep. */
+static bool member_valid(const struct members *m, const struct member *one)
+{
+    if (one->status == MEMBER_NONE)
+        return true;
+    bool is_idle = one->suspicion == OFFSET_NONE && !any_bit(one->owns, sizeof one->owns);
+    if (one->status != MEMBER_UP && !is_idle)
+        return false;
+    if (one->suspicion == OFFSET_NONE && any_bit(one->votes, sizeof one->votes))
+        return false;
+    for (uint32_t i = 0; i < m->member_count; i++) {
+        const struct member *other = &m->members[i];
+        bool votes = (one->votes[i / 8] >> i % 8 & 1) != 0;
+        if (votes && other->status != MEMBER_UP)
+            return false;
+        if (i < one->id.slot && other->status != MEMBER_NONE && strcmp(other->name, one->name) == 0)
+            return false;
+    }
+    return cluster_name_valid(slice_str(one->name)) && cluster_name_valid(slice_str(one->zone)) &&
+           one->id.incarnation < m->epoch && one->slot_since <= one->id.incarnation &&
+           (one->suspicion == OFFSET_NONE || one->suspicion < m->epoch);
+}
+
+static bool row_valid(const uint32_t *slots, uint32_t width)
+{
+    for (uint32_t i = 0; i < width; i++)
+        for (uint32_t k = 0; k < i; k++)
+            if (slots[i] != SLOT_NONE && slots[i] == slots[k])
+                return false;
+    return true;
+}
+
+static bool state_valid(const struct members *m)
+{
+    uint32_t zones = 0;
+    for (uint32_t i = 0; i < m->member_count; i++) {
+        if (!member_valid(m, &m->members[i]))
+            return false;
+        zones += members_is_first_of_zone(m, i);
+    }
+    for (uint32_t p = 0; p < m->init.partition_count; p++)
+        if (!row_valid(m->table + (size_t)p * m->init.replica_count, m->init.replica_count))
+            return false;
+    return zones <= PLACEMENT_ZONES_MAX && m->init.range_bytes_max > 0 &&
+           (m->changed_at == OFFSET_NONE || m->changed_at < m->epoch) &&
+           (m->assigned_at == OFFSET_NONE || m->assigned_at < m->epoch);
 }
 
 static err read_table(struct reader *r, struct members *m)
@@ -189,9 +256,9 @@ static err read_begun(struct reader *r, struct members *m)
     m->assigned_at = read_varint(r);
     m->joined_ever = read_varint(r);
     m->vacated_since = read_varint(r);
-    m->evicted_ms = read_zigzag(r);
+    m->evicted_ms = read_time(r);
     for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
-        m->suspensions[i].until_ms = read_zigzag(r);
+        m->suspensions[i].until_ms = read_time(r);
         read_text(r, m->suspensions[i].owner, CLUSTER_TEXT_BYTES_MAX);
         read_text(r, m->suspensions[i].reason, CLUSTER_TEXT_BYTES_MAX);
     }
@@ -220,9 +287,9 @@ err members_decode(struct slice bytes, struct pool *pool, struct members **out_m
     TRY(members_open(pool, &m));
     m->is_begun = read_bounded(&r, 0, 1) == 1;
     m->epoch = read_varint(&r);
-    m->now_ms = read_zigzag(&r);
+    m->now_ms = read_time(&r);
     err e = m->is_begun ? read_begun(&r, m) : OK;
-    if (e == OK && (!r.ok || read_left(&r) != 0))
+    if (e == OK && (!r.ok || read_left(&r) != 0 || (m->is_begun && !state_valid(m))))
         e = ERR_CORRUPT;
     if (e != OK) {
         members_close(m);

@@ -218,6 +218,8 @@ static void most_must_accuse(void **state)
 {
     three_nodes();
     assert_null(about(CONTROL_SUSPECT, "a", "c"));
+    assert_string_equal(about(CONTROL_SUSPECT, "b", "c"), "a suspicion stands");
+    assert_null(about(CONTROL_VOTE, "a", "c"));
     now_ms += 30000;
     assert_string_equal(about(CONTROL_EVICT, "a", "c"), "votes are lacking, or it is too early");
     assert_string_equal(about(CONTROL_VOTE, "a", "c"), "it has voted");
@@ -228,6 +230,7 @@ static void most_must_accuse(void **state)
     assert_non_null(about(CONTROL_LEAVE, "c", NULL)); /* a zombie speaks */
 
     assert_null(about(CONTROL_SUSPECT, "a", "b")); /* two are left: neither can put the other out */
+    assert_null(about(CONTROL_VOTE, "a", "b"));
     now_ms += 24 * 3600 * 1000;
     assert_string_equal(about(CONTROL_EVICT, "a", "b"), "votes are lacking, or it is too early");
 }
@@ -236,6 +239,7 @@ static void the_accused_may_object(void **state)
 {
     three_nodes();
     assert_null(about(CONTROL_SUSPECT, "a", "c"));
+    assert_null(about(CONTROL_VOTE, "a", "c"));
     assert_null(about(CONTROL_VOTE, "b", "c"));
     uint64_t suspicion = named("c")->suspicion;
     assert_string_equal(about(CONTROL_EVICT, "b", "c"), "votes are lacking, or it is too early");
@@ -250,11 +254,12 @@ static void the_accused_may_object(void **state)
     assert_non_null(about(CONTROL_REFUTE, "c", NULL));
     assert_string_equal(about(CONTROL_SUSPECT, "a", "a"), "nobody accuses itself");
     assert_null(about(CONTROL_SUSPECT, "a", "c"));
+    assert_null(about(CONTROL_VOTE, "a", "c"));
     assert_null(join("a", "z1", 1, 11)); /* whose accuser begins anew has not voted in this life */
     now_ms += 30000;
     assert_null(about(CONTROL_VOTE, "b", "c"));
     assert_non_null(about(CONTROL_EVICT, "b", "c"));
-    assert_null(about(CONTROL_SUSPECT, "a", "c"));
+    assert_null(about(CONTROL_VOTE, "a", "c"));
     assert_null(about(CONTROL_EVICT, "a", "c"));
 }
 
@@ -267,6 +272,7 @@ static void one_eviction_at_a_time(void **state)
     assert_null(assign());
     for (unsigned i = 3; i < 5; i++) {
         assert_null(about(CONTROL_SUSPECT, "a", names[i]));
+        assert_null(about(CONTROL_VOTE, "a", names[i]));
         assert_null(about(CONTROL_VOTE, "b", names[i]));
         assert_null(about(CONTROL_VOTE, "c", names[i]));
     }
@@ -398,6 +404,9 @@ static void strange_bytes_change_nothing(void **state)
     bytes[5] = CONTROL_NOOP;
     bytes[4] = CONTROL_FORMAT_VERSION + 1;
     assert_err(ERR_VERSION, members_apply(members, next_offset, now_ms, slice_of(bytes, good.len), &change));
+    id_of(bytes + 6, 8); /* another cluster's is nobody's business here */
+    assert_ok(members_apply(members, next_offset++, now_ms, slice_of(bytes, good.len), &change));
+    assert_false(change.counted);
     now_ms -= 3600000; /* the broker's clock went back: time does not */
     int64_t before_ms = members_now_ms(members);
     assert_null(put(&r));

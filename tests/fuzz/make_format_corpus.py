@@ -200,6 +200,7 @@ def control_log():
     refuted = put(1, SUSPECT, varint(5000), by=0, of=2)
     put(0, REFUTE, varint(refuted), by=2)
     accused = put(1, SUSPECT, varint(9000), by=0, of=2)
+    put(0, VOTE, varint(accused), by=0, of=2)
     put(0, VOTE, varint(accused), by=1, of=2)
     put(2, EVICT, varint(accused), by=1, of=2)
     changed = join(3, b'd', b'z2', 9, 9)
@@ -209,6 +210,10 @@ def control_log():
     put(0, DROP, every, by=1)
     changed = put(0, REMOVE, b'\2', of=1)
     put(0, REMOVE, b'\3', of=1)
+    claim = put(0, JOIN, text(b'd') + text(b'z2') + text(b'h:2') + b'\x2a' + bytes(15) + b'\x2a' + bytes(15) + varint(0) +
+                varint(1))
+    put(0, REFUTE, varint(claim), by=3)
+    put(0, SUSPEND, b'\2' + varint(1 << 50) + text(b'ada') + text(b'too long'))
     put(0, SUSPEND, b'\1' + varint(60000) + text(b'ada') + text(b'new switches'))
     put(0, SET, settings)
     join(0, b'a', b'z0', 1, 7)
@@ -226,7 +231,7 @@ def snapshot():
     return (b'\1' + varint(90) + varint(2000) + bytes(16) + varint(4) + b'\2' + varint(2) + varint(1 << 20) + bytes(16) +
             settings + settings + varint(9) + varint(9) + varint(2) + b'\0' + varint((1 << 64) - 1) +
             3 * (varint((1 << 64) - 1) + text(b'x') + text(b'y')) + varint(3) + member(b'a', b'\0', b'\x0f') +
-            member(b'b', b'\1', b'\3') + b'\0' + bytes([1, 2, 2, 1, 1, 0, 2, 1]))
+            member(b'b', b'\0', b'\3') + b'\0' + bytes([1, 2, 2, 1, 1, 0, 2, 1]))
 
 
 def main():
