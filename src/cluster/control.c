@@ -117,6 +117,7 @@ static void put_join(struct buf *out, const struct control_join *join)
     buf_put_string(out, join->address);
     buf_put(out, join->disk_id, sizeof join->disk_id);
     buf_put(out, join->process_id, sizeof join->process_id);
+    buf_put_varint(out, join->read_to);
     buf_put_varint(out, join->format_min);
     buf_put_varint(out, join->format_max);
 }
@@ -139,7 +140,7 @@ static void put_hold(struct buf *out, const struct control_record *r)
                                    : r->hold.partitions[i] - r->hold.partitions[i - 1] - 1);
 }
 
-void control_encode(const struct control_record *record, struct buf *out)
+void control_record_encode(const struct control_record *record, struct buf *out)
 {
     check(record_valid(record));
     buf_put_le32(out, MAGIC);
@@ -247,6 +248,7 @@ static void read_join(struct reader *r, struct control_join *out_join)
     out_join->address = read_string(r);
     read_id(r, out_join->disk_id);
     read_id(r, out_join->process_id);
+    out_join->read_to = read_varint(r);
     out_join->format_min = read_u32(r);
     out_join->format_max = read_u32(r);
 }
@@ -340,7 +342,7 @@ static err read_payload(struct reader *r, struct pool *pool, struct control_reco
     return ERR_VERSION;
 }
 
-err control_decode(struct slice bytes, struct pool *pool, struct control_record *out_record)
+err control_record_decode(struct slice bytes, struct pool *pool, struct control_record *out_record)
 {
     if (bytes.len > CONTROL_RECORD_BYTES_MAX)
         return ERR_INPUT;

@@ -1,7 +1,8 @@
 /* Records of the control log: everything the cluster decides, one record a decision. docs/format/control.md.
  *
- * control_encode writes what a node proposes; control_decode reads what came out of the log, which anybody may
- * have written. What a record does, and whether it counts at all, is told by the fold (members.h). */
+ * control_record_encode writes what a node proposes; control_record_decode reads what came out of the log,
+ * which anybody may have written. What a record does, and whether it counts at all, is told by the fold
+ * (members.h). */
 #ifndef CLUSTER_CONTROL_H
 #define CLUSTER_CONTROL_H
 
@@ -72,7 +73,9 @@ struct control_join {
     struct slice address; /* host:port for other nodes, 1 … CLUSTER_ADDRESS_BYTES_MAX printable bytes */
     uint8_t disk_id[CLUSTER_ID_BYTES];    /* of the data directory */
     uint8_t process_id[CLUSTER_ID_BYTES]; /* drawn at start, never stored: two lives differ */
-    uint32_t format_min, format_max;      /* of what the process reads and writes */
+    uint64_t
+        read_to; /* the epoch that the process knew: what was decided about its name since is respected */
+    uint32_t format_min, format_max; /* of what the process reads and writes */
 };
 
 struct control_record {
@@ -107,14 +110,15 @@ struct control_record {
     };
 };
 
-/* Append the record's bytes. Only what control_decode would take may be given (a check). Errors stick in out. */
-void control_encode(const struct control_record *record, struct buf *out);
+/* Append the record's bytes. Only what control_record_decode would take may be given (a check). Errors stick in
+ * out. */
+void control_record_encode(const struct control_record *record, struct buf *out);
 
 /* What the bytes say; slices and tables of it are in pool or borrowed from bytes. ERR_INPUT: not a record, or
  * one out of its bounds. ERR_VERSION: of a format or a kind that this Kelpie does not know, and which may
  * change what others see: a node that meets it cannot go on; *out_record tells its cluster_id and nothing else.
  * ERR_LIMIT. */
-err control_decode(struct slice bytes, struct pool *pool, struct control_record *out_record);
+err control_record_decode(struct slice bytes, struct pool *pool, struct control_record *out_record);
 
 const char *control_kind_text(enum control_kind kind);
 

@@ -234,7 +234,7 @@ static struct control_record speak(const struct core *core, enum control_kind ki
 static void append(struct core *core, const struct control_record *record)
 {
     struct buf out = buf_open(core->scratch, CONTROL_RECORD_BYTES_MAX);
-    control_encode(record, &out);
+    control_record_encode(record, &out);
     struct slice bytes;
     err e = buf_err(&out);
     if (e == OK)
@@ -324,6 +324,7 @@ static void join(struct core *core, int64_t now_ns)
         return;
     }
     record.join = core->config.self;
+    record.join.read_to = members_epoch(core->members);
     append(core, &record);
 }
 

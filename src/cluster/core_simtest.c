@@ -39,6 +39,7 @@ enum fault {
     FAULT_DOUBLE, /* a second process under a name */
     FAULT_LOST_APPEND,
     FAULT_TWICE_APPEND,
+    FAULT_LATE_APPEND, /* it lay in the socket of a broker that was paused */
     FAULT_COUNT,
 };
 
@@ -63,6 +64,13 @@ struct message {
     bool is_answer;
 };
 
+struct late {
+    int64_t at_ms;
+    struct node *node;
+    unsigned process; /* of the node, when it was sent */
+    struct slice bytes;
+};
+
 struct world {
     struct test_random random;
     struct pool *pool;
@@ -76,6 +84,8 @@ struct world {
     struct members *model;            /* folded as records are appended */
     struct node nodes[NODES_MAX + 1]; /* the last: a double */
     uint32_t node_count;
+    struct late late[256];
+    size_t late_count;
     struct message messages[4096];
     size_t message_count;
     unsigned process_count, plants;
@@ -171,8 +181,8 @@ static void judge(const struct members_change *change, const uint32_t *owners_be
     }
 }
 
-/* node: who appends, NULL: a person. */
-static void append_now(const struct node *node, struct slice bytes)
+/* node: who appends, NULL: a person; process: in which of its lives. */
+static void append_now(const struct node *node, unsigned process, struct slice bytes)
 {
     assert_true(w.log_count < RECORDS_MAX);
     uint32_t owners_before[PARTITIONS];
@@ -184,9 +194,15 @@ static void append_now(const struct node *node, struct slice bytes)
         statuses_before[i] = (uint8_t)members_at(w.model, i)->status;
     uint32_t up_before = members_up_count(w.model);
     const struct member *life = node == NULL ? NULL : members_find(w.model, slice_str(node->name));
-    bool is_from_present_life = node == NULL || (life != NULL && life->status == MEMBER_UP &&
-                                                 life->process_id[0] == (node->process & 255) &&
-                                                 life->process_id[1] == node->process >> 8);
+    bool is_from_present_life =
+        node == NULL || (life != NULL && life->status == MEMBER_UP &&
+                         life->process_id[0] == (process & 255) && life->process_id[1] == process >> 8);
+    bool is_running_life = life != NULL && life->status == MEMBER_UP && node->core != NULL &&
+                           life->process_id[0] == (node->process & 255) &&
+                           life->process_id[1] == node->process >> 8;
+    struct member_id life_before = { .slot = SLOT_NONE };
+    if (life != NULL)
+        life_before = life->id;
     uint64_t offset = w.log_count++;
     w.log[offset].append_ms = w.now_ms + w.broker_skew_ms;
     w.log[offset].visible_ms = w.now_ms + 2 + up_to(10);
@@ -197,10 +213,12 @@ static void append_now(const struct node *node, struct slice bytes)
     w.log[offset].state = state_hash(w.model);
     w.trace = hash_mix(w.trace ^ w.log[offset].state);
     w.counted[change.kind] += change.counted;
+    if (change.kind == CONTROL_JOIN && change.counted && is_running_life && process != node->process)
+        require(members_is_current(w.model, life_before), "a process that has ended takes nobody's place");
     judge(&change, owners_before, statuses_before, up_before, is_from_present_life);
 }
 
-static void append_from(const struct node *node, struct slice bytes)
+static void append_from(struct node *node, struct slice bytes)
 {
     if (node->cannot_reach_log)
         return;
@@ -208,10 +226,17 @@ static void append_from(const struct node *node, struct slice bytes)
         w.faults[FAULT_LOST_APPEND]++;
         return;
     }
-    append_now(node, bytes);
+    if (w.is_faulty && chance(20) && w.late_count < 256) {
+        struct late *late = &w.late[w.late_count++];
+        w.faults[FAULT_LATE_APPEND]++;
+        *late = (struct late){ w.now_ms + up_to(90000), node, node->process };
+        assert_ok(pool_copy(w.pool, bytes, &late->bytes));
+        return;
+    }
+    append_now(node, node->process, bytes);
     if (w.is_faulty && chance(20)) {
         w.faults[FAULT_TWICE_APPEND]++;
-        append_now(node, bytes);
+        append_now(node, node->process, bytes);
     }
 }
 
@@ -231,8 +256,8 @@ static void command(enum control_kind kind, const char *name, unsigned detail)
         record.suspend.duration_ms = w.is_faulty ? 20000 : 0;
         record.suspend.owner = record.suspend.reason = slice_str("test");
     }
-    control_encode(&record, &out);
-    append_now(NULL, buf_slice(&out));
+    control_record_encode(&record, &out);
+    append_now(NULL, 0, buf_slice(&out));
     buf_close(&out);
 }
 
@@ -460,9 +485,23 @@ static bool is_well(const struct node *node)
     return node->core != NULL && node->paused_until_ms <= w.now_ms && !node->cannot_reach_log;
 }
 
+static void append_late(void)
+{
+    for (size_t i = 0; i < w.late_count;) {
+        struct late late = w.late[i];
+        if (late.at_ms > w.now_ms) {
+            i++;
+            continue;
+        }
+        w.late[i] = w.late[--w.late_count];
+        append_now(late.node, late.process, late.bytes);
+    }
+}
+
 static void tick(void)
 {
     w.now_ms += STEP_MS;
+    append_late();
     for (uint32_t i = 0; i <= w.node_count; i++) {
         if (w.is_faulty && i < w.node_count)
             heal(&w.nodes[i], false);
@@ -606,7 +645,7 @@ static void any_life_comes_to_rest(void **state)
     static const char *const names[FAULT_COUNT] = { "kill",          "pause",        "wipe",   "cut from log",
                                                     "cut from peer", "restart",      "remove", "drain",
                                                     "suspend",       "broker clock", "double", "append lost",
-                                                    "append twice" };
+                                                    "append twice",  "append late" };
     printf("# %llu lives of 10 minutes, %llu records; at rest %lld s after the faults, or sooner\n",
            (unsigned long long)lives, (unsigned long long)records, (long long)w.rest_ms / 1000);
     for (int f = 0; f < FAULT_COUNT; f++) {
@@ -641,6 +680,7 @@ static void planted_bugs_are_found(void **state)
         { MEMBERS_PLANT_DROP_EARLY, "an owner goes when as many own as are assigned" },
         { MEMBERS_PLANT_OLD_PLAN, "an assignment is the plan for the members it meets" },
         { MEMBERS_PLANT_ANY_LIFE, "only present lives decide" },
+        { MEMBERS_PLANT_LATE_JOIN, "a process that has ended takes nobody's place" },
     };
     for (size_t i = 0; i < sizeof plants / sizeof plants[0]; i++) {
         uint64_t lives = 0;

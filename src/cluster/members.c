@@ -154,8 +154,10 @@ bool members_is_assignment_due(const struct members *members)
 
 /* ---- ends of lives ---- */
 
-static void life_ends(struct members *members, struct member *member, enum member_status status)
+static void life_ends(struct members *members, struct member *member, enum member_status status,
+                      uint64_t offset)
 {
+    member->ended_at = offset;
     member->status = status;
     member->suspicion = OFFSET_NONE;
     member->suspected_ms = 0;
@@ -166,10 +168,11 @@ static void life_ends(struct members *members, struct member *member, enum membe
         clear_bit(members->members[i].votes, member->id.slot);
 }
 
-static void slot_free(struct members *members, struct member *member)
+static void slot_free(struct members *members, struct member *member, uint64_t offset)
 {
     uint32_t slot = member->id.slot;
-    life_ends(members, member, MEMBER_NONE);
+    members->freed_at = offset;
+    life_ends(members, member, MEMBER_NONE, offset);
     member->is_draining = false;
     size_t count = (size_t)members->init.partition_count * members->init.replica_count;
     for (size_t i = 0; i < count; i++)
@@ -260,6 +263,9 @@ static const char *join_trouble(const struct folding *f, const struct member *me
     const struct members *m = f->members;
     const struct control_join *join = &f->record->join;
     uint32_t other_zones = 0;
+    uint64_t known = member != NULL ? member->ended_at : m->freed_at;
+    if (known != OFFSET_NONE && join->read_to <= known && (m->plants & MEMBERS_PLANT_LATE_JOIN) == 0)
+        return "it does not know what was decided about its name"; /* perhaps of a process that ended since */
     if (member != NULL && may_take_over(f, member) != NULL)
         return may_take_over(f, member);
     for (uint32_t i = 0; i < m->member_count; i++) {
@@ -290,7 +296,7 @@ static const char *fold_join(struct folding *f)
         member = slot_take(f);
     if (member == NULL)
         return "there is no slot left";
-    life_ends(m, member, MEMBER_UP);
+    life_ends(m, member, MEMBER_UP, f->offset);
     if (is_new) {
         member->slot_since = f->offset;
         m->joined_ever++;
@@ -361,7 +367,7 @@ static const char *fold_evict(struct folding *f)
         return "who evicts has not voted";
     if (!members_may_evict(m, of, m->now_ms))
         return "votes are lacking, or it is too early";
-    life_ends(m, of, MEMBER_EVICTED);
+    life_ends(m, of, MEMBER_EVICTED, f->offset);
     m->evicted_ms = m->now_ms;
     return NULL;
 }
@@ -371,7 +377,7 @@ static const char *fold_leave(struct folding *f)
     struct member *by = up_member(f->members, f->record->by);
     if (by == NULL)
         return "it is not up in this life";
-    life_ends(f->members, by, MEMBER_LEFT);
+    life_ends(f->members, by, MEMBER_LEFT, f->offset);
     return NULL;
 }
 
@@ -383,7 +389,7 @@ static const char *fold_vacate(struct folding *f)
         return "who asks is not up in this life";
     if (of == NULL || !members_may_vacate(m, of, m->now_ms))
         return "it is up, or it is too early";
-    slot_free(m, of);
+    slot_free(m, of, f->offset);
     m->vacated_since++;
     m->changed_at = f->offset;
     return NULL;
@@ -396,7 +402,7 @@ static const char *fold_remove(struct folding *f)
     if (of == NULL)
         return "there is no such node, or it has joined anew";
     if (f->record->removal == REMOVAL_GONE)
-        slot_free(m, of);
+        slot_free(m, of, f->offset);
     else if (of->is_draining == (f->record->removal == REMOVAL_DRAIN))
         return "nothing changes";
     else
@@ -557,7 +563,7 @@ err members_apply(struct members *members, uint64_t offset, int64_t append_ms, s
     const char *why = "it is not a record";
     int64_t before_ms = members->now_ms;
     pool_reset(members->scratch);
-    err e = control_decode(bytes, members->scratch, &record);
+    err e = control_record_decode(bytes, members->scratch, &record);
     bool is_foreign =
         members->is_begun && memcmp(record.cluster_id, members->cluster_id, CLUSTER_ID_BYTES) != 0;
     if (e == ERR_LIMIT || (e == ERR_VERSION && !is_foreign))
@@ -584,6 +590,7 @@ err members_open(struct pool *pool, struct members **out_members)
     *m = (struct members){ .pool = own,
                            .scratch = pool_open(own, "record", POOL_BYTES_UNLIMITED),
                            .changed_at = OFFSET_NONE,
+                           .freed_at = OFFSET_NONE,
                            .assigned_at = OFFSET_NONE,
                            .evicted_ms = INT64_MIN };
     for (int i = 0; i < AUTOMATION_END; i++)

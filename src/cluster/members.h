@@ -24,6 +24,7 @@ struct member {
     struct member_id id;  /* slot, and the JOIN of its present or last life */
     uint64_t slot_since;  /* offset of the JOIN that took the slot */
     int64_t ended_ms;     /* log time of LEAVE or EVICT */
+    uint64_t ended_at;    /* offset of the record that ended its last life; UINT64_MAX: none did */
     uint64_t suspicion;   /* offset of the SUSPECT that stands; UINT64_MAX: none */
     int64_t suspected_ms; /* its log time */
     char name[CLUSTER_NAME_BYTES_MAX + 1];
@@ -102,6 +103,7 @@ enum members_plant {
     MEMBERS_PLANT_DROP_EARLY = 1 << 1,  /* an owner may go before those that follow it own */
     MEMBERS_PLANT_OLD_PLAN = 1 << 2,    /* an assignment counts that was planned for other members */
     MEMBERS_PLANT_ANY_LIFE = 1 << 3,    /* a life that has ended may speak */
+    MEMBERS_PLANT_LATE_JOIN = 1 << 4,   /* a JOIN counts whatever was decided since it was sent */
 };
 void members_plant(struct members *members, unsigned plants);
 

@@ -24,6 +24,7 @@ struct members {
     struct control_settings settings;
     uint64_t changed_at, assigned_at; /* OFFSET_NONE: never */
     uint64_t joined_ever;             /* JOINs that took a slot */
+    uint64_t freed_at;                /* the last record that freed a slot; OFFSET_NONE: none did */
     uint64_t vacated_since;           /* slots given up since the last ASSIGN */
     int64_t evicted_ms;               /* log time of the last EVICT; INT64_MIN: none */
     struct suspension suspensions[AUTOMATION_END];

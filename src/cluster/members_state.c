@@ -39,6 +39,7 @@ static void put_member(struct buf *out, const struct members *members, const str
     buf_put_varint(out, m->id.incarnation);
     buf_put_varint(out, m->slot_since);
     buf_put_zigzag(out, m->ended_ms);
+    buf_put_varint(out, m->ended_at);
     buf_put_varint(out, m->suspicion);
     buf_put_zigzag(out, m->suspected_ms);
     buf_put_string(out, slice_str(m->name));
@@ -72,6 +73,7 @@ void members_encode(const struct members *members, struct buf *out)
         buf_put_varint(out, members->changed_at);
         buf_put_varint(out, members->assigned_at);
         buf_put_varint(out, members->joined_ever);
+        buf_put_varint(out, members->freed_at);
         buf_put_varint(out, members->vacated_since);
         buf_put_zigzag(out, members->evicted_ms);
         for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
@@ -154,6 +156,7 @@ static void read_member(struct reader *r, const struct members *members, uint32_
         m.id.incarnation = read_varint(r);
         m.slot_since = read_varint(r);
         m.ended_ms = read_time(r);
+        m.ended_at = read_varint(r);
         m.suspicion = read_varint(r);
         m.suspected_ms = read_time(r);
         read_text(r, m.name, CLUSTER_NAME_BYTES_MAX);
@@ -255,6 +258,7 @@ static err read_begun(struct reader *r, struct members *m)
     m->changed_at = read_varint(r);
     m->assigned_at = read_varint(r);
     m->joined_ever = read_varint(r);
+    m->freed_at = read_varint(r);
     m->vacated_since = read_varint(r);
     m->evicted_ms = read_time(r);
     for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {

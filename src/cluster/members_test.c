@@ -20,7 +20,7 @@ static const struct control_settings settings = { .suspect_age_ms = 30000, .repa
 static struct slice encoded(const struct control_record *record)
 {
     struct buf out = buf_open(pool, CONTROL_RECORD_BYTES_MAX);
-    control_encode(record, &out);
+    control_record_encode(record, &out);
     assert_ok(buf_err(&out));
     return buf_slice(&out); /* the pool's */
 }
@@ -66,6 +66,7 @@ static const char *join(const char *name, const char *zone, unsigned disk, unsig
     r.join = (struct control_join){ .name = slice_str(name),
                                     .zone = slice_str(zone),
                                     .address = slice_str("127.0.0.1:9000"),
+                                    .read_to = next_offset,
                                     .format_max = 1 };
     id_of(r.join.disk_id, disk);
     id_of(r.join.process_id, process);
@@ -212,6 +213,27 @@ static void names_and_disks_are_of_one_node(void **state)
     assert_int_equal(id("a").incarnation, next_offset - 1);
     assert_int_equal(id("a").slot, 0);
     assert_true(named("a")->suspicion == UINT64_MAX);
+}
+
+/* A JOIN that lay somewhere while its process ended and another took its place. */
+static void late_joins_do_not_count(void **state)
+{
+    assert_null(begin(8, 2, 1));
+    assert_null(join("a", "z", 1, 1));
+    struct control_record late = record(CONTROL_JOIN);
+    late.join = (struct control_join){
+        .name = slice_str("a"), .zone = slice_str("z"), .address = slice_str("h:1"), .read_to = next_offset
+    };
+    id_of(late.join.disk_id, 1);
+    id_of(late.join.process_id, 2);
+    assert_null(put(&late)); /* sent again after a time-out, it counts */
+    assert_null(join("a", "z", 1, 3));
+    assert_string_equal(put(&late), "it does not know what was decided about its name");
+    assert_null(about(CONTROL_LEAVE, "a", NULL));
+    assert_non_null(put(&late));
+    assert_null(remove_node("a", REMOVAL_GONE));
+    assert_non_null(put(&late));
+    assert_null(join("a", "z", 1, 4));
 }
 
 static void most_must_accuse(void **state)
@@ -465,7 +487,8 @@ static struct control_record any_record(struct test_random *r)
     case CONTROL_JOIN:
         c.join = (struct control_join){ .name = slice_str(names + 2 * test_random_below(r, 8)),
                                         .zone = slice_str(names + 2 * test_random_below(r, 3)),
-                                        .address = slice_str("x:1") };
+                                        .address = slice_str("x:1"),
+                                        .read_to = next_offset - test_random_below(r, 3) };
         id_of(c.join.disk_id, (unsigned)(c.join.name.at[0] + 256 * (test_random_below(r, 6) == 0)));
         id_of(c.join.process_id, (unsigned)test_random_below(r, 40));
         break;
@@ -626,14 +649,15 @@ static void records_are_within_bounds(void **state)
     for (int i = 0; i < 3000; i++) {
         struct control_record one = any_record(&r), back;
         struct slice bytes = encoded(&one);
-        assert_ok(control_decode(bytes, pool, &back));
+        assert_ok(control_record_decode(bytes, pool, &back));
         struct slice again = encoded(&back);
         assert_true(slice_equal(bytes, again));
         size_t cut = test_random_below(&r, bytes.len);
-        assert_err(ERR_INPUT, control_decode(slice_of(bytes.at, cut), pool, &back));
+        assert_err(ERR_INPUT, control_record_decode(slice_of(bytes.at, cut), pool, &back));
     }
     uint8_t huge[64] = { 0 };
-    assert_err(ERR_INPUT, control_decode(slice_of(huge, sizeof huge), pool, &(struct control_record){ 0 }));
+    assert_err(ERR_INPUT,
+               control_record_decode(slice_of(huge, sizeof huge), pool, &(struct control_record){ 0 }));
     assert_false(cluster_name_valid(slice_str("a b")));
     assert_false(cluster_name_valid(slice_str("")));
     assert_true(cluster_name_valid(slice_str("node-1.eu_west")));
@@ -665,6 +689,7 @@ int main(void)
         TEST(the_first_init_begins),
         TEST(slots_are_kept_over_restarts),
         TEST(names_and_disks_are_of_one_node),
+        TEST(late_joins_do_not_count),
         TEST(most_must_accuse),
         TEST(the_accused_may_object),
         TEST(one_eviction_at_a_time),

@@ -34,9 +34,9 @@ static void encodes(struct pool *pool, struct slice bytes)
 {
     struct control_record record, same;
     struct buf again = buf_open(pool, CONTROL_RECORD_BYTES_MAX + 4096);
-    if (control_decode(bytes, pool, &record) == OK) {
-        control_encode(&record, &again);
-        check(buf_err(&again) == OK && control_decode(buf_slice(&again), pool, &same) == OK);
+    if (control_record_decode(bytes, pool, &record) == OK) {
+        control_record_encode(&record, &again);
+        check(buf_err(&again) == OK && control_record_decode(buf_slice(&again), pool, &same) == OK);
         check(same.kind == record.kind && same.by.slot == record.by.slot);
     }
     buf_close(&again);

@@ -185,7 +185,7 @@ def control_log():
 
     def join(slot, name, zone, disk, process):
         joins[slot] = put(1, JOIN, text(name) + text(zone) + text(b'127.0.0.1:9009') + bytes([disk]) + bytes(15) +
-                          bytes([process]) + bytes(15) + varint(0) + varint(1))
+                          bytes([process]) + bytes(15) + varint(1 << 40) + varint(0) + varint(1))
         return joins[slot]
 
     settings = varint(1000) + varint(5000)
@@ -210,8 +210,8 @@ def control_log():
     put(0, DROP, every, by=1)
     changed = put(0, REMOVE, b'\2', of=1)
     put(0, REMOVE, b'\3', of=1)
-    claim = put(0, JOIN, text(b'd') + text(b'z2') + text(b'h:2') + b'\x2a' + bytes(15) + b'\x2a' + bytes(15) + varint(0) +
-                varint(1))
+    claim = put(0, JOIN, text(b'd') + text(b'z2') + text(b'h:2') + b'\x2a' + bytes(15) + b'\x2a' + bytes(15) +
+                varint(1 << 40) + varint(0) + varint(1))
     put(0, REFUTE, varint(claim), by=3)
     put(0, SUSPEND, b'\2' + varint(1 << 50) + text(b'ada') + text(b'too long'))
     put(0, SUSPEND, b'\1' + varint(60000) + text(b'ada') + text(b'new switches'))
@@ -225,11 +225,11 @@ def control_log():
 
 def snapshot():
     def member(name, votes, owns):
-        return (b'\1\0' + varint(7) + varint(3) + b'\0' + varint((1 << 64) - 1) + b'\0' + text(name) + text(b'z') +
+        return (b'\1\0' + varint(7) + varint(3) + b'\0' + varint(7) + varint((1 << 64) - 1) + b'\0' + text(name) + text(b'z') +
                 text(b'h:1') + bytes(32) + b'\0\1' + votes + owns)
     settings = varint(1000) + varint(5000)
     return (b'\1' + varint(90) + varint(2000) + bytes(16) + varint(4) + b'\2' + varint(2) + varint(1 << 20) + bytes(16) +
-            settings + settings + varint(9) + varint(9) + varint(2) + b'\0' + varint((1 << 64) - 1) +
+            settings + settings + varint(9) + varint(9) + varint(2) + varint((1 << 64) - 1) + b'\0' + varint((1 << 64) - 1) +
             3 * (varint((1 << 64) - 1) + text(b'x') + text(b'y')) + varint(3) + member(b'a', b'\0', b'\x0f') +
             member(b'b', b'\0', b'\3') + b'\0' + bytes([1, 2, 2, 1, 1, 0, 2, 1]))
 
