@@ -13,11 +13,10 @@
 #include "cluster/core.h"
 
 #include "base/check.h"
+#include "base/time.h"
 #include "cluster/placement.h"
 
 #include <string.h>
-
-#define NS_PER_MS INT64_C(1000000)
 
 enum wish {
     WISH_INIT,
@@ -385,11 +384,6 @@ static void probe(struct core *core, int64_t now_ns, const struct member *m)
     n->probed_ns = now_ns;
 }
 
-static bool has_accused(const struct member *self, const struct member *of)
-{
-    return (of->votes[self->id.slot / 8] >> self->id.slot % 8 & 1) != 0;
-}
-
 static bool hears_most(const struct core *core, int64_t now_ns)
 {
     uint32_t heard = 0;
@@ -412,7 +406,7 @@ static void accuse(struct core *core, int64_t now_ns, const struct member *self,
             return;
         record.silent_ms = (uint32_t)(silent_ns / NS_PER_MS);
     } else {
-        bool is_voter = has_accused(self, of);
+        bool is_voter = member_is_accused_by(of, self->id.slot);
         if (silent_ns < age_ns || spoken_ns < CORE_RETRY_MS * NS_PER_MS ||
             (is_voter && !members_may_evict(core->members, of, log_now_ms(core, now_ns))))
             return;

@@ -11,6 +11,7 @@
  * and open nowhere else. */
 #include "base/test.h"
 
+#include "base/time.h"
 #include "cluster/core.h"
 #include "cluster/placement.h"
 
@@ -23,7 +24,6 @@
 #define SUSPECT_AGE_MS 30000
 #define REPAIR_MS      60000
 #define REST_MS        120000 /* after the faults, of the log's and everybody's time */
-#define NS_PER_MS      INT64_C(1000000)
 
 enum fault {
     FAULT_KILL,

@@ -103,6 +103,8 @@ static void clear_bit(uint8_t *bits, uint32_t i) { bits[i / 8] &= (uint8_t) ~(1 
 
 bool member_owns(const struct member *member, uint32_t partition) { return bit(member->owns, partition); }
 
+bool member_is_accused_by(const struct member *member, uint32_t slot) { return bit(member->votes, slot); }
+
 bool members_is_suspended(const struct members *members, enum control_automation automation, int64_t now_ms)
 {
     return members->suspensions[automation].until_ms > now_ms;
@@ -266,8 +268,9 @@ static const char *join_trouble(const struct folding *f, const struct member *me
     uint64_t known = member != NULL ? member->ended_at : m->freed_at;
     if (known != OFFSET_NONE && join->read_to <= known && (m->plants & MEMBERS_PLANT_LATE_JOIN) == 0)
         return "it does not know what was decided about its name"; /* perhaps of a process that ended since */
-    if (member != NULL && may_take_over(f, member) != NULL)
-        return may_take_over(f, member);
+    const char *why = member == NULL ? NULL : may_take_over(f, member);
+    if (why != NULL)
+        return why;
     for (uint32_t i = 0; i < m->member_count; i++) {
         const struct member *other = &m->members[i];
         if (other != member && other->status == MEMBER_UP &&

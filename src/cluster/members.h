@@ -79,6 +79,8 @@ bool members_is_current(const struct members *members, struct member_id id);
 const uint32_t *members_assigned(const struct members *members, uint32_t partition);
 bool members_is_assigned(const struct members *members, uint32_t partition, uint32_t slot);
 bool member_owns(const struct member *member, uint32_t partition);
+/* Has the member in a slot voted against this one? */
+bool member_is_accused_by(const struct member *member, uint32_t slot);
 /* Does every slot that is assigned to the partition own it, and is there one? */
 bool members_all_assigned_own(const struct members *members, uint32_t partition);
 

@@ -192,8 +192,7 @@ static bool member_valid(const struct members *m, const struct member *one)
         return false;
     for (uint32_t i = 0; i < m->member_count; i++) {
         const struct member *other = &m->members[i];
-        bool votes = (one->votes[i / 8] >> i % 8 & 1) != 0;
-        if (votes && other->status != MEMBER_UP)
+        if (member_is_accused_by(one, i) && other->status != MEMBER_UP)
             return false;
         if (i < one->id.slot && other->status != MEMBER_NONE && strcmp(other->name, one->name) == 0)
             return false;

@@ -18,11 +18,10 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/time.h"
 
 #include <string.h>
 
-#define MAGIC         UINT32_C(0x4b4c504b) /* "KPLK" */
-#define NS_PER_MS     INT64_C(1000000)
 #define POLL_MS       10
 #define EVENTS_A_PUMP 4096
 
@@ -122,7 +121,7 @@ static void ask_topic(struct log_kafka *log, int64_t now_ns)
 static void put_head(const struct log_kafka *log, const struct log_append *append, uint8_t *head)
 {
     uint32_t crc = 0;
-    put_le32(head, MAGIC);
+    put_le32(head, LOG_KAFKA_MAGIC);
     head[4] = append->is_marker ? KAFKA_RECORD_MARKER : KAFKA_RECORD_BATCH;
     memset(head + 5, 0, 3);
     memcpy(head + 8, log->config.cluster_id, 8);
@@ -235,17 +234,23 @@ static struct log_usage kafka_usage(struct log *base)
 
 /* ---- answering ---- */
 
-/* The sending is out of its list. */
-static void answer(struct log_kafka *log, struct sending *sending, err result, struct log_position position)
+static void answer_append(struct log_kafka *log, struct log_append *append, err result,
+                          struct log_position position)
 {
-    struct log_append *append = sending->append;
     uint64_t bytes = append_bytes(append); /* the parts are the caller's again once done is called */
-    log_kafka_block_free(log, sending);
     append->done(append, result, position);
     io_mutex_lock(&log->mutex);
     log->queued_bytes -= bytes;
     io_cond_broadcast(&log->answered);
     io_mutex_unlock(&log->mutex);
+}
+
+/* The sending is out of its list. */
+static void answer(struct log_kafka *log, struct sending *sending, err result, struct log_position position)
+{
+    struct log_append *append = sending->append;
+    log_kafka_block_free(log, sending);
+    answer_append(log, append, result, position);
 }
 
 static void unlink_sending(struct kafka_partition *p, struct sending *sending)
@@ -319,12 +324,7 @@ void log_kafka_submit(struct log_kafka *log, struct log_append *append)
     void *at = NULL;
     err e = p->has_gone_back ? ERR_BUSY : log_kafka_block(log, sizeof(struct sending), &at);
     if (e != OK) {
-        uint64_t bytes = append_bytes(append);
-        append->done(append, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
-        io_mutex_lock(&log->mutex);
-        log->queued_bytes -= bytes;
-        io_cond_broadcast(&log->answered);
-        io_mutex_unlock(&log->mutex);
+        answer_append(log, append, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
         return;
     }
     struct sending *sending = at;

@@ -7,6 +7,7 @@
 #include "log/log_driver.h"
 
 #define LOG_KAFKA_HEAD_BYTES       20
+#define LOG_KAFKA_MAGIC            UINT32_C(0x4b4c504b) /* "KPLK" */
 #define LOG_KAFKA_HOLE_TRIES       3
 #define LOG_KAFKA_RESEND_MS        50
 #define LOG_KAFKA_RETRY_MS         500

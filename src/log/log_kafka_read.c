@@ -15,11 +15,9 @@
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/time.h"
 
 #include <string.h>
-
-#define MAGIC     UINT32_C(0x4b4c504b) /* "KPLK" */
-#define NS_PER_MS INT64_C(1000000)
 
 static struct log_kafka *log_of(const struct kafka_reader *reader)
 {
@@ -77,7 +75,7 @@ static err push(struct kafka_reader *r, struct log_record record)
 static bool open_record(const struct log_kafka *log, struct slice bytes, enum kafka_record_kind *out_kind,
                         struct slice *out_payload)
 {
-    if (bytes.len < LOG_KAFKA_HEAD_BYTES || get_le32(bytes.at) != MAGIC ||
+    if (bytes.len < LOG_KAFKA_HEAD_BYTES || get_le32(bytes.at) != LOG_KAFKA_MAGIC ||
         memcmp(bytes.at + 8, log->config.cluster_id, 8) != 0)
         return false;
     struct slice payload = slice_of(bytes.at + LOG_KAFKA_HEAD_BYTES, bytes.len - LOG_KAFKA_HEAD_BYTES);

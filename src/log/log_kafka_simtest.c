@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/time.h"
 #include "log/log_kafka.h"
 #include "sim/io_sim.h"
 
 #define PARTITIONS 2
-#define NS_PER_MS  INT64_C(1000000)
 #define MADE_MAX   64
 
 /* ---- the scripted client ---- */
