@@ -3,12 +3,14 @@
 
 usage: soak.py [--minutes 30] [--series 100000] [--plant] [--keep] [--work DIR] [--binary FILE]
 
-Writers of four tenants go on through every restart, each request repeated until it is acknowledged: `default` gets
+Writers of five tenants go on through every restart, each request repeated until it is acknowledged: `default` gets
 the benchmark's load with churn (bench/load), 5 s between scrapes; `numbered` requests whose value is their number;
 `import` text with new series every quarter of a minute; `edge` rows a minute short of leaving retention. Three
 clients ask a mix of queries, one reads /metrics. Heads, ranges and log files are small, so that spill, cut, build,
 compaction and retention happen all the time. Before it begins the node is given an hour of history, which a query reads
-now and then: so the block cache is full, and what grows afterwards is no cache that fills.
+now and then: so the block cache is full, and what grows afterwards is no cache that fills. A trickle keeps every partition
+awake from then on: a quiet one merges all its segments to one, and their number, with what it costs in descriptors
+and cursors, would grow through the first hour of the load, as it does only once.
 
 The plan, in thirtieths of the run ("minutes"): restarts at 1, 2, 3, 4 (SIGTERM and kill -9 in turn), 5 and 24
 (kill -9), the load ends at 30. Two verdicts on memory and descriptors, medians against medians, 5 % allowed:
@@ -127,7 +129,7 @@ class Writer(threading.Thread):
     """Sends what requests() yields: (due second, path, body, headers, samples), each until it is acknowledged."""
     def __init__(self, run, tenant):
         super().__init__(daemon=True)
-        self.run_, self.tenant, self.client = run, tenant, Client(run.node)
+        self.run_, self.tenant, self.client, self.begun = run, tenant, Client(run.node), time.time()
         self.acknowledged = self.repeated = 0
 
     def requests(self):
@@ -213,6 +215,15 @@ class EdgeWriter(Writer):
             self.times.append(t_ms)
 
 
+class TrickleWriter(Writer):
+    """128 rows a second over all partitions, from the end of the history on."""
+    def requests(self):
+        for n in range(1 << 40):
+            due = self.begun + n / 2
+            lines = ['trickle{i="%d"} %d %d\n' % (i, n, due * 1000) for i in range(64)]
+            yield due, '/api/v1/import/prometheus', ''.join(lines).encode(), {}, 64
+
+
 QUERIES = [   # path, arguments; {now}, {ago}, {history}, {history_end}: seconds
     ('query', {'query': 'sum by (mode) (rate(node_cpu_seconds_total[1m]))', 'time': '{now}'}),
     ('query', {'query': 'count({__name__!=""})', 'time': '{now}'}),
@@ -227,8 +238,8 @@ QUERIES = [   # path, arguments; {now}, {ago}, {history}, {history_end}: seconds
                      'step': '10'}),
     ('query_range', {'query': 'sum by (job) (rate({__name__=~".*_total"}[1m]))', 'start': '{history}',
                      'end': '{history_end}', 'step': '60'}),
-    ('query_range', {'query': 'sum by (job) (max_over_time({__name__!~".*_total"}[1m]))', 'start': '{history}',
-                     'end': '{history_end}', 'step': '60'}),
+    ('query_range', {'query': 'sum by (job) (max_over_time({__name__!~".*_total",job=~".+"}[1m]))',
+                     'start': '{history}', 'end': '{history_end}', 'step': '60'}),
     ('series', {'match[]': '{__name__=~"node_.*",instance=~".*1.*"}', 'start': '{ago}', 'end': '{now}',
                 'limit': '1000'}),
     ('labels', {'start': '{ago}', 'end': '{now}'}),
@@ -322,7 +333,7 @@ class Run:
         self.lanes = [LaneWriter(self, '%s.%d' % (self.path, i), 500 * (targets // LANES + (i < targets % LANES)))
                       for i in range(LANES)]
         self.numbered, self.imported, self.edge = NumberWriter(self), ImportWriter(self, 'import'), EdgeWriter(self)
-        self.writers = self.lanes + [self.numbered, self.imported, self.edge]
+        self.writers = self.lanes + [self.numbered, self.imported, self.edge]   # the trickle runs already
         self.askers = [Asker(self, i) for i in range(3)]
 
     def make_load(self, steps, start, interval, churn):
@@ -342,6 +353,8 @@ class Run:
         for writer in writers:
             writer.join()
         print('history: %d samples' % sum(w.acknowledged for w in writers), flush=True)
+        self.trickle = TrickleWriter(self, 'trickle')
+        self.trickle.start()
 
     def fail(self, text):
         self.failures.append(text)
@@ -411,7 +424,7 @@ class Run:
                 self.line()
                 next_line += 60
         self.stopping = True
-        for thread in self.writers + self.askers:
+        for thread in self.writers + [self.trickle] + self.askers:
             thread.join(90)
             if thread.is_alive():
                 self.fail('a client still waits for its reply')
@@ -438,9 +451,10 @@ class Run:
 
     def check_stored(self):
         ended = time.time() + INTERVAL + 1
-        for tenant, writers in (('default', self.lanes), ('numbered', [self.numbered]), ('import', [self.imported])):
+        for tenant, writers in (('default', self.lanes), ('numbered', [self.numbered]), ('import', [self.imported]),
+                                ('trickle', [self.trickle])):
             want = sum(w.acknowledged for w in writers)
-            have = self.count(tenant, self.start - 1, ended)
+            have = self.count(tenant, min(self.start, *(w.begun for w in writers)) - 1, ended)
             print('%s: %d samples acknowledged, %d found' % (tenant, want, have), flush=True)
             if have != want:
                 self.fail('%s: %d samples acknowledged, %d found' % (tenant, want, have))

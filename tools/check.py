@@ -174,10 +174,12 @@ def long_functions(paths):
 
 
 def check_alone(headers):
+    client = subprocess.run([os.path.join(TOP, 'tools/librdkafka'), 'path'], capture_output=True, text=True).stdout.strip()
+
     def compile_one(path):
         include = path[4:] if path.startswith('src/') else path[6:]
         run = subprocess.run(['gcc', '-std=gnu17', '-D_GNU_SOURCE', '-fsyntax-only', '-Wall', '-Wextra',
-                              '-Wno-unused-parameter', '-Isrc', '-Itests', '-x', 'c', '-'],
+                              '-Wno-unused-parameter', '-Isrc', '-Itests', '-isystem' + client + '/include', '-x', 'c', '-'],
                              input='#include "%s"\n' % include, cwd=TOP, capture_output=True, text=True)
         return path, run.returncode, run.stderr
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

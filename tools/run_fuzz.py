@@ -22,7 +22,7 @@ SEED_BYTES_MAX = 1 << 20
 # Harness → the files it is for. Behind ':' which functions of the file decode: the others are not its task.
 DECODERS = {
     'batch': ['src/model/batch.c'],
-    'chain': ['src/shard/chain.c:^get_|decode|fold|invalid|insert|find'],
+    'chain': ['src/shard/chain.c:^get_|decode', 'src/shard/chain_fold.c:fold|invalid|insert|find'],
     'client': ['src/net/client.c:on_|fill|stop|client_do'],
     'compression': ['src/codec/gzip.c:decompress|reader|guess', 'src/codec/zstd.c:decompress',
                     'src/codec/lz4.c:decode'],
@@ -50,6 +50,7 @@ DECODERS = {
     'remote_write': ['src/ingest/remote_write.c'],
     'remote_write_1': ['src/ingest/remote_write_1.c'],
     'remote_write_2': ['src/ingest/remote_write_2.c', 'src/ingest/remote_histogram.c'],
+    's3_answer': ['src/blob/s3_answer.c', 'src/blob/s3_credentials.c:^s3_credentials_from|^take$|^take_line|whole|field|trim'],
     'scrape': ['src/ingest/scrape_run.c:parse|line|row|sample|metadata|labels|float|family|exemplar|limits|stale',
                'src/ingest/scrape_cache.c'],
     'segment': ['src/segment/segment.c', 'src/metric/compact_read.c', 'src/metric/compact_values.c',

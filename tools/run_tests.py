@@ -15,7 +15,7 @@ import xml.etree.ElementTree
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SANITIZERS = {'ASAN_OPTIONS': 'detect_leaks=1:abort_on_error=1', 'UBSAN_OPTIONS': 'print_stacktrace=1',
-              'TSAN_OPTIONS': 'halt_on_error=1'}
+              'TSAN_OPTIONS': 'halt_on_error=1:suppressions=' + os.path.join(TOP, 'tests/tsan.suppressions')}
 
 
 def run_unit(build):

@@ -221,6 +221,25 @@ static void sha256_matches_a_vector(void **state)
     assert_memory_equal(digest, expected, sizeof expected);
 }
 
+/* RFC 4231 §4.2, §4.3 and §4.7 (a key longer than a block). */
+static void hmac_matches_vectors(void **state)
+{
+    uint8_t key[131], out[SHA256_BYTES];
+    char text[SHA256_HEX_BYTES];
+    memset(key, 0x0b, 20);
+    sha256_hmac(slice_of(key, 20), slice_str("Hi There"), out);
+    sha256_print(out, text);
+    assert_string_equal(text, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    sha256_hmac(slice_str("Jefe"), slice_str("what do ya want for nothing?"), out);
+    sha256_print(out, text);
+    assert_string_equal(text, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    memset(key, 0xaa, sizeof key);
+    sha256_hmac(slice_of(key, sizeof key),
+                slice_str("Test Using Larger Than Block-Size Key - Hash Key First"), out);
+    sha256_print(out, text);
+    assert_string_equal(text, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +253,7 @@ int main(void)
         cmocka_unit_test(crc32c_matches_vectors),
         cmocka_unit_test(quick_hash_tells_apart),
         cmocka_unit_test(sha256_matches_a_vector),
+        cmocka_unit_test(hmac_matches_vectors),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -3,6 +3,14 @@
 #define BASE_STAT_LIST_H
 
 #define STAT_LIST(X)                                                                                         \
+    X(STAT_BLOB_S3_FAILURES, COUNTER, "blob_s3_failures_total",                                              \
+      "Calls of the bucket that failed after all tries.")                                                    \
+    X(STAT_BLOB_S3_RECEIVED_BYTES, COUNTER, "blob_s3_received_bytes_total",                                  \
+      "Bytes of bodies received from the bucket.")                                                           \
+    X(STAT_BLOB_S3_REQUESTS, COUNTER, "blob_s3_requests_total", "Requests sent to the bucket.")              \
+    X(STAT_BLOB_S3_RETRIES, COUNTER, "blob_s3_retries_total",                                                \
+      "Requests that were sent again after a failure.")                                                      \
+    X(STAT_BLOB_S3_SENT_BYTES, COUNTER, "blob_s3_sent_bytes_total", "Bytes of bodies sent to the bucket.")   \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                                          \
       "Diagnostic lines not written because of the rate limit.")                                             \
     X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                                       \
@@ -163,11 +171,14 @@
       "Blocks read from a segment because the block cache did not have them.")                               \
     X(STAT_SHARD_APPLIED_ROWS, COUNTER, "shard_applied_rows_total",                                          \
       "Rows of log records that were applied.")                                                              \
+    X(STAT_SHARD_BEGUN_ANEW, COUNTER, "shard_begun_anew_total",                                              \
+      "Times a partition was closed to begin anew at the end of its chain.")                                 \
     X(STAT_SHARD_BUILT_ROWS, COUNTER, "shard_built_rows_total",                                              \
       "Rows written to segments from closed ranges.")                                                        \
     X(STAT_SHARD_COMMITS, COUNTER, "shard_commits_total", "Ranges committed to manifest chains.")            \
     X(STAT_SHARD_COMPACTED_ROWS, COUNTER, "shard_compacted_rows_total", "Rows read by merges of segments.")  \
     X(STAT_SHARD_COMPACTIONS, COUNTER, "shard_compactions_total", "Merges of segments that were committed.") \
+    X(STAT_SHARD_DOUBTS, COUNTER, "shard_doubts_total", "Ranges of which two replicas made different rows.") \
     X(STAT_SHARD_DUPLICATE_RECORDS, COUNTER, "shard_duplicate_records_total",                                \
       "Log records not applied because their sequence was seen before.")                                     \
     X(STAT_SHARD_EXEMPLARS_DROPPED, COUNTER, "shard_exemplars_dropped_total",                                \
@@ -175,10 +186,14 @@
     X(STAT_SHARD_LOST_RECORDS, COUNTER, "shard_lost_records_total",                                          \
       "Log records that were damaged; answers name what may be missing.")                                    \
     X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total", "Files and objects found damaged.")        \
+    X(STAT_SHARD_RACES, COUNTER, "shard_races_total",                                                        \
+      "Manifest entries whose number was found taken, by another replica or an earlier attempt.")            \
     X(STAT_SHARD_SPILLED_BYTES, COUNTER, "shard_spilled_bytes_total",                                        \
       "Bytes of frames written to stream files.")                                                            \
     X(STAT_SHARD_SPILLED_ROWS, COUNTER, "shard_spilled_rows_total",                                          \
       "Rows of heads written to stream files.")                                                              \
+    X(STAT_SHARD_TAKEN_OVER, COUNTER, "shard_taken_over_total",                                              \
+      "Manifest entries of other replicas that were taken over.")                                            \
     X(STAT_WRITES_REFUSED, COUNTER, "writes_refused_total",                                                  \
       "Write requests not taken because intake is closed: starting, disk full, memory.")
 

@@ -23,6 +23,13 @@ struct time_range {
     int64_t max_ms;
 };
 
+/* The smallest range that holds both. */
+static inline struct time_range time_range_join(struct time_range a, struct time_range b)
+{
+    return (struct time_range){ a.min_ms < b.min_ms ? a.min_ms : b.min_ms,
+                                a.max_ms > b.max_ms ? a.max_ms : b.max_ms };
+}
+
 /* t_ms as RFC 3339 in UTC with milliseconds: 2026-01-31T23:59:59.000Z; NUL-terminated. */
 #define TIME_TEXT_BYTES 40
 void time_print(int64_t t_ms, char out[TIME_TEXT_BYTES]);

@@ -15,7 +15,7 @@ static bool is_key_byte(char c)
            c == '_' || c == '-';
 }
 
-static err key_check(const char *key)
+err blob_key_check(const char *key)
 {
     size_t len = strlen(key);
     if (len == 0 || len > BLOB_KEY_BYTES_MAX || key[len - 1] == '/')
@@ -38,31 +38,31 @@ void blob_close(struct blob *blob)
 
 err blob_put(struct blob *blob, const char *key, struct slice bytes)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->put(blob, key, bytes);
 }
 
 err blob_replace(struct blob *blob, const char *key, struct slice bytes)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->replace(blob, key, bytes);
 }
 
 err blob_put_file(struct blob *blob, const char *key, const char *temp_path)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->put_file(blob, key, temp_path);
 }
 
 err blob_replace_file(struct blob *blob, const char *key, const char *temp_path)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->replace_file(blob, key, temp_path);
 }
 
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->open_handle(blob, key, out_handle);
 }
 
@@ -81,6 +81,10 @@ uint64_t blob_handle_size(const struct blob_handle *handle) { return handle->siz
 
 err blob_get(struct blob *blob, const char *key, size_t bytes_max, struct pool *pool, struct slice *out_bytes)
 {
+    if (blob->driver->get != NULL) {
+        TRY(blob_key_check(key));
+        return blob->driver->get(blob, key, bytes_max, pool, out_bytes);
+    }
     struct blob_handle *handle = NULL;
     TRY(blob_open(blob, key, &handle));
     err e = OK;
@@ -101,19 +105,19 @@ out:
 
 err blob_size(struct blob *blob, const char *key, uint64_t *out_size)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->size(blob, key, out_size);
 }
 
 err blob_list(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
               size_t *out_count)
 {
-    TRY(key_check(prefix));
+    TRY(blob_key_check(prefix));
     return blob->driver->list(blob, prefix, pool, out_entries, out_count);
 }
 
 err blob_delete(struct blob *blob, const char *key)
 {
-    TRY(key_check(key));
+    TRY(blob_key_check(key));
     return blob->driver->delete_(blob, key);
 }

@@ -1,11 +1,26 @@
 /* Named immutable objects, written if absent: the durable home of segments and manifest chains.
  *
- * One driver now, a directory (blob_dir.c); an object store such as S3 is a second row of the same function table,
- * and nothing above this room knows which runs. Numbered objects (manifest chains) are plain keys.
+ * Two drivers, a directory (blob_dir.c) and an S3 bucket (blob_s3.c), are rows of one function table, and nothing
+ * above this room knows which runs. Numbered objects (manifest chains) are plain keys.
  *
  * An object appears whole or not at all: once blob_put* returned OK it survives a crash; when it
- * failed or the process died before, the object is absent, or (after a failure of the last sync) there but not
- * promised, which a later blob_put of the same key reports as ERR_EXISTS. Objects are never changed.
+ * failed or the process died before, the object is absent, or (after a failure of the last sync, or when a bucket
+ * stopped answering) there but not promised, or still to appear, which a later blob_put of the same key reports as
+ * ERR_EXISTS. Of any number of blob_put* of one absent key at most one gets OK, wherever they run. Objects are
+ * never changed.
+ *
+ * A request to a bucket that got stuck on the way, and was repeated or given up, may arrive long after. It then
+ * changes no object that is there; but where the object was deleted meanwhile it comes back, whole, as it was put.
+ * Who deletes must not take absence for lasting, and nobody uses a deleted key again for something else.
+ *
+ * Every call of a bucket may also fail with the errors of a network, after as many tries as its budget allows:
+ *   ERR_BUSY     the bucket asked to be left alone for longer than the call may wait, or as many calls as may run
+ *                at a time did for so long
+ *   ERR_TIMEOUT  no answer in time                      ERR_IO  cut off, garbage, 5xx, or the bucket is gone
+ *   ERR_DENIED   credentials, rights, certificate or clock are not accepted; a person must act
+ *   ERR_UNSUPPORTED  the store cannot do it             ERR_CANCELED  blob_s3_config.abort was set
+ *   ERR_CORRUPT  (blob_get) the bytes are not those that were put; asked for three times
+ * ERR_NOT_FOUND is only what the store itself said of the key: no other failure is taken for absence.
  *
  * Keys: 1 … BLOB_KEY_BYTES_MAX bytes of [A-Za-z0-9._-] in parts divided by single '/', no part "." or "..", none
  * beginning with '.'. Any other key: ERR_INPUT.
@@ -34,6 +49,53 @@ struct blob_handle;
 err blob_open_dir(const char *directory, struct io *io, struct pool *pool, struct blob **out_blob);
 /* The same for tools that only read: nothing is created or removed; puts and deletes work nevertheless. */
 err blob_open_dir_as_is(const char *directory, struct io *io, struct pool *pool, struct blob **out_blob);
+
+/* ---- a bucket of an S3 store ---- */
+
+enum blob_s3_source {
+    BLOB_S3_STATIC,   /* access_key, secret_key, session_token as they are given, from wherever */
+    BLOB_S3_FILE,     /* a credentials file as AWS' tools write it; read again every minute */
+    BLOB_S3_INSTANCE, /* the role of the machine, from its metadata service (IMDSv2), renewed before it ends */
+};
+
+struct net_tls_options;
+
+/* Strings are borrowed during blob_open_s3; blob_s3_defaults gives what most want. */
+struct blob_s3_config {
+    const char *endpoint; /* "https://s3.eu-central-1.amazonaws.com": http or https, host, maybe a port */
+    const char *bucket;
+    const char *prefix; /* a key that all keys lie below, or "" */
+    const char *region; /* as signed */
+    bool virtual_host;  /* bucket.host instead of host/bucket; not with dots in the bucket over https */
+    enum blob_s3_source source;
+    const char *access_key, *secret_key, *session_token; /* session_token may be NULL */
+    const char *credentials_file, *profile;
+    const char *metadata_url;          /* "http://169.254.169.254" */
+    const struct net_tls_options *tls; /* borrowed until close; NULL = the client's defaults */
+    const _Atomic bool *abort;         /* borrowed until close; true ends calls within 1 s; may be NULL */
+    int64_t request_ms;                /* one request, and 1 s more for each MiB it moves */
+    int64_t retry_ms;            /* how long a call goes on after its first failure, or waits for its turn */
+    int64_t backoff_ms;          /* first wait, at most doubled with each try, cut at random */
+    unsigned retries_per_minute; /* of all calls together; as many may be saved up */
+    unsigned connections_max;    /* calls at a time, of files half; further ones wait in turn */
+    size_t part_bytes; /* larger files go in parts of this size, larger reads in pieces; 5 MiB … 1 GiB */
+    bool as_is;        /* for tools that only read: the store is not tried out, nothing is cleaned up */
+};
+struct blob_s3_config blob_s3_defaults(void);
+
+/* Open a bucket. Unless it is as_is the store is tried out with an object of its own, which is removed again:
+ * it must write if absent, give ETags, keep metadata, read ranges and list. What earlier processes left of such
+ * objects (for an hour) and of uploads in parts (for two days) is removed, as far as that goes in 10 s. at says
+ * what is wrong and what would mend it.
+ * Errors ERR_INPUT the configuration; ERR_NOT_FOUND no such bucket, ERR_DENIED credentials not accepted, the
+ * clock is off or the bucket is in another region, ERR_UNSUPPORTED the store ignores If-None-Match or lacks
+ * something else, ERR_IO, ERR_TIMEOUT, ERR_BUSY not reachable now, ERR_LIMIT. */
+err blob_open_s3(const struct blob_s3_config *config, struct io *io, struct pool *pool,
+                 struct blob **out_blob, struct err_at *at);
+
+/* The text of the last call that failed, for health pages; empty when none did. Of a bucket only. */
+void blob_s3_last_failure(struct blob *blob, struct err_at *out_at);
+
 /* Every handle is closed by now. NULL is allowed. */
 void blob_close(struct blob *blob);
 
@@ -42,7 +104,8 @@ void blob_close(struct blob *blob);
 err blob_put(struct blob *blob, const char *key, struct slice bytes);
 
 /* Put bytes in the place of an object, or of none, durably and at once: a crash leaves the one or the other.
- * Objects are never changed but by the repair of one that cannot be read. Errors ERR_INPUT, ERR_SPACE, ERR_IO. */
+ * Objects are never changed but by the repair of one that cannot be read. Errors ERR_INPUT, ERR_SPACE, ERR_IO; of
+ * a bucket ERR_BUSY where others replace it all the time. */
 err blob_replace(struct blob *blob, const char *key, struct slice bytes);
 
 /* Store a local file built through the same io, written but not necessarily synced: it is synced
@@ -60,8 +123,8 @@ err blob_replace_file(struct blob *blob, const char *key, const char *temp_path)
 err blob_open(struct blob *blob, const char *key, struct blob_handle **out_handle);
 void blob_handle_close(struct blob_handle *handle); /* NULL is allowed */
 
-/* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_NOT_FOUND (deleted meanwhile;
- * that may go unnoticed), ERR_LIMIT, ERR_IO. */
+/* Read exactly len bytes at offset. Errors ERR_END (the object ends before), ERR_NOT_FOUND (deleted meanwhile),
+ * ERR_CONFLICT (replaced by other bytes meanwhile; both may go unnoticed in a directory), ERR_LIMIT, ERR_IO. */
 err blob_read(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
 uint64_t blob_handle_size(const struct blob_handle *handle);
 

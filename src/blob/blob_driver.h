@@ -14,11 +14,17 @@ struct blob_driver {
     err (*open_handle)(struct blob *blob, const char *key, struct blob_handle **out_handle);
     void (*handle_close)(struct blob_handle *handle);
     err (*read)(struct blob_handle *handle, uint64_t offset, void *at, size_t len);
+    /* NULL: by open_handle and read */
+    err (*get)(struct blob *blob, const char *key, size_t bytes_max, struct pool *pool,
+               struct slice *out_bytes);
     err (*size)(struct blob *blob, const char *key, uint64_t *out_size);
     err (*list)(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
                 size_t *out_count);
     err (*delete_)(struct blob *blob, const char *key); /* `delete` is a word of C++ */
 };
+
+/* ERR_INPUT: no key. */
+err blob_key_check(const char *key);
 
 struct blob {
     const struct blob_driver *driver;

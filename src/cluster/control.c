@@ -22,6 +22,7 @@ const char *control_kind_text(enum control_kind kind)
         [CONTROL_EVICT] = "EVICT",   [CONTROL_LEAVE] = "LEAVE",     [CONTROL_VACATE] = "VACATE",
         [CONTROL_REMOVE] = "REMOVE", [CONTROL_ASSIGN] = "ASSIGN",   [CONTROL_OWN] = "OWN",
         [CONTROL_DROP] = "DROP",     [CONTROL_SUSPEND] = "SUSPEND", [CONTROL_SET] = "SET",
+        [CONTROL_DISOWN] = "DISOWN",
     };
     return kind < CONTROL_KIND_END && texts[kind] != NULL ? texts[kind] : "?";
 }
@@ -63,6 +64,8 @@ static bool record_valid(const struct control_record *r)
         return cluster_name_valid(r->join.name) && cluster_name_valid(r->join.zone) &&
                text_valid(r->join.address, 1, CLUSTER_ADDRESS_BYTES_MAX) &&
                r->join.format_min <= r->join.format_max;
+    case CONTROL_LEAVE:
+        return r->leaving >= LEAVING_SOON && r->leaving <= LEAVING_DONE;
     case CONTROL_REMOVE:
         return r->removal >= REMOVAL_GONE && r->removal <= REMOVAL_UNDRAIN;
     case CONTROL_ASSIGN:
@@ -70,6 +73,7 @@ static bool record_valid(const struct control_record *r)
                r->assign.replica_count >= 1 && r->assign.replica_count <= CLUSTER_REPLICAS_MAX;
     case CONTROL_OWN:
     case CONTROL_DROP:
+    case CONTROL_DISOWN:
         for (uint32_t i = 0; i < r->hold.count; i++)
             if (r->hold.partitions[i] >= CLUSTER_PARTITIONS_MAX ||
                 (i > 0 && r->hold.partitions[i] <= r->hold.partitions[i - 1]))
@@ -134,6 +138,8 @@ static void put_assign(struct buf *out, const struct control_record *r)
 
 static void put_hold(struct buf *out, const struct control_record *r)
 {
+    if (r->kind != CONTROL_DROP)
+        buf_put_varint(out, r->hold.answers);
     buf_put_varint(out, r->hold.count);
     for (uint32_t i = 0; i < r->hold.count; i++)
         buf_put_varint(out, i == 0 ? r->hold.partitions[0]
@@ -167,6 +173,9 @@ void control_record_encode(const struct control_record *record, struct buf *out)
     case CONTROL_SUSPECT:
         buf_put_varint(out, record->silent_ms);
         break;
+    case CONTROL_LEAVE:
+        buf_put_u8(out, (uint8_t)record->leaving);
+        break;
     case CONTROL_REMOVE:
         buf_put_u8(out, (uint8_t)record->removal);
         break;
@@ -175,6 +184,7 @@ void control_record_encode(const struct control_record *record, struct buf *out)
         break;
     case CONTROL_OWN:
     case CONTROL_DROP:
+    case CONTROL_DISOWN:
         put_hold(out, record);
         break;
     case CONTROL_SUSPEND:
@@ -186,7 +196,6 @@ void control_record_encode(const struct control_record *record, struct buf *out)
     case CONTROL_SET:
         put_settings(out, &record->settings);
         break;
-    case CONTROL_LEAVE:
     case CONTROL_VACATE:
     case CONTROL_KIND_END:
         break;
@@ -278,6 +287,8 @@ static err read_assign(struct reader *r, struct pool *pool, struct control_recor
 
 static err read_hold(struct reader *r, struct pool *pool, struct control_record *record)
 {
+    if (record->kind != CONTROL_DROP)
+        record->hold.answers = read_varint(r);
     uint64_t count = read_varint(r), next = 0;
     if (!r->ok || count > read_left(r) || count > CLUSTER_PARTITIONS_MAX)
         return ERR_INPUT;
@@ -316,6 +327,9 @@ static err read_payload(struct reader *r, struct pool *pool, struct control_reco
     case CONTROL_SUSPECT:
         record->silent_ms = read_u32(r);
         return OK;
+    case CONTROL_LEAVE:
+        record->leaving = read_u8(r);
+        return OK;
     case CONTROL_REMOVE:
         record->removal = read_u8(r);
         return OK;
@@ -323,6 +337,7 @@ static err read_payload(struct reader *r, struct pool *pool, struct control_reco
         return read_assign(r, pool, record);
     case CONTROL_OWN:
     case CONTROL_DROP:
+    case CONTROL_DISOWN:
         return read_hold(r, pool, record);
     case CONTROL_SUSPEND:
         record->suspend.automation = read_u8(r);
@@ -333,7 +348,6 @@ static err read_payload(struct reader *r, struct pool *pool, struct control_reco
     case CONTROL_SET:
         read_settings(r, &record->settings);
         return OK;
-    case CONTROL_LEAVE:
     case CONTROL_VACATE:
         return OK;
     case CONTROL_KIND_END:

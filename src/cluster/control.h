@@ -32,7 +32,7 @@ enum control_kind {
     CONTROL_SUSPECT,  /* a node has been silent for its accuser; from now on it may refute */
     CONTROL_VOTE,     /* … and silent for the suspect age for this one */
     CONTROL_EVICT,    /* the suspected is out */
-    CONTROL_LEAVE,    /* a process stops of its own will */
+    CONTROL_LEAVE,    /* a process stops of its own will: step by step */
     CONTROL_VACATE,   /* a slot without its node is given up: what it held goes elsewhere */
     CONTROL_REMOVE,   /* a person gives up a node, or lets none be placed on it (drain) */
     CONTROL_ASSIGN,   /* which slots hold which partition */
@@ -40,7 +40,14 @@ enum control_kind {
     CONTROL_DROP,     /* an owner that is not assigned any more lets go */
     CONTROL_SUSPEND,  /* an automation stands still: owner, reason, expiry */
     CONTROL_SET,      /* ages and delays that may change */
+    CONTROL_DISOWN,   /* an owner is not caught up any more */
     CONTROL_KIND_END,
+};
+
+enum control_leaving {
+    LEAVING_SOON = 1,   /* others know that they cannot count on it */
+    LEAVING_HANDS_OVER, /* … and are to hold what it holds */
+    LEAVING_DONE,       /* its process ends */
 };
 
 enum control_removal { REMOVAL_GONE = 1, REMOVAL_DRAIN, REMOVAL_UNDRAIN };
@@ -81,7 +88,7 @@ struct control_join {
 struct control_record {
     enum control_kind kind;
     uint8_t cluster_id[CLUSTER_ID_BYTES];
-    struct member_id by; /* REFUTE … EVICT, LEAVE, VACATE, OWN, DROP; ASSIGN */
+    struct member_id by; /* REFUTE … EVICT, LEAVE, VACATE, OWN, DROP, DISOWN; ASSIGN, NOOP or SLOT_NONE */
     struct member_id of; /* SUSPECT, VOTE, EVICT, VACATE, REMOVE */
     union {
         struct control_init init;
@@ -89,6 +96,7 @@ struct control_record {
         struct control_join join;
         uint64_t suspicion;           /* REFUTE, VOTE, EVICT: offset of the SUSPECT that stands */
         uint32_t silent_ms;           /* SUSPECT: for people */
+        enum control_leaving leaving; /* LEAVE */
         enum control_removal removal; /* REMOVE */
         struct {
             uint64_t based_on; /* offset of the last record that changed members or assignment */
@@ -98,9 +106,10 @@ struct control_record {
             const uint32_t *slots; /* partition_count × replica_count, SLOT_NONE where none is; in the pool */
         } assign;
         struct {
+            uint64_t answers;           /* OWN, DISOWN: members_answers */
             const uint32_t *partitions; /* ascending; in the pool */
             uint32_t count;             /* 1 … CLUSTER_PARTITIONS_MAX */
-        } hold;                         /* OWN, DROP */
+        } hold;                         /* OWN, DROP, DISOWN */
         struct {
             enum control_automation automation;
             uint64_t duration_ms;       /* from the record's time on; 0: it resumes */

@@ -14,54 +14,10 @@
 
 #include "base/check.h"
 #include "base/time.h"
+#include "cluster/core_inside.h"
 #include "cluster/placement.h"
 
 #include <string.h>
-
-enum wish {
-    WISH_INIT,
-    WISH_JOIN,
-    WISH_LEAVE,
-    WISH_REFUTE,
-    WISH_VACATE,
-    WISH_ASSIGN,
-    WISH_OWN,
-    WISH_DROP,
-    WISH_COUNT
-};
-
-struct neighbour {
-    uint64_t incarnation; /* of which the rest speaks */
-    int64_t heard_ns;     /* or when this life was first seen in the log */
-    int64_t probed_ns;    /* last sent */
-    int64_t accused_ns;   /* last SUSPECT, VOTE or EVICT proposed */
-};
-
-struct core {
-    struct pool *pool, *scratch; /* scratch: effects */
-    struct members *members;
-    struct core_config config;
-    struct control_init init;
-    char name[CLUSTER_NAME_BYTES_MAX + 1], zone[CLUSTER_NAME_BYTES_MAX + 1],
-        address[CLUSTER_ADDRESS_BYTES_MAX + 1];
-    bool has_joined; /* once, as this process */
-    bool is_removed; /* a person gave this node up */
-    bool is_leaving, has_ended;
-    unsigned join_count;
-    int64_t joining_ns; /* since when it asks to join; INT64_MIN: it has not asked, or is in */
-    int64_t known_ns;   /* everything decided before this moment is known; INT64_MIN: nothing */
-    int64_t record_ns;  /* when the last record was read: the log's time goes on from there */
-    int64_t changed_ns; /* when members or assignment were last seen to change */
-    uint64_t changed_at;
-    int64_t spoken_ns[WISH_COUNT];
-    int64_t spare_ns
-        [CLUSTER_PARTITIONS_MAX]; /* since when a partition is owned without need; INT64_MAX: it is not */
-    uint8_t is_open[CLUSTER_PARTITIONS_MAX], is_ready[CLUSTER_PARTITIONS_MAX];
-    struct neighbour neighbours[CLUSTER_NODES_MAX];
-    struct core_effect *effects;
-    size_t effect_count, effect_capacity;
-    err failed; /* of the step under way */
-};
 
 /* ---- the view ---- */
 
@@ -74,7 +30,7 @@ static const struct member *self_entry(const struct core *core)
     return m != NULL && memcmp(m->process_id, core->config.self.process_id, CLUSTER_ID_BYTES) == 0 ? m : NULL;
 }
 
-static const struct member *self_up(const struct core *core)
+const struct member *core_self_up(const struct core *core)
 {
     const struct member *m = self_entry(core);
     return m != NULL && m->status == MEMBER_UP ? m : NULL;
@@ -82,22 +38,44 @@ static const struct member *self_up(const struct core *core)
 
 bool core_self(const struct core *core, struct member_id *out_id)
 {
-    const struct member *m = self_up(core);
+    const struct member *m = core_self_up(core);
     if (m != NULL)
         *out_id = m->id;
     return m != NULL;
 }
 
-static int64_t suspect_age_ns(const struct core *core)
+int64_t core_suspect_age_ns(const struct core *core)
 {
-    return (int64_t)members_settings(core->members)->suspect_age_ms * NS_PER_MS;
+    return (int64_t)members_suspect_age_ms(core->members) * NS_PER_MS;
 }
 
+/* The log's time by now, were a record appended: it went on since the last one. Slow readers think it earlier than
+ * it is, never later. */
+int64_t core_log_now_ms(const struct core *core, int64_t now_ns)
+{
+    int64_t since_ms = core->heard_ns == INT64_MIN ? 0 : (now_ns - core->heard_ns) / NS_PER_MS;
+    return members_now_ms(core->members) + (since_ms <= MEMBERS_STEP_MS ? since_ms : 0);
+}
+
+static int64_t append_now_ms(const struct core *core, int64_t now_ns)
+{
+    return members_append_ms(core->members) + (now_ns - core->record_ns) / NS_PER_MS;
+}
+
+/* Who has been cut off from the log stops before anybody may put it out: that takes a suspicion that has stood
+ * for the suspect age; the age that was set last, or a former one that was longer, and this node may know the
+ * former one only. Who comes back to find that suspicion waits until it is refuted. */
 bool core_may_decide(const struct core *core, int64_t now_ns)
 {
-    return self_up(core) != NULL && core->known_ns != INT64_MIN &&
-           now_ns - core->known_ns < suspect_age_ns(core);
+    const struct member *self = core_self_up(core);
+    int64_t age_ms = members_settings(core->members)->suspect_age_ms;
+    if ((core->plants & CORE_PLANT_DECIDE_ALWAYS) != 0)
+        return self != NULL;
+    return self != NULL && core->known_ns != INT64_MIN && now_ns - core->known_ns < age_ms * NS_PER_MS &&
+           (self->suspicion == UINT64_MAX || core_log_now_ms(core, now_ns) - self->suspected_ms < age_ms / 2);
 }
+
+const char *core_trouble(const struct core *core) { return core->trouble; }
 
 static int64_t silence_ns(const struct core *core, int64_t now_ns, uint32_t slot)
 {
@@ -108,17 +86,17 @@ static int64_t silence_ns(const struct core *core, int64_t now_ns, uint32_t slot
 
 bool core_is_silent(const struct core *core, int64_t now_ns, uint32_t slot)
 {
-    const struct member *self = self_up(core);
+    const struct member *self = core_self_up(core);
     return (self == NULL || self->id.slot != slot) &&
            silence_ns(core, now_ns, slot) >= CORE_SILENT_MS * NS_PER_MS;
 }
 
-/* 0: this node; 1: its zone; 2: elsewhere; and 3 more for who is silent. */
+/* 0: this node; 1: its zone; 2: elsewhere; and 3 more for who is silent or leaves. */
 static unsigned distance(const struct core *core, int64_t now_ns, const struct member *m)
 {
-    const struct member *self = self_up(core);
+    const struct member *self = core_self_up(core);
     unsigned far = self == m ? 0 : strcmp(core->zone, m->zone) == 0 ? 1 : 2;
-    return far + (core_is_silent(core, now_ns, m->id.slot) ? 3 : 0);
+    return far + (core_is_silent(core, now_ns, m->id.slot) || m->is_leaving ? 3 : 0);
 }
 
 size_t core_route(const struct core *core, int64_t now_ns, uint32_t partition, uint32_t *out_slots,
@@ -136,7 +114,7 @@ size_t core_route(const struct core *core, int64_t now_ns, uint32_t partition, u
 
 uint32_t core_rank(const struct core *core, int64_t now_ns, uint32_t partition)
 {
-    const struct member *self = self_up(core);
+    const struct member *self = core_self_up(core);
     const uint32_t *slots = members_assigned(core->members, partition);
     uint32_t rank = 0;
     for (uint32_t i = 0; self != NULL && slots != NULL && i < members_init(core->members)->replica_count;
@@ -168,15 +146,24 @@ err core_record(struct core *core, int64_t now_ns, uint64_t offset, int64_t appe
 {
     struct members_change change;
     bool was_member = self_entry(core) != NULL;
+    if ((core->plants & CORE_PLANT_OWN_CLOCK) != 0)
+        append_ms = now_ns / NS_PER_MS;
     TRY(members_apply(core->members, offset, append_ms, bytes, &change));
     core->is_removed =
         core->is_removed || (was_member && self_entry(core) == NULL && change.kind == CONTROL_REMOVE);
     core->record_ns = now_ns;
+    if (change.has_taken_time)
+        core->heard_ns = now_ns;
     if (core->changed_at != members_changed_at(core->members)) {
         core->changed_at = members_changed_at(core->members);
         core->changed_ns = now_ns;
     }
-    core->has_joined = core->has_joined || self_up(core) != NULL;
+    core->has_joined = core->has_joined || core_self_up(core) != NULL;
+    if (core_self_up(core) != NULL)
+        core->trouble = NULL;
+    else if (change.kind == CONTROL_JOIN && !change.counted &&
+             memcmp(change.process_id, core->config.self.process_id, CLUSTER_ID_BYTES) == 0)
+        core->trouble = change.why;
     meet_lives(core, now_ns);
     return OK;
 }
@@ -189,9 +176,12 @@ void core_at_end(struct core *core, int64_t asked_ns)
 
 void core_heard(struct core *core, int64_t now_ns, struct member_id id)
 {
-    if (id.slot < members_slot_count(core->members) &&
-        core->neighbours[id.slot].incarnation == id.incarnation)
-        core->neighbours[id.slot].heard_ns = now_ns;
+    if (id.slot >= members_slot_count(core->members) ||
+        core->neighbours[id.slot].incarnation != id.incarnation)
+        return;
+    core->neighbours[id.slot].heard_ns = now_ns;
+    core->neighbours[id.slot].accusations = 0;
+    core->neighbours[id.slot].has_answered = true;
 }
 
 void core_ready(struct core *core, uint32_t partition, bool is_ready)
@@ -200,12 +190,22 @@ void core_ready(struct core *core, uint32_t partition, bool is_ready)
     core->is_ready[partition] = is_ready && core->is_open[partition];
 }
 
-void core_leave(struct core *core) { core->is_leaving = true; }
-void core_plant(struct core *core, unsigned plants) { members_plant(core->members, plants); }
+void core_leave(struct core *core, int64_t now_ns)
+{
+    if (!core->is_leaving)
+        core->leaving_ns = now_ns;
+    core->is_leaving = true;
+}
+
+void core_plant(struct core *core, unsigned plants)
+{
+    core->plants = plants;
+    members_plant(core->members, plants);
+}
 
 /* ---- effects ---- */
 
-static struct core_effect *effect(struct core *core, enum core_effect_kind kind)
+struct core_effect *core_effect_add(struct core *core, enum core_effect_kind kind)
 {
     void *block = core->effects;
     err e = pool_block_reserve(core->pool, &block, sizeof *core->effects, core->effect_count + 1,
@@ -220,17 +220,17 @@ static struct core_effect *effect(struct core *core, enum core_effect_kind kind)
 }
 
 /* A record of this cluster, by this node if it is up. */
-static struct control_record speak(const struct core *core, enum control_kind kind)
+struct control_record core_speak(const struct core *core, enum control_kind kind)
 {
     struct control_record record = { .kind = kind, .by = { .slot = SLOT_NONE } };
-    const struct member *self = self_up(core);
+    const struct member *self = core_self_up(core);
     memcpy(record.cluster_id, members_cluster_id(core->members), CLUSTER_ID_BYTES);
     if (self != NULL)
         record.by = self->id;
     return record;
 }
 
-static void append(struct core *core, const struct control_record *record)
+void core_append(struct core *core, const struct control_record *record)
 {
     struct buf out = buf_open(core->scratch, CONTROL_RECORD_BYTES_MAX);
     control_record_encode(record, &out);
@@ -239,7 +239,7 @@ static void append(struct core *core, const struct control_record *record)
     if (e == OK)
         e = pool_copy(core->scratch, buf_slice(&out), &bytes);
     buf_close(&out);
-    struct core_effect *one = e == OK ? effect(core, CORE_APPEND) : NULL;
+    struct core_effect *one = e == OK ? core_effect_add(core, CORE_APPEND) : NULL;
     if (one != NULL)
         one->bytes = bytes;
     else if (e != OK)
@@ -247,7 +247,7 @@ static void append(struct core *core, const struct control_record *record)
 }
 
 /* Has the wish not been spoken lately? Then it is now. */
-static bool may_speak(struct core *core, int64_t now_ns, enum wish wish)
+bool core_may_speak(struct core *core, int64_t now_ns, enum wish wish)
 {
     if (core->spoken_ns[wish] != INT64_MIN && now_ns - core->spoken_ns[wish] < CORE_RETRY_MS * NS_PER_MS)
         return false;
@@ -255,9 +255,9 @@ static bool may_speak(struct core *core, int64_t now_ns, enum wish wish)
     return true;
 }
 
-static void stop(struct core *core, const char *why, bool is_error)
+void core_stop(struct core *core, const char *why, bool is_error)
 {
-    struct core_effect *last = effect(core, CORE_STOP);
+    struct core_effect *last = core_effect_add(core, CORE_STOP);
     if (last == NULL)
         return;
     last->why = why;
@@ -265,119 +265,14 @@ static void stop(struct core *core, const char *why, bool is_error)
     core->has_ended = true;
 }
 
-/* ---- being a member ---- */
-
-static void begin_cluster(struct core *core, int64_t now_ns)
-{
-    struct control_record record = { .kind = CONTROL_INIT };
-    if (core->config.init == NULL || !may_speak(core, now_ns, WISH_INIT))
-        return;
-    memcpy(record.cluster_id, core->config.init_id, CLUSTER_ID_BYTES);
-    record.init = core->init;
-    append(core, &record);
-}
-
-static bool is_zero(const uint8_t id[CLUSTER_ID_BYTES])
-{
-    uint8_t any = 0;
-    for (int i = 0; i < CLUSTER_ID_BYTES; i++)
-        any |= id[i];
-    return any == 0;
-}
-
-/* A life has ended: what was open for it is opened anew for the next, and is not ready before it says so again. */
-static void close_all(struct core *core)
-{
-    for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++) {
-        struct core_effect *change = core->is_open[p] ? effect(core, CORE_CLOSE) : NULL;
-        if (change == NULL)
-            continue;
-        change->partition = p;
-        core->is_open[p] = core->is_ready[p] = false;
-    }
-}
-
-/* JOINs that do not count are not repeated for ever at one pace: 2, 4, … 32 s. */
-static int64_t join_pause_ns(const struct core *core)
-{
-    unsigned doublings = core->join_count > 6 ? 4 : core->join_count < 3 ? 0 : core->join_count - 2;
-    return CORE_RETRY_MS * NS_PER_MS << doublings;
-}
-
-/* A name that is held by another disk is claimed by every JOIN: its holder refutes, or loses it after the
- * suspect age. Who is still not in after three times that has a living holder before it. */
-static void join(struct core *core, int64_t now_ns)
-{
-    struct control_record record = speak(core, CONTROL_JOIN);
-    if (core->joining_ns != INT64_MIN && now_ns - core->spoken_ns[WISH_JOIN] < join_pause_ns(core))
-        return;
-    core->spoken_ns[WISH_JOIN] = now_ns;
-    core->join_count++;
-    if (core->joining_ns == INT64_MIN)
-        core->joining_ns = now_ns;
-    const struct member *named = members_find(core->members, slice_str(core->name));
-    bool is_held = named != NULL && named->status == MEMBER_UP &&
-                   memcmp(named->disk_id, core->config.self.disk_id, CLUSTER_ID_BYTES) != 0;
-    if (is_held && now_ns - core->joining_ns > 3 * suspect_age_ns(core)) {
-        stop(core, "another node is up under this node's name", true);
-        return;
-    }
-    record.join = core->config.self;
-    record.join.read_to = members_epoch(core->members);
-    append(core, &record);
-}
-
-/* Be up, or leave. True: there is nothing else to do. */
-static bool step_self(struct core *core, int64_t now_ns)
-{
-    if (members_init(core->members) == NULL) {
-        begin_cluster(core, now_ns);
-        return true;
-    }
-    if (!is_zero(core->config.cluster_id) &&
-        memcmp(core->config.cluster_id, members_cluster_id(core->members), CLUSTER_ID_BYTES) != 0) {
-        stop(core, "the control log is another cluster's", true);
-        return true;
-    }
-    const struct member *self = self_up(core), *named = members_find(core->members, slice_str(core->name));
-    if (self != NULL && core->is_leaving) {
-        struct control_record record = speak(core, CONTROL_LEAVE);
-        if (may_speak(core, now_ns, WISH_LEAVE))
-            append(core, &record);
-        return true;
-    }
-    if (self != NULL) {
-        core->joining_ns = INT64_MIN;
-        core->join_count = 0;
-        return false;
-    }
-    close_all(core);
-    if (core->is_leaving)
-        stop(core, "it has left the cluster", false);
-    else if (core->is_removed)
-        stop(core, "the node was removed from the cluster", true);
-    else if (core->has_joined && named != NULL && named->status == MEMBER_UP)
-        stop(core, "another process has joined under this node's name", true);
-    else
-        join(core, now_ns);
-    return true;
-}
-
 /* ---- others ---- */
 
-/* The log's time by now: it went on since the last record. Slow readers think it earlier than it is, never
- * later. */
-static int64_t log_now_ms(const struct core *core, int64_t now_ns)
-{
-    return members_now_ms(core->members) + (now_ns - core->record_ns) / NS_PER_MS;
-}
-
-static void probe(struct core *core, int64_t now_ns, const struct member *m)
+void core_probe(struct core *core, int64_t now_ns, const struct member *m)
 {
     struct neighbour *n = &core->neighbours[m->id.slot];
     if (n->probed_ns != INT64_MIN && now_ns - n->probed_ns < CORE_PROBE_MS * NS_PER_MS)
         return;
-    struct core_effect *one = effect(core, CORE_PROBE);
+    struct core_effect *one = core_effect_add(core, CORE_PROBE);
     if (one == NULL)
         return;
     one->member = m;
@@ -397,42 +292,45 @@ static bool hears_most(const struct core *core, int64_t now_ns)
 static void accuse(struct core *core, int64_t now_ns, const struct member *self, const struct member *of)
 {
     struct neighbour *n = &core->neighbours[of->id.slot];
-    int64_t silent_ns = silence_ns(core, now_ns, of->id.slot), age_ns = suspect_age_ns(core);
+    int64_t silent_ns = silence_ns(core, now_ns, of->id.slot), age_ns = core_suspect_age_ns(core);
     int64_t spoken_ns = n->accused_ns == INT64_MIN ? INT64_MAX : now_ns - n->accused_ns;
-    struct control_record record = speak(core, CONTROL_SUSPECT);
+    struct control_record record = core_speak(core, CONTROL_SUSPECT);
     record.of = of->id;
     if (of->suspicion == UINT64_MAX) {
-        if (silent_ns < age_ns / 3 || spoken_ns < age_ns / 3)
+        unsigned doublings = n->accusations > 5 ? 5 : n->accusations; /* it refutes, and is not heard here */
+        if (silent_ns < age_ns / 3 || spoken_ns < (age_ns / 3) << doublings)
             return;
+        n->accusations++;
         record.silent_ms = (uint32_t)(silent_ns / NS_PER_MS);
     } else {
         bool is_voter = member_is_accused_by(of, self->id.slot);
         if (silent_ns < age_ns || spoken_ns < CORE_RETRY_MS * NS_PER_MS ||
-            (is_voter && !members_may_evict(core->members, of, log_now_ms(core, now_ns))))
+            (is_voter && !members_may_evict(core->members, of, core_log_now_ms(core, now_ns),
+                                            append_now_ms(core, now_ns))))
             return;
         record.kind = is_voter ? CONTROL_EVICT : CONTROL_VOTE;
         record.suspicion = of->suspicion;
     }
     n->accused_ns = now_ns;
-    append(core, &record);
+    core_append(core, &record);
 }
 
 static void step_others(struct core *core, int64_t now_ns, const struct member *self)
 {
     bool may_accuse = hears_most(core, now_ns) && core_may_decide(core, now_ns) &&
-                      !members_is_suspended(core->members, AUTOMATION_EVICTION, log_now_ms(core, now_ns));
+                      !members_is_suspended(core->members, AUTOMATION_EVICTION, append_now_ms(core, now_ns));
     for (uint32_t i = 0; i < members_slot_count(core->members); i++) {
         const struct member *m = members_at(core->members, i);
         if (m->status != MEMBER_UP || m == self)
             continue;
-        probe(core, now_ns, m);
+        core_probe(core, now_ns, m);
         if (may_accuse)
             accuse(core, now_ns, self, m);
     }
-    if (self->suspicion != UINT64_MAX && may_speak(core, now_ns, WISH_REFUTE)) {
-        struct control_record record = speak(core, CONTROL_REFUTE);
+    if (self->suspicion != UINT64_MAX && core_may_speak(core, now_ns, WISH_REFUTE)) {
+        struct control_record record = core_speak(core, CONTROL_REFUTE);
         record.suspicion = self->suspicion;
-        append(core, &record);
+        core_append(core, &record);
     }
 }
 
@@ -447,27 +345,47 @@ static int64_t turn_ns(const struct core *core, int64_t now_ns, const struct mem
     return before * CORE_RANK_MS * NS_PER_MS;
 }
 
+/* Something waits for the log's time to pass: somebody has to say that it is up. */
+static void make_time_pass(struct core *core, int64_t now_ns, const struct member *self)
+{
+    struct control_record record = core_speak(core, CONTROL_NOOP);
+    int64_t pause_ns = CORE_TIME_MS * NS_PER_MS + turn_ns(core, now_ns, self);
+    if (members_await_time(core->members) &&
+        (core->heard_ns == INT64_MIN || now_ns - core->heard_ns >= pause_ns) &&
+        core_may_speak(core, now_ns, WISH_TIME))
+        core_append(core, &record);
+}
+
 static void vacate(struct core *core, int64_t now_ns, const struct member *self)
 {
-    int64_t log_ms = log_now_ms(core, now_ns) - turn_ns(core, now_ns, self) / NS_PER_MS;
+    int64_t log_ms = core_log_now_ms(core, now_ns), append_ms = append_now_ms(core, now_ns);
+    bool any = false;
     for (uint32_t i = 0; i < members_slot_count(core->members); i++) {
         const struct member *m = members_at(core->members, i);
-        if (!members_may_vacate(core->members, m, log_ms) || !may_speak(core, now_ns, WISH_VACATE))
+        if (!members_may_vacate(core->members, m, log_ms, append_ms))
             continue;
-        struct control_record record = speak(core, CONTROL_VACATE);
+        any = true;
+        if (core->vacate_ns == INT64_MAX)
+            core->vacate_ns = now_ns;
+        if (now_ns - core->vacate_ns < turn_ns(core, now_ns, self) ||
+            !core_may_speak(core, now_ns, WISH_VACATE))
+            continue;
+        struct control_record record = core_speak(core, CONTROL_VACATE);
         record.of = m->id;
-        append(core, &record);
+        core_append(core, &record);
     }
+    if (!any)
+        core->vacate_ns = INT64_MAX;
 }
 
 static void assign(struct core *core, int64_t now_ns, const struct member *self)
 {
     if (!members_is_assignment_due(core->members) ||
-        members_is_suspended(core->members, AUTOMATION_PLACEMENT, log_now_ms(core, now_ns)) ||
+        members_is_suspended(core->members, AUTOMATION_PLACEMENT, append_now_ms(core, now_ns)) ||
         now_ns - core->changed_ns < CORE_SETTLE_MS * NS_PER_MS + turn_ns(core, now_ns, self) ||
-        !may_speak(core, now_ns, WISH_ASSIGN))
+        !core_may_speak(core, now_ns, WISH_ASSIGN))
         return;
-    struct control_record record = speak(core, CONTROL_ASSIGN);
+    struct control_record record = core_speak(core, CONTROL_ASSIGN);
     uint32_t *slots;
     uint64_t placed;
     err e = members_plan(core->members, core->scratch, &slots, &placed);
@@ -481,7 +399,7 @@ static void assign(struct core *core, int64_t now_ns, const struct member *self)
     record.assign.partition_count = members_init(core->members)->partition_count;
     record.assign.replica_count = members_init(core->members)->replica_count;
     record.assign.slots = slots;
-    append(core, &record);
+    core_append(core, &record);
 }
 
 /* ---- partitions ---- */
@@ -489,12 +407,14 @@ static void assign(struct core *core, int64_t now_ns, const struct member *self)
 static void speak_of(struct core *core, int64_t now_ns, enum control_kind kind, const uint32_t *partitions,
                      uint32_t count)
 {
-    struct control_record record = speak(core, kind);
-    if (count == 0 || !may_speak(core, now_ns, kind == CONTROL_OWN ? WISH_OWN : WISH_DROP))
+    struct control_record record = core_speak(core, kind);
+    enum wish wish = kind == CONTROL_OWN ? WISH_OWN : kind == CONTROL_DROP ? WISH_DROP : WISH_DISOWN;
+    if (count == 0 || !core_may_speak(core, now_ns, wish))
         return;
+    record.hold.answers = members_answers(core->members, core_self_up(core));
     record.hold.partitions = partitions;
     record.hold.count = count;
-    append(core, &record);
+    core_append(core, &record);
 }
 
 /* Is the partition owned here without need, for long enough? */
@@ -511,13 +431,15 @@ static bool may_drop(struct core *core, int64_t now_ns, const struct member *sel
 
 static void step_partitions(struct core *core, int64_t now_ns, const struct member *self)
 {
-    uint32_t own[CLUSTER_PARTITIONS_MAX], drop[CLUSTER_PARTITIONS_MAX], own_count = 0, drop_count = 0;
+    uint32_t own[CLUSTER_PARTITIONS_MAX], drop[CLUSTER_PARTITIONS_MAX], disown[CLUSTER_PARTITIONS_MAX];
+    uint32_t own_count = 0, drop_count = 0, disown_count = 0;
     for (uint32_t p = 0; p < members_init(core->members)->partition_count; p++) {
         bool is_assigned = members_is_assigned(core->members, p, self->id.slot),
              is_owner = member_owns(self, p);
         bool is_wanted = is_assigned || is_owner;
-        struct core_effect *change =
-            is_wanted == (core->is_open[p] != 0) ? NULL : effect(core, is_wanted ? CORE_OPEN : CORE_CLOSE);
+        struct core_effect *change = is_wanted == (core->is_open[p] != 0)
+                                         ? NULL
+                                         : core_effect_add(core, is_wanted ? CORE_OPEN : CORE_CLOSE);
         if (change != NULL) {
             change->partition = p;
             core->is_open[p] = is_wanted;
@@ -527,8 +449,12 @@ static void step_partitions(struct core *core, int64_t now_ns, const struct memb
             own[own_count++] = p;
         if (may_drop(core, now_ns, self, p))
             drop[drop_count++] = p;
+        if (is_owner && core->is_open[p] && !core->is_ready[p] && (core->plants & CORE_PLANT_KEEP_OWN) == 0)
+            disown[disown_count++] = p;
     }
-    speak_of(core, now_ns, CONTROL_OWN, own, own_count);
+    speak_of(core, now_ns, CONTROL_DISOWN, disown, disown_count);
+    if (disown_count == 0) /* one of the two would not answer the other */
+        speak_of(core, now_ns, CONTROL_OWN, own, own_count);
     speak_of(core, now_ns, CONTROL_DROP, drop, drop_count);
 }
 
@@ -539,13 +465,24 @@ err core_step(struct core *core, int64_t now_ns, const struct core_effect **out_
     pool_reset(core->scratch);
     core->effect_count = 0;
     core->failed = OK;
-    if (!core->has_ended && core->known_ns != INT64_MIN && !step_self(core, now_ns)) {
-        const struct member *self = self_up(core);
+    bool has_begun = core->known_ns != INT64_MIN;
+    if (!core->has_ended && core_must_end(core, now_ns))
+        core_stop(core,
+                  has_begun ? "it has stopped without leaving the cluster: the control log did not answer"
+                            : "it has stopped before it joined the cluster",
+                  false);
+    if (!core->has_ended && has_begun && !core_step_self(core, now_ns)) {
+        const struct member *self = core_self_up(core);
         step_others(core, now_ns, self);
+        make_time_pass(core, now_ns, self);
         vacate(core, now_ns, self);
         assign(core, now_ns, self);
         step_partitions(core, now_ns, self);
     }
+    struct core_effect *trouble =
+        core->has_ended || core->trouble == core->told ? NULL : core_effect_add(core, CORE_TROUBLE);
+    if (trouble != NULL)
+        trouble->why = core->told = core->trouble;
     *out_effects = core->effects;
     *out_count = core->effect_count;
     return core->failed;
@@ -582,8 +519,9 @@ err core_open(const struct core_config *config, struct pool *pool, struct core *
     core->config.self.name = keep_text(core->name, CLUSTER_NAME_BYTES_MAX, config->self.name);
     core->config.self.zone = keep_text(core->zone, CLUSTER_NAME_BYTES_MAX, config->self.zone);
     core->config.self.address = keep_text(core->address, CLUSTER_ADDRESS_BYTES_MAX, config->self.address);
-    core->known_ns = core->joining_ns = INT64_MIN;
-    core->changed_at = UINT64_MAX;
+    core->known_ns = core->joining_ns = core->heard_ns = INT64_MIN;
+    core->vacate_ns = INT64_MAX;
+    core->changed_at = core->holder = UINT64_MAX;
     for (int i = 0; i < WISH_COUNT; i++)
         core->spoken_ns[i] = INT64_MIN;
     for (int p = 0; p < CLUSTER_PARTITIONS_MAX; p++)

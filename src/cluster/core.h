@@ -24,6 +24,10 @@ struct core;
 #define CORE_RANK_MS   3000 /* node after node tries what one node suffices for */
 #define CORE_GRACE_MS \
     10000 /* an owner that is not needed any more serves on, for queries that are under way */
+#define CORE_TIME_MS  4000  /* the log is written to at least so often while something waits for its time */
+#define CORE_ASK_MS   1000  /* who holds this node's name is asked for so long whether it is there */
+#define CORE_LEAVE_MS 25000 /* others get so long to take over what a leaving node holds */
+#define CORE_END_MS   30000 /* after which it ends, with the log or without it */
 
 struct core_config {
     uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: not known yet, it comes from the log */
@@ -37,7 +41,8 @@ enum core_effect_kind {
     CORE_PROBE,  /* ask this life of a node whether it is there */
     CORE_OPEN,   /* hold the partition: read it, tell core_ready when it is caught up */
     CORE_CLOSE,  /* let the partition go */
-    CORE_STOP,   /* this process is not wanted, or has left: why says so. The last effect there is */
+    CORE_TROUBLE, /* why this node is not a member; NULL: nothing keeps it from being one any more. For people */
+    CORE_STOP,    /* this process is not wanted, or has left: why says so. The last effect there is */
 };
 
 struct core_effect {
@@ -45,7 +50,7 @@ struct core_effect {
     struct slice bytes;          /* CORE_APPEND */
     const struct member *member; /* CORE_PROBE */
     uint32_t partition;          /* CORE_OPEN, CORE_CLOSE */
-    const char *why;             /* CORE_STOP, for people */
+    const char *why;             /* CORE_STOP, CORE_TROUBLE */
     bool is_error;               /* CORE_STOP */
 };
 
@@ -61,16 +66,25 @@ err core_record(struct core *core, int64_t now_ns, uint64_t offset, int64_t appe
 void core_at_end(struct core *core, int64_t asked_ns);
 /* That life of a node answered a probe, or sent one. */
 void core_heard(struct core *core, int64_t now_ns, struct member_id id);
-/* The partition has caught up, or (false) has fallen behind or broken. */
+/* The partition has caught up, or (false) has fallen behind or broken: then it is not owned any more. */
 void core_ready(struct core *core, uint32_t partition, bool is_ready);
-/* Leave the cluster: hand nothing over that others own too, and stop. */
-void core_leave(struct core *core);
+/* Stop for a while, or for good: what nobody else holds is handed over first, as far as that takes no longer than
+ * CORE_LEAVE_MS; what others own stays assigned, so that a node which comes back within the repair delay moves
+ * nothing. Ends with CORE_STOP within CORE_END_MS. */
+void core_leave(struct core *core, int64_t now_ns);
 
 /* What is to be done now. Effects are borrowed until the next call of any function of this core, and count with
  * ERR_LIMIT too: then there is more to do when there is memory. */
 err core_step(struct core *core, int64_t now_ns, const struct core_effect **out_effects, size_t *out_count);
 
-/* Bugs that tests plant: as members_plant. */
+/* Bugs that tests plant: as members_plant, and these. */
+enum core_plant {
+    CORE_PLANT_OWN_CLOCK = 1 << 16,     /* the state depends on the clock of who reads */
+    CORE_PLANT_LEAVE_AT_ONCE = 1 << 17, /* nothing is handed over */
+    CORE_PLANT_WAIT_FOR_LOG = 1 << 18,  /* who leaves waits for the log for ever */
+    CORE_PLANT_KEEP_OWN = 1 << 19,      /* an owner that is not ready says nothing */
+    CORE_PLANT_DECIDE_ALWAYS = 1 << 20, /* a node that has not read for long decides */
+};
 void core_plant(struct core *core, unsigned plants);
 
 /* ---- the view of this node ---- */
@@ -78,11 +92,14 @@ void core_plant(struct core *core, unsigned plants);
 const struct members *core_members(const struct core *core);
 /* The present life of this node. False: it has not joined, or is not up. */
 bool core_self(const struct core *core, struct member_id *out_id);
-/* May this node cut and commit: it is up, and knew everything decided the suspect age ago. */
+/* Why this node is not a member, for people; NULL: it is, or nothing keeps it. */
+const char *core_trouble(const struct core *core);
+/* May this node cut and commit: it is up, knew everything decided the suspect age ago, and is not about to be put
+ * out. */
 bool core_may_decide(const struct core *core, int64_t now_ns);
 bool core_is_silent(const struct core *core, int64_t now_ns, uint32_t slot);
-/* Who may answer for a partition, best first: this node, then its zone, then others; those that are silent come
- * last. Returns the count, at most CLUSTER_NODES_MAX slots into out_slots. */
+/* Who may answer for a partition, best first: this node, then its zone, then others; those that are silent or
+ * leaving come last. Returns the count, at most CLUSTER_NODES_MAX slots into out_slots. */
 size_t core_route(const struct core *core, int64_t now_ns, uint32_t partition, uint32_t *out_slots,
                   size_t slots_max);
 /* Which of the owners that are not silent this node is, in the order of the assignment; UINT32_MAX: none of

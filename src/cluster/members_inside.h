@@ -1,4 +1,4 @@
-/* The state of members.c, for it and the two files that print and plan it. */
+/* The state of members.c, for it and the two files that print it and plan for it. */
 #ifndef CLUSTER_MEMBERS_INSIDE_H
 #define CLUSTER_MEMBERS_INSIDE_H
 
@@ -8,7 +8,7 @@
 #define MEMBERS_TIME_MS_MAX (INT64_C(1) << 52) /* later ones are no times */
 
 struct suspension {
-    int64_t until_ms; /* log time; INT64_MIN: none */
+    int64_t until_ms; /* append time; INT64_MIN: none */
     char owner[CLUSTER_TEXT_BYTES_MAX + 1];
     char reason[CLUSTER_TEXT_BYTES_MAX + 1];
 };
@@ -18,7 +18,9 @@ struct members {
     unsigned plants;
     uint64_t epoch;
     int64_t now_ms;
-    bool is_begun; /* INIT counted */
+    int64_t heard_ms;  /* append time of the last record that counts for it; INT64_MIN: none */
+    int64_t append_ms; /* of the last record; 0: none */
+    bool is_begun;     /* INIT counted */
     uint8_t cluster_id[CLUSTER_ID_BYTES];
     struct control_init init;
     struct control_settings settings;
@@ -27,6 +29,9 @@ struct members {
     uint64_t freed_at;                /* the last record that freed a slot; OFFSET_NONE: none did */
     uint64_t vacated_since;           /* slots given up since the last ASSIGN */
     int64_t evicted_ms;               /* log time of the last EVICT; INT64_MIN: none */
+    int64_t resumed_ms;               /* log time at which nobody had been up before; INT64_MIN: never */
+    uint32_t former_age_ms;           /* the suspect age before it was lowered, which holds until … */
+    int64_t former_until_ms;          /* … this log time */
     struct suspension suspensions[AUTOMATION_END];
     struct member *members; /* by slot */
     uint32_t member_count;

@@ -1,5 +1,5 @@
 /* The state of the cluster as bytes, so that a start need not read the control log from its beginning: written
- * to the blob store by a node that is up, read back by any. docs/format/control.md §3.
+ * to the blob store by a node that is up, read back by any. docs/format/control.md §4.
  *
  * Invariants: 1. Equal states have equal bytes. 2. Bytes that decode give a state that keeps the invariants of
  * members.c: whatever does not is damage, for the store holds what somebody wrote. */
@@ -35,13 +35,15 @@ static void put_member(struct buf *out, const struct members *members, const str
     buf_put_u8(out, (uint8_t)m->status);
     if (m->status == MEMBER_NONE)
         return;
-    buf_put_u8(out, m->is_draining);
+    buf_put_u8(out, (uint8_t)(m->is_draining | m->is_leaving << 1 | m->hands_over << 2 | m->is_claimed << 3));
     buf_put_varint(out, m->id.incarnation);
     buf_put_varint(out, m->slot_since);
     buf_put_zigzag(out, m->ended_ms);
     buf_put_varint(out, m->ended_at);
     buf_put_varint(out, m->suspicion);
     buf_put_zigzag(out, m->suspected_ms);
+    buf_put_varint(out, m->claims);
+    buf_put_varint(out, m->held_at);
     buf_put_string(out, slice_str(m->name));
     buf_put_string(out, slice_str(m->zone));
     buf_put_string(out, slice_str(m->address));
@@ -61,6 +63,8 @@ void members_encode(const struct members *members, struct buf *out)
     buf_put_u8(out, members->is_begun);
     buf_put_varint(out, members->epoch);
     buf_put_zigzag(out, members->now_ms);
+    buf_put_zigzag(out, members->heard_ms);
+    buf_put_zigzag(out, members->append_ms);
     if (members->is_begun) {
         buf_put(out, members->cluster_id, sizeof members->cluster_id);
         buf_put_varint(out, members->init.partition_count);
@@ -76,6 +80,9 @@ void members_encode(const struct members *members, struct buf *out)
         buf_put_varint(out, members->freed_at);
         buf_put_varint(out, members->vacated_since);
         buf_put_zigzag(out, members->evicted_ms);
+        buf_put_zigzag(out, members->resumed_ms);
+        buf_put_varint(out, members->former_age_ms);
+        buf_put_zigzag(out, members->former_until_ms);
         for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
             buf_put_zigzag(out, members->suspensions[i].until_ms);
             buf_put_string(out, slice_str(members->suspensions[i].owner));
@@ -135,11 +142,11 @@ static void read_settings(struct reader *r, struct control_settings *out_setting
     out_settings->repair_delay_ms = read_bounded(r, 0, 7 * 86400000);
 }
 
-/* Times are the log's, in ms: far from where differences of them overflow. */
-static int64_t read_time(struct reader *r)
+/* Times are in ms, and far from where differences of them overflow. */
+static int64_t read_time(struct reader *r, bool or_none)
 {
     int64_t t_ms = read_zigzag(r);
-    if (t_ms != INT64_MIN && (t_ms < -TIME_MS_BOUND || t_ms > TIME_MS_BOUND))
+    if ((t_ms != INT64_MIN || !or_none) && (t_ms < -TIME_MS_BOUND || t_ms > TIME_MS_BOUND))
         read_bad(r);
     return t_ms;
 }
@@ -152,13 +159,19 @@ static void read_member(struct reader *r, const struct members *members, uint32_
     if (m.status > MEMBER_EVICTED)
         read_bad(r);
     if (m.status != MEMBER_NONE) {
-        m.is_draining = read_bounded(r, 0, 1) == 1;
+        uint32_t bits = read_bounded(r, 0, 15);
+        m.is_draining = (bits & 1) != 0;
+        m.is_leaving = (bits & 2) != 0;
+        m.hands_over = (bits & 4) != 0;
+        m.is_claimed = (bits & 8) != 0;
         m.id.incarnation = read_varint(r);
         m.slot_since = read_varint(r);
-        m.ended_ms = read_time(r);
+        m.ended_ms = read_time(r, false);
         m.ended_at = read_varint(r);
         m.suspicion = read_varint(r);
-        m.suspected_ms = read_time(r);
+        m.suspected_ms = read_time(r, false);
+        m.claims = (uint8_t)read_bounded(r, 0, MEMBERS_CLAIMS_MAX);
+        m.held_at = read_varint(r);
         read_text(r, m.name, CLUSTER_NAME_BYTES_MAX);
         read_text(r, m.zone, CLUSTER_NAME_BYTES_MAX);
         read_text(r, m.address, CLUSTER_ADDRESS_BYTES_MAX);
@@ -186,7 +199,9 @@ static bool member_valid(const struct members *m, const struct member *one)
     if (one->status == MEMBER_NONE)
         return true;
     bool is_idle = one->suspicion == OFFSET_NONE && !any_bit(one->owns, sizeof one->owns);
-    if (one->status != MEMBER_UP && !is_idle)
+    if (one->status != MEMBER_UP && (!is_idle || one->is_leaving || one->claims > 0 || one->held_at > 0))
+        return false;
+    if (one->is_claimed && one->suspicion == OFFSET_NONE)
         return false;
     if (one->suspicion == OFFSET_NONE && any_bit(one->votes, sizeof one->votes))
         return false;
@@ -199,7 +214,7 @@ static bool member_valid(const struct members *m, const struct member *one)
     }
     return cluster_name_valid(slice_str(one->name)) && cluster_name_valid(slice_str(one->zone)) &&
            one->id.incarnation < m->epoch && one->slot_since <= one->id.incarnation &&
-           (one->suspicion == OFFSET_NONE || one->suspicion < m->epoch);
+           (one->suspicion == OFFSET_NONE || one->suspicion < m->epoch) && one->held_at < m->epoch;
 }
 
 static bool row_valid(const uint32_t *slots, uint32_t width)
@@ -259,9 +274,12 @@ static err read_begun(struct reader *r, struct members *m)
     m->joined_ever = read_varint(r);
     m->freed_at = read_varint(r);
     m->vacated_since = read_varint(r);
-    m->evicted_ms = read_time(r);
+    m->evicted_ms = read_time(r, true);
+    m->resumed_ms = read_time(r, true);
+    m->former_age_ms = read_bounded(r, 0, 3600000);
+    m->former_until_ms = read_time(r, false);
     for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
-        m->suspensions[i].until_ms = read_time(r);
+        m->suspensions[i].until_ms = read_time(r, true);
         read_text(r, m->suspensions[i].owner, CLUSTER_TEXT_BYTES_MAX);
         read_text(r, m->suspensions[i].reason, CLUSTER_TEXT_BYTES_MAX);
     }
@@ -290,7 +308,11 @@ err members_decode(struct slice bytes, struct pool *pool, struct members **out_m
     TRY(members_open(pool, &m));
     m->is_begun = read_bounded(&r, 0, 1) == 1;
     m->epoch = read_varint(&r);
-    m->now_ms = read_time(&r);
+    if (m->epoch > INT64_MAX) /* offsets are less */
+        read_bad(&r);
+    m->now_ms = read_time(&r, false);
+    m->heard_ms = read_time(&r, true);
+    m->append_ms = read_time(&r, false);
     err e = m->is_begun ? read_begun(&r, m) : OK;
     if (e == OK && (!r.ok || read_left(&r) != 0 || (m->is_begun && !state_valid(m))))
         e = ERR_CORRUPT;

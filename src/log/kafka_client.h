@@ -4,8 +4,10 @@
  * of functions and sees no library below it; simulation puts brokers of its own behind the same table. The real
  * row is kafka_client_open, over librdkafka (docs/decisions/0012-kafka-client.md).
  *
- * Owner: one thread makes all calls of a client, kafka_poll too. No call but close waits for the network.
- * Strings and slices passed in are borrowed during the call.
+ * Owner: one thread makes all calls of a client, kafka_poll too; kafka_wake comes from any thread. No call but
+ * close waits for the network.
+ * Strings and slices passed in are borrowed during the call. Somebody polls at least every second: what the
+ * library has to say to people waits for it without a bound.
  *
  * WHAT THE LIBRARY PROMISES AND WHAT NOT. The driver must rest on nothing else.
  *   1. KAFKA_ACKED: all in-sync replicas have the record at `offset`. It says nothing about a log that goes
@@ -193,6 +195,7 @@ struct kafka_client_calls {
     void (*close)(struct kafka_client *client);
     err (*poll)(struct kafka_client *client, int64_t budget_ms, bool with_records,
                 struct kafka_event *out_event);
+    void (*wake)(struct kafka_client *client);
     err (*producer_start)(struct kafka_client *client, struct err_at *at);
     void (*producer_stop)(struct kafka_client *client);
     err (*produce)(struct kafka_client *client, uint32_t partition, const struct slice *parts,
@@ -215,9 +218,8 @@ struct kafka_client {
     const struct kafka_client_calls *calls;
 };
 
-/* Open the row over librdkafka: connects in the background, nothing is known about the brokers yet.
- * read_bytes_max is charged to the pool. Errors ERR_INPUT (a setting is refused; `at` says which), ERR_LIMIT.
- * */
+/* Open the row over librdkafka: connects in the background, nothing is known about the brokers yet. The pool is
+ * charged read_bytes_max. Errors ERR_INPUT (a setting is refused; `at` says which), ERR_LIMIT. */
 err kafka_client_open(const struct kafka_client_config *config, struct io *io, struct pool *pool,
                       struct kafka_client **out_client, struct err_at *at);
 
@@ -239,8 +241,11 @@ static inline err kafka_poll(struct kafka_client *client, int64_t budget_ms, boo
     return client->calls->poll(client, budget_ms, with_records, out_event);
 }
 
-/* Start a producer, idempotent and with acks=all. One at a time: ERR_BUSY while one runs or is not stopped yet.
- * */
+/* Let the poll that waits, or else the next one that would, end at once. From any thread, until close begins; may
+ * be called under a lock of the caller's. */
+static inline void kafka_wake(struct kafka_client *client) { client->calls->wake(client); }
+
+/* Start a producer, idempotent and with acks=all. One at a time: ERR_BUSY while one is not stopped yet. */
 static inline err kafka_producer_start(struct kafka_client *client, struct err_at *at)
 {
     return client->calls->producer_start(client, at);
@@ -276,6 +281,8 @@ static inline void kafka_unassign(struct kafka_client *client, uint32_t partitio
 
 /* Questions and orders are answered exactly once, with ERR_TIMEOUT at the latest after budget_ms of polling; an
  * order that timed out may still be carried out. ERR_BUSY over KAFKA_ASKS_MAX, ERR_LIMIT, ERR_INPUT: not asked.
+ * An answer of ERR_BUSY says: ask again. The connection went away meanwhile, and an order may have been carried
+ * out.
  *
  * Each partition of ask_ends is answered by whom the library takes for its leader. A leader that was paused and
  * goes on tells an old end for some 100 ms, with an old epoch: believe no end whose leader_epoch is below the

@@ -77,6 +77,12 @@ void log_go_on(struct log *log, uint32_t partition, uint64_t from)
     log->driver->go_on(log, partition, from);
 }
 
+int32_t log_epoch_before(struct log *log, uint32_t partition, uint64_t offset)
+{
+    check(partition < log->partition_count);
+    return log->driver->epoch_before(log, partition, offset);
+}
+
 err log_trim(struct log *log, uint32_t partition, uint64_t before)
 {
     check(partition < log->partition_count);

@@ -39,8 +39,8 @@ struct log_config {
     uint64_t file_bytes;      /* of one physical file, e.g. 64 MiB */
     uint64_t queue_bytes_max; /* waiting appends; beyond: ERR_BUSY at once */
     uint64_t tail_bytes_max;  /* kept in memory for readers; beyond, readers go to disk */
-    /* Whether free space is below the node's floor: appends are refused with ERR_SPACE while it is, but those that
-     * free space. Called from any thread by every append, so it looks at a flag. NULL: never. */
+    /* Whether free space is below the node's floor: appends are refused with ERR_SPACE while it is, but
+     * those that free space. Called from any thread by every append, so it looks at a flag. NULL: never. */
     bool (*is_space_low)(void *context);
     void *space_context;
     bool read_only; /* for tools: opening changes nothing on disk, appends get ERR_CLOSED */
@@ -76,8 +76,8 @@ struct log_append {
     void (*done)(struct log_append *append, err result, struct log_position position);
     void *context;
     bool frees_space; /* not refused below the floor: the owner's own word by which records become free */
-    /* No record (part_count 0): done(OK) tells a confirmed end, behind everything that was acknowledged before the
-     * call. It may come from log_append itself. */
+    /* No record (part_count 0): done(OK) tells a confirmed end, behind everything that was acknowledged
+     * before the call. It may come from log_append itself. */
     bool is_marker;
     struct log_append *next; /* the log's own */
 };
@@ -92,27 +92,32 @@ err log_pump(struct log *log);
 /* Run log_pump on a thread of its own until log_close. */
 err log_run_thread(struct log *log);
 
-/* Wait until every append that was queued is answered and no callback runs, pumping where no thread does: before
- * memory of appends, or of the listener after log_on_durable took it away, is freed. Not from a callback. */
+/* Wait until every append that was queued is answered and no callback runs, pumping where no thread does:
+ * before memory of appends, or of the listener after log_on_durable took it away, is freed. Not from a
+ * callback. */
 void log_drain(struct log *log);
 
 /* ---- reading ---- */
 struct log_record {
     struct log_position position;
-    struct slice bytes;   /* borrowed until the next call on this reader */
-    bool damaged;         /* this offset is lost; bytes is empty */
-    bool is_marker;       /* nobody's record: the position was passed; bytes is empty */
-    uint64_t missing;     /* so many offsets right before this one are not in the log: they are lost */
+    struct slice bytes; /* borrowed until the next call on this reader */
+    bool damaged;       /* this offset is lost; bytes is empty */
+    bool is_marker;     /* nobody's record: the position was passed; bytes is empty */
+    uint64_t missing;   /* so many offsets right before this one are not in the log: they are lost */
+    int64_t t_ms;       /* of the append, by the broker's clock if the topic keeps that, else by the writer's;
+                           LOG_TIME_NONE */
     int32_t leader_epoch; /* under which it was written; LOG_EPOCH_NONE */
 };
 
 struct log_reader;
 
-#define LOG_EPOCH_NONE (-1) /* a log without epochs, or not known */
+#define LOG_EPOCH_NONE (-1)      /* a log without epochs, or not known */
+#define LOG_TIME_NONE  INT64_MIN /* a log without times */
 
-/* leader_epoch: of the record before `offset`, so that a log which went back and grew again is known: ERR_ORDER.
- * Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else ERR_ORDER: the log
- * went back). One thread per reader. Readers are closed before the log. Errors also ERR_LIMIT. */
+/* leader_epoch: of the record before `offset`, so that a log which went back and grew again is known:
+ * ERR_ORDER. Read the partition from `offset` (≥ the log's start, else ERR_NOT_FOUND; ≤ its end, else
+ * ERR_ORDER: the log went back). One thread per reader. Readers are closed before the log. Errors also
+ * ERR_LIMIT. */
 err log_reader_open(struct log *log, uint32_t partition, uint64_t offset, int32_t leader_epoch,
                     struct log_reader **out_reader);
 void log_reader_close(struct log_reader *reader);
@@ -127,18 +132,24 @@ void log_on_durable(struct log *log, void (*wake)(void *context), void *context)
 struct log_watermarks {
     uint64_t generation;
     uint64_t start_offset; /* oldest that can be read */
-    uint64_t end_offset;   /* durable end: next offset to be given */
-    int64_t confirmed_ns;  /* io_monotonic_ns at which the end was asked for or known; INT64_MIN: not yet */
+    /* Durable end: next offset to be given, or what is known to be empty before it. Of a log that went back, until
+     * log_go_on: the highest that was seen or acknowledged. */
+    uint64_t end_offset;
+    int64_t confirmed_ns; /* io_boottime_ns at which the end was asked for or known; INT64_MIN: not yet */
 };
 struct log_watermarks log_watermarks(struct log *log, uint32_t partition);
 
-/* The log itself went back (a replicated one that lost its newest records): a reader ended with ERR_ORDER, or
- * an append was answered with ERR_IO. *out_from: the first offset at which it may differ from what was read or
- * acknowledged. ERR_NOT_FOUND: it did not; ERR_BUSY: that it did is known, and not yet where. Appends to the
- * partition get ERR_BUSY until log_go_on says that whoever applies it knows, and goes on reading at `from`, as
- * a new generation. */
+/* The log itself went back (a replicated one that lost its newest records): readers end with ERR_ORDER, appends
+ * are answered with ERR_IO, and who does neither asks now and then. *out_from: the first offset at
+ * which it may differ from what was read or acknowledged here. ERR_NOT_FOUND: it did not; ERR_BUSY: that it
+ * did is known, and not yet where. Appends to the partition get ERR_BUSY until log_go_on says that whoever
+ * applies it, or where nobody does whoever writes to it, knows, and goes on at `from`, as a new generation; that
+ * is not believed of a `from` above where the log went back to by then. */
 err log_went_back(struct log *log, uint32_t partition, uint64_t *out_from);
 void log_go_on(struct log *log, uint32_t partition, uint64_t from);
+
+/* The leader epoch of the record before `offset`, as the log is now; LOG_EPOCH_NONE: not known here. */
+int32_t log_epoch_before(struct log *log, uint32_t partition, uint64_t offset);
 
 /* Records of the partition below `before` are not needed any more; files go (are recycled) when no
  * partition needs them. */

@@ -463,6 +463,11 @@ static void file_on_durable(struct log *base, void (*wake)(void *context), void 
 }
 
 /* A file log that lost its newest records is known by its end below what was stored, at the start. */
+static int32_t file_epoch_before(struct log *log, uint32_t partition, uint64_t offset)
+{
+    return LOG_EPOCH_NONE;
+}
+
 static err file_went_back(struct log *log, uint32_t partition, uint64_t *out_from) { return ERR_NOT_FOUND; }
 static void file_go_on(struct log *log, uint32_t partition, uint64_t from) {}
 
@@ -474,7 +479,7 @@ static struct log_watermarks file_watermarks(struct log *base, uint32_t partitio
         .generation = 0,
         .start_offset = log_start_offset(log, partition),
         .end_offset = log->ends[partition],
-        .confirmed_ns = io_monotonic_ns(log->io),
+        .confirmed_ns = io_boottime_ns(log->io),
     };
     io_mutex_unlock(&log->mutex);
     return marks;
@@ -596,6 +601,7 @@ static const struct log_driver file_driver = {
     .reader_next = log_read_next,
     .watermarks = file_watermarks,
     .went_back = file_went_back,
+    .epoch_before = file_epoch_before,
     .go_on = file_go_on,
     .trim = file_trim,
     .is_held = file_is_held,

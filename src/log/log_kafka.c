@@ -3,16 +3,17 @@
  *
  *   log_append → inbox → sending (per partition, in order) → kafka_produce … KAFKA_EVENT_DELIVERED → done
  *
- * Invariants  1. Every append is answered exactly once: from its sending, or from log_append itself when it is
- * refused.  2. OK means: acknowledged at an offset above every one acknowledged before in the partition.
- * Anything else in that
- *     place means that the log went back, and no append is taken there until it is known how it goes on.
- *  3. What an attempt left open is sent again under the same bytes until its deadline; readers that apply
- * records count
- *     a second copy as none. ERR_TIMEOUT: it may be stored yet. ERR_BUSY: it is not.
- *  4. An end is believed when its leader epoch is not below the highest seen and it is not below any end seen
- * or
- *     acknowledged: a leader that was paused tells old ones. */
+ * Invariants
+ *   1. Every append is answered exactly once: from its sending, or from log_append itself when it is refused.
+ *   2. OK means: acknowledged at an offset above every one acknowledged before in the partition. An offset that
+ *      is not above one acknowledged before the record was handed over means that the log went back, and no
+ *      append is taken there until it is known how it goes on.
+ *   3. What an attempt left open is sent again under the same bytes until its deadline; readers that apply
+ *      records count a second copy as none. ERR_TIMEOUT: it may be stored yet. ERR_BUSY: it is not.
+ *   4. An end is believed when its leader epoch is not below the highest seen and it is not below any end seen
+ *      or acknowledged: a leader that was paused tells old ones.
+ *   5. That a log went back is told only after the topic was seen to be the same one since.
+ *   6. Deadlines count while the machine sleeps. */
 #include "log/log_kafka.h"
 
 #include "base/bytes.h"
@@ -22,7 +23,7 @@
 
 #include <string.h>
 
-#define POLL_MS       10
+#define POLL_MS       50 /* of timers; what is to be done at once wakes the pump */
 #define EVENTS_A_PUMP 4096
 
 static struct log_kafka *kafka_of(struct log *log) { return (struct log_kafka *)log; }
@@ -45,75 +46,6 @@ void log_kafka_block_free(struct log_kafka *log, void *at)
     io_mutex_lock(&log->mutex);
     pool_block_free(log->pool, at);
     io_mutex_unlock(&log->mutex);
-}
-
-/* ---- the topic ---- */
-
-err log_kafka_topic_check(const struct kafka_topic *t, const struct log_kafka_config *config,
-                          struct err_at *at)
-{
-    if (t->partition_count != config->partition_count)
-        return err_set(at, ERR_CONFLICT, "the topic has %u partitions, not %u", t->partition_count,
-                       config->partition_count);
-    if (t->is_compacted || !t->is_deleted)
-        return err_set(at, ERR_CONFLICT, "the topic's cleanup.policy is not delete");
-    if (config->accept_weak_topic)
-        return OK;
-    if (t->replica_count_min < 3)
-        return err_set(at, ERR_CONFLICT, "a partition of the topic has %u replicas, at least 3 are needed",
-                       t->replica_count_min);
-    if (t->min_insync_replicas < 2)
-        return err_set(at, ERR_CONFLICT, "the topic's min.insync.replicas is %lld, at least 2 is needed",
-                       (long long)t->min_insync_replicas);
-    if (t->unclean_election)
-        return err_set(at, ERR_CONFLICT, "the topic's unclean.leader.election.enable is true");
-    if (t->retention_bytes != -1)
-        return err_set(at, ERR_CONFLICT, "the topic's retention.bytes is %lld, not -1",
-                       (long long)t->retention_bytes);
-    if (t->retention_ms != -1 && (config->is_control || t->retention_ms < LOG_KAFKA_RETENTION_MIN_MS))
-        return err_set(at, ERR_CONFLICT, "the topic's retention.ms is %lld, %s", (long long)t->retention_ms,
-                       config->is_control ? "not -1" : "at least a day is needed");
-    if (t->max_message_bytes < LOG_RECORD_BYTES_MAX + KAFKA_RECORD_OVERHEAD)
-        return err_set(at, ERR_CONFLICT, "the topic's max.message.bytes is %lld, at least %u is needed",
-                       (long long)t->max_message_bytes, LOG_RECORD_BYTES_MAX + KAFKA_RECORD_OVERHEAD);
-    if (!t->is_append_time)
-        return err_set(at, ERR_CONFLICT, "the topic's message.timestamp.type is not LogAppendTime");
-    return OK;
-}
-
-enum log_kafka_stage log_kafka_stage(struct log *log, struct err_at *at)
-{
-    struct log_kafka *k = kafka_of(log);
-    io_mutex_lock(&k->mutex);
-    enum log_kafka_stage stage = k->stage;
-    if (at != NULL)
-        *at = k->refused;
-    io_mutex_unlock(&k->mutex);
-    return stage;
-}
-
-static void on_topic(struct log_kafka *log, const struct kafka_event *event)
-{
-    struct err_at at = { 0 };
-    if (event->cookie != log->topic_cookie)
-        return;
-    log->topic_cookie = 0;
-    if (event->result != OK)
-        return; /* asked again */
-    err e = log_kafka_topic_check(event->topic, &log->config, &at);
-    io_mutex_lock(&log->mutex);
-    log->stage = e == OK ? LOG_KAFKA_RUNNING : LOG_KAFKA_REFUSED;
-    log->refused = at;
-    io_mutex_unlock(&log->mutex);
-}
-
-static void ask_topic(struct log_kafka *log, int64_t now_ns)
-{
-    if (log->stage != LOG_KAFKA_STARTING || log->topic_cookie != 0 || now_ns < log->topic_asked_ns)
-        return;
-    log->topic_asked_ns = now_ns + LOG_KAFKA_RETRY_MS * NS_PER_MS;
-    if (kafka_ask_topic(log->client, LOG_KAFKA_ASK_MS, ++log->next_cookie) == OK)
-        log->topic_cookie = log->next_cookie;
 }
 
 /* ---- records ---- */
@@ -160,9 +92,12 @@ static void kafka_append(struct log *base, struct log_append *append)
     io_mutex_lock(&log->mutex);
     err e = refusal(log, append);
     if (e == OK) {
+        bool is_first = log->inbox == NULL;
         log->queued_bytes += append_bytes(append);
         *log->inbox_last = append;
         log->inbox_last = &append->next;
+        if (is_first)
+            kafka_wake(log->client); /* under the mutex: close cannot have begun */
     }
     io_mutex_unlock(&log->mutex);
     if (e != OK)
@@ -174,11 +109,25 @@ static struct log_watermarks kafka_watermarks(struct log *base, uint32_t partiti
     struct log_kafka *log = kafka_of(base);
     io_mutex_lock(&log->mutex);
     const struct kafka_partition *p = &log->partitions[partition];
+    bool is_anew = p->goes_on && p->goes_on_at <= p->back_to;
+    bool is_hollow = p->end == p->hollow_to && p->epoch == p->hollow_epoch;
+    uint64_t end = is_hollow ? p->hollow_from : p->end;
     struct log_watermarks w = { .start_offset = p->start,
-                                .end_offset = p->end,
-                                .confirmed_ns = p->confirmed_ns };
+                                .end_offset = is_anew ? p->goes_on_at : end,
+                                .confirmed_ns = is_anew ? INT64_MIN : p->confirmed_ns };
     io_mutex_unlock(&log->mutex);
     return w;
+}
+
+/* Known for the place that it went back to, where a generation begins. */
+static int32_t kafka_epoch_before(struct log *base, uint32_t partition, uint64_t offset)
+{
+    struct log_kafka *log = kafka_of(base);
+    const struct kafka_partition *p = &log->partitions[partition];
+    io_mutex_lock(&log->mutex);
+    int32_t epoch = p->back_to == offset ? p->back_epoch : LOG_EPOCH_NONE;
+    io_mutex_unlock(&log->mutex);
+    return epoch;
 }
 
 static err kafka_went_back(struct log *base, uint32_t partition, uint64_t *out_from)
@@ -200,6 +149,7 @@ static void kafka_go_on(struct log *base, uint32_t partition, uint64_t from)
     io_mutex_lock(&log->mutex);
     p->goes_on_at = from;
     p->goes_on = true;
+    kafka_wake(log->client);
     io_mutex_unlock(&log->mutex);
 }
 
@@ -216,9 +166,13 @@ static void begin_generations(struct log_kafka *log)
             continue; /* it went back further meanwhile: the owner will hear of that */
         p->has_gone_back = false;
         p->acked = KAFKA_OFFSET_UNKNOWN;
-        p->end = p->goes_on_at;
-        p->back_to = KAFKA_OFFSET_UNKNOWN;
+        p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
+        p->back_to = p->found = KAFKA_OFFSET_UNKNOWN;
         p->confirmed_ns = INT64_MIN;
+        log_kafka_doubt_reset(p, p->goes_on_at, p->found_epoch);
+        p->found_epoch = KAFKA_EPOCH_UNKNOWN;
+        for (struct sending *s = p->first; s != NULL; s = s->next)
+            s->floor = KAFKA_OFFSET_UNKNOWN;
     }
     io_mutex_unlock(&log->mutex);
 }
@@ -274,13 +228,21 @@ static bool is_late(const struct log_kafka *log, const struct sending *sending, 
     return log->is_closing || now_ns - sending->handed_ns >= log->config.delivery_ms_max * NS_PER_MS;
 }
 
-void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64_t from)
+void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64_t from, int32_t epoch)
 {
     io_mutex_lock(&log->mutex);
     p->has_gone_back = true;
-    if (from < p->back_to)
-        p->back_to = from;
     io_mutex_unlock(&log->mutex);
+    if (from == KAFKA_OFFSET_UNKNOWN)
+        return;
+    if ((log->config.plants & LOG_KAFKA_PLANT_HIGH_BACK) != 0)
+        from = p->end;
+    if (from < p->found) {
+        p->found = from;
+        p->found_epoch = epoch;
+    }
+    p->found_looks = log->topic_looks;
+    log->topic_at_ns = INT64_MIN;
 }
 
 static void raise_end(struct log_kafka *log, struct kafka_partition *p, uint64_t end)
@@ -291,47 +253,88 @@ static void raise_end(struct log_kafka *log, struct kafka_partition *p, uint64_t
     io_mutex_unlock(&log->mutex);
 }
 
+/* Whose clock stood still, so that who forgets writers may have forgotten this one, was not acknowledged. */
+static bool is_too_late(const struct log_kafka *log, const struct sending *sending, int64_t now_ns)
+{
+    return now_ns - sending->handed_ns >= (2 * log->config.delivery_ms_max + LOG_KAFKA_ASK_MS) * NS_PER_MS;
+}
+
+static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct sending *sending,
+                     uint64_t offset, int64_t now_ns)
+{
+    bool is_above = p->acked == KAFKA_OFFSET_UNKNOWN || offset > p->acked;
+    bool had_gone_back = p->has_gone_back;
+    bool is_late = is_too_late(log, sending, now_ns);
+    if (sending->floor != KAFKA_OFFSET_UNKNOWN && offset <= sending->floor)
+        log_kafka_set_back(log, p, KAFKA_OFFSET_UNKNOWN, KAFKA_EPOCH_UNKNOWN);
+    if (!is_above)
+        log_kafka_doubt(log, p, KAFKA_EPOCH_UNKNOWN);
+    if (is_above && !had_gone_back) {
+        p->acked = offset;
+        raise_end(log, p, offset + 1);
+        if (!sending->append->is_marker)
+            log_kafka_keep(p, offset, get_le32(sending->head + 16));
+    }
+    err result = sending->is_own                     ? OK
+                 : had_gone_back || p->has_gone_back ? ERR_IO
+                 : !is_above || is_late              ? ERR_TIMEOUT
+                                                     : OK;
+    answer(log, sending, result, (struct log_position){ .offset = offset + sending->append->is_marker });
+}
+
 static void on_delivered(struct log_kafka *log, const struct kafka_event *event, int64_t now_ns)
 {
     struct sending *sending = (struct sending *)(uintptr_t)event->cookie;
     struct kafka_partition *p = &log->partitions[event->partition];
+    unsigned plants = log->config.plants;
     sending->is_flying = false;
     if (event->delivery == KAFKA_ACKED) {
-        bool is_above = !p->has_gone_back && (p->acked == KAFKA_OFFSET_UNKNOWN || event->offset > p->acked);
         unlink_sending(p, sending);
-        if (is_above) {
-            p->acked = event->offset;
-            raise_end(log, p, event->offset + 1);
-        } else
-            log_kafka_set_back(log, p, KAFKA_OFFSET_UNKNOWN);
-        answer(log, sending, is_above ? OK : ERR_IO,
-               (struct log_position){ .offset = event->offset + sending->append->is_marker });
+        on_acked(log, p, sending, event->offset, now_ns);
         return;
     }
-    sending->may_be_stored = sending->may_be_stored || event->delivery == KAFKA_MAYBE_STORED;
-    if (is_late(log, sending, now_ns) || event->result == ERR_LIMIT) {
+    bool may_be = event->delivery == KAFKA_MAYBE_STORED && (plants & LOG_KAFKA_PLANT_NOT_STORED) == 0;
+    sending->may_be_stored = sending->may_be_stored || may_be;
+    if (may_be && (plants & LOG_KAFKA_PLANT_EARLY_ACK) != 0) {
         unlink_sending(p, sending);
-        answer(log, sending, event->result == ERR_LIMIT ? ERR_LIMIT : lost(log, sending), nowhere);
+        answer(log, sending, OK, (struct log_position){ .offset = p->end });
+    } else if (event->result == ERR_LIMIT && !sending->may_be_stored) {
+        unlink_sending(p, sending);
+        answer(log, sending, ERR_LIMIT, nowhere);
+    } else if (is_late(log, sending, now_ns)) {
+        unlink_sending(p, sending);
+        answer(log, sending, lost(log, sending), nowhere);
     } else
         sending->retry_ns = now_ns + LOG_KAFKA_RESEND_MS * NS_PER_MS;
+    if (may_be && (plants & LOG_KAFKA_PLANT_NO_RESEND) != 0)
+        sending->is_flying = true;
 }
 
 /* ---- the pump ---- */
 
-void log_kafka_submit(struct log_kafka *log, struct log_append *append)
+static void submit(struct log_kafka *log, struct log_append *append, bool is_own)
 {
     struct kafka_partition *p = &log->partitions[append->partition];
     void *at = NULL;
-    err e = p->has_gone_back ? ERR_BUSY : log_kafka_block(log, sizeof(struct sending), &at);
+    err e = p->has_gone_back && !is_own ? ERR_BUSY : log_kafka_block(log, sizeof(struct sending), &at);
     if (e != OK) {
         answer_append(log, append, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
         return;
     }
     struct sending *sending = at;
-    *sending = (struct sending){ .append = append, .handed_ns = io_monotonic_ns(log->io) };
+    *sending = (struct sending){ .append = append, .handed_ns = log_kafka_now_ns(log), .is_own = is_own };
     put_head(log, append, sending->head);
     *p->last = sending;
     p->last = &sending->next;
+}
+
+void log_kafka_mark(struct log_kafka *log, struct log_append *append)
+{
+    append->is_marker = true;
+    io_mutex_lock(&log->mutex);
+    log->queued_bytes += LOG_KAFKA_HEAD_BYTES;
+    io_mutex_unlock(&log->mutex);
+    submit(log, append, true);
 }
 
 static void take_inbox(struct log_kafka *log)
@@ -343,7 +346,7 @@ static void take_inbox(struct log_kafka *log)
     io_mutex_unlock(&log->mutex);
     while (append != NULL) {
         struct log_append *next = append->next;
-        log_kafka_submit(log, append);
+        submit(log, append, false);
         append = next;
     }
 }
@@ -362,6 +365,7 @@ static bool hand_over(struct log_kafka *log, struct kafka_partition *p, struct s
     err e = kafka_produce(log->client, append->partition, parts, append->part_count + 1,
                           (uint64_t)(uintptr_t)sending);
     sending->is_flying = e == OK;
+    sending->floor = log->partitions[append->partition].acked;
     if (e == OK || e == ERR_BUSY || e == ERR_CLOSED)
         return e == OK;
     unlink_sending(p, sending);
@@ -389,12 +393,14 @@ static void give_up_late(struct log_kafka *log, int64_t now_ns)
 static void hand_over_all(struct log_kafka *log, int64_t now_ns)
 {
     uint32_t first = log->turn++;
-    for (uint32_t i = 0; log->is_producing && i < log->log.partition_count; i++) {
+    bool goes = log->is_producing && log->stage == LOG_KAFKA_RUNNING;
+    for (uint32_t i = 0; goes && i < log->log.partition_count; i++) {
         struct kafka_partition *p = &log->partitions[(first + i) % log->log.partition_count];
         struct sending *next;
-        for (struct sending *s = p->has_gone_back ? NULL : p->first; s != NULL; s = next) {
+        for (struct sending *s = p->first; s != NULL; s = next) {
             next = s->next;
-            if (!s->is_flying && now_ns >= s->retry_ns && !hand_over(log, p, s))
+            bool may_go = !s->is_flying && now_ns >= s->retry_ns && (s->is_own || !p->has_gone_back);
+            if (may_go && !hand_over(log, p, s))
                 return;
         }
     }
@@ -421,15 +427,18 @@ static void stop_producer(struct log_kafka *log)
 
 /* ---- ends ---- */
 
+/* Of all partitions at first, then of those that are read or written. */
 static void ask_ends(struct log_kafka *log, int64_t now_ns)
 {
     uint32_t partitions[LOG_PARTITION_COUNT_MAX];
     size_t count = 0;
     if (log->stage != LOG_KAFKA_RUNNING || log->ends_cookie != 0 || now_ns < log->ends_at_ns)
         return;
-    for (uint32_t i = 0; i < log->log.partition_count; i++)
-        if (log->partitions[i].reader != NULL)
+    for (uint32_t i = 0; i < log->log.partition_count; i++) {
+        const struct kafka_partition *p = &log->partitions[i];
+        if (p->reader != NULL || p->has_acked || p->anchor == KAFKA_OFFSET_UNKNOWN)
             partitions[count++] = i;
+    }
     log->ends_at_ns = now_ns + LOG_KAFKA_ENDS_MS * NS_PER_MS;
     log->ends_asked_ns = now_ns;
     if (count > 0 &&
@@ -445,8 +454,14 @@ static void on_ends(struct log_kafka *log, const struct kafka_event *event)
     for (size_t i = 0; event->result == OK && i < event->ends.count; i++) {
         const struct kafka_ends *ends = &event->ends.at[i];
         struct kafka_partition *p = &log->partitions[ends->partition];
-        if (ends->result != OK || ends->leader_epoch < p->epoch || ends->end_offset < p->end)
-            continue; /* an old leader, or the log went back: then readers and appends find out */
+        bool is_any = (log->config.plants & LOG_KAFKA_PLANT_ANY_END) != 0;
+        if (ends->result != OK || p->has_gone_back)
+            continue;
+        log_kafka_doubt_ends(log, p, ends);
+        if (!is_any && (ends->leader_epoch < p->epoch || ends->end_offset < p->end))
+            continue; /* an old leader, or the log went back: then readers and doubts find out */
+        if (ends->leader_epoch != p->epoch && p->hollow_from < p->hollow_to)
+            log_kafka_reader_pause(log, p); /* is it still empty there? */
         io_mutex_lock(&log->mutex);
         p->epoch = ends->leader_epoch;
         p->start = ends->start_offset;
@@ -460,7 +475,7 @@ static void on_event(struct log_kafka *log, const struct kafka_event *event)
 {
     switch (event->kind) {
     case KAFKA_EVENT_DELIVERED:
-        on_delivered(log, event, io_monotonic_ns(log->io));
+        on_delivered(log, event, log_kafka_now_ns(log));
         break;
     case KAFKA_EVENT_PRODUCER_FATAL:
         stop_producer(log);
@@ -472,14 +487,17 @@ static void on_event(struct log_kafka *log, const struct kafka_event *event)
         on_ends(log, event);
         break;
     case KAFKA_EVENT_TOPIC:
-        on_topic(log, event);
+        log_kafka_on_topic(log, event);
         break;
     case KAFKA_EVENT_RECORD:
     case KAFKA_EVENT_PARTITION_END:
     case KAFKA_EVENT_OUT_OF_RANGE:
     case KAFKA_EVENT_TRUNCATED:
     case KAFKA_EVENT_READ_FAILED:
-        log_kafka_read_event(log, event);
+        if (log->partitions[event->partition].doubt.stage == DOUBT_READING)
+            log_kafka_doubt_event(log, event);
+        else
+            log_kafka_read_event(log, event);
         break;
     case KAFKA_EVENT_DONE:
     case KAFKA_EVENT_TROUBLE:
@@ -491,10 +509,7 @@ static void take_events(struct log_kafka *log, int64_t budget_ms)
 {
     struct kafka_event event;
     for (int i = 0; i < EVENTS_A_PUMP; i++) {
-        io_mutex_lock(&log->mutex);
-        bool has_room = log->ahead_bytes < log->config.tail_bytes_max;
-        io_mutex_unlock(&log->mutex);
-        if (kafka_poll(log->client, i == 0 ? budget_ms : 0, has_room, &event) != OK)
+        if (kafka_poll(log->client, i == 0 ? budget_ms : 0, true, &event) != OK)
             break;
         on_event(log, &event);
     }
@@ -511,13 +526,14 @@ static void set_pumping(struct log_kafka *log, bool is_pumping)
 
 static err pump(struct log_kafka *log, int64_t budget_ms)
 {
-    int64_t now_ns = io_monotonic_ns(log->io);
+    int64_t now_ns = log_kafka_now_ns(log);
     set_pumping(log, true);
     begin_generations(log);
-    ask_topic(log, now_ns);
+    log_kafka_ask_topic(log, now_ns);
     keep_producer(log, now_ns);
     ask_ends(log, now_ns);
     log_kafka_read_timers(log, now_ns);
+    log_kafka_doubt_timers(log, now_ns);
     take_inbox(log);
     give_up_late(log, now_ns);
     hand_over_all(log, now_ns);
@@ -578,16 +594,17 @@ static void kafka_close(struct log *base)
     struct log_kafka *log = kafka_of(base);
     io_mutex_lock(&log->mutex);
     log->is_closing = true;
+    kafka_wake(log->client);
     io_mutex_unlock(&log->mutex);
     if (log->thread != NULL)
         io_thread_join(log->thread);
     stop_producer(log);
     take_inbox(log);
     while (is_anything_open(log)) { /* the client answers within KAFKA_STOP_MS_MAX */
-        give_up_late(log, io_monotonic_ns(log->io));
+        give_up_late(log, log_kafka_now_ns(log));
         take_events(log, POLL_MS);
     }
-    log_kafka_read_timers(log, io_monotonic_ns(log->io));
+    log_kafka_read_timers(log, log_kafka_now_ns(log));
     check(log->readers == NULL); /* closed before the log; their markers are answered by now */
     kafka_client_close(log->client);
     io_cond_done(&log->answered);
@@ -629,6 +646,7 @@ static const struct log_driver kafka_driver = {
     .reader_next = log_kafka_reader_next,
     .watermarks = kafka_watermarks,
     .went_back = kafka_went_back,
+    .epoch_before = kafka_epoch_before,
     .go_on = kafka_go_on,
     .trim = kafka_trim,
     .is_held = kafka_is_held,
@@ -659,13 +677,21 @@ err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *c
                                .client = client,
                                .config = *config,
                                .partitions = partitions,
+                               .topic_at_ns = INT64_MIN,
+                               .topic_delay_ms = LOG_KAFKA_RETRY_MS,
                                .inbox_last = &log->inbox };
-    for (uint32_t i = 0; i < config->partition_count; i++)
-        log->partitions[i] = (struct kafka_partition){ .last = &log->partitions[i].first,
-                                                       .acked = KAFKA_OFFSET_UNKNOWN,
-                                                       .epoch = KAFKA_EPOCH_UNKNOWN,
-                                                       .back_to = KAFKA_OFFSET_UNKNOWN,
-                                                       .confirmed_ns = INT64_MIN };
+    for (uint32_t i = 0; i < config->partition_count; i++) {
+        struct kafka_partition *p = &log->partitions[i];
+        *p = (struct kafka_partition){ .log = log,
+                                       .last = &p->first,
+                                       .acked = KAFKA_OFFSET_UNKNOWN,
+                                       .epoch = KAFKA_EPOCH_UNKNOWN,
+                                       .found = KAFKA_OFFSET_UNKNOWN,
+                                       .found_epoch = KAFKA_EPOCH_UNKNOWN,
+                                       .back_to = KAFKA_OFFSET_UNKNOWN,
+                                       .confirmed_ns = INT64_MIN };
+        log_kafka_doubt_reset(p, 0, KAFKA_EPOCH_UNKNOWN);
+    }
     io_mutex_init(&log->mutex);
     io_cond_init(&log->answered);
     *out_log = &log->log;

@@ -369,8 +369,9 @@ err log_read_next(struct log_reader *base, struct log_record *out_record)
     struct log_file_reader *reader = (struct log_file_reader *)base;
     uint32_t p = reader->partition;
     err e = OK;
-    *out_record =
-        (struct log_record){ .position = { .offset = reader->offset }, .leader_epoch = LOG_EPOCH_NONE };
+    *out_record = (struct log_record){ .position = { .offset = reader->offset },
+                                       .t_ms = LOG_TIME_NONE,
+                                       .leader_epoch = LOG_EPOCH_NONE };
 
     io_mutex_lock(&log->mutex);
     give_back(log, reader);

@@ -25,8 +25,17 @@ struct source_request {
     size_t matcher_count;
     struct time_range range; /* only series with a sample possibly in here, rows clipped to it */
     size_t series_max;       /* ERR_LIMIT when more match; SIZE_MAX = no bound */
+    const uint64_t
+        *partitions; /* a bit for each that is asked for; NULL: all there are. What of them is not here
+                                   is named as missing */
     struct guard *guard;
 };
+
+/* Is a partition among those asked for? */
+static inline bool source_asks(const uint64_t *partitions, uint32_t number)
+{
+    return partitions == NULL || (partitions[number / 64] >> number % 64 & 1) != 0;
+}
 
 struct source;
 struct source_set;

@@ -77,6 +77,25 @@ static size_t stop(struct transfer *t, err e, const char *text)
     return 0;
 }
 
+static struct slice trim(struct slice s)
+{
+    while (s.len > 0 && s.at[0] <= ' ')
+        s = slice_part(s, 1, s.len - 1);
+    while (s.len > 0 && s.at[s.len - 1] <= ' ')
+        s.len--;
+    return s;
+}
+
+static void tell_header(const struct transfer *t, struct slice line)
+{
+    const uint8_t *colon = line.len > 0 ? memchr(line.at, ':', line.len) : NULL;
+    if (t->request->on_header == NULL || colon == NULL || colon == line.at)
+        return;
+    size_t name_len = (size_t)(colon - line.at);
+    t->request->on_header(t->request->header_context, slice_part(line, 0, name_len),
+                          trim(slice_part(line, name_len + 1, line.len - name_len - 1)));
+}
+
 /* Header lines of every answer, of redirects too. */
 static size_t on_header(char *line, size_t one, size_t len, void *context)
 {
@@ -86,16 +105,15 @@ static size_t on_header(char *line, size_t one, size_t len, void *context)
         gzip_reader_close(t->gzip);
         t->gzip = NULL;
         t->body->len = t->body_start;
+        if (t->request->on_header != NULL)
+            t->request->on_header(t->request->header_context, slice_of("", 0), slice_of("", 0));
         return len;
     }
+    tell_header(t, slice_of(line, len));
     static const char name[] = "content-encoding:";
     if (len < sizeof name - 1 || strncasecmp(line, name, sizeof name - 1) != 0)
         return len;
-    struct slice value = slice_of(line + sizeof name - 1, len - (sizeof name - 1));
-    while (value.len > 0 && value.at[0] == ' ')
-        value = slice_part(value, 1, value.len - 1);
-    while (value.len > 0 && value.at[value.len - 1] <= ' ')
-        value.len--;
+    struct slice value = trim(slice_of(line + sizeof name - 1, len - (sizeof name - 1)));
     if (value.len == 0 || slice_equal_str(value, "identity"))
         return len;
     if (!slice_equal_str(value, "gzip") || !t->request->accept_gzip)
@@ -166,17 +184,19 @@ static void set_tls(CURL *curl, const struct net_client_request *r)
 }
 
 /* The URL that curl gets, and with a server name a rule that connects it to the true host. curl takes SNI
- * and the name to verify from the URL, so the URL carries server_name and CONNECT_TO the target. */
+ * and the name to verify from the URL, so the URL carries server_name and CONNECT_TO the target; the header Host
+ * is as curl would make it of the URL, without a port that the scheme means anyway: it may be signed. */
 static err set_url(CURL *curl, const struct net_client_request *r, struct curl_slist **connect_to,
                    struct curl_slist **headers, struct err_at *at)
 {
     CURLU *url = curl_url();
     char *host = NULL, *port = NULL, *scheme = NULL, *full = NULL;
     char line[1024];
+    unsigned flags = r->path_as_is ? CURLU_PATH_AS_IS : 0;
     err e = OK;
     check(url != NULL);
     if (strlen(r->url) > NET_CLIENT_URL_BYTES_MAX ||
-        curl_url_set(url, CURLUPART_URL, r->url, 0) != CURLUE_OK ||
+        curl_url_set(url, CURLUPART_URL, r->url, flags) != CURLUE_OK ||
         curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
         (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
         TRY_OUT(err_set(at, ERR_INPUT, "not a URL that can be fetched: %.200s", r->url));
@@ -184,12 +204,13 @@ static err set_url(CURL *curl, const struct net_client_request *r, struct curl_s
         if (curl_url_get(url, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
             curl_url_get(url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) != CURLUE_OK ||
             curl_url_set(url, CURLUPART_HOST, r->tls.server_name, 0) != CURLUE_OK ||
-            curl_url_get(url, CURLUPART_URL, &full, 0) != CURLUE_OK)
+            curl_url_get(url, CURLUPART_URL, &full, 0) != CURLUE_OK) /* its path is as it was taken */
             TRY_OUT(err_set(at, ERR_INPUT, "server name %.200s is not possible", r->tls.server_name));
         snprintf(line, sizeof line, "%s:%s:%s:%s", r->tls.server_name, port, host, port);
         *connect_to = curl_slist_append(NULL, line);
         curl_easy_setopt(curl, CURLOPT_CONNECT_TO, *connect_to);
-        snprintf(line, sizeof line, "Host: %s:%s", host, port);
+        bool is_default = strcmp(port, "443") == 0;
+        snprintf(line, sizeof line, "Host: %s%s%s", host, is_default ? "" : ":", is_default ? "" : port);
         *headers = curl_slist_append(*headers, line);
     }
     curl_easy_setopt(curl, CURLOPT_URL, full != NULL ? full : r->url); /* curl copies it */
@@ -225,8 +246,10 @@ static void set_options(struct transfer *t, char *error_text)
     curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(curl, CURLOPT_XFERINFODATA, t);
     curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, r->path_as_is ? 1L : 0L);
     bool is_post = r->body.len > 0 || (r->method != NULL && strcmp(r->method, "POST") == 0);
-    if (is_post) {
+    bool is_put = r->method != NULL && strcmp(r->method, "PUT") == 0;
+    if (is_post || is_put) {
         curl_easy_setopt(curl, CURLOPT_POST, 1L);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body.len);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, r->body.len > 0 ? (const char *)r->body.at : "");

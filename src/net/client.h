@@ -32,21 +32,28 @@ struct net_tls_options {
     bool tls_min_set;
 };
 
+/* A header of the answer, borrowed during the call, the value without white space around it. An empty name: an
+ * answer begins, and what was told before belonged to another (a redirect, an interim answer). */
+typedef void (*net_client_on_header)(void *context, struct slice name, struct slice value);
+
 /* All strings are NUL-terminated and borrowed during the call. */
 struct net_client_request {
     const char *url;
     const char *const *headers; /* "Name: value" */
     size_t header_count;
     const char *method;          /* NULL = GET */
-    struct slice body;           /* sent when not empty or the method is POST */
+    struct slice body;           /* sent when not empty or the method is POST or PUT */
     const char *user, *password; /* basic auth; user NULL = none */
     const char *authorization;   /* value of the header; NULL = none */
     struct net_tls_options tls;
-    bool follow_redirects;     /* http and https only; credentials stay with the first host */
-    bool accept_gzip;          /* ask for gzip and undo it */
-    int64_t timeout_ms;        /* whole exchange, > 0 */
-    size_t encoded_bytes_max;  /* as received; ERR_LIMIT */
-    const _Atomic bool *abort; /* may be NULL; true ends the call within 1 s: ERR_CANCELED */
+    bool follow_redirects;          /* http and https only; credentials stay with the first host */
+    bool accept_gzip;               /* ask for gzip and undo it */
+    int64_t timeout_ms;             /* whole exchange, > 0 */
+    size_t encoded_bytes_max;       /* as received; ERR_LIMIT */
+    const _Atomic bool *abort;      /* may be NULL; true ends the call within 1 s: ERR_CANCELED */
+    bool path_as_is;                /* "." and ".." stay in the path: what was signed is what is sent */
+    net_client_on_header on_header; /* may be NULL */
+    void *header_context;
 };
 
 struct net_client_response {

@@ -27,6 +27,9 @@ static void answer(int fd, const char *head)
     static char zeros[65536];
     if (strstr(head, "GET /ok ") != NULL) {
         dprintf(fd, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: text/plain\r\n\r\nhello");
+    } else if (strstr(head, "PUT /a/../ok ") != NULL) {
+        dprintf(fd, "HTTP/1.1 103 Early Hints\r\nEarly: yes\r\n\r\n"
+                    "HTTP/1.1 200 OK\r\nETag:  \"x y\"\t\r\nEmpty:\r\n: none\r\nContent-Length: 2\r\n\r\nok");
     } else if (strstr(head, "GET /missing ") != NULL) {
         dprintf(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
     } else if (strstr(head, "GET /redirect ") != NULL) {
@@ -218,6 +221,37 @@ static void test_failures(void **state)
     buf_close(&body);
 }
 
+static void keep_header(void *context, struct slice name, struct slice value)
+{
+    struct buf *kept = context;
+    if (name.len == 0)
+        buf_clear(kept);
+    else
+        buf_printf(kept, "%.*s=<%.*s>\n", SLICE_ARG(name), SLICE_ARG(value));
+}
+
+static void test_put_and_headers_of_the_answer(void **state)
+{
+    struct net_client *client;
+    struct buf body, kept = buf_open(root, 4096);
+    struct net_client_response response;
+    char text[ERR_TEXT_BYTES_MAX];
+    assert_ok(net_client_open(io, root, &client));
+    struct net_client_request request = { .method = "PUT",
+                                          .path_as_is = true,
+                                          .timeout_ms = 1000,
+                                          .encoded_bytes_max = 100,
+                                          .on_header = keep_header,
+                                          .header_context = &kept };
+    assert_ok(get_with(client, &request, "/a/../ok", 100, &body, &response, text));
+    assert_int_equal(response.status, 200);
+    assert_non_null(strstr(seen, "Content-Length: 0\r\n"));
+    assert_true(slice_equal_str(buf_slice(&kept), "ETag=<\"x y\">\nEmpty=<>\nContent-Length=<2>\n"));
+    buf_close(&body);
+    buf_close(&kept);
+    net_client_close(client);
+}
+
 int main(void)
 {
     root = pool_open(NULL, "client_test", POOL_BYTES_UNLIMITED);
@@ -239,6 +273,7 @@ int main(void)
     pthread_create(&thread, NULL, serve, NULL);
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_answers),
                                         cmocka_unit_test(test_headers_and_reuse),
+                                        cmocka_unit_test(test_put_and_headers_of_the_answer),
                                         cmocka_unit_test(test_failures) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     shutdown(listener, SHUT_RDWR);

@@ -69,8 +69,14 @@ err shards_losses_accept(struct shards *shards, int64_t deadline_ns, struct shar
 {
     struct shards_accepted accepted = { 0 };
     TRY(shards_cut_all(shards, deadline_ns));
-    for (uint32_t i = 0; i < shards->config.partition_count; i++)
-        TRY(accept_partition(&shards->partitions[i], &accepted));
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        if (!partition_pin(p))
+            continue;
+        err e = accept_partition(p, &accepted);
+        partition_unpin(p);
+        TRY(e);
+    }
     *out_accepted = accepted;
     return OK;
 }

@@ -35,7 +35,7 @@ err partition_freeze(struct partition *p)
     if (!is_empty) {
         struct metric_head_config config = metric_head_config_default();
         config.rows_max = (uint32_t)p->shards->config.head_rows_max;
-        TRY(metric_head_open(p->pool, &config, &next));
+        TRY(metric_head_open(p->shards->pool, &config, &next)); /* queries may outlive the partition */
     }
     struct pool *pool = pool_open(p->shards->pool, "frozen", POOL_BYTES_UNLIMITED);
     void *at;
@@ -73,6 +73,7 @@ err partition_close_range(struct partition *p, uint8_t reason, uint16_t format_v
     TRY_OUT(range_open(p->shards, p->applied, &next));
     state_pool = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
     range->closed = true;
+    range->closed_ns = io_monotonic_ns(p->shards->io);
     range->end = p->applied;
     range->reason = reason;
     range->format_version = format_version;
@@ -423,20 +424,24 @@ static err apply_extras(struct partition *p, size_t index, const struct batch *b
     return OK;
 }
 
-/* A record whose bytes are lost or make no sense: named, and gone over. */
-static err apply_loss(struct partition *p)
+/* Records from here to `to` are lost: named, and gone over. */
+static err lose(struct partition *p, uint64_t to)
 {
     struct chain_loss loss = {
         .kind = LOSS_LOG,
         .from = p->applied,
-        .to = { p->applied.generation, p->applied.offset + 1 },
+        .to = { p->applied.generation, to },
         .range = { TIME_MS_MIN, TIME_MS_MAX }
     };                                         /* whoever wrote it may have sent rows of any age */
     TRY(range_loss_add(p->open_range, &loss)); /* the next record's append time ends it: loss_end */
-    atomic_fetch_add_explicit(&p->shards->lost_records, 1, memory_order_relaxed);
-    stat_add(STAT_SHARD_LOST_RECORDS, 1);
+    uint64_t count = to - p->applied.offset;
+    atomic_fetch_add_explicit(&p->shards->lost_records, count, memory_order_relaxed);
+    stat_add(STAT_SHARD_LOST_RECORDS, (int64_t)count);
     return OK;
 }
+
+/* A record whose bytes are lost or make no sense. */
+static err apply_loss(struct partition *p) { return lose(p, p->applied.offset + 1); }
 
 /* A record that is whole tells until when the lost ones before it were sent. */
 static void loss_end(struct range *range, int64_t append_ms)
@@ -474,7 +479,7 @@ static err apply_metric(struct partition *p, struct batch *b)
     TRY(dedupe_add(&producer->seen, b->sequence, &is_new));
     producer->last = p->applied;
     producer->heard_ns = io_monotonic_ns(p->shards->io);
-    producer->is_dead = p->applied.offset < p->open_end;
+    producer->is_dead = partition_is_past(p, p->applied);
     p->heard_ns = producer->heard_ns;
     if (rows_before == 0 && p->head_rows > 0)
         p->head_since_ns = p->heard_ns;
@@ -541,7 +546,16 @@ err apply_record(struct partition *p, const struct log_record *record)
     err e = OK;
     if (p->applied.offset != record->position.offset) {
         check(p->applied.offset < record->position.offset);
+        if (record->missing > 0)
+            TRY(lose(p, record->position.offset));
         p->applied.offset = record->position.offset; /* the log says these offsets never were */
+    }
+    if (record->is_marker) { /* nothing came up to then */
+        if (record->t_ms != LOG_TIME_NONE && record->t_ms > p->data_through_ms)
+            p->data_through_ms = record->t_ms;
+        p->applied.offset++;
+        p->leader_epoch = record->leader_epoch;
+        return OK;
     }
     if (record->damaged) {
         TRY(apply_loss(p));
@@ -571,6 +585,7 @@ err apply_record(struct partition *p, const struct log_record *record)
         range->log_bytes -= record->bytes.len;
         return e;
     }
+    p->leader_epoch = record->leader_epoch;
     p->progress = (struct progress){ 0 };
     return OK;
 }
@@ -603,7 +618,7 @@ bool apply_partition(struct partition *p, size_t record_max)
             if (e == ERR_END || e == ERR_LIMIT)
                 break;
             if (e != OK) { /* after ERR_IO the reader may try again; intake is closed meanwhile */
-                if (p->apply_failed != e)
+                if (p->apply_failed != e && e != ERR_ORDER) /* it went back: a generation begins (append.c) */
                     diag(DIAG_ERROR, "Cannot read the log; answers lack what is behind.",
                          "partition=%u offset=%llu error=\"%s\"", p->number,
                          (unsigned long long)p->applied.offset, err_text(e));

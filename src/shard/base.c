@@ -64,8 +64,8 @@ static bool base_is_readable(struct partition *p, uint64_t number, struct pool *
 static void prune(struct partition *p, struct pool *scratch)
 {
     struct chain *c = &p->chain;
-    if (c->first_number >= c->older_number || !base_is_readable(p, c->older_number, scratch) ||
-        !base_is_readable(p, c->base_number, scratch))
+    if (p->shards->config.is_shared || c->first_number >= c->older_number ||
+        !base_is_readable(p, c->older_number, scratch) || !base_is_readable(p, c->base_number, scratch))
         return;
     for (int i = 0; i < PRUNE_COUNT_MAX && c->first_number < c->older_number; i++) {
         char key[SHARD_KEY_BYTES_MAX];

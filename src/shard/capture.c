@@ -212,6 +212,7 @@ err partition_capture(struct partition *p, struct range *range, bool is_delta, s
 {
     struct state state = { .at = p->applied,
                            .data_through_ms = p->data_through_ms,
+                           .leader_epoch = p->leader_epoch,
                            .start = range->start,
                            .record_count = range->record_count,
                            .log_bytes = range->log_bytes,
@@ -325,6 +326,7 @@ err partition_restore(struct partition *p, const struct state *state)
     for (size_t i = 0; i < state->metadata_count; i++)
         TRY(partition_metadata_add(p, &state->metadata[i]));
     p->data_through_ms = state->data_through_ms;
+    p->leader_epoch = state->leader_epoch;
     partition_captured(p); /* what came from a checkpoint need not be in the next one */
     return OK;
 }

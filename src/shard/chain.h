@@ -32,6 +32,7 @@ enum chain_kind {
     CHAIN_ACCEPT = 6, /* a person accepts losses: answers are complete without them */
     CHAIN_BASE =
         7, /* the fold of all entries before it, which may be removed once two bases stand behind them */
+    CHAIN_LOSSES = 8, /* what a replica knows to be lost or doubtful */
     CHAIN_KIND_COUNT
 };
 
@@ -49,6 +50,7 @@ enum chain_loss_kind {
     LOSS_UNRESOLVED = 2, /* rows whose labels never came */
     LOSS_CHAIN = 3,      /* what a damaged manifest entry told */
     LOSS_SEGMENT = 4,    /* a segment that cannot be read and was given up */
+    LOSS_DOUBT = 5,      /* two replicas made different rows of the same records */
     LOSS_KIND_COUNT
 };
 
@@ -64,6 +66,8 @@ struct chain_loss {
  * them. */
 bool chain_losses_meet(const struct chain_loss *last, const struct chain_loss *next);
 void chain_loss_join(struct chain_loss *last, const struct chain_loss *next);
+/* The same in everything but whether it is accepted. */
+bool chain_loss_equal(const struct chain_loss *a, const struct chain_loss *b);
 
 #define CHAIN_SEGMENT_FAR_FUTURE 1u /* rows later than 10 min after their append */
 #define CHAIN_SEGMENT_WIDE       2u /* rows of many windows: not merged by window */
@@ -122,7 +126,7 @@ struct chain_entry {
     struct log_position accepted_end;
     uint64_t lost_count, ignored_count, commit_count;
 
-    /* GENERATION: reading goes on at `end` */
+    /* GENERATION: reading goes on at `end`; losses. LOSSES: losses */
 
     /* LOST: the chain goes on at `end`; state (zero: as it was), losses; inputs are not live any more,
      * segments are. ACCEPT: losses as the fold holds them; inputs are segments given up, which become accepted
@@ -144,6 +148,7 @@ struct chain {
     uint32_t partition;
     uint64_t next_number;
     struct log_position end; /* where the next range starts */
+    int32_t leader_epoch;    /* of the record before it; LOG_EPOCH_NONE */
     struct chain_segment *segments;
     size_t segment_count, segment_capacity;
     struct chain_loss *losses;
@@ -164,7 +169,7 @@ struct chain {
 /* The fold so far as a BASE with the chain's next number. Arrays in pool. ERR_LIMIT: it is too large for one. */
 err chain_base(const struct chain *c, struct pool *pool, struct chain_entry *out_entry);
 
-/* An empty chain: range start (1, 0)? No: generations count from the log's own first, given in start. */
+/* An empty chain; `start` is the log's first position: its generations are the log's own. */
 struct chain chain_open(struct pool *pool, uint32_t partition, struct log_position start);
 void chain_close(struct chain *c);
 
@@ -172,6 +177,9 @@ void chain_close(struct chain *c);
  * its number is taken), with a static text why. ERR_LIMIT; ERR_CONFLICT: number or partition are not the expected
  * ones, nothing changed. */
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why);
+
+/* Would the fold find this entry, under the next number, valid? ERR_LIMIT. */
+err chain_would_take(const struct chain *c, const struct chain_entry *entry, bool *out_valid);
 
 /* What answers call a loss of this kind. Static. */
 const char *shard_loss_text(uint8_t kind);

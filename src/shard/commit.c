@@ -20,9 +20,9 @@
 static void digest_key(const char *kind, uint32_t partition, const uint8_t digest[SHA256_BYTES],
                        char out_key[SHARD_KEY_BYTES_MAX])
 {
-    int len = snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/%s/", partition, kind);
-    for (int i = 0; i < SHA256_BYTES; i++)
-        len += snprintf(out_key + len, SHARD_KEY_BYTES_MAX - (size_t)len, "%02x", digest[i]);
+    char text[SHA256_HEX_BYTES];
+    sha256_print(digest, text);
+    snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/%s/%s", partition, kind, text);
 }
 
 void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX])
@@ -68,12 +68,12 @@ void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX])
              (unsigned long long)atomic_fetch_add(&shards->temp_number, 1));
 }
 
-/* ---- the chain ---- */
+/* ---- objects ---- */
 
 /* Put an object named by its digest. One that is there already may not be promised (its directory's sync failed
  * once): it is put in its own place, and never away first, because an entry whose put failed at the end may name
  * it. */
-static err put_again(struct blob *blob, const char *key, struct slice bytes)
+err object_put_again(struct blob *blob, const char *key, struct slice bytes)
 {
     err e = blob_put(blob, key, bytes);
     return e == ERR_EXISTS ? blob_replace(blob, key, bytes) : e;
@@ -85,84 +85,6 @@ err partition_segment_put(struct partition *p, const char *temp_path, const uint
     segment_key(p->number, digest, key);
     err e = blob_put_file(p->shards->blob, key, temp_path);
     return e == ERR_EXISTS ? blob_replace_file(p->shards->blob, key, temp_path) : e;
-}
-
-static err fold_locked(struct partition *p, const struct chain_entry *entry, bool *out_valid)
-{
-    const char *why;
-    io_mutex_lock(&p->lock);
-    err e = chain_fold(&p->chain, entry, out_valid, &why);
-    io_mutex_unlock(&p->lock);
-    if (e == OK && !*out_valid)
-        diag(DIAG_WARN, "A manifest entry is not valid and ignored.",
-             "partition=%u number=%llu reason=\"%s\"", p->number, (unsigned long long)entry->number, why);
-    return e;
-}
-
-err partition_chain_promise(struct partition *p)
-{
-    char key[SHARD_KEY_BYTES_MAX];
-    snprintf(key, sizeof key, "p%03u/chain/" CHAIN_MARK, p->number);
-    TRY(put_again(p->shards->blob, key, slice_str("x")));
-    return blob_delete(p->shards->blob, key);
-}
-
-err partition_entry_put(struct partition *p, struct chain_entry *entry, struct pool *scratch)
-{
-    char key[SHARD_KEY_BYTES_MAX];
-    struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
-    entry->partition = p->number;
-    entry->number = p->chain.next_number;
-    entry->leader_epoch = -1;
-    entry->written_ms = io_now_ms(p->shards->io);
-    TRY(chain_entry_encode(entry, &bytes));
-    chain_key(p->number, entry->number, key);
-    return blob_put(p->shards->blob, key, buf_slice(&bytes));
-}
-
-/* Does `there`, decoded as *other, say what *entry does? All but when. */
-static err is_same_entry(const struct chain_entry *entry, const struct chain_entry *other, struct slice there,
-                         struct pool *scratch, bool *out_is_same)
-{
-    struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
-    struct chain_entry same = *entry;
-    same.written_ms = other->written_ms;
-    TRY(chain_entry_encode(&same, &bytes));
-    *out_is_same = slice_equal(buf_slice(&bytes), there);
-    return OK;
-}
-
-/* Under chain_lock. Entries already there under the next numbers (a put whose end was not seen) are folded
- * first. */
-err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid)
-{
-    struct pool *scratch = pool_open(p->shards->pool, "entry", POOL_BYTES_UNLIMITED);
-    err e = OK;
-    for (bool done = false; !done;) {
-        e = partition_entry_put(p, entry, scratch);
-        if (e == OK) {
-            TRY_OUT(fold_locked(p, entry, out_valid));
-            done = true;
-        } else if (e == ERR_EXISTS) {
-            char key[SHARD_KEY_BYTES_MAX];
-            struct slice there;
-            struct chain_entry other;
-            chain_key(p->number, entry->number, key);
-            TRY_OUT(blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &there));
-            if (chain_entry_decode(there, scratch, &other) != OK) {
-                e = ERR_CORRUPT;
-                goto out;
-            }
-            TRY_OUT(partition_chain_promise(p)); /* an attempt of ours whose end was not seen */
-            TRY_OUT(fold_locked(p, &other, out_valid));
-            TRY_OUT(is_same_entry(entry, &other, there, scratch, &done));
-        } else {
-            goto out;
-        }
-    }
-out:
-    pool_close(scratch);
-    return e;
 }
 
 /* The segment of a digest, looked for from *from on, where it is when the lists are alike. NULL: none. */
@@ -247,12 +169,10 @@ static err put_state(struct partition *p, struct range *range, struct pool *scra
     err e = state_object_encode(&range->state, &names, scratch, &bytes);
     metric_index_describer_close(describer);
     TRY(e);
-    struct sha256 *sha = sha256_open();
-    sha256_add(sha, buf_slice(&bytes));
-    sha256_finish(sha, entry->state_digest);
+    sha256_of(buf_slice(&bytes), entry->state_digest);
     entry->state_bytes = bytes.len;
     state_key(p->number, entry->state_digest, key);
-    e = put_again(p->shards->blob, key, buf_slice(&bytes));
+    e = object_put_again(p->shards->blob, key, buf_slice(&bytes));
     buf_close(&bytes);
     return e;
 }
@@ -301,14 +221,15 @@ static void forget(struct partition *p, struct range *range)
 {
     for (struct stream_part *part = range->parts; part != NULL; part = part->next)
         (void)range_part_unlink(p, range, part->part);
-    ERR_IGNORE(log_trim(p->shards->log, p->number, range->end.offset));
+    if (!p->shards->config.is_shared)
+        ERR_IGNORE(log_trim(p->shards->log, p->number, range->end.offset));
 }
 
 static err delete_old_state(struct partition *p, const uint8_t digest[SHA256_BYTES])
 {
     uint8_t zero[SHA256_BYTES] = { 0 };
     char key[SHARD_KEY_BYTES_MAX];
-    if (memcmp(digest, zero, SHA256_BYTES) == 0)
+    if (p->shards->config.is_shared || memcmp(digest, zero, SHA256_BYTES) == 0)
         return OK;
     state_key(p->number, digest, key);
     return blob_delete(p->shards->blob, key);
@@ -322,15 +243,28 @@ static err range_leave(struct partition *p, struct range *range)
     if (e == OK) {
         check(p->ranges == range);
         partition_range_end(p);
+        p->commit_failed = OK; /* whoever committed it */
     }
     io_mutex_unlock(&p->lock);
     if (e != OK)
         return e;
     forget(p, range);
-    stat_add(STAT_SHARD_COMMITS, 1);
-    stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
     range_unref(range);
     return OK;
+}
+
+err partition_chain_settle(struct partition *p)
+{
+    struct range *range = p->ranges; /* only who has chain_lock takes it away */
+    err e = OK;
+    io_mutex_lock(&p->lock);
+    bool is_over = range->closed && position_compare(p->chain.end, range->start) > 0;
+    if (!is_over)
+        e = partition_segments_sync(p);
+    else if (range->frozen != NULL)
+        e = ERR_BUSY;
+    io_mutex_unlock(&p->lock);
+    return is_over && e == OK ? range_leave(p, range) : e;
 }
 
 static err commit_range(struct partition *p, struct range *range, struct pool *scratch)
@@ -340,6 +274,7 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     err e = OK;
     void *at;
     struct chain_entry entry = { .kind = CHAIN_COMMIT,
+                                 .leader_epoch = range->state.leader_epoch,
                                  .start = range->start,
                                  .end = range->end,
                                  .reason = range->reason,
@@ -368,11 +303,15 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
         forget(p, range);
     bool valid;
     TRY_OUT(partition_entry_append(p, &entry, &valid));
+    if (p->ranges != range)
+        return OK; /* somebody else's entry of the same rows was there */
     if (!valid) {
         e = ERR_CONFLICT;
         goto out;
     }
     TRY_OUT(range_leave(p, range)); /* the next attempt finds the entry folded and does this step alone */
+    stat_add(STAT_SHARD_COMMITS, 1);
+    stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
     ERR_IGNORE(delete_old_state(p, old_state));
     return OK;
 out:
@@ -385,17 +324,20 @@ err partition_commit(struct partition *p)
 {
     struct pool *scratch = pool_open(p->shards->pool, "commit", POOL_BYTES_UNLIMITED);
     io_mutex_lock(&p->chain_lock);
-    struct range *range = p->ranges;
-    err e = OK;
-    if (position_compare(p->chain.end, range->start) > 0) /* its entry is there: memory failed behind it */
-        e = range_leave(p, range);
-    else
-        e = commit_range(p, range, scratch);
+    io_mutex_lock(&p->lock); /* somebody else's entry may have been taken over in between */
+    struct range *range = range_ref(p->ranges);
+    bool is_due = range->closed && range->frozen == NULL;
+    bool is_there = position_compare(p->chain.end, range->start) > 0; /* its entry: memory failed behind it */
+    io_mutex_unlock(&p->lock);
+    err e = !is_due ? OK : is_there ? range_leave(p, range) : commit_range(p, range, scratch);
+    range_unref(range);
     if (e == OK)
         partition_base(p);
     io_mutex_unlock(&p->chain_lock);
     pool_close(scratch);
     partition_doomed_release(p);
+    if (e == ERR_ORDER)
+        e = OK; /* the partition begins anew */
     if (e != OK && e != ERR_CANCELED && e != p->commit_failed)
         diag(DIAG_ERROR, "Cannot commit a range, retrying in 2 s; stream file and log keep it.",
              "partition=%u error=\"%s\"", p->number, err_text(e));
@@ -451,13 +393,13 @@ static bool is_idle(const struct partition *p, int64_t now_ns)
 static bool keeps_log(const struct partition *p, int64_t now_ns)
 {
     const struct range *range = p->open_range;
-    return range->row_count == 0 &&
+    return range->row_count == 0 && !p->shards->config.is_shared &&
            now_ns - range->opened_ns >= atomic_load(&p->shards->idle_ms) * NS_PER_MS &&
            log_is_held(p->shards->log, p->number);
 }
 
-/* Why the open range should be cut now; 0 = it should not. Locked. */
-static uint8_t cut_reason(struct partition *p, int64_t now_ns)
+/* Why the open range should be cut; 0 = it should not. Locked. */
+static uint8_t find_cut_reason(struct partition *p, int64_t now_ns)
 {
     const struct range *range = p->open_range;
     if (p->cut_asked && (range_is_empty(range) || position_compare(range->start, p->cut_asked_start) != 0))
@@ -469,11 +411,20 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
     if (range->stream_bytes >= p->shards->config.cut_bytes ||
         range->group_count >= p->shards->config.cut_group_count)
         return CUT_SIZE;
-    if (!atomic_load(&p->shards->is_ready))
+    if (!atomic_load(&p->shards->is_ready) || p->applied.offset < p->open_end)
         return 0;
     if (now_ns - range->opened_ns >= atomic_load(&p->shards->cut_age_ms) * NS_PER_MS)
         return CUT_AGE;
     return is_idle(p, now_ns) || keeps_log(p, now_ns) ? CUT_IDLE : 0;
+}
+
+/* The same, once those before this replica had time to do it. Locked. */
+static uint8_t cut_reason(struct partition *p, int64_t now_ns)
+{
+    uint8_t reason = find_cut_reason(p, now_ns);
+    if (reason == 0 || p->cut_wanted_ns == 0 || p->cut_wanted_ns < p->open_range->opened_ns)
+        p->cut_wanted_ns = reason == 0 ? 0 : now_ns;
+    return reason == CUT_ASKED || now_ns - p->cut_wanted_ns >= partition_patience_ns(p) ? reason : 0;
 }
 
 #define FORGET_SILENCE_NS (3 * 3600 * NS_PER_SECOND)
@@ -482,11 +433,11 @@ static uint8_t cut_reason(struct partition *p, int64_t now_ns)
 /* A producer of which no record can come any more. Locked. */
 static bool find_forgettable(struct partition *p, int64_t now_ns, struct control *out_control)
 {
-    if (!atomic_load(&p->shards->is_ready) || p->apply_failed != OK)
+    if (!atomic_load(&p->shards->is_ready) || p->applied.offset < p->open_end || p->apply_failed != OK)
         return false;
     for (size_t i = 0; i < p->producer_count; i++) {
         struct producer *producer = &p->producers[i];
-        if (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS)
+        if (!producer->is_dead && now_ns - producer->heard_ns < FORGET_SILENCE_NS + partition_patience_ns(p))
             continue;
         if (producer->forget_asked_ns != 0 && now_ns - producer->forget_asked_ns < FORGET_AGAIN_NS)
             continue;
@@ -536,7 +487,20 @@ static bool send_controls(struct partition *p, int64_t now_ns)
 
 static bool commit_is_due(struct partition *p, int64_t now_ns)
 {
-    return p->ranges->closed && p->ranges->frozen == NULL && now_ns >= p->commit_retry_ns;
+    return p->ranges->closed && p->ranges->frozen == NULL && now_ns >= p->commit_retry_ns &&
+           now_ns - p->ranges->closed_ns >= partition_patience_ns(p);
+}
+
+#define FOLLOW_NS      (30 * NS_PER_SECOND)
+#define FOLLOW_SOON_NS (5 * NS_PER_SECOND) /* while somebody else is to commit a range */
+
+/* Is it time to look for what others appended? The next look is then set. Locked. */
+static bool follow_is_due(struct partition *p, int64_t now_ns)
+{
+    bool is_due = p->shards->config.is_shared && now_ns >= p->follow_ns;
+    if (is_due)
+        p->follow_ns = now_ns + (p->ranges->closed ? FOLLOW_SOON_NS : FOLLOW_NS);
+    return is_due;
 }
 
 err shards_commit_step(struct shards *shards, bool *out_worked)
@@ -544,18 +508,30 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
     *out_worked = false;
     uint32_t count = shards->config.partition_count, first = atomic_fetch_add(&shards->work_next, 1);
     int64_t now_ns = io_monotonic_ns(shards->io);
+    uint64_t back_to;
     for (uint32_t i = 0; i < count && !*out_worked; i++) {
         struct partition *p = &shards->partitions[(first + i) % count];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p)) {
+            *out_worked = partition_clean(p, now_ns);
+            continue;
+        }
         bool taken = !p->committing, due = taken && commit_is_due(p, now_ns);
+        bool follows = taken && !due && follow_is_due(p, now_ns);
+        bool is_back = taken && p->shards->config.is_shared && now_ns >= p->commit_retry_ns &&
+                       log_went_back(shards->log, p->number, &back_to) == OK;
         p->committing = true;
         io_mutex_unlock(&p->lock);
         if (!taken)
             continue;
         err e = OK;
-        if (due) {
+        if (is_back) {
+            e = partition_begin_generation(p, back_to);
+            *out_worked = e == OK;
+        } else if (due) {
             e = partition_commit(p);
             *out_worked = e == OK;
+        } else if (follows) {
+            e = partition_follow(p, out_worked);
         } else {
             bool is_sending = send_controls(p, now_ns), retained = false;
             if (now_ns >= p->commit_retry_ns) /* also while the log refuses: it may be what gives it room */

@@ -242,7 +242,8 @@ static void remove_output(struct merge *m)
         if (memcmp(p->chain.segments[i].digest, m->output.digest, SHA256_BYTES) == 0)
             return;
     segment_key(p->number, m->output.digest, key);
-    ERR_IGNORE(blob_delete(p->shards->blob, key));
+    if (!p->shards->config.is_shared)
+        ERR_IGNORE(blob_delete(p->shards->blob, key));
 }
 
 static err append_replace(struct merge *m)
@@ -319,6 +320,10 @@ static err partition_compact(struct partition *p, int64_t now_ns, bool *out_work
     err e = OK;
     io_mutex_lock(&p->lock);
     e = choose(p, now_ns, pool, indexes, &m.count);
+    if (m.count == 0 || p->merge_wanted_ns == 0)
+        p->merge_wanted_ns = m.count == 0 ? 0 : now_ns;
+    if (now_ns - p->merge_wanted_ns < partition_patience_ns(p))
+        m.count = 0; /* those before this replica first */
     for (size_t i = 0; e == OK && i < m.count; i++)
         m.inputs[i] = live_segment_ref(p->segments[indexes[i]]);
     m.cutoff_ms = p->chain.cutoff_ms;
@@ -331,6 +336,9 @@ static err partition_compact(struct partition *p, int64_t now_ns, bool *out_work
              i++) /* too much for a file or for memory: others first */
             atomic_store(&m.inputs[i]->merge_retry_ns, now_ns + LIMIT_RETRY_NS);
         *out_worked = e == OK;
+        io_mutex_lock(&p->lock);
+        p->merge_wanted_ns = 0; /* the next one is waited for anew */
+        io_mutex_unlock(&p->lock);
         if (e == OK) {
             stat_add(STAT_SHARD_COMPACTIONS, 1);
             stat_add(STAT_SHARD_COMPACTED_ROWS, (int64_t)m.in.count);
@@ -352,7 +360,8 @@ err shards_compact_step(struct shards *shards, bool *out_worked)
     int64_t now_ns = io_monotonic_ns(shards->io);
     for (uint32_t i = 0; i < count && !*out_worked; i++) {
         struct partition *p = &shards->partitions[(first + i) % count];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         bool taken = !p->compacting && now_ns >= p->compact_retry_ns;
         p->compacting = p->compacting || taken;
         io_mutex_unlock(&p->lock);
@@ -364,7 +373,7 @@ err shards_compact_step(struct shards *shards, bool *out_worked)
         if (e != OK)
             p->compact_retry_ns = now_ns + 30 * SHARD_RETRY_NS;
         io_mutex_unlock(&p->lock);
-        if (e != OK && e != ERR_CANCELED && e != ERR_SPACE) /* space: the node says it */
+        if (e != OK && e != ERR_CANCELED && e != ERR_SPACE && e != ERR_BUSY && e != ERR_ORDER)
             diag(DIAG_WARN, "Cannot merge some segments now; others are tried, and the inputs stay.",
                  "partition=%u error=\"%s\"", p->number, err_text(e));
     }

@@ -52,7 +52,7 @@ void live_segment_unref(struct live_segment *segment)
     if (segment == NULL || atomic_fetch_sub_explicit(&segment->references, 1, memory_order_acq_rel) != 1)
         return;
     close_locked(segment);
-    if (atomic_load(&segment->is_doomed)) {
+    if (atomic_load(&segment->is_doomed) && !segment->shards->config.is_shared) {
         char key[SHARD_KEY_BYTES_MAX];
         segment_key(segment->partition, segment->facts.digest, key);
         /* A failure leaves an object that nothing names; the next start removes it. */
@@ -98,7 +98,8 @@ static struct live_segment *find_idle(struct shards *shards)
     struct live_segment *list = NULL;
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         for (size_t k = 0; k < p->segment_count; k++) {
             if (atomic_load(&p->segments[k]->references) != 1)
                 continue;
@@ -171,7 +172,8 @@ static err use_locked(struct live_segment *segment, struct metric_compact **out_
     if (e == OK && segment->compact == NULL) {
         e = open_locked(segment, &at);
         if (is_damage(e) || e == ERR_VERSION) {
-            segment->failed = e == ERR_IO ? OK : e; /* that may pass */
+            bool may_pass = e == ERR_IO || (e == ERR_NOT_FOUND && segment->shards->config.is_shared);
+            segment->failed = may_pass ? OK : e;
             live_segment_damaged(segment, e, &at);
         }
     }

@@ -460,7 +460,7 @@ static err mend_and_fold(const struct chain_reader *r, struct chain *chain, uint
         TRY_OUT(ERR_IO);
     if (r->damaged != NULL)
         r->damaged(r->context, &entry, why);
-    if (!r->config->read_only)
+    if (!r->config->read_only && !r->config->is_shared) /* others hold the entry as it was */
         TRY_OUT(put_in_place(r, &entry, why != ERR_NOT_FOUND, pool));
     TRY_OUT(chain_fold(chain, &entry, &valid, &text));
     if (!valid)
@@ -497,7 +497,7 @@ static err discard(const struct chain_reader *r, uint64_t number, err why)
     char key[SHARD_KEY_BYTES_MAX], path[IO_PATH_BYTES_MAX];
     if (r->damaged != NULL)
         r->damaged(r->context, &in_place, why);
-    if (r->config->read_only)
+    if (r->config->read_only || r->config->is_shared)
         return OK;
     chain_key(r->partition, number, key);
     TRY(shard_quarantine(r->io, r->config, r->config->blob_directory, key, path));

@@ -413,14 +413,10 @@ static void rename_object(struct fixture *f, const char *kind, const uint8_t old
 {
     char from[IO_PATH_BYTES_MAX], hex[2 * SHA256_BYTES + 1];
     uint8_t digest[SHA256_BYTES];
-    for (int i = 0; i < SHA256_BYTES; i++)
-        snprintf(hex + 2 * i, 3, "%02x", old[i]);
+    sha256_print(old, hex);
     snprintf(from, sizeof from, "blob/p000/%s/%s", kind, hex);
-    struct sha256 *sha = sha256_open();
-    sha256_add(sha, get_file(f, from));
-    sha256_finish(sha, digest);
-    for (int i = 0; i < SHA256_BYTES; i++)
-        snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+    sha256_of(get_file(f, from), digest);
+    sha256_print(digest, hex);
     snprintf(out_path, IO_PATH_BYTES_MAX, "blob/p000/%s/%s", kind, hex);
     assert_ok(io_rename(f->io, from, out_path));
     for (int number = 1; number <= 2; number++) {

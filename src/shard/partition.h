@@ -81,7 +81,7 @@ struct range {
     struct chain_loss *losses; /* block */
     size_t loss_count, loss_capacity;
     uint64_t far_future_rows;
-    int64_t opened_ns; /* monotonic */
+    int64_t opened_ns, closed_ns; /* monotonic */
 
     struct stream_part *parts, **parts_end;
     uint32_t part_count;         /* names used so far */
@@ -99,6 +99,8 @@ struct range {
     struct pool *state_pool; /* closed: the whole state at `end` */
     struct state state;
     struct sum unresolved; /* closed: of state.unresolved */
+
+    struct metric_head *last_head; /* the partition's, when it was closed with this range open; else NULL */
 };
 
 /* What reading stored bytes may end with because of them: something to be named or mended, while anything else is
@@ -174,24 +176,40 @@ struct apply_scratch {
 };
 
 struct partition {
+    /* Through all its lives. */
     struct shards *shards;
     uint32_t number;
-    struct pool *pool;
     struct io_mutex lock;
-    _Atomic bool is_taken;         /* by a thread that applies its records: "apply" below */
-    struct apply_scratch *scratch; /* of that thread */
+    struct io_mutex chain_lock;                     /* taken before `lock`: one entry is appended at a time */
+    const struct metric_fingerprints *fingerprints; /* by local number */
+    _Atomic enum shard_stage stage;                 /* written under the lock */
+    _Atomic bool is_taken;                          /* by a thread that applies its records: "apply" below */
+    uint32_t pins;            /* by who walks over it for long: it is not closed meanwhile */
+    uint64_t past_end;        /* of the log when the shards were opened */
+    int64_t closed_ns;        /* monotonic; while it is closed */
+    bool may_have_files;      /* of the stream, while it is closed */
+    uint64_t past_generation; /* the log's, in the last life; 0: there was none */
+    /* To be named in the chain, which the partition's next life does: of which replicas differ, and what a log
+     * that went back had. Kind 0: nothing. */
+    struct chain_loss doubt, lost_end;
+    _Atomic uint32_t rank; /* among the replicas of a shared one: 0 does first what one of them must do */
+    struct range *ended;   /* committed or let go; a query looks into the index after it took them */
+
+    /* From here on all is zero while it is closed (open.c). */
+    struct pool *pool;
+    struct apply_scratch *scratch; /* of the thread that has taken it */
 
     /* apply's own, read by others under the lock */
     struct log_reader *reader;
     struct log_position applied; /* next offset to apply */
+    int32_t leader_epoch;        /* of the record before */
     struct log_record pending;   /* read, not applied yet (memory); bytes are the reader's */
     bool has_pending;
     struct progress progress;
     struct producer *producers;
     size_t producer_count, producer_capacity;
-    size_t producer_last;                           /* index of the one found last */
-    const struct metric_fingerprints *fingerprints; /* by local number */
-    struct state_unresolved *unresolved;            /* block; histogram bytes are blocks too */
+    size_t producer_last;                /* index of the one found last */
+    struct state_unresolved *unresolved; /* block; histogram bytes are blocks too */
     size_t unresolved_count, unresolved_capacity;
     struct state_metadata *metadata; /* block; the texts of each are a block of their own */
     size_t metadata_count, metadata_capacity, metadata_checkpointed; /* oldest first */
@@ -209,8 +227,6 @@ struct partition {
     struct range *ranges; /* oldest first; the last one is open */
     struct range *open_range;
     uint32_t closed_count;
-    struct range
-        *ended; /* committed, until no query sees them: a query looks into the index after it took them */
 
     struct chain chain;
     struct live_segment **segments; /* parallel to chain.segments */
@@ -220,9 +236,12 @@ struct partition {
     bool spilling, committing, compacting;
     err spill_failed, commit_failed;                                         /* OK, or what stops intake */
     int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns, cut_retry_ns; /* not before */
-    struct io_mutex chain_lock;  /* taken before `lock`: one entry is appended at a time */
-    struct live_segment *doomed; /* not live any more; references to be dropped outside the lock */
-    bool cut_asked;              /* the range that starts at cut_asked_start is to be cut */
+    int64_t follow_ns; /* shared: next look at the chain */
+    int64_t behind_ns; /* … since when this replica has not applied what an entry there says; 0: it has */
+    err follow_failed;
+    int64_t cut_wanted_ns, merge_wanted_ns; /* shared: since when; 0: it is not */
+    struct live_segment *doomed;            /* not live any more; references to be dropped outside the lock */
+    bool cut_asked;                         /* the range that starts at cut_asked_start is to be cut */
     struct log_position cut_asked_start;
     struct control_append cut, forget;
     bool cut_sent;
@@ -237,6 +256,14 @@ struct partition {
     bool retain_is_first;   /* no cut-off since the start … */
     bool retain_is_changed; /* … or since the setting changed */
 };
+
+/* How long a replica waits for those before it to do what one of them must. */
+#define SHARD_RANK_NS (60 * NS_PER_SECOND)
+static inline int64_t partition_patience_ns(const struct partition *p)
+{
+    uint32_t rank = atomic_load(&p->rank);
+    return (int64_t)(rank < 1000 ? rank : 1000) * SHARD_RANK_NS;
+}
 
 struct shards {
     struct shards_config config;
@@ -257,7 +284,9 @@ struct shards {
     _Atomic uint32_t replaying;                           /* threads beside apply that still apply */
     uint32_t apply_next;                                  /* partition to begin with */
     _Atomic bool retain_index;                            /* apply looks for series that nobody needs */
-    _Atomic uint32_t ended_count;                         /* ranges in the partitions' `ended` */
+    struct io_mutex retain_lock;                          /* of a look at them, and of what follows */
+    uint32_t opening;             /* partitions that bind series meanwhile: nothing is dropped */
+    _Atomic uint32_t ended_count; /* ranges in the partitions' `ended` */
 
     _Atomic err intake;
     _Atomic bool is_ready;
@@ -280,12 +309,19 @@ struct shards {
     uint32_t thread_count;
 };
 
+/* Is a record at this position of a process that ended? Only one process appends to a log that is not shared. */
+static inline bool partition_is_past(const struct partition *p, struct log_position at)
+{
+    return !p->shards->config.is_shared &&
+           (at.generation != p->applied.generation || at.offset < p->past_end);
+}
+
 /* ---- range.c: ranges, groups, references ---- */
 err range_open(struct shards *shards, struct log_position start, struct range **out_range);
 struct range *range_ref(struct range *range);
 void range_unref(struct range *range); /* NULL is allowed */
-/* Locked: the oldest range is committed. Until the last query that took it is closed its series stay in the index
- * (retain.c), and so does it. */
+/* Locked: the oldest range is committed, or its partition is being closed. Until the last query that took it is
+ * closed its series stay in the index (retain.c), and so does it. */
 void partition_range_end(struct partition *p);
 /* Let go of ended ranges that no query sees any more. True: there were some. */
 bool partition_ended_release(struct partition *p);
@@ -296,6 +332,8 @@ err range_group_attach(struct range *range, struct io_file *file, uint64_t offse
 err range_numbers_bind(struct range *range, const uint32_t *locals, uint32_t count);
 void range_group_publish(struct range *range, struct range_group *group);
 err range_loss_add(struct range *range, const struct chain_loss *loss);
+/* Move a part's file to the quarantine. ERR_LIMIT, ERR_EXISTS, ERR_IO, ERR_SPACE. */
+err range_part_set_aside(struct partition *p, const struct range *range, uint32_t part);
 /* Remove a part's file. False: its name is there still. */
 bool range_part_unlink(struct partition *p, const struct range *range, uint32_t part);
 /* Nothing that an entry would tell: no record, and no loss found at the start. */
@@ -332,18 +370,31 @@ bool apply_partition(struct partition *p, size_t record_max);
 /* The first frozen head of p goes to its stream file. Caller set p->spilling. */
 err partition_spill(struct partition *p);
 
-/* ---- commit.c ---- */
-/* The oldest range, closed and spilled, becomes segments and an entry. Caller set p->committing. */
-err partition_commit(struct partition *p);
-/* Put an entry under the chain's next number, stamped with it, under chain_lock. ERR_EXISTS: one is there, an
- * attempt whose end was not seen; and what encoding and putting return. */
+/* ---- append.c, under chain_lock ---- */
+/* Put an entry under the chain's next number, stamped with it. ERR_EXISTS: one is there, an attempt whose end was
+ * not seen or somebody else's; and what encoding and putting return. */
 err partition_entry_put(struct partition *p, struct chain_entry *entry, struct pool *scratch);
-/* The same, and fold it, under the lock for the fold; what is there under that number is folded first. */
+/* The same, and fold it, under the lock for the fold; what is there under that number is taken over first.
+ * *out_valid false: it came to nothing. Of a shared chain also ERR_BUSY: what is there cannot be taken over yet,
+ * and ERR_ORDER: the partition begins anew. */
 err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid);
 /* Make every entry that can be read durable: one whose put failed in its last sync is there but not promised.
  * Putting and removing a mark beside them syncs their directory. */
 #define CHAIN_MARK "mark"
 err partition_chain_promise(struct partition *p);
+/* Takes chain_lock: take over what others appended. *out_worked: something was there. */
+err partition_follow(struct partition *p, bool *out_worked);
+/* Takes chain_lock: the log went back to this offset. The chain says so in the end, and the partition begins
+ * anew. */
+err partition_begin_generation(struct partition *p, uint64_t back_to);
+
+/* ---- commit.c ---- */
+/* Under chain_lock: what the fold names is live, and the oldest range, if the chain has it, is not. */
+err partition_chain_settle(struct partition *p);
+/* Put an object named by its digest, in the place of one that may be there. */
+err object_put_again(struct blob *blob, const char *key, struct slice bytes);
+/* The oldest range, closed and spilled, becomes segments and an entry. Caller set p->committing. */
+err partition_commit(struct partition *p);
 /* base.c, under chain_lock: append a base when enough entries came since the last, and remove what is before the
  * one before it. Failures are tried again with the next commit. */
 void partition_base(struct partition *p);
@@ -401,10 +452,29 @@ err shards_commit_step(struct shards *shards, bool *out_worked); /* cut, build, 
 err shards_compact_step(struct shards *shards, bool *out_worked);
 /* Under committing: advance the cut-off when it is time. */
 err partition_retain(struct partition *p, bool *out_worked);
+/* The cut-off advanced, by whomever: the next step is measured from now. */
+void partition_retained(struct partition *p);
 /* Apply's: series that no producer, head or stream file needs leave the index. */
 void shards_index_retain(struct shards *shards);
 
+/* ---- open.c ---- */
+/* Lock it if it is open. False: it is not, and is not locked. */
+bool partition_lock(struct partition *p);
+/* Keep it from being closed. False: it is not open, and not pinned. */
+bool partition_pin(struct partition *p);
+void partition_unpin(struct partition *p);
+/* Of all partitions, once: what they have through all their lives. The index is there. ERR_LIMIT. */
+err partitions_init(struct shards *shards);
+/* Without threads; NULL partitions are fine. */
+void partitions_done(struct shards *shards);
+/* Apply's: close those that are to be closed and that nobody has in hand. */
+void partitions_close_due(struct shards *shards);
+/* Remove the stream files of one that is not open when their time has come. True: they were. */
+bool partition_clean(struct partition *p, int64_t now_ns);
+
 /* ---- recover.c ---- */
+/* Its stream files, whatever they hold, are removed. */
+err partition_streams_remove(struct partition *p);
 err partition_recover(struct partition *p, struct err_at *at);
 
 /* ---- source.c ---- */
@@ -413,6 +483,12 @@ extern const struct source_table shard_source_table;
 /* ---- shards.c ---- */
 void shards_intake_update(struct shards *shards);
 void shards_wake_work(struct shards *shards);
+void shards_wake_apply(struct shards *shards);
+/* What is durable of the partitions asked for (source_asks), and waiting until the open ones of them have applied
+ * it, as shards_wait_applied. out_ends: one for each partition. */
+void shards_ends(struct shards *shards, const uint64_t *partitions, uint64_t *out_ends);
+err shards_ends_wait(struct shards *shards, const uint64_t *partitions, const uint64_t *ends,
+                     int64_t deadline_ns);
 /* Append a control record unless one of this kind is on its way; refusals are tried again by the caller's
  * next step. */
 void control_send(struct partition *p, struct control_append *slot, const struct control *control);

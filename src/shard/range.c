@@ -56,6 +56,7 @@ void range_unref(struct range *range)
         range->frozen = frozen->next;
         frozen_free(frozen);
     }
+    metric_head_unref(range->last_head);
     pool_close(range->state_pool);
     metric_stream_numbers_close(&range->numbers);
     pool_close(range->worker_pool);
@@ -155,6 +156,15 @@ err range_loss_add(struct range *range, const struct chain_loss *loss)
     range->losses = block;
     range->losses[range->loss_count++] = *loss;
     return OK;
+}
+
+err range_part_set_aside(struct partition *p, const struct range *range, uint32_t part)
+{
+    struct stream_name name = { .partition = p->number, .start = range->start, .part = part };
+    char path[IO_PATH_BYTES_MAX], to[IO_PATH_BYTES_MAX];
+    TRY(stream_path("", &name, path));
+    err e = shard_set_aside(p->shards->io, &p->shards->config, path + 1, to);
+    return e == ERR_NOT_FOUND ? OK : e;
 }
 
 bool range_part_unlink(struct partition *p, const struct range *range, uint32_t part)

@@ -473,6 +473,23 @@ static err remove_unused(struct partition *p, const struct found_part *parts, si
     return OK;
 }
 
+err partition_streams_remove(struct partition *p)
+{
+    struct pool *pool = pool_open(p->shards->pool, "streams", POOL_BYTES_UNLIMITED);
+    struct found_part *parts;
+    size_t count;
+    err e = find_parts(p, pool, &parts, &count);
+    for (size_t i = 0; i < count && e == OK; i++) {
+        char path[IO_PATH_BYTES_MAX];
+        e = stream_path(p->shards->config.stream_directory, &parts[i].name, path);
+        if (e == OK)
+            e = io_unlink(p->shards->io, path);
+        e = e == ERR_NOT_FOUND ? OK : e;
+    }
+    pool_close(pool);
+    return e;
+}
+
 static err read_streams(struct partition *p, uint64_t log_end, struct err_at *at)
 {
     err e = OK;
@@ -499,6 +516,7 @@ static err read_streams(struct partition *p, uint64_t log_end, struct err_at *at
             range->state_pool = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
             TRY_OUT(partition_capture(p, range, false, range->state_pool, &range->state));
             range->unresolved = state_unresolved_sum(&range->state);
+            range->closed_ns = p->heard_ns;
             p->closed_count++;
         }
     }
@@ -558,21 +576,38 @@ static err log_hole(struct partition *p, uint64_t start_offset)
     return OK;
 }
 
+/* A log that went back refuses and tells nothing until it hears that it is known. The chain knows if it is in a
+ * later generation than what this process applied last; else the first steps append one. */
+static void generation_known(struct partition *p)
+{
+    uint64_t from;
+    if (p->shards->config.is_shared && p->past_generation != 0 &&
+        p->applied.generation > p->past_generation && log_went_back(p->shards->log, p->number, &from) == OK &&
+        p->applied.offset <= from)
+        log_go_on(p->shards->log, p->number, p->applied.offset);
+    p->past_generation = p->applied.generation;
+}
+
 err partition_recover(struct partition *p, struct err_at *at)
 {
     struct log_watermarks w = log_watermarks(p->shards->log, p->number);
     TRY(read_chain(p, w.start_offset, at));
-    if (w.end_offset < p->chain.end.offset)
-        TRY(generation_begin(p, w.end_offset));
+    /* Of a shared log the reader finds out whether it went back. */
+    uint64_t log_end = p->shards->config.is_shared ? UINT64_MAX : w.end_offset;
+    if (log_end < p->chain.end.offset)
+        TRY(generation_begin(p, log_end));
     /* With a hole between chain and log an entry may be lost, and what it named is kept for a person. */
-    if (!p->shards->config.read_only && w.start_offset <= p->chain.end.offset && p->chain.lost_count == 0)
+    bool is_own = !p->shards->config.read_only && !p->shards->config.is_shared;
+    bool is_first = p->past_generation == 0; /* else queries may still hold what it had */
+    if (is_own && is_first && w.start_offset <= p->chain.end.offset && p->chain.lost_count == 0)
         TRY(remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
     p->applied = p->chain.end;
-    err e = read_streams(p, w.end_offset, at);
+    p->leader_epoch = p->chain.leader_epoch;
+    err e = read_streams(p, log_end, at);
     if (e == ERR_ORDER) /* the caller opens the partition again */
-        TRY(generation_begin(p, w.end_offset));
+        TRY(generation_begin(p, log_end));
     if (e == ERR_IO)
         return err_set(at, e, "a stream file of partition %u in %s/ cannot be read (%s)", p->number,
                        p->shards->config.stream_directory, err_text(e));
@@ -582,9 +617,12 @@ err partition_recover(struct partition *p, struct err_at *at)
     TRY(log_hole(p, w.start_offset));
     p->head_from = p->applied;
     p->open_end = w.end_offset;
-    for (size_t i = 0; i < p->producer_count; i++)
-        p->producers[i].is_dead = true; /* this process has not appended yet */
-    if (!p->shards->config.read_only)   /* the log remembers trims only as of its newest file's header */
+    for (size_t i = 0; i < p->producer_count; i++) {
+        p->producers[i].is_dead = partition_is_past(p, p->producers[i].last);
+        p->producers[i].heard_ns = p->heard_ns;
+    }
+    if (is_own) /* the log remembers trims only as of its newest file's header */
         TRY(log_trim(p->shards->log, p->number, p->chain.end.offset));
-    return log_reader_open(p->shards->log, p->number, p->applied.offset, LOG_EPOCH_NONE, &p->reader);
+    generation_known(p);
+    return log_reader_open(p->shards->log, p->number, p->applied.offset, p->leader_epoch, &p->reader);
 }

@@ -53,13 +53,24 @@ static bool step_is_allowed(struct partition *p, int64_t cutoff_ms, int64_t now_
     return p->retain_is_first && dropped * FIRST_DROP_PART <= rows;
 }
 
+void partition_retained(struct partition *p)
+{
+    io_mutex_lock(&p->lock);
+    p->retain_at_ns = io_monotonic_ns(p->shards->io);
+    p->retain_is_first = p->retain_is_changed = false;
+    p->retain_wait_ns = 0;
+    p->retain_confirmed = false;
+    io_mutex_unlock(&p->lock);
+}
+
 err partition_retain(struct partition *p, bool *out_worked)
 {
     struct shards *shards = p->shards;
     int64_t retention_ms = atomic_load(&shards->retention_ms), now_ns = io_monotonic_ns(shards->io);
     if (retention_ms == 0 || !atomic_load(&shards->is_ready))
         return OK;
-    int64_t cutoff_ms = io_now_ms(shards->io) - retention_ms, advance_ms = retention_ms / ADVANCE_PART;
+    int64_t cutoff_ms = io_now_ms(shards->io) - retention_ms - partition_patience_ns(p) / NS_PER_MS;
+    int64_t advance_ms = retention_ms / ADVANCE_PART;
     advance_ms = advance_ms < ADVANCE_MS ? ADVANCE_MS : advance_ms > STEP_MS ? STEP_MS : advance_ms;
     io_mutex_lock(&p->lock);
     bool due = cutoff_ms >= p->chain.cutoff_ms + advance_ms && p->chain.segment_count > 0;
@@ -84,11 +95,8 @@ err partition_retain(struct partition *p, bool *out_worked)
     if (e == OK) {
         io_mutex_lock(&p->lock);
         e = partition_segments_sync(p);
-        p->retain_at_ns = now_ns;
-        p->retain_is_first = p->retain_is_changed = false;
-        p->retain_wait_ns = 0;
-        p->retain_confirmed = false;
         io_mutex_unlock(&p->lock);
+        partition_retained(p);
     }
     io_mutex_unlock(&p->chain_lock);
     partition_doomed_release(p);
@@ -101,7 +109,8 @@ err shards_retention_confirm(struct shards *shards, int64_t *out_cutoff_ms)
     bool any = false;
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         if (p->retain_wait_ns != 0) {
             p->retain_confirmed = true;
             *out_cutoff_ms = p->retain_wait_cutoff_ms;
@@ -135,21 +144,28 @@ static void mark_state(struct needed *n, uint32_t partition, const struct state 
             mark(n, partition, state->incarnations[i].locals[k]);
 }
 
+static void mark_head(struct needed *n, uint32_t partition, struct metric_head *head)
+{
+    if (head != NULL)
+        metric_head_mark(head, n->bits[partition], n->counts[partition]);
+}
+
+/* Rows that a query may see: all of an ended range. */
 static void mark_rows(struct needed *n, uint32_t partition, const struct range *r)
 {
     for (uint32_t k = 0; k < r->numbers.count; k++)
         mark(n, partition, r->local_of_number[k]);
+    for (const struct frozen *f = r->frozen; f != NULL; f = f->next)
+        mark_head(n, partition, f->head);
+    mark_head(n, partition, r->last_head);
 }
 
 /* A range that is not committed yet: its rows, and the states that are still to be written with their labels. */
 static void mark_range(struct needed *n, uint32_t partition, const struct range *r)
 {
     mark_rows(n, partition, r);
-    for (const struct frozen *f = r->frozen; f != NULL; f = f->next) {
+    for (const struct frozen *f = r->frozen; f != NULL; f = f->next)
         mark_state(n, partition, &f->checkpoint);
-        if (f->head != NULL)
-            metric_head_mark(f->head, n->bits[partition], n->counts[partition]);
-    }
     if (r->closed)
         mark_state(n, partition, &r->state);
 }
@@ -170,8 +186,7 @@ static err mark_partition(struct needed *n, struct partition *p, struct pool *po
         mark_range(n, p->number, r);
     for (const struct range *r = p->ended; r != NULL; r = r->next)
         mark_rows(n, p->number, r);
-    if (p->head != NULL)
-        metric_head_mark(p->head, n->bits[p->number], n->counts[p->number]);
+    mark_head(n, p->number, p->head);
     return OK;
 }
 
@@ -185,7 +200,7 @@ static bool keep(void *context, uint32_t id)
     return (n->bits[partition][local / 8] >> local % 8 & 1) != 0;
 }
 
-void shards_index_retain(struct shards *shards)
+static void look(struct shards *shards)
 {
     uint32_t count = shards->config.partition_count;
     struct pool *pool = pool_open(shards->pool, "retain", POOL_BYTES_UNLIMITED);
@@ -213,4 +228,12 @@ void shards_index_retain(struct shards *shards)
     pool_close(pool);
     if (e != OK)
         atomic_store(&shards->retain_index, true);
+}
+
+void shards_index_retain(struct shards *shards)
+{
+    io_mutex_lock(&shards->retain_lock);
+    if (shards->opening == 0) /* else later */
+        look(shards);
+    io_mutex_unlock(&shards->retain_lock);
 }

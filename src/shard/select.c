@@ -337,7 +337,7 @@ err source_select(struct source *source, const struct source_request *request, s
     TRY(pool_zalloc(pool, sizeof(struct source_set), &at));
     struct source_set *set = at;
     set->guard = request->guard;
-    TRY(views_open(source->context, request->range, request->guard, pool, &set->views));
+    TRY(views_open(source->context, request, request->range, pool, &set->views));
     struct select s = { .set = set,
                         .request = request,
                         .scratch = pool_open(pool, "select", POOL_BYTES_UNLIMITED) };

@@ -35,6 +35,7 @@ enum shard_canary {
     SHARD_CANARY_TRIM_FIRST = 2,       /* the log is trimmed before the chain names the segments */
     SHARD_CANARY_NO_DEDUPE = 4,        /* a record seen twice is applied twice */
     SHARD_CANARY_NO_DIR_SYNC = 8,      /* the name of a stream file is not made durable */
+    SHARD_CANARY_FOLD_BLINDLY = 16,    /* another replica's commit is taken over without a look at its SUM */
 };
 
 struct shards_config {
@@ -66,8 +67,11 @@ struct shards_config {
     uint64_t index_bytes_new;  /* … and beyond this no new series are to be brought: shards_have_room */
     uint32_t thread_count;     /* threads that merge; 0 = half the cores, at least one */
     uint32_t canary;           /* enum shard_canary */
-    bool read_only;            /* for tools: no file is created, changed or removed */
-    bool without_log;          /* for tools: a snapshot, whose chains are all there is */
+    bool starts_closed;        /* no partition is open at first: shards_partition_open */
+    bool is_shared;   /* log and blob store are those of other nodes, too: producers live elsewhere, other
+                                  replicas append to the chains, and nothing is trimmed or deleted */
+    bool read_only;   /* for tools: no file is created, changed or removed */
+    bool without_log; /* for tools: a snapshot, whose chains are all there is */
 };
 
 /* Defaults for a machine with this much memory. */
@@ -88,6 +92,40 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
  * little), free everything. Every set of the source is closed by then. */
 void shards_close(struct shards *shards);
 
+/* ---- partitions come and go ---- */
+
+enum shard_stage {
+    SHARD_CLOSED,  /* nothing of it is in memory but what open queries hold */
+    SHARD_OPENING, /* a thread reads what is stored of it */
+    SHARD_OPEN,
+    SHARD_CLOSING, /* nothing new begins; it is closed by an apply step once what is under way has ended */
+};
+
+struct shard_status {
+    enum shard_stage stage;
+    bool is_replayed; /* it is open, and what the log had when it was opened is applied */
+    uint64_t generation, applied_offset;
+};
+
+/* Recover one partition that is closed and set its reader behind what is stored; apply steps do the rest. Takes as
+ * long as its chain and states take to read. Any thread, one call for a partition at a time; queries and steps go
+ * on meanwhile, and a query that needs the partition names it as missing until it is open. ERR_EXISTS: it is
+ * open; ERR_BUSY: it is not closed yet; else as shards_open, and it stays closed. */
+err shards_partition_open(struct shards *shards, uint32_t partition, struct err_at *at);
+
+/* Let go of a partition: from now on queries name it as missing, and no step of it begins. Rows that are not in
+ * segments stay in the log; of a shared partition stream files are removed after an hour, when every range that
+ * they could spare from replay is cut. Any thread; does not wait. Closed or closing: nothing happens. */
+void shards_partition_close(struct shards *shards, uint32_t partition);
+
+/* A replica's place among those of a shared partition: what one of them must do for all (CUT, commit, merge,
+ * retain) the one of rank 0 does at once and each other so much later, if nobody did. Any thread. */
+void shards_partition_rank(struct shards *shards, uint32_t partition, uint32_t rank);
+
+struct shard_status shards_partition_status(struct shards *shards, uint32_t partition);
+
+/* ---- steps ---- */
+
 /* Apply up to a few thousand durable records over all partitions. *out_worked: something was done. One thread
  * at a time. Errors are kept per partition and shown by shards_intake; the step itself only fails
  * with ERR_CLOSED. */
@@ -102,15 +140,15 @@ err shards_background_step(struct shards *shards, bool *out_worked);
 /* Run the steps on threads until shards_close. Sets the log's durable listener. */
 err shards_run_threads(struct shards *shards);
 
-/* Everything that was durable when the shards were opened is applied. */
+/* Everything that was durable when the shards were opened is applied, of the partitions open since then. */
 bool shards_ready(struct shards *shards);
 
 /* May ingest append? OK, ERR_SPACE (a spill, build or commit failed for want of space), ERR_BUSY (memory:
  * apply or spill lags), ERR_IO (a disk error: intake stays closed until restart). One atomic load. */
 err shards_intake(const struct shards *shards);
 
-/* Wait until everything durable at the call is applied. deadline_ns on io_monotonic_ns. ERR_TIMEOUT, ERR_CLOSED.
- * Without threads (simulation) it runs apply steps itself. */
+/* Wait until everything durable at the call is applied in all open partitions. deadline_ns on io_monotonic_ns.
+ * ERR_TIMEOUT, ERR_CLOSED. Without threads (simulation) it runs apply steps itself. */
 err shards_wait_applied(struct shards *shards, int64_t deadline_ns);
 
 /* Ask every partition with rows to cut, build and commit, and wait for it: before a snapshot, and at a
@@ -166,7 +204,7 @@ struct shards_usage shards_usage(struct shards *shards);
 bool shards_have_room(struct shards *shards, struct slice tenant, struct slice labels);
 
 /* SUM and counts over everything a partition stores (segments by their entries, stream, head): what tests,
- * drills and the explorer compare. */
+ * drills and the explorer compare. Zero while it is not open. */
 struct shard_sum {
     struct sum sum;        /* every stored row, unresolved ones included */
     uint64_t dropped_rows; /* duplicates dropped by compaction, and rows dropped by retention */
@@ -280,7 +318,7 @@ err shard_export(const struct shards_config *config, struct io *io, struct log *
 
 /* Snapshot into a new directory `to` (below the io's root, or absolute on the same file system): cut all,
  * link segments and state, write the chains up to that entry. `to` is then a blob directory; the node adds NODE.
- * ERR_EXISTS, and as shards_cut_all. */
+ * ERR_EXISTS, ERR_CLOSED (a partition is not open), and as shards_cut_all. */
 err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns);
 
 struct shard_restored {

@@ -22,19 +22,20 @@ enum workload {
     LOAD_RESEND,
     LOAD_MIX,
     LOAD_ROTATE,
+    LOAD_MOVE,
     LOAD_COUNT
 };
-static const char *const load_names[] = { "heads",   "spill",  "cut", "compact",
-                                          "restart", "resend", "mix", "rotate" };
+static const char *const load_names[] = { "heads",  "spill", "cut",    "compact", "restart",
+                                          "resend", "mix",   "rotate", "move" };
 
 /* What a workload without a fault must come to, or its crashes and faults prove nothing of it. */
 enum deed { DEED_SPILL, DEED_COMMIT, DEED_MERGE, DEED_COUNT };
 static const char *const deed_names[] = { "spilled rows", "commits", "merges" };
 static const enum stat deed_stats[] = { STAT_SHARD_SPILLED_ROWS, STAT_SHARD_COMMITS, STAT_SHARD_COMPACTIONS };
 static const bool load_deeds[LOAD_COUNT][DEED_COUNT] = {
-    [LOAD_SPILL] = { true },        [LOAD_CUT] = { true, true }, [LOAD_COMPACT] = { true, true, true },
-    [LOAD_RESTART] = { true },      [LOAD_RESEND] = { true },    [LOAD_MIX] = { true, true, true },
-    [LOAD_ROTATE] = { true, true },
+    [LOAD_SPILL] = { true },        [LOAD_CUT] = { true, true },  [LOAD_COMPACT] = { true, true, true },
+    [LOAD_RESTART] = { true },      [LOAD_RESEND] = { true },     [LOAD_MIX] = { true, true, true },
+    [LOAD_ROTATE] = { true, true }, [LOAD_MOVE] = { true, true },
 };
 
 static bool is_full;
@@ -111,10 +112,43 @@ static void run_rotate(struct world *w)
     }
 }
 
+static void open_all(struct world *w)
+{
+    struct err_at at = { 0 };
+    for (uint32_t i = 0; i < WORLD_PARTITIONS; i++) {
+        for (int k = 0; k < 10 && shards_partition_status(w->shards, i).stage == SHARD_CLOSING; k++)
+            steps(w, 1);
+        ERR_IGNORE(shards_partition_open(w->shards, i, &at));
+    }
+}
+
+/* Partitions go and come back, also in the middle of what is done with them. */
+static void run_move(struct world *w)
+{
+    for (int i = 0; i < 24 && !io_sim_is_down(w->io); i++) {
+        uint32_t p = (uint32_t)test_random_below(&w->random, WORLD_PARTITIONS);
+        struct err_at at = { 0 };
+        append(w, true);
+        append(w, false);
+        steps(w, (int)test_random_below(&w->random, 3));
+        if (i % 3 == 0)
+            shards_partition_close(w->shards, p);
+        else if (i % 3 == 1)
+            ERR_IGNORE(shards_partition_open(w->shards, p, &at));
+        else
+            open_all(w);
+        if (i % 6 == 5) {
+            io_sim_clock_advance(w->io, (i % 12 == 5 ? 400 : 4000) * NS_PER_SECOND);
+            steps(w, 12);
+        }
+    }
+    open_all(w);
+}
+
 static void run_load(struct world *w, enum workload load)
 {
-    if (load == LOAD_ROTATE) {
-        run_rotate(w);
+    if (load == LOAD_ROTATE || load == LOAD_MOVE) {
+        (load == LOAD_ROTATE ? run_rotate : run_move)(w);
         return;
     }
     for (int i = 0; i < 14 && w->shards != NULL && !io_sim_is_down(w->io); i++) {
@@ -209,6 +243,8 @@ static void mend(struct world *w, const struct plan *plan, struct outcome *o)
     } else if (plan->fault_at > 0) { /* a sealed log or partition needs a restart */
         steps(w, 6);
         o->wrong = restart(w) != OK ? "the restart after a fault failed" : NULL;
+    } else {
+        open_all(w); /* what could not be opened for want of memory */
     }
 }
 

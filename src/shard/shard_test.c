@@ -458,9 +458,7 @@ static struct applied applied_take(struct fixture *f)
             segment_key(p, chain->segments[i].digest, key);
             snprintf(path, sizeof path, "blob/%s", key);
             assert_ok(io_read_file(f->io, path, 1u << 30, f->pool, &bytes));
-            struct sha256 *state = sha256_open();
-            sha256_add(state, bytes);
-            sha256_finish(state, digest);
+            sha256_of(bytes, digest);
             assert_memory_equal(digest, chain->segments[i].digest, SHA256_BYTES);
         }
     }

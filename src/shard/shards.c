@@ -4,7 +4,7 @@
  * others for compaction). They are woken by the log (new records) and by apply (a full head, a closed
  * range); clocks matter only for ages and retries. At the start others help: partitions are opened, and what the
  * log has of them is applied, by as many threads as there are cores. Where no thread can be had, the simulation
- * above all, the caller does all of it, in order.
+ * above all, the caller does all of it, in order. How partitions come and go: open.c.
  *
  * Invariants
  *  1. Intake is open only while no partition's spill, commit or apply has failed and heads fit their budget.
@@ -87,7 +87,8 @@ err shards_reconfigure(struct shards *shards, const struct shards_config *config
     if (config->retention_ms != atomic_load(&shards->retention_ms))
         for (uint32_t i = 0; i < shards->config.partition_count; i++) {
             struct partition *p = &shards->partitions[i];
-            io_mutex_lock(&p->lock);
+            if (!partition_lock(p))
+                continue;
             p->retain_is_changed = true;
             p->retain_wait_ns = 0;
             io_mutex_unlock(&p->lock);
@@ -106,56 +107,6 @@ void shards_space_set(struct shards *shards, uint64_t bytes_above_floor)
 
 /* ---- open, close ---- */
 
-static err partition_try_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
-{
-    *p = (struct partition){ 0 };
-    p->shards = shards;
-    p->number = number;
-    p->scratch = &shards->scratch[0];
-    p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
-    io_mutex_init(&p->lock);
-    io_mutex_init(&p->chain_lock);
-    p->data_through_ms = INT64_MIN;
-    p->heard_ns = p->retain_at_ns = io_monotonic_ns(shards->io);
-    p->retain_is_first = true;
-    TRY(metric_index_fingerprints(shards->index, number, &p->fingerprints));
-    struct metric_head_config config = metric_head_config_default();
-    config.rows_max = (uint32_t)shards->config.head_rows_max;
-    TRY(metric_head_open(p->pool, &config, &p->head));
-    return partition_recover(p, at);
-}
-
-static void partition_close(struct partition *p)
-{
-    if (p->pool == NULL)
-        return;
-    log_reader_close(p->reader);
-    while (p->ranges != NULL) {
-        struct range *range = p->ranges;
-        p->ranges = range->next;
-        range_unref(range);
-    }
-    (void)partition_ended_release(p);
-    for (size_t i = 0; i < p->segment_count; i++)
-        live_segment_unref(p->segments[i]);
-    partition_doomed_release(p);
-    metric_head_unref(p->head);
-    chain_close(&p->chain);
-    io_mutex_done(&p->chain_lock);
-    io_mutex_done(&p->lock);
-    pool_close(p->pool);
-}
-
-/* When stream files told of records that the log lacks, a generation was begun: all is read anew from there. */
-static err partition_open(struct shards *shards, struct partition *p, uint32_t number, struct err_at *at)
-{
-    err e = partition_try_open(shards, p, number, at);
-    if (e != ERR_ORDER)
-        return e;
-    partition_close(p);
-    return partition_try_open(shards, p, number, at);
-}
-
 /* One of the threads that open partitions. */
 struct opener {
     struct shards *shards;
@@ -171,7 +122,7 @@ static void run_open(void *context)
         uint32_t number = atomic_fetch_add(&o->shards->open_next, 1);
         if (number >= o->shards->config.partition_count)
             return;
-        o->result = partition_open(o->shards, &o->shards->partitions[number], number, &o->at);
+        o->result = shards_partition_open(o->shards, number, &o->at);
     }
     atomic_store(&o->shards->open_next, o->shards->config.partition_count); /* the others need not go on */
 }
@@ -209,11 +160,11 @@ static err open_partitions(struct shards *shards, struct err_at *at)
 
 static void free_all(struct shards *shards)
 {
-    for (uint32_t i = 0; shards->partitions != NULL && i < shards->config.partition_count; i++)
-        partition_close(&shards->partitions[i]);
+    partitions_done(shards);
     segment_cache_close(shards->cache);
     pool_close(shards->opened);
     io_mutex_done(&shards->idle_lock);
+    io_mutex_done(&shards->retain_lock);
     if (shards->index != NULL)
         metric_index_close(shards->index);
     pool_close(shards->index_pool);
@@ -280,6 +231,7 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
         shards->scratch[i].pool = pool_open(pool, "apply", POOL_BYTES_UNLIMITED);
     configure(shards, config);
     io_mutex_init(&shards->idle_lock);
+    io_mutex_init(&shards->retain_lock);
     io_mutex_init(&shards->wake_lock);
     io_cond_init(&shards->wake_apply);
     io_cond_init(&shards->wake_work);
@@ -291,9 +243,9 @@ err shards_open(const struct shards_config *config, struct io *io, struct log *l
     shards->index_pool = pool_open(pool, "index", (size_t)config->index_bytes_max);
     TRY_OUT(metric_index_open(shards->index_pool, config->partition_count, &shards->index));
     metric_index_expect_many(shards->index, true);
-    TRY_OUT(pool_zalloc(pool, config->partition_count * sizeof *shards->partitions, &memory));
-    shards->partitions = memory;
-    TRY_OUT(open_partitions(shards, at));
+    TRY_OUT(partitions_init(shards));
+    if (!config->starts_closed)
+        TRY_OUT(open_partitions(shards, at));
     *out_shards = shards;
     return OK;
 out:
@@ -324,6 +276,8 @@ void shards_close(struct shards *shards)
         /* Only to shorten the next start's replay: a failure changes nothing that is promised. */
         bool in_record =
             p->progress.floats_done || p->progress.histograms_done > 0; /* it comes again whole */
+        if (atomic_load(&p->stage) != SHARD_OPEN)
+            continue;
         bool has_rows = p->head_rows > 0 && p->apply_failed == OK && !in_record && partition_freeze(p) == OK;
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             has_rows = has_rows || r->frozen != NULL;
@@ -348,6 +302,8 @@ static struct heads heads_of(struct shards *shards)
     struct heads heads = { 0 };
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
+        if (atomic_load(&p->stage) != SHARD_OPEN)
+            continue;
         heads.open_rows += p->head_rows;
         if (p->head_rows > (heads.largest != NULL ? heads.largest->head_rows : 0))
             heads.largest = p;
@@ -372,10 +328,11 @@ static void freeze_due(struct shards *shards)
     int64_t now_ns = io_monotonic_ns(shards->io);
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        if (p->head_rows == 0 || p->apply_failed != OK ||
+        if (atomic_load(&p->stage) != SHARD_OPEN || p->head_rows == 0 || p->apply_failed != OK ||
             now_ns - p->head_since_ns < shards->config.head_age_ms * NS_PER_MS)
             continue;
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         (void)freeze(shards, p);
         io_mutex_unlock(&p->lock);
     }
@@ -407,7 +364,7 @@ static bool apply_all(struct shards *shards, uint32_t first, struct apply_scratc
     bool worked = false;
     for (uint32_t i = 0; i < count; i++) {
         struct partition *p = &shards->partitions[(first + i) % count];
-        if (atomic_exchange(&p->is_taken, true))
+        if (atomic_load(&p->stage) != SHARD_OPEN || atomic_exchange(&p->is_taken, true))
             continue;
         p->scratch = scratch;
         worked = apply_partition(p, APPLY_RECORDS_MAX) || worked;
@@ -423,7 +380,8 @@ static bool is_replayed(struct shards *shards, bool or_waits)
     bool done = true;
     for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         done = p->applied.offset >= p->open_end || p->apply_failed != OK || (or_waits && p->apply_waits);
         io_mutex_unlock(&p->lock);
     }
@@ -454,6 +412,7 @@ err shards_apply_step(struct shards *shards, bool *out_worked)
         freeze_due(shards);
         if (!*out_worked && !atomic_load(&shards->is_ready) && is_replayed(shards, false))
             become_ready(shards);
+        partitions_close_due(shards);
         release_ended(shards);
         if (atomic_load(&shards->retain_index))
             shards_index_retain(shards);
@@ -481,10 +440,11 @@ void shards_intake_update(struct shards *shards)
     uint64_t frozen_rows = 0;
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         e = worse(e, p->spill_failed);
         e = worse(e, p->commit_failed);
-        e = worse(e, p->apply_failed);
+        e = worse(e, p->apply_failed == ERR_ORDER ? OK : p->apply_failed); /* the log refuses for it */
         e = worse(e, p->apply_waits ? ERR_BUSY : OK);
         for (struct range *r = p->ranges; r != NULL; r = r->next) {
             for (struct frozen *f = r->frozen; f != NULL; f = f->next)
@@ -520,14 +480,15 @@ void shards_wake_work(struct shards *shards)
         io_cond_broadcast(&shards->wake_work);
 }
 
-static void wake_apply(void *context)
+void shards_wake_apply(struct shards *shards)
 {
-    struct shards *shards = context;
     io_mutex_lock(&shards->wake_lock);
     shards->apply_is_woken = true;
     io_cond_signal(&shards->wake_apply);
     io_mutex_unlock(&shards->wake_lock);
 }
+
+static void wake_apply(void *context) { shards_wake_apply(context); }
 
 static void run_apply(void *context)
 {
@@ -614,12 +575,13 @@ err shards_run_threads(struct shards *shards)
 
 /* ---- waiting ---- */
 
-static bool is_applied(struct shards *shards, const uint64_t *ends)
+static bool is_applied(struct shards *shards, const uint64_t *partitions, const uint64_t *ends)
 {
     bool done = true;
     for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!source_asks(partitions, i) || !partition_lock(p))
+            continue;
         done = p->applied.offset >= ends[i] || p->apply_failed != OK;
         io_mutex_unlock(&p->lock);
     }
@@ -637,18 +599,22 @@ static bool step_all(struct shards *shards)
     return any;
 }
 
-err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
+void shards_ends(struct shards *shards, const uint64_t *partitions, uint64_t *out_ends)
 {
-    uint64_t ends[LOG_PARTITION_COUNT_MAX];
     for (uint32_t i = 0; i < shards->config.partition_count; i++)
-        ends[i] = log_watermarks(shards->log, i).end_offset;
+        out_ends[i] = source_asks(partitions, i) ? log_watermarks(shards->log, i).end_offset : 0;
+}
+
+err shards_ends_wait(struct shards *shards, const uint64_t *partitions, const uint64_t *ends,
+                     int64_t deadline_ns)
+{
     if (!shards->has_threads) {
-        while (!is_applied(shards, ends))
+        while (!is_applied(shards, partitions, ends))
             if (!step_all(shards))
                 return ERR_TIMEOUT;
         return OK;
     }
-    while (!is_applied(shards, ends)) {
+    while (!is_applied(shards, partitions, ends)) {
         if (atomic_load(&shards->stopping.canceled))
             return ERR_CLOSED;
         int64_t left_ns = deadline_ns - io_monotonic_ns(shards->io);
@@ -663,12 +629,20 @@ err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
     return OK;
 }
 
+err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
+{
+    uint64_t ends[LOG_PARTITION_COUNT_MAX];
+    shards_ends(shards, NULL, ends);
+    return shards_ends_wait(shards, NULL, ends, deadline_ns);
+}
+
 static bool is_cut(struct shards *shards)
 {
     bool done = true;
     for (uint32_t i = 0; i < shards->config.partition_count && done; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         done = !p->cut_asked &&
                !(p->ranges->closed && position_compare(p->ranges->start, p->cut_asked_start) <= 0);
         io_mutex_unlock(&p->lock);
@@ -681,7 +655,8 @@ err shards_cut_all(struct shards *shards, int64_t deadline_ns)
     TRY(shards_wait_applied(shards, deadline_ns));
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         p->cut_asked = !range_is_empty(p->open_range) && p->apply_failed == OK;
         p->cut_asked_start = p->open_range->start;
         io_mutex_unlock(&p->lock);
@@ -727,7 +702,8 @@ struct shards_usage shards_usage(struct shards *shards)
                               .applied_records = atomic_load(&shards->applied_records) };
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         u.head_rows += p->head_rows;
         for (struct range *r = p->ranges; r != NULL; r = r->next) {
             for (struct frozen *f = r->frozen; f != NULL; f = f->next)
@@ -762,7 +738,8 @@ struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition)
 {
     check(partition < shards->config.partition_count);
     struct partition *p = &shards->partitions[partition];
-    io_mutex_lock(&p->lock);
+    if (!partition_lock(p))
+        return (struct shard_sum){ 0 };
     struct shard_sum s = { .sum = chain_stored_sum(&p->chain),
                            .dropped_rows = p->chain.dropped.count,
                            .generation = p->chain.end.generation,

@@ -75,7 +75,7 @@ static err link_partition(struct partition *p, const char *to)
     return OK;
 }
 
-err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
+static err link_all(struct shards *shards, const char *to, int64_t deadline_ns)
 {
     TRY(shards_cut_all(shards, deadline_ns));
     TRY(io_dir_create(shards->io, to));
@@ -87,6 +87,17 @@ err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
         TRY(e);
     }
     return io_dir_sync(shards->io, to);
+}
+
+err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
+{
+    uint32_t pinned = 0;
+    while (pinned < shards->config.partition_count && partition_pin(&shards->partitions[pinned]))
+        pinned++;
+    err e = pinned < shards->config.partition_count ? ERR_CLOSED : link_all(shards, to, deadline_ns);
+    while (pinned > 0)
+        partition_unpin(&shards->partitions[--pinned]);
+    return e;
 }
 
 /* ---- restore ---- */

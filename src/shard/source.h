@@ -49,9 +49,10 @@ struct views {
     struct io_mutex lock; /* of the proof's missing list, and of the set's reader list */
 };
 
-/* Wait for what is durable, then take references. Close with views_close in any case but an error. */
-err views_open(struct shards *shards, struct time_range range, struct guard *guard, struct pool *pool,
-               struct views *out_views);
+/* Wait for what is durable of the partitions that the request asks for, then take references to their rows within
+ * `range`; the others' views are empty. Close with views_close in any case but an error. */
+err views_open(struct shards *shards, const struct source_request *request, struct time_range range,
+               struct pool *pool, struct views *out_views);
 void views_close(struct views *views);
 /* Name something as missing; any thread. */
 void views_missing(struct views *views, uint32_t partition, struct time_range range, const char *reason);

@@ -127,12 +127,10 @@ static err collect(struct source *source, const struct slice *name, const struct
 {
     check(request_count > 0);
     struct time_range range = requests[0].range;
-    for (size_t i = 1; i < request_count; i++) {
-        range.min_ms = requests[i].range.min_ms < range.min_ms ? requests[i].range.min_ms : range.min_ms;
-        range.max_ms = requests[i].range.max_ms > range.max_ms ? requests[i].range.max_ms : range.max_ms;
-    }
+    for (size_t i = 1; i < request_count; i++)
+        range = time_range_join(range, requests[i].range);
     struct views views;
-    TRY(views_open(source->context, range, requests[0].guard, pool, &views));
+    TRY(views_open(source->context, &requests[0], range, pool, &views));
     struct strings strings = { .pool = pool, .list = pool_open(pool, "names", POOL_BYTES_UNLIMITED) };
     err e = OK;
     for (size_t i = 0; i < request_count; i++)
@@ -308,7 +306,8 @@ err source_metadata(struct source *source, struct slice tenant, struct slice fam
     void *at;
     for (uint32_t i = 0; i < shards->config.partition_count && e == OK; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         for (size_t k = p->metadata_count; k > 0 && e == OK; k--) {
             const struct state_metadata *m = &p->metadata[k - 1];
             if (!slice_equal(m->tenant, tenant) || (family.len > 0 && !slice_equal(m->family, family)))
@@ -369,19 +368,14 @@ err source_cardinality(struct source *source, struct slice tenant, size_t limit,
                     &out.bytes_by_label_count));
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         struct metric_head_view head = metric_head_view(p->head);
-        if (p->head_rows > 0) {
-            out.range.min_ms = head.range.min_ms < out.range.min_ms ? head.range.min_ms : out.range.min_ms;
-            out.range.max_ms = head.range.max_ms > out.range.max_ms ? head.range.max_ms : out.range.max_ms;
-        }
+        if (p->head_rows > 0)
+            out.range = time_range_join(out.range, head.range);
         for (struct range *r = p->ranges; r != NULL; r = r->next)
-            for (struct range_group *g = r->groups; g != NULL; g = g->next) {
-                out.range.min_ms =
-                    g->facts.range.min_ms < out.range.min_ms ? g->facts.range.min_ms : out.range.min_ms;
-                out.range.max_ms =
-                    g->facts.range.max_ms > out.range.max_ms ? g->facts.range.max_ms : out.range.max_ms;
-            }
+            for (struct range_group *g = r->groups; g != NULL; g = g->next)
+                out.range = time_range_join(out.range, g->facts.range);
         io_mutex_unlock(&p->lock);
     }
     *out_cardinality = out;

@@ -17,7 +17,8 @@ static void a_view_keeps_its_series(void **state)
     uint64_t series = metric_index_series(w->shards->index);
     assert_true(series > 0);
     struct pool *pool = pool_open(w->pool, "query", POOL_BYTES_UNLIMITED);
-    assert_ok(views_open(w->shards, (struct time_range){ TIME_MS_MIN, TIME_MS_MAX }, NULL, pool, &views));
+    struct source_request request = { .range = { TIME_MS_MIN, TIME_MS_MAX } };
+    assert_ok(views_open(w->shards, &request, request.range, pool, &views));
     assert_ok(shards_cut_all(w->shards, world_soon(w)));
     for (uint32_t i = 0; i < w->config.partition_count; i++)
         w->shards->partitions[i].producer_count = 0; /* as FORGET does */

@@ -228,7 +228,8 @@ static bool replay_goes_first(struct shards *shards)
     bool first = true;
     for (uint32_t i = 0; i < shards->config.partition_count && first; i++) {
         struct partition *p = &shards->partitions[i];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         first = !p->apply_waits;
         for (const struct range *r = p->ranges; r != NULL && first; r = r->next) {
             first = r->frozen_count < SHARD_FROZEN_COUNT_MAX / 2;
@@ -249,7 +250,8 @@ err shards_spill_step(struct shards *shards, bool *out_worked)
     int64_t now_ns = io_monotonic_ns(shards->io);
     for (uint32_t i = 0; i < count; i++) {
         struct partition *p = &shards->partitions[(first + i) % count];
-        io_mutex_lock(&p->lock);
+        if (!partition_lock(p))
+            continue;
         bool due = false;
         if (!p->spilling && now_ns >= p->spill_retry_ns)
             for (struct range *r = p->ranges; r != NULL && !due; r = r->next)

@@ -189,6 +189,7 @@ err state_encode(const struct state *state, const struct state_names *names, str
         buf_put_string(&body, m->help);
         buf_put_string(&body, m->unit);
     }
+    buf_put_zigzag(&body, state->leader_epoch);
     TRY_OUT(buf_err(&body));
     put_head(state, out);
     buf_put_varint(out, w.count);
@@ -409,6 +410,10 @@ err state_decode(struct slice bytes, const struct state_series *series, struct p
     TRY(get_incarnations(&r, series, locals, count, pool, &state));
     TRY(get_unresolved(&r, pool, &state));
     TRY(get_metadata(&r, pool, &state));
+    int64_t epoch = read_zigzag(&r);
+    if (epoch < LOG_EPOCH_NONE || epoch > INT32_MAX)
+        return ERR_CORRUPT;
+    state.leader_epoch = (int32_t)epoch;
     if (!r.ok || read_left(&r) != 0)
         return ERR_CORRUPT;
     *out_state = state;
@@ -458,9 +463,7 @@ err state_object_read(struct blob *blob, const char *key, const uint8_t digest[S
     uint8_t actual[SHA256_BYTES];
     *out_bytes = slice_of("", 0);
     TRY(blob_get(blob, key, STATE_BYTES_MAX, pool, out_bytes));
-    struct sha256 *sha = sha256_open();
-    sha256_add(sha, *out_bytes);
-    sha256_finish(sha, actual);
+    sha256_of(*out_bytes, actual);
     return memcmp(actual, digest, SHA256_BYTES) == 0 ? OK : ERR_CORRUPT;
 }
 

@@ -57,6 +57,7 @@ struct state_incarnation {
 struct state {
     struct log_position at;  /* next offset to apply */
     int64_t data_through_ms; /* INT64_MIN = no record yet */
+    int32_t leader_epoch;    /* of the record before `at`; LOG_EPOCH_NONE */
 
     /* of the open range so far */
     struct log_position start;

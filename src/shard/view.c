@@ -103,9 +103,11 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
                 add_head(view, f->head, f->view);
     }
     add_head(view, p->head, metric_head_view(p->head));
-    views->proof.partitions[p->number] = (struct proof_partition){ .partition = p->number,
-                                                                   .generation = p->applied.generation,
-                                                                   .applied_offset = p->applied.offset };
+    views->proof.partitions[views->proof.partition_count++] =
+        (struct proof_partition){ .partition = p->number,
+                                  .generation = p->applied.generation,
+                                  .applied_offset = p->applied.offset,
+                                  .end_offset = end_offset };
     if (p->data_through_ms > views->proof.data_through_ms)
         views->proof.data_through_ms = p->data_through_ms;
     return OK;
@@ -134,21 +136,34 @@ static err open_segments(struct views *views, struct view *view)
     return result;
 }
 
-err views_open(struct shards *shards, struct time_range range, struct guard *guard, struct pool *pool,
-               struct views *out_views)
+/* Take what one partition has, and open it. One that is not here is named. */
+static err view_open(struct views *views, struct view *view, uint64_t end_offset)
+{
+    struct partition *p = view->partition;
+    if (!partition_lock(p)) {
+        views_missing(views, p->number, view->range, "partition is not open here");
+        return OK;
+    }
+    err e = take(views, view, end_offset);
+    io_mutex_unlock(&p->lock);
+    return e == OK ? open_segments(views, view) : e;
+}
+
+err views_open(struct shards *shards, const struct source_request *request, struct time_range range,
+               struct pool *pool, struct views *out_views)
 {
     uint32_t count = shards->config.partition_count;
     uint64_t ends[LOG_PARTITION_COUNT_MAX];
-    for (uint32_t i = 0; i < count; i++)
-        ends[i] = log_watermarks(shards->log, i).end_offset;
-    TRY(shards_wait_applied(shards, guard != NULL ? guard->deadline_ns : INT64_MAX));
+    shards_ends(shards, request->partitions, ends);
+    TRY(shards_ends_wait(shards, request->partitions, ends,
+                         request->guard != NULL ? request->guard->deadline_ns : INT64_MAX));
     struct views *views = out_views;
     *views = (struct views){ .shards = shards, .pool = pool };
     void *at;
     TRY(pool_zalloc(pool, count * sizeof *views->views, &at));
     views->views = at;
     TRY(pool_zalloc(pool, count * sizeof *views->proof.partitions, &at));
-    views->proof = (struct proof){ .complete = true, .partitions = at, .partition_count = count };
+    views->proof = (struct proof){ .complete = true, .partitions = at };
     TRY(proof_reserve(&views->proof, pool));
     io_mutex_init(&views->lock);
     views->hold = metric_index_hold(shards->index);
@@ -157,12 +172,8 @@ err views_open(struct shards *shards, struct time_range range, struct guard *gua
         struct view *view = &views->views[i];
         view->partition = &shards->partitions[i];
         view->range = range;
-        io_mutex_lock(&view->partition->lock);
-        e = take(views, view, ends[i]);
-        io_mutex_unlock(&view->partition->lock);
-        views->proof.partitions[i].end_offset = ends[i];
-        if (e == OK)
-            e = open_segments(views, view);
+        if (source_asks(request->partitions, i))
+            e = view_open(views, view, ends[i]);
     }
     if (e != OK)
         views_close(views);

@@ -29,7 +29,8 @@ struct world_row {
     uint64_t bits;
 };
 
-enum world_answer { WORLD_PENDING, WORLD_ACKED, WORLD_REFUSED };
+/* LOST: it was acknowledged, and then the log lost it. */
+enum world_answer { WORLD_PENDING, WORLD_ACKED, WORLD_REFUSED, WORLD_LOST };
 
 struct world_record {
     uint32_t partition;
@@ -38,6 +39,7 @@ struct world_record {
     size_t row_count;
     struct sum sum;
     _Atomic enum world_answer answer; /* the thread of the log writes it */
+    uint64_t offset;                  /* once it is acknowledged */
     struct log_append append;
     struct slice part;
     struct buf bytes;
@@ -171,7 +173,8 @@ static inline void world_done(struct log_append *append, err result, struct log_
 {
     struct world_record *r = append->context;
     /* By the log's thread, if there is one. */
-    __atomic_store_n(&r->answer, result == OK ? WORLD_ACKED : WORLD_REFUSED, __ATOMIC_RELEASE);
+    r->offset = position.offset;
+    atomic_store(&r->answer, result == OK ? WORLD_ACKED : WORLD_REFUSED);
 }
 
 /* Hand a record to the log; log_pump answers it. */
@@ -324,7 +327,7 @@ static inline const char *world_check(struct world *w)
         pool_close(pool);
         return "select failed";
     }
-    size_t stored = 0, expected = 0;
+    size_t stored = 0, expected = 0, lost = 0;
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
         for (uint32_t s = 0; s < WORLD_SERIES; s++) {
             seen_count[p][s] = world_read(w, set, p, s, pool, seen[p][s], WORLD_RECORDS_MAX);
@@ -352,6 +355,7 @@ static inline const char *world_check(struct world *w)
             wrong = "a record is there in part";
         else if (there == 0 && r->answer == WORLD_ACKED && r->row_count > 0)
             wrong = "an acknowledged record is lost";
+        lost += there == 0 && r->answer == WORLD_LOST;
         if (there > 0)
             sum_add(&sums[r->partition], r->sum);
         expected += there;
@@ -359,6 +363,8 @@ static inline const char *world_check(struct world *w)
     if (wrong == NULL && expected != stored)
         wrong = "rows are there that nobody wrote";
     w->was_complete = source->table->set_proof(set)->complete;
+    if (wrong == NULL && w->was_complete && lost > 0)
+        wrong = "a record that was lost is not named";
     if (wrong == NULL && !w->was_complete)
         wrong = "the answer says it is not complete";
     for (uint32_t p = 0; p < WORLD_PARTITIONS && wrong == NULL; p++)

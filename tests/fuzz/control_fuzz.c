@@ -1,7 +1,7 @@
 /* Any bytes as a control log: (length as le16, seconds to the next as a byte, bytes) …, each also with its
  * magic and cluster made right, folded one after the other. What decodes encodes to what decodes the same; the
  * state survives its snapshot. When the first byte is odd, the rest is a snapshot itself, with magic and
- * checksum made right. */
+ * checksum made right, on which records are folded. */
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/hash.h"
@@ -33,12 +33,15 @@ static void survives(struct pool *pool, const struct members *members)
 static void encodes(struct pool *pool, struct slice bytes)
 {
     struct control_record record, same;
-    struct buf again = buf_open(pool, CONTROL_RECORD_BYTES_MAX + 4096);
+    struct buf again = buf_open(pool, CONTROL_RECORD_BYTES_MAX + 4096),
+               twice = buf_open(pool, CONTROL_RECORD_BYTES_MAX + 4096);
     if (control_record_decode(bytes, pool, &record) == OK) {
         control_record_encode(&record, &again);
         check(buf_err(&again) == OK && control_record_decode(buf_slice(&again), pool, &same) == OK);
-        check(same.kind == record.kind && same.by.slot == record.by.slot);
+        control_record_encode(&same, &twice);
+        check(slice_equal(buf_slice(&again), buf_slice(&twice)));
     }
+    buf_close(&twice);
     buf_close(&again);
 }
 
@@ -81,6 +84,21 @@ static void log_of(struct pool *pool, struct slice bytes)
     members_close(members);
 }
 
+/* A person gives the slot up, in whatever life. */
+static void end_of(struct pool *pool, struct members *members, uint32_t slot)
+{
+    struct control_record record = { .kind = CONTROL_REMOVE,
+                                     .of = members_at(members, slot)->id,
+                                     .removal = REMOVAL_GONE };
+    struct members_change change;
+    struct buf bytes = buf_open(pool, 4096);
+    memcpy(record.cluster_id, members_cluster_id(members), CLUSTER_ID_BYTES);
+    control_record_encode(&record, &bytes);
+    ERR_IGNORE(members_apply(members, members_epoch(members), members_append_ms(members) + 1000,
+                             buf_slice(&bytes), &change));
+    buf_close(&bytes);
+}
+
 static void snapshot_of(struct pool *pool, struct slice bytes)
 {
     struct buf made = buf_open(pool, 1u << 20);
@@ -89,6 +107,15 @@ static void snapshot_of(struct pool *pool, struct slice bytes)
     buf_put_slice(&made, bytes);
     buf_put_le32(&made, crc32c(buf_slice(&made), 0));
     if (buf_err(&made) == OK && members_decode(buf_slice(&made), pool, &members) == OK) {
+        uint32_t *slots;
+        uint64_t placed;
+        survives(pool, members);
+        for (uint8_t kind = 1; kind < CONTROL_KIND_END; kind++)
+            one(pool, members, members_append_ms(members) + 1000, slice_of(&kind, 1));
+        for (uint32_t i = 0; i < members_slot_count(members); i++)
+            end_of(pool, members, i);
+        if (members_init(members) != NULL)
+            ERR_IGNORE(members_plan(members, pool, &slots, &placed));
         survives(pool, members);
         members_close(members);
     }

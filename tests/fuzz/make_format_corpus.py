@@ -170,7 +170,7 @@ def text(value):
     return varint(len(value)) + value
 
 
-INIT, NOOP, JOIN, REFUTE, SUSPECT, VOTE, EVICT, LEAVE, VACATE, REMOVE, ASSIGN, OWN, DROP, SUSPEND, SET = range(1, 16)
+INIT, NOOP, JOIN, REFUTE, SUSPECT, VOTE, EVICT, LEAVE, VACATE, REMOVE, ASSIGN, OWN, DROP, SUSPEND, SET, DISOWN = range(1, 17)
 
 
 def control_log():
@@ -196,7 +196,8 @@ def control_log():
     changed = put(0, ASSIGN, varint(changed) + varint(4) + b'\2\0' + bytes([1, 2, 2, 3, 3, 1, 1, 2]))
     every = varint(4) + bytes(4)
     for slot in range(3):
-        put(0, OWN, every, by=slot)
+        owned = put(0, OWN, varint(changed) + every, by=slot)
+    put(0, DISOWN, varint(owned) + varint(1) + b'\1', by=2)
     refuted = put(1, SUSPECT, varint(5000), by=0, of=2)
     put(0, REFUTE, varint(refuted), by=2)
     accused = put(1, SUSPECT, varint(9000), by=0, of=2)
@@ -204,9 +205,9 @@ def control_log():
     put(0, VOTE, varint(accused), by=1, of=2)
     put(2, EVICT, varint(accused), by=1, of=2)
     changed = join(3, b'd', b'z2', 9, 9)
-    changed = put(0, VACATE, by=0, of=2)
+    changed = put(6, VACATE, by=0, of=2)
     changed = put(0, ASSIGN, varint(changed) + varint(4) + b'\2\0' + bytes([1, 4, 2, 4, 4, 1, 1, 4]))
-    put(0, OWN, every, by=3)
+    put(0, OWN, varint(changed) + every, by=3)
     put(0, DROP, every, by=1)
     changed = put(0, REMOVE, b'\2', of=1)
     put(0, REMOVE, b'\3', of=1)
@@ -217,7 +218,9 @@ def control_log():
     put(0, SUSPEND, b'\1' + varint(60000) + text(b'ada') + text(b'new switches'))
     put(0, SET, settings)
     join(0, b'a', b'z0', 1, 7)
-    put(0, LEAVE, by=0)
+    put(0, NOOP, bytes(16), by=1)
+    for stage in (b'\1', b'\2', b'\3'):
+        put(0, LEAVE, stage, by=0)
     put(10, VACATE, by=1, of=0)
     put(0, REMOVE, b'\1', of=1)
     return log
@@ -225,12 +228,12 @@ def control_log():
 
 def snapshot():
     def member(name, votes, owns):
-        return (b'\1\0' + varint(7) + varint(3) + b'\0' + varint(7) + varint((1 << 64) - 1) + b'\0' + text(name) + text(b'z') +
+        return (b'\1\2' + varint(7) + varint(3) + b'\0' + varint(7) + varint((1 << 64) - 1) + b'\0\1\x08' + text(name) + text(b'z') +
                 text(b'h:1') + bytes(32) + b'\0\1' + votes + owns)
     settings = varint(1000) + varint(5000)
-    return (b'\1' + varint(90) + varint(2000) + bytes(16) + varint(4) + b'\2' + varint(2) + varint(1 << 20) + bytes(16) +
+    return (b'\1' + varint(90) + varint(2000) + varint(4000) + varint(4000) + bytes(16) + varint(4) + b'\2' + varint(2) + varint(1 << 20) + bytes(16) +
             settings + settings + varint(9) + varint(9) + varint(2) + varint((1 << 64) - 1) + b'\0' + varint((1 << 64) - 1) +
-            3 * (varint((1 << 64) - 1) + text(b'x') + text(b'y')) + varint(3) + member(b'a', b'\0', b'\x0f') +
+            b'\x0a' + varint(2000) + b'\0' + 3 * (varint((1 << 64) - 1) + text(b'x') + text(b'y')) + varint(3) + member(b'a', b'\0', b'\x0f') +
             member(b'b', b'\0', b'\3') + b'\0' + bytes([1, 2, 2, 1, 1, 0, 2, 1]))
 
 

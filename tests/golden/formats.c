@@ -197,6 +197,7 @@ static void make_chain(struct buf *out)
     c.to = (struct log_position){ 2, 7 };
     b.digest[0] = 9;
     b.sum = (struct sum){ 4, 5, 6 };
+    struct chain_loss doubt = { LOSS_DOUBT, { 2, 3 }, { 2, 5 }, { 1700, 1800 }, 0, .accepted = false };
     struct chain_loss all[] = { loss,
                                 gone,
                                 { LOSS_SEGMENT, c.from, c.to, c.range, c.sum.count, .accepted = true } };
@@ -256,6 +257,7 @@ static void make_chain(struct buf *out)
           .loss_count = 3,
           .segments = &b,
           .segment_count = 1 },
+        { .kind = CHAIN_LOSSES, .losses = &doubt, .loss_count = 1 },
     };
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
         struct buf one = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
@@ -285,7 +287,8 @@ static void read_chain(struct slice bytes)
     REQUIRE(r.ok && read_left(&r) == 0);
     REQUIRE(chain.segment_count == 1 && chain.segments[0].digest[0] == 9 && chain.segments[0].bytes == 4096);
     REQUIRE(chain.segments[0].flags == CHAIN_SEGMENT_WIDE && chain.segments[0].range.max_ms == 2000);
-    REQUIRE(chain.loss_count == 3 && !chain.losses[0].accepted && chain.losses[1].accepted);
+    REQUIRE(chain.loss_count == 4 && chain.losses[3].kind == LOSS_DOUBT && !chain.losses[0].accepted &&
+            chain.losses[1].accepted);
     REQUIRE(chain.losses[1].kind == LOSS_CHAIN && chain.losses[2].kind == LOSS_SEGMENT &&
             chain.lost_count == 1);
     REQUIRE(chain.losses[0].range.max_ms == 1600 && chain.losses[0].row_count == 2);

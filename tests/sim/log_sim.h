@@ -1,0 +1,28 @@
+/* A shared log in memory that can go back, as a replicated log does that lost its newest records.
+ *
+ * One store, any number of handles: each is a struct log of a process of its own. What is appended is there at
+ * once and for all. log_sim_back cuts a partition off and begins an epoch: a handle that had read or appended
+ * beyond the cut finds that out, as the Kafka driver does: its reader ends with ERR_ORDER, log_went_back tells
+ * where, and appends are refused until log_go_on. One that had not notices nothing. One thread. */
+#ifndef SIM_LOG_SIM_H
+#define SIM_LOG_SIM_H
+
+#include "log/log.h"
+
+struct log_sim_store;
+
+/* ERR_LIMIT. */
+err log_sim_store_open(uint32_t partition_count, struct pool *pool, struct log_sim_store **out_store);
+
+/* Every handle is closed by now. */
+void log_sim_store_close(struct log_sim_store *store);
+
+/* A handle, for log_close. ERR_LIMIT. */
+err log_sim_open(struct log_sim_store *store, struct io *io, struct pool *pool, struct log **out_log);
+
+/* The records of a partition from `to` on are gone. */
+void log_sim_back(struct log_sim_store *store, uint32_t partition, uint64_t to);
+
+uint64_t log_sim_end(const struct log_sim_store *store, uint32_t partition);
+
+#endif
