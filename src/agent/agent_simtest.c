@@ -17,6 +17,9 @@ static struct log_sim_store *store;
 static struct log *control, *other; /* other: a handle of somebody else */
 static struct agent *agent;
 static unsigned opened, stops;
+static bool tells_progress; /* else a partition is ready once it is open */
+static struct agent_progress progress;
+static uint32_t ranks[PARTITIONS];
 static bool was_error;
 static char why_stopped[200];
 
@@ -25,11 +28,15 @@ static void on_probe(void *context, const struct agent_probe *probe) {}
 static void on_open(void *context, uint32_t partition, uint64_t opening)
 {
     opened++;
-    agent_ready(agent, partition, opening, true);
+    if (!tells_progress)
+        agent_ready(agent, partition, opening, true);
 }
 
 static void on_close(void *context, uint32_t partition) { opened--; }
 static void on_trouble(void *context, const char *why) {}
+
+static void on_rank(void *context, uint32_t partition, uint32_t rank) { ranks[partition] = rank; }
+static struct agent_progress on_progress(void *context, uint32_t partition) { return progress; }
 
 static void on_stop(void *context, const char *why, bool is_error)
 {
@@ -46,7 +53,8 @@ static err open_agent(void)
                                               .range_bytes_max = 1 << 20,
                                               .settings = { 30000, 60000 } };
     struct agent_config config = { .log = control,
-                                   .calls = { on_probe, on_open, on_close, on_trouble, on_stop } };
+                                   .calls = { on_probe, on_open, on_close, on_trouble, on_stop, on_rank,
+                                              tells_progress ? on_progress : NULL } };
     config.core.init = &init;
     config.core.init_id[0] = config.core.self.disk_id[0] = config.core.self.process_id[0] = 1;
     config.core.self.name = config.core.self.zone = config.core.self.address = slice_str("a");
@@ -62,6 +70,8 @@ static int set_up(void **state)
     assert_ok(log_sim_open(store, io, store_pool, &control));
     assert_ok(log_sim_open(store, io, store_pool, &other));
     opened = stops = 0;
+    tells_progress = false;
+    memset(ranks, 255, sizeof ranks);
     return 0;
 }
 
@@ -172,6 +182,61 @@ static void who_stands_still_decides_nothing(void **state)
     assert_true(agent_may_decide(agent));
 }
 
+static bool all_have_rank(uint32_t rank)
+{
+    for (int p = 0; p < PARTITIONS; p++)
+        if (ranks[p] != rank)
+            return false;
+    return true;
+}
+
+/* The log grows by 1,000 offsets a second, of which so many are not applied. */
+static void run_behind(int64_t ms, uint64_t behind)
+{
+    for (int64_t i = 0; i < ms; i += AGENT_TICK_MS) {
+        progress.confirmed_ns = io_boottime_ns(io);
+        progress.end_offset = (uint64_t)(progress.confirmed_ns / NS_PER_MS);
+        progress.applied_offset = progress.end_offset > behind ? progress.end_offset - behind : 0;
+        run_for(AGENT_TICK_MS);
+    }
+}
+
+static void who_has_caught_up_owns_until_it_falls_behind(void **state)
+{
+    tells_progress = true;
+    progress = (struct agent_progress){ 0 };
+    assert_ok(open_agent());
+    run_behind(20000, 0);
+    assert_int_equal(opened, PARTITIONS);
+    assert_true(all_have_rank(UINT32_MAX)); /* nothing was replayed */
+    progress.is_replayed = true;
+    run_behind(10000, 700);
+    assert_true(all_have_rank(0));
+    run_behind(30000, 5000);
+    assert_true(all_have_rank(0));
+    run_behind(40000, 20000);
+    assert_true(all_have_rank(UINT32_MAX));
+    run_behind(10000, 5000); /* near enough to stay, not to become ready */
+    assert_true(all_have_rank(UINT32_MAX));
+    run_behind(10000, 700);
+    assert_true(all_have_rank(0));
+}
+
+/* It cannot append, so it does not know what was decided: at the latest after the suspect age it has no rank. */
+static void who_may_not_decide_has_no_rank(void **state)
+{
+    begin();
+    assert_true(all_have_rank(0));
+    pool_fault_at(pool, 1, true);
+    run_for(31000);
+    assert_false(agent_may_decide(agent));
+    assert_true(all_have_rank(UINT32_MAX));
+    pool_fault_at(pool, 0, false);
+    run_for(2000);
+    assert_true(agent_may_decide(agent));
+    assert_true(all_have_rank(0));
+}
+
 static void it_leaves(void **state)
 {
     begin();
@@ -189,7 +254,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_record_of_a_newer_version_ends_it), TEST(a_log_that_went_back_ends_it),
         TEST(what_is_no_record_is_passed),         TEST(without_memory_it_waits),
-        TEST(who_stands_still_decides_nothing),    TEST(it_leaves),
+        TEST(who_stands_still_decides_nothing),    TEST(who_has_caught_up_owns_until_it_falls_behind),
+        TEST(who_may_not_decide_has_no_rank),      TEST(it_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
