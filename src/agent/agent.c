@@ -545,16 +545,14 @@ void agent_stop(struct agent *agent)
     if (agent->thread != NULL)
         io_thread_join(agent->thread);
     agent->thread = NULL;
+    log_on_durable(agent->config.log, NULL, NULL);
+    log_reader_close(agent->reader);
 }
 
 void agent_close(struct agent *agent)
 {
-    if (agent == NULL)
-        return;
-    agent_stop(agent);
-    log_on_durable(agent->config.log, NULL, NULL);
-    log_drain(agent->config.log);
-    log_reader_close(agent->reader);
+    for (const struct agent_sending *s = agent->sendings; s != NULL; s = s->next)
+        check(s->is_done);
     core_close(agent->core);
     io_cond_done(&agent->woken);
     io_mutex_done(&agent->lock);

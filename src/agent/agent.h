@@ -65,19 +65,19 @@ struct agent_calls {
 
 struct agent_config {
     struct core_config core;
-    struct log *log; /* of one partition; its listener is the agent's until agent_close */
+    struct log *log; /* of one partition; its listener is the agent's until agent_stop */
     struct agent_calls calls;
     void *context; /* of calls */
 };
 
-/* Reads the log from its beginning. io and log outlive the agent. ERR_LIMIT, ERR_NOT_FOUND: the log's beginning
- * has been trimmed; ERR_ORDER, ERR_IO. */
+/* Reads the log from its beginning. What config points to is borrowed during the call; io and log live until
+ * agent_close and agent_stop. ERR_LIMIT, ERR_NOT_FOUND: the log's beginning has been trimmed; ERR_ORDER, ERR_IO. */
 err agent_open(const struct agent_config *config, struct io *io, struct pool *pool, struct agent **out_agent);
-/* End the thread: calls are made no more, what they lead to (a prober, an opener, a server) may be closed; it may
- * call the agent until then. */
+/* End the thread and let go of the log: calls are made no more, what they lead to (a prober, an opener, a server)
+ * may be closed, and may call the agent until then. Appends may be on their way: log_close answers them soon,
+ * log_drain as late as a log that is away lets it. One of them comes next. */
 void agent_stop(struct agent *agent);
-/* agent_stop, then wait for appends that are not answered and free everything. Nobody calls the agent any more.
- * NULL is allowed. */
+/* Free everything, after agent_stop, when the log has answered every append. Nobody calls the agent any more. */
 void agent_close(struct agent *agent);
 
 /* One step. False: it has ended (calls.stop was called), and does nothing any more. */

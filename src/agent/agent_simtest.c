@@ -77,8 +77,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    agent_close(agent);
+    agent_stop(agent);
     log_close(control);
+    agent_close(agent);
     log_close(other);
     log_sim_store_close(store);
     io_close(io);

@@ -144,6 +144,7 @@ static void stop(struct node *n)
     agent_stop(n->agent);
     prober_close(n->prober);
     opener_close(n->opener);
+    log_drain(control);
     agent_close(n->agent);
 }
 
