@@ -414,7 +414,7 @@ static void publish(struct agent *agent, int64_t now_ns)
                                .epoch = members_epoch(members),
                                .up_count = members_up_count(members),
                                .open_count = agent->open_count,
-                               .is_known = agent->known_ns != INT64_MIN,
+                               .known_ns = agent->known_ns,
                                .has_ended = agent->has_ended,
                                .stepped_ns = now_ns,
                                .decides_until_ns = INT64_MIN,
@@ -521,6 +521,7 @@ err agent_open(const struct agent_config *config, struct io *io, struct pool *po
     agent->retry_ns = INT64_MIN;
     agent->ranked_ns = INT64_MIN / 2;
     agent->view.self.slot = SLOT_NONE;
+    agent->view.known_ns = agent->view.decides_until_ns = INT64_MIN;
     err e = core_open(&config->core, own, &agent->core);
     if (e == OK)
         e = log_reader_open(config->log, 0, 0, LOG_EPOCH_NONE, &agent->reader);

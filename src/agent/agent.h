@@ -102,7 +102,7 @@ struct agent_view {
     uint64_t epoch;
     uint32_t up_count;
     uint32_t open_count; /* partitions */
-    bool is_known;       /* the log was read to an end behind this process's own barrier */
+    int64_t known_ns; /* everything decided before is known; INT64_MIN: the log was not read to its end yet */
     bool has_ended;
     bool may_decide;                                     /* core_may_decide, then */
     int64_t stepped_ns;                                  /* by io_boottime_ns */

@@ -191,7 +191,7 @@ static bool all_is_shared_out(void)
     for (int i = 0; i < 2; i++) {
         struct agent_view view;
         agent_view(nodes[i].agent, &view);
-        if (!view.is_known || view.self.slot == SLOT_NONE || view.up_count != 2 ||
+        if (view.known_ns == INT64_MIN || view.self.slot == SLOT_NONE || view.up_count != 2 ||
             view.open_count != PARTITIONS || !agent_may_decide(nodes[i].agent) ||
             prober_counts(nodes[i].prober).answered == 0)
             return false;
