@@ -70,8 +70,8 @@ struct agent_config {
     void *context; /* of calls */
 };
 
-/* Reads the log from its beginning. What config points to is borrowed during the call; io and log live until
- * agent_close and agent_stop. ERR_LIMIT, ERR_NOT_FOUND: the log's beginning has been trimmed; ERR_ORDER, ERR_IO. */
+/* Reads the log from its beginning. What config points to is borrowed during the call, but for log and context.
+ * Errors ERR_LIMIT, ERR_NOT_FOUND: the log's beginning has been trimmed; ERR_ORDER, ERR_IO. */
 err agent_open(const struct agent_config *config, struct io *io, struct pool *pool, struct agent **out_agent);
 /* End the thread and let go of the log: calls are made no more, what they lead to (a prober, an opener, a server)
  * may be closed, and may call the agent until then. Appends may be on their way: log_close answers them soon,

@@ -353,6 +353,69 @@ static void only_a_proven_answer_is_heard(void **state)
     stop(&nodes[0]);
 }
 
+static _Atomic unsigned hanging;
+static _Atomic bool is_released;
+
+static void hang(void *context, struct net_request *request, struct net_response *response)
+{
+    atomic_fetch_add(&hanging, 1);
+    while (!atomic_load(&is_released) && !net_request_canceled(request))
+        io_sleep_ns(io, NS_PER_MS);
+}
+
+static bool some_hang(void) { return atomic_load(&hanging) > 0; }
+static bool all_have_failed(void)
+{
+    struct prober_counts counts = prober_counts(prober);
+    return counts.failed > 0 && counts.failed + counts.answered == counts.sent;
+}
+
+/* Nodes that take a probe and do not answer hold up nobody for long; of each one probe is under way. */
+static void who_does_not_answer_is_given_up(void **state)
+{
+    static const struct net_route hanging_routes[] = { { NET_POST, PROBE_PATH, hang, 64, true, true } };
+    struct prober_config config = { .secret = secret(), .heard = count_heard };
+    struct agent_probe probe = { .self = { .slot = SLOT_NONE } };
+    struct net_server_config server = net_server_config_default();
+    struct net_server *deaf;
+    struct agent_view view;
+    char address[64];
+    server.listen = "127.0.0.1:0";
+    server.routes = hanging_routes;
+    server.route_count = 1;
+    assert_ok(net_server_open(io, pool, &server, &deaf, NULL));
+    start(&nodes[0]);
+    wait_until(first_is_up);
+    agent_view(nodes[0].agent, &view);
+    atomic_store(&heard_count, 0);
+    assert_ok(prober_open(&config, io, pool, &prober));
+    snprintf(address, sizeof address, "127.0.0.1:%u", net_server_port(deaf));
+    probe.address = address;
+    for (uint32_t slot = 100; slot < 112; slot++) {
+        probe.of = (struct member_id){ slot, 1 };
+        prober_ask(prober, &probe);
+        prober_ask(prober, &probe); /* one is under way, for a second */
+    }
+    wait_until(some_hang);
+    assert_int_equal(prober_counts(prober).sent + prober_counts(prober).dropped, 24);
+    assert_true(prober_counts(prober).dropped > 0);
+    probe.of = view.self;
+    snprintf(address, sizeof address, "127.0.0.1:%u", net_server_port(nodes[0].server));
+    prober_ask(prober, &probe);
+    wait_until(prober_has_heard);
+    wait_until(all_have_failed);
+    assert_int_equal(atomic_load(&heard_count), 1);
+    for (uint32_t slot = 100; slot < 112; slot++) { /* and they do not hold up the end */
+        snprintf(address, sizeof address, "127.0.0.1:%u", net_server_port(deaf));
+        probe.of = (struct member_id){ slot, 1 };
+        prober_ask(prober, &probe);
+    }
+    prober_close(prober);
+    atomic_store(&is_released, true);
+    net_server_close(deaf, 1000);
+    stop(&nodes[0]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -361,6 +424,7 @@ int main(void)
         TEST(two_nodes_share_leave_and_come_back),
         TEST(whoever_asks_has_to_prove_itself),
         TEST(only_a_proven_answer_is_heard),
+        TEST(who_does_not_answer_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
