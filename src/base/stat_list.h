@@ -3,6 +3,15 @@
 #define BASE_STAT_LIST_H
 
 #define STAT_LIST(X)                                                                                         \
+    X(STAT_AGENT_APPENDS, COUNTER, "cluster_appends_total", "Appends to the control log.")                   \
+    X(STAT_AGENT_APPENDS_REFUSED, COUNTER, "cluster_appends_refused_total",                                  \
+      "Appends to the control log that were not acknowledged.")                                              \
+    X(STAT_AGENT_PROBES, COUNTER, "cluster_probes_total", "Probes of other nodes that were asked for.")      \
+    X(STAT_AGENT_PROBES_FAILED, COUNTER, "cluster_probes_failed_total",                                      \
+      "Probes without an answer that can be believed.")                                                      \
+    X(STAT_AGENT_RECORDS, COUNTER, "cluster_records_total", "Records of the control log that were read.")    \
+    X(STAT_AGENT_RECORDS_DAMAGED, COUNTER, "cluster_records_damaged_total",                                  \
+      "Records of the control log that are damaged or missing.")                                             \
     X(STAT_BLOB_S3_FAILURES, COUNTER, "blob_s3_failures_total",                                              \
       "Calls of the bucket that failed after all tries.")                                                    \
     X(STAT_BLOB_S3_RECEIVED_BYTES, COUNTER, "blob_s3_received_bytes_total",                                  \

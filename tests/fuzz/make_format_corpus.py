@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
 tests/fuzz/corpus/{chain,state,stream,log,log_files,batch,index_part,identity,histogram,form,web_config,config,
-node_config,float,compression,matcher,labels,control}/golden-*. Seeds of other names are kept: files and groups that a node
+node_config,float,compression,matcher,labels,control,rpc}/golden-*. Seeds of other names are kept: files and groups that a node
 wrote, and what fuzzing found."""
 import os
 import struct
@@ -244,6 +244,9 @@ def main():
         seed('control', i, b'\0' + b''.join(log[:i]))
     seed('control', 90, b'\1' + snapshot())
     seed('control', 91, b'\1' + b'\0' + varint(5) + varint(8))
+    for i, body in enumerate([b'\1\x07\xe7\x24', b'\1\1', b'\1\0', b'\2\0', b'']):   # docs/format/rpc.md
+        head = b'01' + b'00' * 60
+        seed('rpc', i, bytes([i, len(head)]) + head + bytes([64]) + b'5a' * 32 + body)
     bodies = [entry[4:-4] for entry in entries(golden('chain_1'))]   # the harness makes magic and checksum
     seed('chain', 0, b''.join(struct.pack('<H', len(b)) + b for b in bodies))
     for i, body in enumerate(bodies):

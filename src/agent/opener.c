@@ -1,0 +1,182 @@
+/* See opener.h.
+ *
+ * Invariants: 1. A partition is worked on by one thread at a time, in and out of the table of functions. 2. What
+ * was opened and is not wanted, or wanted under another number, is closed before anything else happens to it.
+ * 3. The lock is not held during a call. */
+#include "agent/opener.h"
+
+#include "base/check.h"
+#include "base/diag.h"
+#include "base/time.h"
+#include "io/thread.h"
+
+struct place {
+    uint64_t wanted;  /* number of the opening; 0: none */
+    uint64_t is_open; /* the opening that is open; 0: none */
+    bool is_busy;     /* a thread works on it */
+    int64_t retry_ns; /* not before */
+    unsigned failures;
+};
+
+struct opener {
+    struct io *io;
+    struct pool *pool;
+    struct opener_config config;
+    struct io_mutex lock; /* all below; a leaf */
+    struct io_cond changed;
+    struct place places[CLUSTER_PARTITIONS_MAX];
+    bool is_closing;
+    struct io_thread *threads[OPENER_THREADS];
+};
+
+/* The next partition that is wanted and not open. *out_wait_ns: until one of those that wait is due. */
+static struct place *find_work(struct opener *opener, int64_t now_ns, int64_t *out_wait_ns)
+{
+    *out_wait_ns = INT64_MAX;
+    for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++) {
+        struct place *place = &opener->places[p];
+        if (place->is_busy || place->wanted == place->is_open)
+            continue;
+        if (place->retry_ns <= now_ns)
+            return place;
+        if (place->retry_ns - now_ns < *out_wait_ns)
+            *out_wait_ns = place->retry_ns - now_ns;
+    }
+    return NULL;
+}
+
+static int64_t retry_ms(unsigned failures)
+{
+    int64_t ms = (int64_t)OPENER_RETRY_MS << (failures < 5 ? failures : 5);
+    return ms < OPENER_RETRY_MS_MAX ? ms : OPENER_RETRY_MS_MAX;
+}
+
+static void fail(struct opener *opener, uint32_t p, struct place *place, err e, const struct err_at *at)
+{
+    const int64_t ms = e == ERR_BUSY ? OPENER_BUSY_MS : retry_ms(place->failures++);
+    place->retry_ns = io_monotonic_ns(opener->io) + ms * NS_PER_MS;
+    if (e != ERR_BUSY)
+        diag(DIAG_ERROR, "Cannot open a partition, retrying.", "partition=%u retry_ms=%lld error=\"%s: %s\"",
+             p, (long long)ms, err_text(e), at->text);
+}
+
+/* Under the lock, which is given up during calls. */
+static void work(struct opener *opener, struct place *place)
+{
+    uint32_t p = (uint32_t)(place - opener->places);
+    uint64_t opening = place->wanted;
+    struct err_at at = { 0 };
+    bool was_open = place->is_open != 0;
+    err e = OK;
+    place->is_busy = true;
+    place->is_open = 0;
+    io_mutex_unlock(&opener->lock);
+    if (was_open)
+        opener->config.close_partition(opener->config.context, p);
+    if (opening != 0) {
+        e = opener->config.open_partition(opener->config.context, p, &at);
+        if (opener->config.ended != NULL && e != ERR_BUSY)
+            opener->config.ended(opener->config.context, p, opening, e == OK);
+    }
+    io_mutex_lock(&opener->lock);
+    place->is_busy = false;
+    if (e == OK) {
+        place->is_open = opening;
+        place->failures = 0;
+        place->retry_ns = 0;
+    } else if (place->wanted == opening) { /* another one is tried at once */
+        fail(opener, p, place, e, &at);
+    }
+}
+
+static void run(void *context)
+{
+    struct opener *opener = context;
+    io_mutex_lock(&opener->lock);
+    while (!opener->is_closing) {
+        int64_t wait_ns;
+        struct place *place = find_work(opener, io_monotonic_ns(opener->io), &wait_ns);
+        if (place != NULL)
+            work(opener, place);
+        else if (wait_ns == INT64_MAX)
+            io_cond_wait(&opener->changed, &opener->lock);
+        else
+            io_cond_wait_for(&opener->changed, &opener->lock, wait_ns);
+    }
+    io_mutex_unlock(&opener->lock);
+}
+
+void opener_want(struct opener *opener, uint32_t partition, uint64_t opening)
+{
+    check(partition < CLUSTER_PARTITIONS_MAX && opening > 0);
+    io_mutex_lock(&opener->lock);
+    struct place *place = &opener->places[partition];
+    place->wanted = opening;
+    place->retry_ns = 0;
+    place->failures = 0;
+    io_cond_signal(&opener->changed);
+    io_mutex_unlock(&opener->lock);
+}
+
+/* At once, on the caller's thread, unless it is being opened: then by who opens it. */
+void opener_drop(struct opener *opener, uint32_t partition)
+{
+    check(partition < CLUSTER_PARTITIONS_MAX);
+    struct place *place = &opener->places[partition];
+    io_mutex_lock(&opener->lock);
+    place->wanted = 0;
+    place->retry_ns = 0;
+    if (!place->is_busy && place->is_open != 0)
+        work(opener, place);
+    io_cond_signal(&opener->changed); /* it may be wanted again by now, and somebody waits for another */
+    io_mutex_unlock(&opener->lock);
+}
+
+uint32_t opener_waiting(struct opener *opener)
+{
+    uint32_t count = 0;
+    io_mutex_lock(&opener->lock);
+    for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++)
+        count += opener->places[p].is_busy || opener->places[p].wanted != opener->places[p].is_open;
+    io_mutex_unlock(&opener->lock);
+    return count;
+}
+
+err opener_open(const struct opener_config *config, struct io *io, struct pool *parent,
+                struct opener **out_opener)
+{
+    struct pool *pool;
+    void *at;
+    TRY(pool_open_object(parent, "opener", sizeof(struct opener), &pool, &at));
+    struct opener *opener = at;
+    opener->io = io;
+    opener->pool = pool;
+    opener->config = *config;
+    io_mutex_init(&opener->lock);
+    io_cond_init(&opener->changed);
+    err e = OK;
+    for (int i = 0; i < OPENER_THREADS && e == OK; i++)
+        e = io_thread_start(io, "open", run, opener, &opener->threads[i]);
+    if (e != OK) {
+        opener_close(opener);
+        return e;
+    }
+    *out_opener = opener;
+    return OK;
+}
+
+void opener_close(struct opener *opener)
+{
+    if (opener == NULL)
+        return;
+    io_mutex_lock(&opener->lock);
+    opener->is_closing = true;
+    io_cond_broadcast(&opener->changed);
+    io_mutex_unlock(&opener->lock);
+    for (int i = 0; i < OPENER_THREADS; i++)
+        if (opener->threads[i] != NULL)
+            io_thread_join(opener->threads[i]);
+    io_cond_done(&opener->changed);
+    io_mutex_done(&opener->lock);
+    pool_close(opener->pool);
+}

@@ -1,0 +1,136 @@
+/* Goal: whatever is wanted in whatever order, what is open in the end is what is wanted, one call at a time for a
+ * partition, every open closed once before the next.
+ * Method: threads of the opener against functions that take their time and fail now and then. */
+#include "base/test.h"
+
+#include <stdatomic.h>
+
+#include "agent/opener.h"
+#include "base/time.h"
+
+#define PARTITIONS 6
+
+static struct pool *pool;
+static struct io *io;
+static struct opener *opener;
+static _Atomic int is_open[PARTITIONS], is_inside[PARTITIONS];
+static _Atomic unsigned opens, closes, failures_left, ended_well, ended_badly, busy_left;
+
+static err open_one(void *context, uint32_t p, struct err_at *at)
+{
+    assert_int_equal(atomic_fetch_add(&is_inside[p], 1), 0);
+    assert_int_equal(atomic_load(&is_open[p]), 0);
+    io_sleep_ns(io, 2 * NS_PER_MS);
+    err e = OK;
+    if (atomic_load(&busy_left) > 0) {
+        atomic_fetch_sub(&busy_left, 1);
+        e = ERR_BUSY;
+    } else if (atomic_load(&failures_left) > 0) {
+        atomic_fetch_sub(&failures_left, 1);
+        e = err_set(at, ERR_IO, "planned");
+    } else {
+        atomic_store(&is_open[p], 1);
+        atomic_fetch_add(&opens, 1);
+    }
+    assert_int_equal(atomic_fetch_sub(&is_inside[p], 1), 1);
+    return e;
+}
+
+static void close_one(void *context, uint32_t p)
+{
+    assert_int_equal(atomic_fetch_add(&is_inside[p], 1), 0);
+    assert_int_equal(atomic_exchange(&is_open[p], 0), 1);
+    atomic_fetch_add(&closes, 1);
+    assert_int_equal(atomic_fetch_sub(&is_inside[p], 1), 1);
+}
+
+static void ended(void *context, uint32_t partition, uint64_t opening, bool is_well)
+{
+    atomic_fetch_add(is_well ? &ended_well : &ended_badly, 1);
+}
+
+static int set_up(void **state)
+{
+    struct opener_config config = { open_one, close_one, ended, NULL };
+    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
+    assert_ok(io_open("/tmp", &io));
+    for (int p = 0; p < PARTITIONS; p++)
+        is_open[p] = 0;
+    opens = closes = failures_left = ended_well = ended_badly = busy_left = 0;
+    assert_ok(opener_open(&config, io, pool, &opener));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    opener_close(opener);
+    io_close(io);
+    pool_close(pool);
+    return 0;
+}
+
+static void wait_for(uint32_t p, int wanted)
+{
+    for (int i = 0; i < 30000 && (atomic_load(&is_open[p]) != wanted || opener_waiting(opener) > 0); i++)
+        io_sleep_ns(io, NS_PER_MS);
+    assert_int_equal(atomic_load(&is_open[p]), wanted);
+}
+
+static void any_order_ends_as_wanted(void **state)
+{
+    struct test_random r = test_random_begin("any_order_ends_as_wanted");
+    int wanted[PARTITIONS] = { 0 };
+    for (uint64_t opening = 1; opening <= 600; opening++) {
+        uint32_t p = (uint32_t)test_random_below(&r, PARTITIONS);
+        if (wanted[p])
+            opener_drop(opener, p);
+        wanted[p] = test_random_below(&r, 3) > 0;
+        if (wanted[p])
+            opener_want(opener, p, opening);
+        if (test_random_below(&r, 4) == 0)
+            io_sleep_ns(io, (int64_t)test_random_below(&r, 5) * NS_PER_MS);
+    }
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        wait_for(p, wanted[p]);
+    unsigned left = 0;
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        left += (unsigned)wanted[p];
+    assert_int_equal(opens - closes, left);
+    assert_int_equal(ended_well, opens);
+    assert_true(closes > 10);
+}
+
+static void what_is_not_closed_yet_is_opened_later(void **state)
+{
+    busy_left = 3;
+    opener_want(opener, 0, 1);
+    wait_for(0, 1);
+    assert_int_equal(busy_left, 0);
+    assert_int_equal(ended_well, 1);
+    assert_int_equal(ended_badly, 0);
+}
+
+/* A failure is told, and does not hold up a new wish. */
+static void what_failed_is_tried_again(void **state)
+{
+    failures_left = 1;
+    opener_want(opener, 3, 1);
+    while (atomic_load(&ended_badly) == 0)
+        io_sleep_ns(io, NS_PER_MS);
+    assert_int_equal(opener_waiting(opener), 1);
+    opener_want(opener, 3, 2);
+    wait_for(3, 1);
+    assert_int_equal(ended_well, 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(any_order_ends_as_wanted),
+        TEST(what_is_not_closed_yet_is_opened_later),
+        TEST(what_failed_is_tried_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
