@@ -38,7 +38,7 @@
 #include <stdint.h>
 
 #define BLOB_KEY_BYTES_MAX 240
-#define BLOB_FILES_MAX     32  /* files that the handles of a directory hold open */
+#define BLOB_FILES_MAX     32 /* files that the handles of a directory hold open */
 
 struct blob;
 struct blob_handle;
