@@ -154,6 +154,13 @@ struct log_watermarks log_watermarks(struct log *log, uint32_t partition);
 err log_went_back(struct log *log, uint32_t partition, uint64_t *out_from);
 void log_go_on(struct log *log, uint32_t partition, uint64_t from);
 
+/* What was read or acknowledged through this handle of the log as it was, until log_go_on. */
+struct log_seen {
+    uint64_t end_offset;  /* behind the highest record; 0: nothing */
+    int32_t leader_epoch; /* of that record, or a lower one; LOG_EPOCH_NONE: not known */
+};
+struct log_seen log_seen(struct log *log, uint32_t partition);
+
 /* The leader epoch of the record before `offset`, as the log is now; LOG_EPOCH_NONE: not known here. */
 int32_t log_epoch_before(struct log *log, uint32_t partition, uint64_t offset);
 

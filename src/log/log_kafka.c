@@ -144,6 +144,15 @@ static err kafka_went_back(struct log *base, uint32_t partition, uint64_t *out_f
     return e;
 }
 
+static struct log_seen kafka_seen(struct log *base, uint32_t partition)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    struct log_seen seen = log->partitions[partition].seen;
+    io_mutex_unlock(&log->mutex);
+    return seen;
+}
+
 static void kafka_go_on(struct log *base, uint32_t partition, uint64_t from)
 {
     struct log_kafka *log = kafka_of(base);
@@ -168,6 +177,7 @@ static void begin_generation(struct kafka_partition *p)
     p->has_gone_back = false;
     p->acked = p->found = KAFKA_OFFSET_UNKNOWN;
     p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
+    p->seen = (struct log_seen){ p->goes_on_at, LOG_EPOCH_NONE };
     p->confirmed_ns = INT64_MIN;
     log_kafka_doubt_reset(p, place, p->found_epoch);
     p->found_epoch = KAFKA_EPOCH_UNKNOWN;
@@ -256,6 +266,18 @@ void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64
     log->topic_at_ns = INT64_MIN;
 }
 
+void log_kafka_saw(struct log_kafka *log, struct kafka_partition *p, uint64_t offset, int32_t epoch)
+{
+    bool is_new = offset >= p->seen.end_offset;
+    if (!is_new && p->seen.leader_epoch != LOG_EPOCH_NONE && epoch > p->seen.leader_epoch)
+        log_kafka_doubt(log, p, epoch); /* what was seen behind it is of a lower epoch */
+    if (!is_new || p->has_gone_back || p->doubt.stage != DOUBT_NONE)
+        return;
+    io_mutex_lock(&log->mutex);
+    p->seen = (struct log_seen){ offset + 1, epoch };
+    io_mutex_unlock(&log->mutex);
+}
+
 static void raise_end(struct log_kafka *log, struct kafka_partition *p, uint64_t end)
 {
     io_mutex_lock(&log->mutex);
@@ -283,6 +305,8 @@ static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct se
     if (is_above && !had_gone_back) {
         p->acked = offset;
         raise_end(log, p, offset + 1);
+        if (!sending->append->is_marker)
+            log_kafka_saw(log, p, offset, p->epoch);
         if (!sending->append->is_marker)
             log_kafka_keep(p, offset, get_le32(sending->head + 16));
     }
@@ -664,6 +688,7 @@ static const struct log_driver kafka_driver = {
     .reader_next = log_kafka_reader_next,
     .watermarks = kafka_watermarks,
     .went_back = kafka_went_back,
+    .seen = kafka_seen,
     .epoch_before = kafka_epoch_before,
     .go_on = kafka_go_on,
     .trim = kafka_trim,
@@ -704,6 +729,7 @@ err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *c
                                        .last = &p->first,
                                        .acked = KAFKA_OFFSET_UNKNOWN,
                                        .epoch = KAFKA_EPOCH_UNKNOWN,
+                                       .seen.leader_epoch = LOG_EPOCH_NONE,
                                        .found = KAFKA_OFFSET_UNKNOWN,
                                        .found_epoch = KAFKA_EPOCH_UNKNOWN,
                                        .back_to = KAFKA_OFFSET_UNKNOWN,

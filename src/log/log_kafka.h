@@ -172,6 +172,7 @@ struct kafka_partition {
     uint64_t hollow_to;   /* … to the end, when that was here … */
     int32_t hollow_epoch; /* … and this the highest epoch: another leader's log may have something there */
     int32_t epoch;        /* highest leader epoch seen */
+    struct log_seen seen; /* under the mutex; not while a doubt asks whether it still is so */
     int64_t confirmed_ns; /* when the end was asked for; INT64_MIN: never */
     uint64_t found;       /* where it went back to; told once the topic was seen to be the same one */
     int32_t found_epoch;  /* reaches at least to there in the log as it is now; KAFKA_EPOCH_UNKNOWN */
@@ -250,6 +251,8 @@ void log_kafka_doubt(struct log_kafka *log, struct kafka_partition *p, int32_t e
 void log_kafka_doubt_ends(struct log_kafka *log, struct kafka_partition *p, const struct kafka_ends *ends);
 void log_kafka_doubt_event(struct log_kafka *log, const struct kafka_event *event);
 void log_kafka_doubt_timers(struct log_kafka *log, int64_t now_ns);
+/* A record was read or acknowledged. */
+void log_kafka_saw(struct log_kafka *log, struct kafka_partition *p, uint64_t offset, int32_t epoch);
 /* Below from the log is what it was: that is the anchor, if the epoch is known. */
 void log_kafka_doubt_reset(struct kafka_partition *p, uint64_t from, int32_t epoch);
 /* A record of this epoch stands at offset. */

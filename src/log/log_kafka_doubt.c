@@ -294,6 +294,8 @@ static void judge(struct kafka_partition *p, int32_t epoch)
     io_mutex_lock(&p->log->mutex);
     if (epoch > p->epoch)
         p->epoch = epoch;
+    if (p->seen.leader_epoch != LOG_EPOCH_NONE && epoch > p->seen.leader_epoch)
+        p->seen.leader_epoch = epoch; /* at most: what was seen is there */
     io_mutex_unlock(&p->log->mutex);
     end_doubt(p);
 }

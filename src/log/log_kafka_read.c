@@ -147,6 +147,7 @@ static void on_record(struct kafka_reader *r, const struct kafka_event *event)
     r->next = event->offset + 1;
     r->epoch = event->leader_epoch;
     log_kafka_saw_epoch(p, event->leader_epoch, event->offset);
+    log_kafka_saw(log, p, event->offset, event->leader_epoch);
     io_mutex_lock(&log->mutex); /* older words of leaders count no more */
     if (event->leader_epoch > p->epoch)
         p->epoch = event->leader_epoch;

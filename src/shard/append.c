@@ -85,7 +85,6 @@ static void begin_anew(struct partition *p, const struct chain_entry *entry, con
     io_mutex_lock(&p->lock);
     if (p->gone_back.generation == 0)
         p->gone_back = (struct gone_back){ .generation = p->applied.generation,
-                                           .leader_epoch = p->leader_epoch,
                                            .since_ns = io_boottime_ns(p->shards->io) };
     io_mutex_unlock(&p->lock);
     shards_partition_close(p->shards, p->number); /* the owner opens it again */
@@ -144,30 +143,30 @@ static err doubt(struct partition *p, const struct chain_entry *entry, struct su
 
 /* ---- a log that went back ---- */
 
-/* What this process saw of a log that went back to `back_to`, that nobody has, and that is not named yet: from
- * here on it counts as named. Kind 0: nothing. What was committed of the log as it was is not lost. A chain's end
- * of a higher epoch than what was applied is not of that log: then more is named than need be. */
-static struct chain_loss lost_end(struct partition *p, uint64_t back_to, uint64_t seen_end)
+static struct chain_loss loss_of(const struct partition *p, uint64_t generation, uint64_t from, uint64_t to)
+{
+    return (struct chain_loss){ .kind = from < to ? LOSS_LOG : 0,
+                                .from = { generation, from },
+                                .to = { generation, to },
+                                .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
+}
+
+/* What this process saw of a log that went back to `back_to`, that nobody has, and that is not named yet. Kind 0:
+ * nothing. What was committed of the log as it was is not lost; a chain's end of a higher epoch than what was seen
+ * is of another log. */
+static struct chain_loss lost_end(struct partition *p, uint64_t back_to)
 {
     const struct gone_back *g = &p->gone_back;
+    struct log_seen seen = log_seen(p->shards->log, p->number);
     struct log_position chain_end = p->chain.end;
-    io_mutex_lock(&p->lock);
-    uint64_t generation = g->generation != 0 ? g->generation : p->applied.generation;
-    int32_t epoch = g->generation != 0 ? g->leader_epoch : p->leader_epoch;
-    if (epoch != LOG_EPOCH_NONE && p->applied.generation == generation && p->applied.offset > seen_end)
-        seen_end = p->applied.offset;
-    io_mutex_unlock(&p->lock);
-    bool is_of_it = p->chain.leader_epoch != LOG_EPOCH_NONE && p->chain.leader_epoch <= epoch;
-    uint64_t from = back_to;
-    if (chain_end.generation == generation && is_of_it && chain_end.offset > from)
+    uint64_t generation = g->generation != 0 ? g->generation : p->applied.generation, from = back_to;
+    bool is_known = seen.leader_epoch != LOG_EPOCH_NONE && p->chain.leader_epoch != LOG_EPOCH_NONE;
+    bool is_of_it =
+        chain_end.generation == generation && is_known && p->chain.leader_epoch <= seen.leader_epoch;
+    if (is_of_it && chain_end.offset > from)
         from = chain_end.offset;
-    bool is_told = from >= g->told_from && seen_end <= g->told_to;
-    if (seen_end <= from || is_told)
-        return (struct chain_loss){ 0 };
-    return (struct chain_loss){ .kind = LOSS_LOG,
-                                .from = { generation, from },
-                                .to = { generation, seen_end },
-                                .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
+    bool is_told = from >= g->told_from && seen.end_offset <= g->told_to;
+    return is_told ? (struct chain_loss){ 0 } : loss_of(p, generation, from, seen.end_offset);
 }
 
 /* The driver says where the log parts from what was seen: what is lost waits to be named, once until it goes
@@ -175,7 +174,7 @@ static struct chain_loss lost_end(struct partition *p, uint64_t back_to, uint64_
 static void pend_lost_end(struct partition *p, uint64_t back_to)
 {
     struct gone_back *g = &p->gone_back;
-    struct chain_loss loss = lost_end(p, back_to, log_watermarks(p->shards->log, p->number).end_offset);
+    struct chain_loss loss = lost_end(p, back_to);
     pend(p, &p->lost_end, &loss);
     if (loss.kind == 0)
         return;
@@ -274,7 +273,7 @@ static err generation_compare(struct partition *p, const struct chain_entry *ent
     } else if (!is_whole && may_wait) {
         return ERR_BUSY;
     } else if (!is_whole) { /* nobody says: what was applied counts as lost */
-        struct chain_loss loss = lost_end(p, entry->end.offset, 0);
+        struct chain_loss loss = loss_of(p, p->applied.generation, entry->end.offset, p->applied.offset);
         pend(p, &p->lost_end, &loss);
     }
     begin_anew(p, entry, "the log went back");
@@ -462,15 +461,6 @@ err partition_log_went_back(struct partition *p, uint64_t back_to)
 #define REMEMBERED_NS \
     (3600 * NS_PER_SECOND) /* so long a driver may take to find out that the log went back */
 
-/* Nothing is known of the log as it was: what the chain has may be of the one that is now. */
-static void forget_epoch(struct partition *p)
-{
-    if (p->gone_back.generation == 0)
-        p->gone_back = (struct gone_back){ .generation = p->applied.generation,
-                                           .leader_epoch = LOG_EPOCH_NONE,
-                                           .since_ns = io_boottime_ns(p->shards->io) };
-}
-
 static void go_on(struct partition *p, uint64_t from)
 {
     log_go_on(p->shards->log, p->number, from);
@@ -488,7 +478,6 @@ void partition_log_goes_on(struct partition *p)
             p->gone_back = (struct gone_back){ 0 };
         return;
     }
-    forget_epoch(p);
     /* What the chain alone tells, with its epoch, the reader checks. */
     bool is_chain =
         position_compare(p->applied, p->chain.end) == 0 && p->chain.leader_epoch != LOG_EPOCH_NONE;
@@ -507,7 +496,6 @@ err partition_log_told(struct partition *p)
     p->leader_epoch = p->chain.leader_epoch;
     io_mutex_lock(&p->chain_lock);
     if (is_back) {
-        forget_epoch(p);
         pend_lost_end(p, back_to);
     }
     bool is_unsure = is_back && p->chain.end.offset > back_to && p->chain.leader_epoch == LOG_EPOCH_NONE;

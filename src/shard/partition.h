@@ -178,7 +178,6 @@ struct apply_scratch {
 /* What is remembered of a log that went back, or may have. */
 struct gone_back {
     uint64_t generation;         /* that was applied when the partition first began anew; 0: it did not */
-    int32_t leader_epoch;        /* of the last record applied then */
     uint64_t told_from, told_to; /* offsets that were named already, or are to be; told_to 0: none */
     int64_t since_ns;            /* boot time */
 };

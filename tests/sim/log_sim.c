@@ -273,6 +273,12 @@ static err sim_went_back(struct log *base, uint32_t partition, uint64_t *out_fro
     return OK;
 }
 
+static struct log_seen sim_seen(struct log *base, uint32_t partition)
+{
+    const struct handle_partition *h = &((const struct log_sim *)base)->partitions[partition];
+    return (struct log_seen){ h->seen, h->seen > 0 ? h->seen_epoch : LOG_EPOCH_NONE };
+}
+
 static int32_t sim_epoch_before(struct log *base, uint32_t partition, uint64_t offset)
 {
     const struct store_partition *p = &((const struct log_sim *)base)->store->partitions[partition];
@@ -306,6 +312,7 @@ static const struct log_driver sim_driver = {
     .reader_next = sim_reader_next,
     .watermarks = sim_watermarks,
     .went_back = sim_went_back,
+    .seen = sim_seen,
     .epoch_before = sim_epoch_before,
     .go_on = sim_go_on,
     .trim = sim_trim,

@@ -348,7 +348,7 @@ static bool is_lost_named(struct life *l, const struct world_record *r)
     return false;
 }
 
-/* Is every offset of it one that the log lost? Where that cannot be told exactly: did it lose any? */
+/* Is every offset of it one that the log lost? Where that cannot be told exactly: is any? */
 static bool was_lost(const struct life *l, uint32_t partition, const struct chain_loss *loss)
 {
     uint64_t at = loss->from.offset;
@@ -358,7 +358,8 @@ static bool was_lost(const struct life *l, uint32_t partition, const struct chai
             const struct going_back *back = &l->backs[i];
             found = back->partition == partition && back->to <= at && at < back->seen_end;
             at = found ? back->seen_end : at;
-            if (l->is_told_roughly && back->partition == partition)
+            if (l->is_told_roughly && back->partition == partition && back->to < loss->to.offset &&
+                loss->from.offset < back->seen_end)
                 return true;
         }
     }
