@@ -75,18 +75,21 @@ static err is_same_entry(const struct chain_entry *entry, const struct chain_ent
 
 static err append_pending(struct partition *p, struct chain_loss *pending);
 
-/* What was applied may be of a log that is no more: which it was is remembered until the log goes on. */
+void partition_remember(struct partition *p)
+{
+    if (!p->shards->config.is_shared || p->gone_back.generation != 0)
+        return;
+    p->gone_back =
+        (struct gone_back){ .generation = p->applied.generation, .since_ns = io_boottime_ns(p->shards->io) };
+}
+
 static void begin_anew(struct partition *p, const struct chain_entry *entry, const char *why)
 {
     stat_add(STAT_SHARD_BEGUN_ANEW, 1);
     diag(DIAG_WARN, "A partition begins anew at the end of its chain.",
          "partition=%u number=%llu why=\"%s\" range_end=%llu", p->number, (unsigned long long)entry->number,
          why, (unsigned long long)entry->end.offset);
-    io_mutex_lock(&p->lock);
-    if (p->gone_back.generation == 0)
-        p->gone_back = (struct gone_back){ .generation = p->applied.generation,
-                                           .since_ns = io_boottime_ns(p->shards->io) };
-    io_mutex_unlock(&p->lock);
+    partition_remember(p);
     shards_partition_close(p->shards, p->number); /* the owner opens it again */
 }
 

@@ -204,6 +204,7 @@ void partitions_close_due(struct shards *shards)
         struct partition *p = &shards->partitions[i];
         if (atomic_load(&p->stage) != SHARD_CLOSING || !is_left_alone(p)) /* no lock of those that stay */
             continue;
+        partition_remember(p);
         let_go(p); /* nobody else looks: it is neither open nor in anybody's hand */
         p->closed_ns = io_monotonic_ns(shards->io);
         p->may_have_files = shards->config.is_shared;

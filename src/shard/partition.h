@@ -403,6 +403,9 @@ err partition_follow(struct partition *p, bool *out_worked);
 /* Takes chain_lock: the log went back to this offset. What was lost is named in the chain, which begins a
  * generation if it, or what is applied, lies above; then the partition begins anew. */
 err partition_log_went_back(struct partition *p, uint64_t back_to);
+/* What was applied may be of a log that is no more: its generation is remembered until the log goes on. By who has
+ * chain_lock, or has the partition for itself. */
+void partition_remember(struct partition *p);
 /* A partition that is being opened, its position known: if its log went back, and not below that, it goes on. */
 void partition_log_goes_on(struct partition *p);
 /* One that is not opened, its chain read: what waits to be named is, and what was lost of a log that went back. */

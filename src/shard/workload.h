@@ -273,6 +273,7 @@ static inline err world_append(struct world *w, uint32_t partition, size_t count
 }
 
 #define WORLD_NO_ANSWER "select failed"
+#define WORLD_NOT_THERE "an acknowledged record is lost"
 #define WORLD_NOT_NAMED "a record that was lost is not named"
 
 /* ---- the oracle ---- */
@@ -360,7 +361,7 @@ static inline const char *world_check(struct world *w)
         if (there != r->row_count && there != 0)
             wrong = "a record is there in part";
         else if (there == 0 && r->answer == WORLD_ACKED && r->row_count > 0)
-            wrong = "an acknowledged record is lost";
+            wrong = WORLD_NOT_THERE;
         r->is_there = there > 0;
         lost += there == 0 && r->answer == WORLD_LOST;
         if (there > 0)

@@ -235,7 +235,7 @@ static err sim_reader_next(struct log_reader *reader, struct log_record *out_rec
     struct log_sim *log = (struct log_sim *)reader->log;
     struct handle_partition *h = hear(log, r->partition, false);
     const struct store_partition *p = &log->store->partitions[r->partition];
-    if (h->has_gone_back && r->next > h->back_to)
+    if (h->has_gone_back && r->next >= h->back_to)
         return ERR_ORDER;
     if (r->next >= p->count || h->is_to_hear) /* a leader's log that does not go on from here */
         return ERR_END;

@@ -81,6 +81,11 @@ static void pass(struct life *l, int64_t ns)
                 brokers_sim_resume(g->brokers, b);
         ns -= step;
     }
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++) {
+        size_t count;
+        (void)brokers_sim_backs(g->brokers, 0, p, &count);
+        l->has_gone_back = l->has_gone_back || count > 0;
+    }
 }
 
 /* Until what it appended is answered, which its memory is needed for. */
@@ -163,7 +168,6 @@ static void judge(struct life *l)
         const struct brokers_sim_back *backs = brokers_sim_backs(g->brokers, 0, p, &count);
         for (size_t i = 0; i < count && l->back_count < BACKS_MAX; i++)
             l->backs[l->back_count++] = (struct going_back){ p, backs[i].at, backs[i].end };
-        l->has_gone_back = l->has_gone_back || count > 0;
     }
     for (size_t i = 0; i < l->w.record_count; i++) {
         struct world_record *r = l->w.records[i];

@@ -311,8 +311,11 @@ static const char *check_while_moving(struct life *l, uint32_t k)
     const char *wrong = is_open ? check_replica(l, k) : NULL;
     if (wrong != NULL && strcmp(wrong, WORLD_NOT_NAMED) == 0)
         return NULL; /* another replica knows, and will tell */
-    bool may_lag = wrong != NULL && (strcmp(wrong, NOT_COMPLETE) == 0 || strcmp(wrong, WORLD_NO_ANSWER) == 0);
-    return may_lag && l->is_told_roughly ? NULL : wrong; /* brokers that are away */
+    bool may_lag =
+        wrong != NULL && (strcmp(wrong, NOT_COMPLETE) == 0 || strcmp(wrong, WORLD_NO_ANSWER) == 0 ||
+                          strcmp(wrong, WORLD_NOT_THERE) == 0);
+    return may_lag && l->is_told_roughly ? NULL
+                                         : wrong; /* ends are confirmed each second, if brokers are there */
 }
 
 static const char *compare_chains(struct life *l)
