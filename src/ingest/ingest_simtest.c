@@ -112,6 +112,7 @@ static void log_that_went_back(void **state)
     fake->offset[0] = 0; /* the next offset is not above the acknowledged one */
     struct ingest_result result = write_now(0, 3);
     assert_int_equal(result.status, 503);
+    assert_non_null(strstr(result.text, "may be stored yet"));
     assert_int_equal(result.samples, 0);
     uint64_t before = fake->announce_count;
     write_now(0, 3);
@@ -134,6 +135,7 @@ static void partitions_stand_alone(void **state)
     fake_release(fake, 0, ERR_BUSY);
     assert_true(ingest_poll(request, &result));
     assert_int_equal(result.status, 507);
+    assert_non_null(strstr(result.text, "stored in part"));
     assert_in_range(result.samples, 1, 59);
     uint64_t stored = result.samples, announced = fake->announce_count;
     assert_int_equal(announced, stored);

@@ -503,9 +503,15 @@ static void answers_of_the_log(void **state)
     static const struct {
         err answer;
         int status;
+        const char *text;
     } rows[] = {
-        { ERR_BUSY, 503 },   { ERR_SPACE, 507 }, { ERR_IO, 503 },
-        { ERR_CLOSED, 503 }, { ERR_LIMIT, 503 }, { OK, 204 },
+        { ERR_BUSY, 503, "not stored" },
+        { ERR_SPACE, 507, "not stored" },
+        { ERR_IO, 503, "may be stored yet" },
+        { ERR_TIMEOUT, 503, "may be stored yet: deadline passed" },
+        { ERR_CLOSED, 503, "not stored" },
+        { ERR_LIMIT, 503, "not stored" },
+        { OK, 204, "" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         fake->answer = rows[i].answer;
@@ -516,6 +522,7 @@ static void answers_of_the_log(void **state)
         assert_int_equal(r.retry_after_s > 0, rows[i].answer != OK);
         if (rows[i].answer != OK)
             expect_text(&r, err_text(rows[i].answer));
+        expect_text(&r, rows[i].text);
     }
     ingest_close(ingest);
 }

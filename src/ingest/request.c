@@ -298,7 +298,7 @@ static void append_done(struct log_append *append, err result, struct log_positi
     struct ingest *ingest = r->ingest;
     if (!producer_acked(&ingest->producers[append->partition], result, position)) {
         atomic_fetch_add(&ingest->metadata_epoch, 1);
-        result = result == OK ? ERR_BUSY : result;
+        result = result == OK ? ERR_TIMEOUT : result; /* it is stored, and nobody may count on it */
     }
     io_mutex_lock(&r->mutex);
     record->result = result;
@@ -392,18 +392,27 @@ static bool take_results(struct ingest_request *r)
     return is_late;
 }
 
-/* Add up what the records did; the worst failure of them, OK if there is none. */
-static err collect(struct ingest_request *r)
+/* What became of a request's records. */
+struct outcome {
+    err worst;       /* failure of them; OK: there is none */
+    bool is_open;    /* of one it is not known whether it is stored */
+    bool is_in_part; /* one is stored */
+};
+
+/* Add up what the records did. */
+static struct outcome collect(struct ingest_request *r)
 {
-    err worst = OK;
+    struct outcome outcome = { .worst = OK };
     struct ingest_result *result = &r->result;
     io_rwlock_read(&r->ingest->lock);
     for (size_t i = 0; i < r->record_count; i++) {
         const struct record *record = &r->records[i];
         if (record->answer != OK) {
-            worst = worst == ERR_SPACE ? worst : record->answer;
+            outcome.worst = outcome.worst == ERR_SPACE ? ERR_SPACE : record->answer;
+            outcome.is_open |= record->answer == ERR_TIMEOUT || record->answer == ERR_IO;
             continue;
         }
+        outcome.is_in_part = true;
         set_marks(r, record);
         result->samples += record->samples;
         result->histograms += record->histograms;
@@ -412,16 +421,17 @@ static err collect(struct ingest_request *r)
         result->future_samples += record->future;
     }
     io_rwlock_unlock(&r->ingest->lock);
-    if (worst == OK && atomic_load(&r->ingest->metadata_epoch) == r->metadata_epoch)
+    if (outcome.worst == OK && atomic_load(&r->ingest->metadata_epoch) == r->metadata_epoch)
         for (size_t i = 0; i < r->metadata_hash_count; i++)
             atomic_store_explicit(&r->ingest->metadata_seen[r->metadata_hashes[i] % METADATA_CACHE_COUNT],
                                   r->metadata_hashes[i], memory_order_relaxed);
-    return worst;
+    return outcome;
 }
 
-static void write_answer(struct ingest_request *r, err worst)
+static void write_answer(struct ingest_request *r, struct outcome outcome, bool is_late)
 {
     struct ingest_result *result = &r->result;
+    err worst = outcome.worst;
     bool refused = result->text_len > 0; /* the decoder's trouble */
     for (int i = 0; i < INGEST_REASON_COUNT; i++) {
         if (result->refused[i] == 0)
@@ -435,11 +445,15 @@ static void write_answer(struct ingest_request *r, err worst)
     if (worst != OK) {
         result->status = worst == ERR_SPACE ? 507 : 503;
         result->retry_after_s = worst == ERR_BUSY ? 1 : 5;
-        if (worst == ERR_TIMEOUT)
+        if (is_late)
             result_text(result, "the log did not answer within %lld ms; what was sent may be stored yet\n",
                         (long long)r->ingest->config.wait_ms_max);
         else
-            result_text(result, "not stored: %s\n", err_text(worst));
+            result_text(result, "%s: %s\n",
+                        outcome.is_open      ? "may be stored yet"
+                        : outcome.is_in_part ? "stored in part"
+                                             : "not stored",
+                        err_text(worst));
     }
     stat_add(STAT_INGEST_SAMPLES, (int64_t)result->samples);
     stat_add(STAT_INGEST_HISTOGRAMS, (int64_t)result->histograms);
@@ -452,7 +466,7 @@ void request_finish(struct ingest_request *r, struct ingest_result *out_result)
     struct ingest *ingest = r->ingest;
     bool is_late = take_results(r);
     if (!r->failed)
-        write_answer(r, collect(r));
+        write_answer(r, collect(r), is_late);
     memcpy(out_result, &r->result, offsetof(struct ingest_result, text) + r->result.text_len + 1);
     count_status(out_result->status);
     atomic_fetch_sub(&r->tenant->in_flight, 1);

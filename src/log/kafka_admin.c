@@ -190,30 +190,13 @@ static void fold_topic(struct kafka_ask *ask, rd_kafka_event_t *event)
     fold_partitions(&ask->topic, topics[0]);
 }
 
-static void fold_setting(struct kafka_topic *topic, const char *name, const char *value)
+/* What is not looked at is not read either. */
+static void fold_setting(struct kafka_ask *ask, const char *name, const char *value)
 {
-    static const struct {
-        const char *name;
-        size_t at;
-    } numbers[] = {
-        { "min.insync.replicas", offsetof(struct kafka_topic, min_insync_replicas) },
-        { "retention.ms", offsetof(struct kafka_topic, retention_ms) },
-        { "retention.bytes", offsetof(struct kafka_topic, retention_bytes) },
-        { "max.message.bytes", offsetof(struct kafka_topic, max_message_bytes) },
-    };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        int64_t number = strtoll(value, NULL, 10);
-        if (strcmp(name, numbers[i].name) == 0)
-            memcpy((uint8_t *)topic + numbers[i].at, &number, sizeof number);
-    }
-    if (strcmp(name, "unclean.leader.election.enable") == 0)
-        topic->unclean_election = strcmp(value, "true") == 0;
-    if (strcmp(name, "message.timestamp.type") == 0)
-        topic->is_append_time = strcmp(value, "LogAppendTime") == 0;
-    if (strcmp(name, "cleanup.policy") == 0) {
-        topic->is_compacted = strstr(value, "compact") != NULL;
-        topic->is_deleted = strstr(value, "delete") != NULL;
-    }
+    if (value == NULL || kafka_topic_set(&ask->topic, name, value) != ERR_INPUT || ask->result != OK)
+        return;
+    ask->result = ERR_INPUT;
+    snprintf(ask->text, sizeof ask->text, "the topic's %s is told as \"%.100s\"", name, value);
 }
 
 static void fold_resources(struct kafka_ask *ask, const rd_kafka_ConfigResource_t **resources,
@@ -225,13 +208,21 @@ static void fold_resources(struct kafka_ask *ask, const rd_kafka_ConfigResource_
         size_t count;
         const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resources[i], &count);
         for (size_t j = 0; j < count; j++)
-            if (rd_kafka_ConfigEntry_value(entries[j]) != NULL)
-                fold_setting(&ask->topic, rd_kafka_ConfigEntry_name(entries[j]),
-                             rd_kafka_ConfigEntry_value(entries[j]));
+            fold_setting(ask, rd_kafka_ConfigEntry_name(entries[j]), rd_kafka_ConfigEntry_value(entries[j]));
     }
 }
 
 /* ---- orders ---- */
+static err order_open(struct kafka_real *k, uint32_t partition, rd_kafka_admin_op_t op, int64_t budget_ms,
+                      uint64_t cookie, rd_kafka_AdminOptions_t **out_options)
+{
+    struct kafka_ask *ask;
+    TRY(ask_open(k, KAFKA_ASK_ORDER, 0, budget_ms, cookie, &ask));
+    ask->partition = partition;
+    *out_options = options_of(k, &ask->parts[0], op, budget_ms);
+    return OK;
+}
+
 err kafka_real_create_topic(struct kafka_client *client, const struct kafka_new_topic *topic,
                             int64_t budget_ms, uint64_t cookie)
 {
@@ -248,12 +239,10 @@ err kafka_real_create_topic(struct kafka_client *client, const struct kafka_new_
     for (size_t i = 0; i < topic->config_count && e == OK; i++)
         e = kafka_err_of(
             rd_kafka_NewTopic_set_config(wanted, topic->configs[i].name, topic->configs[i].value));
-    struct kafka_ask *ask;
+    rd_kafka_AdminOptions_t *options;
     if (e == OK)
-        e = ask_open(k, KAFKA_ASK_ORDER, 0, budget_ms, cookie, &ask);
+        e = order_open(k, 0, RD_KAFKA_ADMIN_OP_CREATETOPICS, budget_ms, cookie, &options);
     if (e == OK) {
-        rd_kafka_AdminOptions_t *options =
-            options_of(k, &ask->parts[0], RD_KAFKA_ADMIN_OP_CREATETOPICS, budget_ms);
         rd_kafka_CreateTopics(k->handle, &wanted, 1, options, k->answer_queue);
         rd_kafka_AdminOptions_destroy(options);
     }
@@ -265,10 +254,10 @@ err kafka_real_alter_retention(struct kafka_client *client, int64_t retention_ms
                                uint64_t cookie)
 {
     struct kafka_real *k = kafka_real_of(client);
-    struct kafka_ask *ask;
+    rd_kafka_AdminOptions_t *options;
     if (retention_ms < -1)
         return ERR_INPUT;
-    TRY(ask_open(k, KAFKA_ASK_ORDER, 0, budget_ms, cookie, &ask));
+    TRY(order_open(k, 0, RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS, budget_ms, cookie, &options));
     char value[24];
     snprintf(value, sizeof value, "%lld", (long long)retention_ms);
     rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, k->topic);
@@ -276,8 +265,6 @@ err kafka_real_alter_retention(struct kafka_client *client, int64_t retention_ms
         rd_kafka_ConfigResource_add_incremental_config(resource, "retention.ms",
                                                        RD_KAFKA_ALTER_CONFIG_OP_TYPE_SET, value);
     check(error == NULL);
-    rd_kafka_AdminOptions_t *options =
-        options_of(k, &ask->parts[0], RD_KAFKA_ADMIN_OP_INCREMENTALALTERCONFIGS, budget_ms);
     rd_kafka_IncrementalAlterConfigs(k->handle, &resource, 1, options, k->answer_queue);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_ConfigResource_destroy(resource);
@@ -288,17 +275,14 @@ err kafka_real_delete_records(struct kafka_client *client, uint32_t partition, u
                               int64_t budget_ms, uint64_t cookie)
 {
     struct kafka_real *k = kafka_real_of(client);
-    struct kafka_ask *ask;
+    rd_kafka_AdminOptions_t *options;
     check(partition < LOG_PARTITION_COUNT_MAX);
     if (before > INT64_MAX)
         return ERR_INPUT;
-    TRY(ask_open(k, KAFKA_ASK_ORDER, 0, budget_ms, cookie, &ask));
-    ask->partition = partition;
+    TRY(order_open(k, partition, RD_KAFKA_ADMIN_OP_DELETERECORDS, budget_ms, cookie, &options));
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
     rd_kafka_topic_partition_list_add(list, k->topic, (int32_t)partition)->offset = (int64_t)before;
     rd_kafka_DeleteRecords_t *wanted = rd_kafka_DeleteRecords_new(list);
-    rd_kafka_AdminOptions_t *options =
-        options_of(k, &ask->parts[0], RD_KAFKA_ADMIN_OP_DELETERECORDS, budget_ms);
     rd_kafka_DeleteRecords(k->handle, &wanted, 1, options, k->answer_queue);
     rd_kafka_AdminOptions_destroy(options);
     rd_kafka_DeleteRecords_destroy(wanted);

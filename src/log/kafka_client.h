@@ -177,6 +177,10 @@ struct kafka_event {
     };
 };
 
+/* One setting by Kafka's name for it, as brokers tell it and as one orders it. ERR_NOT_FOUND: not one of those
+ * above; ERR_INPUT: the value is none of its kind, and the topic stays as it was. */
+err kafka_topic_set(struct kafka_topic *topic, const char *name, const char *value);
+
 struct kafka_config_pair {
     const char *name, *value;
 };

@@ -77,6 +77,12 @@ void log_go_on(struct log *log, uint32_t partition, uint64_t from)
     log->driver->go_on(log, partition, from);
 }
 
+struct log_seen log_seen(struct log *log, uint32_t partition)
+{
+    check(partition < log->partition_count);
+    return log->driver->seen(log, partition);
+}
+
 int32_t log_epoch_before(struct log *log, uint32_t partition, uint64_t offset)
 {
     check(partition < log->partition_count);

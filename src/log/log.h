@@ -82,8 +82,10 @@ struct log_append {
     struct log_append *next; /* the log's own */
 };
 
-/* Queue an append. Always calls done exactly once; results: OK, ERR_BUSY (queue full), ERR_SPACE
- * (below the floor or disk full), ERR_IO, ERR_CLOSED, ERR_LIMIT (record too large). */
+/* Queue an append. Always calls done exactly once. OK: it is durable. It is not in the log and will not be:
+ * ERR_BUSY (queue full, or the log went back), ERR_SPACE (below the floor or disk full), ERR_CLOSED, ERR_LIMIT
+ * (record too large). It may be, also later: ERR_TIMEOUT (not known in time), ERR_IO (the disk failed, or the log
+ * went back meanwhile). */
 void log_append(struct log *log, struct log_append *append);
 
 /* Write and sync one group of what is queued and call its dones. OK also when nothing was queued. */
@@ -141,12 +143,23 @@ struct log_watermarks log_watermarks(struct log *log, uint32_t partition);
 
 /* The log itself went back (a replicated one that lost its newest records): readers end with ERR_ORDER, appends
  * are answered with ERR_IO, and who does neither asks now and then. *out_from: the first offset at
- * which it may differ from what was read or acknowledged here. ERR_NOT_FOUND: it did not; ERR_BUSY: that it
- * did is known, and not yet where. Appends to the partition get ERR_BUSY until log_go_on says that whoever
- * applies it, or where nobody does whoever writes to it, knows, and goes on at `from`, as a new generation; that
- * is not believed of a `from` above where the log went back to by then. */
+ * which it may differ from what was read or acknowledged here. ERR_NOT_FOUND: it did not, or log_go_on was heard
+ * since; ERR_BUSY: that it did is known, and not yet where. Until log_go_on appends to the partition get ERR_BUSY.
+ *
+ * log_go_on: it is known here, and goes on at `from` as a new generation. Each process says so for itself: of a
+ * partition that it applies, when its chain has the generation; of one that it only writes to, as soon as it has
+ * told whose acknowledgements are gone. A `from` below the place is taken, one above it is not; nor is any when
+ * the log went back further than log_went_back told: then it tells the lower place, and waits for another word.
+ * Readers that are opened after it are of the new generation, those before it stay at their end. */
 err log_went_back(struct log *log, uint32_t partition, uint64_t *out_from);
 void log_go_on(struct log *log, uint32_t partition, uint64_t from);
+
+/* What was read or acknowledged through this handle of the log as it was, until log_go_on. */
+struct log_seen {
+    uint64_t end_offset;  /* behind the highest record; 0: nothing */
+    int32_t leader_epoch; /* of that record, or a lower one; LOG_EPOCH_NONE: not known */
+};
+struct log_seen log_seen(struct log *log, uint32_t partition);
 
 /* The leader epoch of the record before `offset`, as the log is now; LOG_EPOCH_NONE: not known here. */
 int32_t log_epoch_before(struct log *log, uint32_t partition, uint64_t offset);

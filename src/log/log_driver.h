@@ -20,6 +20,7 @@ struct log_driver {
     struct log_watermarks (*watermarks)(struct log *log, uint32_t partition);
     err (*went_back)(struct log *log, uint32_t partition, uint64_t *out_from);
     void (*go_on)(struct log *log, uint32_t partition, uint64_t from);
+    struct log_seen (*seen)(struct log *log, uint32_t partition);
     int32_t (*epoch_before)(struct log *log, uint32_t partition, uint64_t offset);
     err (*trim)(struct log *log, uint32_t partition, uint64_t before);
     bool (*is_held)(struct log *log, uint32_t partition);

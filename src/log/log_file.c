@@ -468,6 +468,12 @@ static int32_t file_epoch_before(struct log *log, uint32_t partition, uint64_t o
     return LOG_EPOCH_NONE;
 }
 
+/* It never goes back. */
+static struct log_seen file_seen(struct log *log, uint32_t partition)
+{
+    return (struct log_seen){ 0, LOG_EPOCH_NONE };
+}
+
 static err file_went_back(struct log *log, uint32_t partition, uint64_t *out_from) { return ERR_NOT_FOUND; }
 static void file_go_on(struct log *log, uint32_t partition, uint64_t from) {}
 
@@ -601,6 +607,7 @@ static const struct log_driver file_driver = {
     .reader_next = log_read_next,
     .watermarks = file_watermarks,
     .went_back = file_went_back,
+    .seen = file_seen,
     .epoch_before = file_epoch_before,
     .go_on = file_go_on,
     .trim = file_trim,

@@ -5,13 +5,13 @@
  *
  * Invariants
  *   1. Every append is answered exactly once: from its sending, or from log_append itself when it is refused.
- *   2. OK means: acknowledged at an offset above every one acknowledged before in the partition. An offset that
- *      is not above one acknowledged before the record was handed over means that the log went back, and no
+ *   2. OK means: acknowledged at an offset above every one acknowledged before in the partition. An offset below
+ *      an end that was known when the record was handed over, a marker too, means that the log went back, and no
  *      append is taken there until it is known how it goes on.
  *   3. What an attempt left open is sent again under the same bytes until its deadline; readers that apply
  *      records count a second copy as none. ERR_TIMEOUT: it may be stored yet. ERR_BUSY: it is not.
  *   4. An end is believed when its leader epoch is not below the highest seen and it is not below any end seen
- *      or acknowledged: a leader that was paused tells old ones.
+ *      or acknowledged: a leader that was paused tells old ones. What was seen counts, believed or not.
  *   5. That a log went back is told only after the topic was seen to be the same one since.
  *   6. Deadlines count while the machine sleeps. */
 #include "log/log_kafka.h"
@@ -94,6 +94,7 @@ static void kafka_append(struct log *base, struct log_append *append)
     if (e == OK) {
         bool is_first = log->inbox == NULL;
         log->queued_bytes += append_bytes(append);
+        log->open_count++;
         *log->inbox_last = append;
         log->inbox_last = &append->next;
         if (is_first)
@@ -109,12 +110,11 @@ static struct log_watermarks kafka_watermarks(struct log *base, uint32_t partiti
     struct log_kafka *log = kafka_of(base);
     io_mutex_lock(&log->mutex);
     const struct kafka_partition *p = &log->partitions[partition];
-    bool is_anew = p->goes_on && p->goes_on_at <= p->back_to;
     bool is_hollow = p->end == p->hollow_to && p->epoch == p->hollow_epoch;
     uint64_t end = is_hollow ? p->hollow_from : p->end;
     struct log_watermarks w = { .start_offset = p->start,
-                                .end_offset = is_anew ? p->goes_on_at : end,
-                                .confirmed_ns = is_anew ? INT64_MIN : p->confirmed_ns };
+                                .end_offset = p->goes_on ? p->goes_on_at : end,
+                                .confirmed_ns = p->goes_on ? INT64_MIN : p->confirmed_ns };
     io_mutex_unlock(&log->mutex);
     return w;
 }
@@ -135,11 +135,22 @@ static err kafka_went_back(struct log *base, uint32_t partition, uint64_t *out_f
     struct log_kafka *log = kafka_of(base);
     struct kafka_partition *p = &log->partitions[partition];
     io_mutex_lock(&log->mutex);
-    err e = p->back_to != KAFKA_OFFSET_UNKNOWN ? OK : p->has_gone_back ? ERR_BUSY : ERR_NOT_FOUND;
+    err e = p->goes_on || !p->has_gone_back      ? ERR_NOT_FOUND
+            : p->back_to == KAFKA_OFFSET_UNKNOWN ? ERR_BUSY
+                                                 : OK;
     if (e == OK)
-        *out_from = p->back_to;
+        *out_from = p->back_told = p->back_to;
     io_mutex_unlock(&log->mutex);
     return e;
+}
+
+static struct log_seen kafka_seen(struct log *base, uint32_t partition)
+{
+    struct log_kafka *log = kafka_of(base);
+    io_mutex_lock(&log->mutex);
+    struct log_seen seen = log->partitions[partition].seen;
+    io_mutex_unlock(&log->mutex);
+    return seen;
 }
 
 static void kafka_go_on(struct log *base, uint32_t partition, uint64_t from)
@@ -147,33 +158,41 @@ static void kafka_go_on(struct log *base, uint32_t partition, uint64_t from)
     struct log_kafka *log = kafka_of(base);
     struct kafka_partition *p = &log->partitions[partition];
     io_mutex_lock(&log->mutex);
-    p->goes_on_at = from;
-    p->goes_on = true;
-    kafka_wake(log->client);
+    if (p->back_to != KAFKA_OFFSET_UNKNOWN && p->back_told == p->back_to && from <= p->back_to) {
+        p->goes_on_at = from;
+        p->goes_on = true;
+        kafka_wake(log->client);
+    }
     io_mutex_unlock(&log->mutex);
 }
 
 /* What was known of the partition's end was of a log that is gone. */
-static void begin_generations(struct log_kafka *log)
+static void begin_generation(struct kafka_partition *p)
+{
+    uint64_t place = p->back_to;
+    p->goes_on = false;
+    p->back_to = p->back_told = KAFKA_OFFSET_UNKNOWN;
+    if (p->found < place)
+        return; /* it went back further meanwhile: the owner hears of that when the topic was looked at */
+    p->has_gone_back = false;
+    p->acked = p->found = KAFKA_OFFSET_UNKNOWN;
+    p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
+    p->seen = (struct log_seen){ p->goes_on_at, LOG_EPOCH_NONE };
+    p->confirmed_ns = INT64_MIN;
+    log_kafka_doubt_reset(p, place, p->found_epoch);
+    p->found_epoch = KAFKA_EPOCH_UNKNOWN;
+    for (struct sending *s = p->first; s != NULL; s = s->next)
+        s->floor = 0;
+}
+
+/* What other threads said. In one look: a reader that is opened after log_go_on belongs to the new generation. */
+static void take_orders(struct log_kafka *log)
 {
     io_mutex_lock(&log->mutex);
-    for (uint32_t i = 0; i < log->log.partition_count; i++) {
-        struct kafka_partition *p = &log->partitions[i];
-        if (!p->goes_on)
-            continue;
-        p->goes_on = false;
-        if (p->back_to < p->goes_on_at)
-            continue; /* it went back further meanwhile: the owner will hear of that */
-        p->has_gone_back = false;
-        p->acked = KAFKA_OFFSET_UNKNOWN;
-        p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
-        p->back_to = p->found = KAFKA_OFFSET_UNKNOWN;
-        p->confirmed_ns = INT64_MIN;
-        log_kafka_doubt_reset(p, p->goes_on_at, p->found_epoch);
-        p->found_epoch = KAFKA_EPOCH_UNKNOWN;
-        for (struct sending *s = p->first; s != NULL; s = s->next)
-            s->floor = KAFKA_OFFSET_UNKNOWN;
-    }
+    for (uint32_t i = 0; i < log->log.partition_count; i++)
+        if (log->partitions[i].goes_on)
+            begin_generation(&log->partitions[i]);
+    log_kafka_take_doors(log);
     io_mutex_unlock(&log->mutex);
 }
 
@@ -188,13 +207,14 @@ static struct log_usage kafka_usage(struct log *base)
 
 /* ---- answering ---- */
 
-static void answer_append(struct log_kafka *log, struct log_append *append, err result,
+static void answer_append(struct log_kafka *log, struct log_append *append, bool is_own, err result,
                           struct log_position position)
 {
     uint64_t bytes = append_bytes(append); /* the parts are the caller's again once done is called */
     append->done(append, result, position);
     io_mutex_lock(&log->mutex);
     log->queued_bytes -= bytes;
+    log->open_count -= !is_own;
     io_cond_broadcast(&log->answered);
     io_mutex_unlock(&log->mutex);
 }
@@ -203,8 +223,9 @@ static void answer_append(struct log_kafka *log, struct log_append *append, err 
 static void answer(struct log_kafka *log, struct sending *sending, err result, struct log_position position)
 {
     struct log_append *append = sending->append;
+    bool is_own = sending->is_own;
     log_kafka_block_free(log, sending);
-    answer_append(log, append, result, position);
+    answer_append(log, append, is_own, result, position);
 }
 
 static void unlink_sending(struct kafka_partition *p, struct sending *sending)
@@ -245,6 +266,18 @@ void log_kafka_set_back(struct log_kafka *log, struct kafka_partition *p, uint64
     log->topic_at_ns = INT64_MIN;
 }
 
+void log_kafka_saw(struct log_kafka *log, struct kafka_partition *p, uint64_t offset, int32_t epoch)
+{
+    bool is_new = offset >= p->seen.end_offset;
+    if (!is_new && p->seen.leader_epoch != LOG_EPOCH_NONE && epoch > p->seen.leader_epoch)
+        log_kafka_doubt(log, p, epoch); /* what was seen behind it is of a lower epoch */
+    if (!is_new || p->has_gone_back || p->doubt.stage != DOUBT_NONE)
+        return;
+    io_mutex_lock(&log->mutex);
+    p->seen = (struct log_seen){ offset + 1, epoch };
+    io_mutex_unlock(&log->mutex);
+}
+
 static void raise_end(struct log_kafka *log, struct kafka_partition *p, uint64_t end)
 {
     io_mutex_lock(&log->mutex);
@@ -265,13 +298,15 @@ static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct se
     bool is_above = p->acked == KAFKA_OFFSET_UNKNOWN || offset > p->acked;
     bool had_gone_back = p->has_gone_back;
     bool is_late = is_too_late(log, sending, now_ns);
-    if (sending->floor != KAFKA_OFFSET_UNKNOWN && offset <= sending->floor)
+    if (offset < sending->floor)
         log_kafka_set_back(log, p, KAFKA_OFFSET_UNKNOWN, KAFKA_EPOCH_UNKNOWN);
     if (!is_above)
         log_kafka_doubt(log, p, KAFKA_EPOCH_UNKNOWN);
     if (is_above && !had_gone_back) {
         p->acked = offset;
         raise_end(log, p, offset + 1);
+        if (!sending->append->is_marker)
+            log_kafka_saw(log, p, offset, p->epoch);
         if (!sending->append->is_marker)
             log_kafka_keep(p, offset, get_le32(sending->head + 16));
     }
@@ -318,7 +353,7 @@ static void submit(struct log_kafka *log, struct log_append *append, bool is_own
     void *at = NULL;
     err e = p->has_gone_back && !is_own ? ERR_BUSY : log_kafka_block(log, sizeof(struct sending), &at);
     if (e != OK) {
-        answer_append(log, append, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
+        answer_append(log, append, is_own, e == ERR_LIMIT ? ERR_BUSY : e, nowhere);
         return;
     }
     struct sending *sending = at;
@@ -365,11 +400,11 @@ static bool hand_over(struct log_kafka *log, struct kafka_partition *p, struct s
     err e = kafka_produce(log->client, append->partition, parts, append->part_count + 1,
                           (uint64_t)(uintptr_t)sending);
     sending->is_flying = e == OK;
-    sending->floor = log->partitions[append->partition].acked;
+    sending->floor = p->end;
     if (e == OK || e == ERR_BUSY || e == ERR_CLOSED)
         return e == OK;
     unlink_sending(p, sending);
-    answer(log, sending, e == ERR_LIMIT ? ERR_LIMIT : lost(log, sending), nowhere);
+    answer(log, sending, e == ERR_LIMIT && !sending->may_be_stored ? ERR_LIMIT : lost(log, sending), nowhere);
     return true;
 }
 
@@ -455,18 +490,21 @@ static void on_ends(struct log_kafka *log, const struct kafka_event *event)
         const struct kafka_ends *ends = &event->ends.at[i];
         struct kafka_partition *p = &log->partitions[ends->partition];
         bool is_any = (log->config.plants & LOG_KAFKA_PLANT_ANY_END) != 0;
-        if (ends->result != OK || p->has_gone_back)
+        if (ends->result != OK)
             continue;
-        log_kafka_doubt_ends(log, p, ends);
-        if (!is_any && (ends->leader_epoch < p->epoch || ends->end_offset < p->end))
-            continue; /* an old leader, or the log went back: then readers and doubts find out */
+        if (!p->has_gone_back)
+            log_kafka_doubt_ends(log, p, ends);
+        if (!is_any && ends->leader_epoch < p->epoch)
+            continue; /* an old leader */
         if (ends->leader_epoch != p->epoch && p->hollow_from < p->hollow_to)
             log_kafka_reader_pause(log, p); /* is it still empty there? */
         io_mutex_lock(&log->mutex);
         p->epoch = ends->leader_epoch;
         p->start = ends->start_offset;
-        p->end = ends->end_offset;
-        p->confirmed_ns = log->ends_asked_ns;
+        if (is_any || (ends->end_offset >= p->end && !p->has_gone_back)) {
+            p->end = ends->end_offset;
+            p->confirmed_ns = log->ends_asked_ns;
+        } /* else the log went back: then readers and doubts find out */
         io_mutex_unlock(&log->mutex);
     }
 }
@@ -519,8 +557,10 @@ static void set_pumping(struct log_kafka *log, bool is_pumping)
 {
     io_mutex_lock(&log->mutex);
     log->is_pumping = is_pumping;
-    if (!is_pumping)
+    if (!is_pumping) {
+        log->pumps++;
         io_cond_broadcast(&log->answered);
+    }
     io_mutex_unlock(&log->mutex);
 }
 
@@ -528,7 +568,7 @@ static err pump(struct log_kafka *log, int64_t budget_ms)
 {
     int64_t now_ns = log_kafka_now_ns(log);
     set_pumping(log, true);
-    begin_generations(log);
+    take_orders(log);
     log_kafka_ask_topic(log, now_ns);
     keep_producer(log, now_ns);
     ask_ends(log, now_ns);
@@ -569,7 +609,9 @@ static void kafka_drain(struct log *base)
 {
     struct log_kafka *log = kafka_of(base);
     io_mutex_lock(&log->mutex);
-    while (log->queued_bytes > 0 || log->is_pumping) {
+    uint64_t pumps = log->pumps + log->is_pumping; /* one that begins later knows what is so now */
+    kafka_wake(log->client);
+    while (log->open_count > 0 || log->pumps < pumps) {
         if (log->thread != NULL)
             io_cond_wait(&log->answered, &log->mutex);
         else {
@@ -604,7 +646,7 @@ static void kafka_close(struct log *base)
         give_up_late(log, log_kafka_now_ns(log));
         take_events(log, POLL_MS);
     }
-    log_kafka_read_timers(log, log_kafka_now_ns(log));
+    take_orders(log);
     check(log->readers == NULL); /* closed before the log; their markers are answered by now */
     kafka_client_close(log->client);
     io_cond_done(&log->answered);
@@ -646,6 +688,7 @@ static const struct log_driver kafka_driver = {
     .reader_next = log_kafka_reader_next,
     .watermarks = kafka_watermarks,
     .went_back = kafka_went_back,
+    .seen = kafka_seen,
     .epoch_before = kafka_epoch_before,
     .go_on = kafka_go_on,
     .trim = kafka_trim,
@@ -686,9 +729,11 @@ err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *c
                                        .last = &p->first,
                                        .acked = KAFKA_OFFSET_UNKNOWN,
                                        .epoch = KAFKA_EPOCH_UNKNOWN,
+                                       .seen.leader_epoch = LOG_EPOCH_NONE,
                                        .found = KAFKA_OFFSET_UNKNOWN,
                                        .found_epoch = KAFKA_EPOCH_UNKNOWN,
                                        .back_to = KAFKA_OFFSET_UNKNOWN,
+                                       .back_told = KAFKA_OFFSET_UNKNOWN,
                                        .confirmed_ns = INT64_MIN };
         log_kafka_doubt_reset(p, 0, KAFKA_EPOCH_UNKNOWN);
     }

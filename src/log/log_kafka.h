@@ -68,9 +68,9 @@ struct sending {
     struct sending *next;
     struct log_append *append;
     int64_t handed_ns;
-    int64_t retry_ns;   /* not sent before */
-    uint64_t floor;     /* last offset acknowledged when the client got it; KAFKA_OFFSET_UNKNOWN */
-    bool is_flying;     /* the client has it */
+    int64_t retry_ns; /* not sent before */
+    uint64_t floor;   /* the partition's end as it was known when the client got it: below it, it went back */
+    bool is_flying;   /* the client has it */
     bool may_be_stored; /* an attempt ended without an answer */
     bool is_own;        /* a marker of the driver's: goes out, and is answered, whatever became of the log */
     uint8_t head[LOG_KAFKA_HEAD_BYTES];
@@ -121,7 +121,8 @@ struct kafka_reader {
 
 struct kafka_kept {
     uint64_t offset;
-    uint32_t crc; /* of the record's head */
+    uint32_t crc;    /* of the record's head */
+    uint32_t number; /* how many were acknowledged before it, modulo 2^32 */
 };
 
 enum doubt_stage {
@@ -139,9 +140,10 @@ struct kafka_doubt {
     uint64_t next;      /* that is to be read */
     uint64_t intact;    /* below it the log is what it was, under intact_epoch at the end */
     int32_t intact_epoch;
-    size_t kept_count; /* of those acknowledged before the marker was sent */
-    bool is_lost;      /* one of them was not found */
-    bool is_marked;    /* the marker is on its way, whatever the stage */
+    size_t
+        kept_count; /* of those acknowledged before the marker was sent; 0: none is on its way or read to */
+    bool is_lost;   /* one of them was not found */
+    bool is_marked; /* the marker is on its way, whatever the stage */
     struct log_append marker;
 };
 
@@ -154,15 +156,15 @@ struct kafka_partition {
     uint64_t acked;  /* offset of the last acknowledged record; KAFKA_OFFSET_UNKNOWN */
     uint64_t anchor; /* up to here the log of anchor_epoch's leader reached; KAFKA_OFFSET_UNKNOWN */
     int32_t anchor_epoch;
-    bool has_acked;                         /* batches, since the log went back last */
+    bool has_acked;                         /* a batch, ever */
     struct kafka_kept kept[KAFKA_KEPT_MAX]; /* batches acknowledged and not below the anchor, rising */
     size_t kept_count;
-    uint32_t kept_step;    /* every so many acknowledged ones are kept … */
-    uint32_t kept_skipped; /* … and the last, that is so many behind the one before it */
+    uint32_t kept_step;   /* of so many acknowledged in a row one is kept, and the last */
+    uint32_t kept_number; /* that were acknowledged */
     struct kafka_doubt doubt;
     struct {
         int32_t epoch;
-        uint64_t from;          /* lowest offset that was read of it */
+        uint64_t from, to;      /* lowest offset that was read of it, and behind the highest */
     } epochs[KAFKA_EPOCHS_MAX]; /* rising */
     size_t epoch_count;
     uint64_t start, end;  /* as confirmed; end never goes down but when the log went back */
@@ -170,13 +172,15 @@ struct kafka_partition {
     uint64_t hollow_to;   /* … to the end, when that was here … */
     int32_t hollow_epoch; /* … and this the highest epoch: another leader's log may have something there */
     int32_t epoch;        /* highest leader epoch seen */
+    struct log_seen seen; /* under the mutex; not while a doubt asks whether it still is so */
     int64_t confirmed_ns; /* when the end was asked for; INT64_MIN: never */
     uint64_t found;       /* where it went back to; told once the topic was seen to be the same one */
     int32_t found_epoch;  /* reaches at least to there in the log as it is now; KAFKA_EPOCH_UNKNOWN */
     uint32_t found_looks; /* looks at the topic that were begun by then */
     uint64_t back_to;     /* under the mutex; KAFKA_OFFSET_UNKNOWN: not known */
+    uint64_t back_told;   /* under the mutex: what log_went_back told of that */
     int32_t back_epoch;   /* of the record before it: below it the log is what it was */
-    bool goes_on;         /* under the mutex: log_go_on was called … */
+    bool goes_on;         /* under the mutex: log_go_on was called for that place … */
     uint64_t goes_on_at;  /* … with this */
     bool has_gone_back;   /* nothing is accepted until somebody says where to go on */
 };
@@ -202,13 +206,17 @@ struct log_kafka {
     struct io_cond answered;
     struct log_append *inbox, **inbox_last;
     uint64_t queued_bytes, ahead_bytes;
-    bool is_pumping; /* events are being taken: callbacks may run */
+    uint64_t open_count; /* appends not answered, the driver's own aside */
+    uint64_t pumps;      /* that have ended */
+    bool is_pumping;     /* callbacks may run */
     bool is_closing;
     void (*wake)(void *context);
     void *wake_context;
     struct io_thread *thread;
 };
 
+/* Readers that were opened and closed since. Under the mutex. */
+void log_kafka_take_doors(struct log_kafka *log);
 void log_kafka_read_event(struct log_kafka *log, const struct kafka_event *event);
 void log_kafka_read_timers(struct log_kafka *log, int64_t now_ns);
 err log_kafka_reader_open(struct log *log, uint32_t partition, uint64_t offset, int32_t leader_epoch,
@@ -237,12 +245,15 @@ void log_kafka_ask_topic(struct log_kafka *log, int64_t now_ns);
 void log_kafka_on_topic(struct log_kafka *log, const struct kafka_event *event);
 
 /* log_kafka_doubt.c */
+/* It was acknowledged, above all before it. */
 void log_kafka_keep(struct kafka_partition *p, uint64_t offset, uint32_t crc);
 void log_kafka_doubt(struct log_kafka *log, struct kafka_partition *p, int32_t epoch);
 void log_kafka_doubt_ends(struct log_kafka *log, struct kafka_partition *p, const struct kafka_ends *ends);
 void log_kafka_doubt_event(struct log_kafka *log, const struct kafka_event *event);
 void log_kafka_doubt_timers(struct log_kafka *log, int64_t now_ns);
-/* It goes on at from: that is the anchor, if the epoch is known. */
+/* A record was read or acknowledged. */
+void log_kafka_saw(struct log_kafka *log, struct kafka_partition *p, uint64_t offset, int32_t epoch);
+/* Below from the log is what it was: that is the anchor, if the epoch is known. */
 void log_kafka_doubt_reset(struct kafka_partition *p, uint64_t from, int32_t epoch);
 /* A record of this epoch stands at offset. */
 void log_kafka_saw_epoch(struct kafka_partition *p, int32_t epoch, uint64_t offset);

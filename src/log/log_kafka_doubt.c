@@ -11,7 +11,8 @@
  * Invariants
  *   1. The anchor is an end that was told after all that was acknowledged below it, under its epoch.
  *   2. A log goes back by losing its end, so it is enough to look for some of those acknowledged since the
- *      anchor: all that fit; if there are more, every second, fourth … of them, and the last.
+ *      anchor: all that fit; if there are more, one of every two, four … in a row, the last, and the last before
+ *      the marker.
  *   3. While a doubt reads the partition, its reader does not. */
 #include "log/log_kafka.h"
 
@@ -22,29 +23,45 @@
 
 static uint32_t index_of(const struct kafka_partition *p) { return (uint32_t)(p - p->log->partitions); }
 
+/* Who is not missed goes: the next one is within a step of the one before. The first stays and the last, and the
+ * last before the marker. */
+static void drop_near(struct kafka_partition *p)
+{
+    size_t count = 1, held = p->doubt.kept_count;
+    for (size_t i = 1; i < p->kept_count; i++) {
+        bool is_near =
+            i + 1 < p->kept_count && p->kept[i + 1].number - p->kept[count - 1].number <= p->kept_step;
+        if (!is_near || i + 1 == held)
+            p->kept[count++] = p->kept[i];
+        if (i + 1 == held)
+            p->doubt.kept_count = count;
+    }
+    p->kept_count = count;
+}
+
 void log_kafka_keep(struct kafka_partition *p, uint64_t offset, uint32_t crc)
 {
+    struct kafka_kept kept = { offset, crc, p->kept_number };
     p->has_acked = true;
     if (p->anchor != KAFKA_OFFSET_UNKNOWN && offset < p->anchor)
         return;
-    if (p->kept_count == KAFKA_KEPT_MAX) {
-        p->kept_step *= 2;
-        p->kept_count /= 2;
-        p->doubt.kept_count /= 2;
-        for (size_t i = 0; i < p->kept_count; i++)
-            p->kept[i] = p->kept[2 * i + 1];
+    p->kept_number++;
+    size_t count = p->kept_count;
+    bool is_near = count > 1 && kept.number - p->kept[count - 2].number <= p->kept_step;
+    if (is_near && count != p->doubt.kept_count) { /* the last one is not missed */
+        p->kept[count - 1] = kept;
+        return;
     }
-    bool is_step = p->kept_count == 0 || ++p->kept_skipped >= p->kept_step;
-    p->kept_count += is_step;
-    p->kept_skipped = is_step ? 0 : p->kept_skipped;
-    p->kept[p->kept_count - 1] = (struct kafka_kept){ offset, crc };
+    if (count == KAFKA_KEPT_MAX)
+        for (drop_near(p); p->kept_count > KAFKA_KEPT_MAX / 2; drop_near(p))
+            p->kept_step *= 2;
+    p->kept[p->kept_count++] = kept;
 }
 
 static void keep_none(struct kafka_partition *p)
 {
     p->kept_count = 0;
     p->kept_step = 1;
-    p->kept_skipped = 0;
 }
 
 void log_kafka_saw_epoch(struct kafka_partition *p, int32_t epoch, uint64_t offset)
@@ -55,6 +72,8 @@ void log_kafka_saw_epoch(struct kafka_partition *p, int32_t epoch, uint64_t offs
     if (i > 0 && p->epochs[i - 1].epoch == epoch) {
         if (offset < p->epochs[i - 1].from)
             p->epochs[i - 1].from = offset;
+        if (offset >= p->epochs[i - 1].to)
+            p->epochs[i - 1].to = offset + 1;
         return;
     }
     if (p->epoch_count == KAFKA_EPOCHS_MAX) {
@@ -67,18 +86,19 @@ void log_kafka_saw_epoch(struct kafka_partition *p, int32_t epoch, uint64_t offs
     memmove(p->epochs + i + 1, p->epochs + i, (p->epoch_count - i) * sizeof p->epochs[0]);
     p->epochs[i].epoch = epoch;
     p->epochs[i].from = offset;
+    p->epochs[i].to = offset + 1;
     p->epoch_count++;
 }
 
-/* A leader may know more of an epoch than those who followed the one after it (KIP-279). */
 int32_t log_kafka_epoch_below(const struct kafka_partition *p, uint64_t offset)
 {
     size_t i = p->epoch_count;
     while (i > 0 && p->epochs[i - 1].from >= offset)
         i--;
-    return i > 0 ? p->epochs[i - 1].epoch : LOG_EPOCH_NONE;
+    return i > 0 && offset <= p->epochs[i - 1].to ? p->epochs[i - 1].epoch : LOG_EPOCH_NONE;
 }
 
+/* A leader may know more of an epoch than those who followed the one after it (KIP-279). */
 uint64_t log_kafka_parting(const struct kafka_partition *p, int32_t epoch, uint64_t end)
 {
     for (size_t i = p->epoch_count; i > 0 && p->epochs[i - 1].epoch > epoch; i--)
@@ -98,6 +118,7 @@ static void leave_reading(struct kafka_partition *p)
 static void again(struct kafka_partition *p, int64_t delay_ms)
 {
     leave_reading(p);
+    p->doubt.kept_count = 0;
     p->doubt.stage = DOUBT_WANTED;
     p->doubt.retry_ns = log_kafka_now_ns(p->log) + delay_ms * NS_PER_MS;
 }
@@ -105,6 +126,7 @@ static void again(struct kafka_partition *p, int64_t delay_ms)
 static void end_doubt(struct kafka_partition *p)
 {
     leave_reading(p);
+    p->doubt.kept_count = 0;
     p->doubt.stage = DOUBT_NONE;
     p->doubt.epoch = KAFKA_EPOCH_UNKNOWN;
 }
@@ -117,6 +139,8 @@ void log_kafka_doubt_reset(struct kafka_partition *p, uint64_t from, int32_t epo
     keep_none(p);
     while (p->epoch_count > 0 && p->epochs[p->epoch_count - 1].from >= from)
         p->epoch_count--;
+    if (p->epoch_count > 0 && p->epochs[p->epoch_count - 1].to > from)
+        p->epochs[p->epoch_count - 1].to = from;
 }
 
 void log_kafka_doubt(struct log_kafka *log, struct kafka_partition *p, int32_t epoch)
@@ -172,9 +196,14 @@ static void begin_reading(struct kafka_partition *p)
         epoch = p->reader->epoch;
     } else if (from == KAFKA_OFFSET_UNKNOWN)
         from = d->marked_at;
-    if (from < p->start) { /* what is below has expired */
+    bool has_expired = from < p->start; /* what is below */
+    if (has_expired) {
         from = p->start;
         epoch = KAFKA_EPOCH_UNKNOWN;
+    }
+    if (has_expired && d->marked_at < from) { /* the marker, too, or the start is one of a log that is gone */
+        again(p, LOG_KAFKA_RETRY_MS);
+        return;
     }
     d->next = d->intact = from;
     d->intact_epoch = epoch;
@@ -216,7 +245,6 @@ static void mark(struct kafka_partition *p)
     d->stage = DOUBT_MARKING;
     d->is_marked = true;
     d->kept_count = p->kept_count;
-    p->kept_skipped = p->kept_step; /* the last one stays */
     d->marker = (struct log_append){ .partition = index_of(p), .done = marker_done, .context = p };
     log_kafka_mark(p->log, &d->marker);
 }
@@ -266,6 +294,8 @@ static void judge(struct kafka_partition *p, int32_t epoch)
     io_mutex_lock(&p->log->mutex);
     if (epoch > p->epoch)
         p->epoch = epoch;
+    if (p->seen.leader_epoch != LOG_EPOCH_NONE && epoch > p->seen.leader_epoch)
+        p->seen.leader_epoch = epoch; /* at most: what was seen is there */
     io_mutex_unlock(&p->log->mutex);
     end_doubt(p);
 }
@@ -285,9 +315,12 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         return;
     bool is_ours = log_kafka_open_record(p->log, event->record.bytes, &kind, &payload);
     uint32_t crc = is_ours ? get_le32(event->record.bytes.at + 16) : 0;
+    /* A log that lost its end goes on under a later epoch: what is passed over while the epoch is still that of
+     * what was found before is a hole of the log that was acknowledged. */
+    bool is_same = event->leader_epoch >= 0 && event->leader_epoch == d->intact_epoch && !d->is_lost;
     for (size_t i = 0; i < p->kept_count; i++) {
         const struct kafka_kept *k = &p->kept[i];
-        if (k->offset < d->next || k->offset > event->offset)
+        if (k->offset < d->next || k->offset > event->offset || (is_same && k->offset < event->offset))
             continue;
         if (k->offset == event->offset && is_ours && crc == k->crc && !d->is_lost)
             set_intact(d, k->offset + 1, event->leader_epoch);

@@ -8,7 +8,8 @@
  *      a reading of its own: libraries have skipped records before.
  *   3. A leader's word that the log ends below what was read is doubted until a record of our own was
  *      acknowledged: below it, the log went back; above it, the leader was an old one, or others wrote since, and
- *      then the next one says it again. Where it parts is what the check by epoch says.
+ *      then the next one says it again. Where it parts is what the check by epoch says. A record of an epoch below
+ *      that of the record before it is such a word.
  *   4. Who takes nothing holds up nobody else: all may hold half of tail_bytes_max, and above that each its share
  *      of the other half; whose share is full is not read on. */
 #include "log/log_kafka.h"
@@ -146,6 +147,7 @@ static void on_record(struct kafka_reader *r, const struct kafka_event *event)
     r->next = event->offset + 1;
     r->epoch = event->leader_epoch;
     log_kafka_saw_epoch(p, event->leader_epoch, event->offset);
+    log_kafka_saw(log, p, event->offset, event->leader_epoch);
     io_mutex_lock(&log->mutex); /* older words of leaders count no more */
     if (event->leader_epoch > p->epoch)
         p->epoch = event->leader_epoch;
@@ -253,6 +255,20 @@ static void on_truncated(struct kafka_reader *r, const struct kafka_event *event
     doubt(r, is_known);
 }
 
+/* In one log epochs never fall: what is next is of a log without the record before it. */
+static bool is_fallen(const struct kafka_reader *r, const struct kafka_event *event)
+{
+    return event->offset >= r->next && event->leader_epoch >= 0 && event->leader_epoch < r->epoch;
+}
+
+static void on_fallen(struct kafka_reader *r, const struct kafka_event *event)
+{
+    const struct kafka_partition *p = &log_of(r)->partitions[r->partition];
+    uint64_t end = r->next > 0 ? r->next - 1 : 0;
+    suspect(r, log_kafka_parting(p, event->leader_epoch, end), event->leader_epoch);
+    doubt(r, true);
+}
+
 void log_kafka_read_event(struct log_kafka *log, const struct kafka_event *event)
 {
     struct kafka_reader *r = log->partitions[event->partition].reader;
@@ -260,7 +276,10 @@ void log_kafka_read_event(struct log_kafka *log, const struct kafka_event *event
         return;
     switch (event->kind) {
     case KAFKA_EVENT_RECORD:
-        on_record(r, event);
+        if (is_fallen(r, event))
+            on_fallen(r, event);
+        else
+            on_record(r, event);
         break;
     case KAFKA_EVENT_OUT_OF_RANGE:
         on_out_of_range(r);
@@ -325,10 +344,9 @@ static void drop_queue(struct log_kafka *log, struct kafka_reader *r)
     }
 }
 
-static void take_doors(struct log_kafka *log)
+void log_kafka_take_doors(struct log_kafka *log)
 {
     struct kafka_reader **at = &log->readers, *r;
-    io_mutex_lock(&log->mutex);
     while ((r = *at) != NULL) {
         struct kafka_partition *p = &log->partitions[r->partition];
         if (r->is_closed && p->reader == r) {
@@ -349,12 +367,10 @@ static void take_doors(struct log_kafka *log)
         }
         at = &r->next_reader;
     }
-    io_mutex_unlock(&log->mutex);
 }
 
 void log_kafka_read_timers(struct log_kafka *log, int64_t now_ns)
 {
-    take_doors(log);
     if (log->stage != LOG_KAFKA_RUNNING || log->is_closing)
         return;
     for (uint32_t i = 0; i < log->log.partition_count; i++) {

@@ -191,6 +191,152 @@ static void a_log_that_went_back_is_told(void **state)
     assert_int_equal(r.result, OK);
 }
 
+static void go_on_and_open(void)
+{
+    log_go_on(kafka, 0, 44);
+    assert_ok(log_reader_open(kafka, 0, 44, 4, &reader));
+}
+
+/* What lies between is the old log's still, and was acknowledged in it. */
+static void who_goes_on_lower_hears_of_the_rest(void **state)
+{
+    struct request r;
+    begin();
+    open_reader(50, 4);
+    tell_ends(0, 50, 4);
+    tell_truncated(50, 44, 4);
+    pump_for(100);
+    answer_made(last_made(), KAFKA_ACKED, 45);
+    pump_for(1000);
+    tell_truncated(50, 44, 4);
+    expect_back(44);
+    log_reader_close(reader);
+    reader = NULL;
+    log_go_on(kafka, 0, 40);
+    append(&r, 0, "new");
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 46);
+    pump();
+    assert_int_equal(r.result, OK);
+    tell_ends(0, 60, 6);
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 61);
+    pump();
+    assert_true(script.is_assigned[0] && script.assigned[0] == 44 && script.assigned_epoch[0] == 4);
+}
+
+/* Between a pump's look at what other threads said and its look at the readers. */
+static void a_reader_of_the_new_generation_reads(void **state)
+{
+    struct log_record record;
+    begin();
+    open_reader(50, 4);
+    tell_ends(0, 50, 4);
+    tell_truncated(50, 44, 4);
+    pump_for(100);
+    answer_made(last_made(), KAFKA_ACKED, 45);
+    pump_for(1000);
+    tell_truncated(50, 44, 4);
+    expect_back(44);
+    log_reader_close(reader);
+    script.meanwhile = go_on_and_open;
+    tell_ends(0, 50, 4);
+    pump_for(3000);
+    assert_null(script.meanwhile);
+    assert_err(ERR_END, log_reader_next(reader, &record));
+    assert_true(script.is_assigned[0] && script.assigned[0] == 44 && script.assigned_epoch[0] == 4);
+}
+
+/* It went back, and nothing was acknowledged here but a marker, below an end that was known when it was sent. */
+static void a_marker_is_held_against_the_end(void **state)
+{
+    struct request early, r;
+    uint64_t from;
+    begin();
+    open_reader(50, 4);
+    append(&early, 0, NULL);
+    pump();
+    tell_ends(0, 60, 4);
+    answer_made(last_made(), KAFKA_ACKED, 55); /* it was sent before that end was known */
+    pump();
+    assert_int_equal(early.result, OK);
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 0, &from));
+    append(&r, 0, NULL);
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 57);
+    pump();
+    assert_int_equal(r.result, ERR_IO);
+    assert_err(ERR_BUSY, log_went_back(kafka, 0, &from));
+    pump_for(1000); /* where, is asked by one more marker */
+    answer_made(last_made(), KAFKA_ACKED, 58);
+    pump_for(100);
+    tell_truncated(60, 53, 4);
+    pump();
+    tell_topic();
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 53);
+}
+
+/* What stands behind a record is of its epoch or a later one; else the log is another one. */
+static void a_record_of_an_older_epoch_is_not_taken(void **state)
+{
+    struct log_record record;
+    begin();
+    struct slice a = made_of("a");
+    open_reader(39, 2);
+    tell_record(39, 2, a);
+    tell_record(40, 4, a);
+    tell_record(41, 4, a);
+    for (int i = 0; i < 3; i++)
+        next_record();
+    tell_record(42, 3, a);
+    assert_err(ERR_END, log_reader_next(reader, &record));
+    assert_false(script.is_assigned[0]);
+    pump_for(100);
+    answer_made(last_made(), KAFKA_ACKED, 60);
+    pump_for(1000);
+    assert_true(script.is_assigned[0] && script.assigned[0] == 42);
+    tell_record(42, 3, a); /* and a leader that has our marker says so, too */
+    expect_back(40);
+}
+
+/* Between what was read and the place lies what was only acknowledged, under whatever epochs. */
+static void the_epoch_of_what_was_not_read_is_not_known(void **state)
+{
+    struct request r[2];
+    uint64_t from;
+    begin();
+    struct slice a = made_of("a");
+    open_reader(42, 3);
+    tell_ends(0, 44, 3);
+    tell_record(42, 3, a);
+    tell_record(43, 3, a);
+    (void)next_record();
+    (void)next_record();
+    for (uint64_t i = 0; i < 2; i++) {
+        append(&r[i], 0, i == 0 ? "b" : "c");
+        pump();
+        answer_made(last_made(), KAFKA_ACKED, 45 + i);
+        pump();
+    }
+    size_t first = last_made() - 1;
+    tell_ends(0, 47, 6);
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 47);
+    pump();
+    assert_true(script.assigned[0] == 44 && script.assigned_epoch[0] == 3);
+    const struct made *m = &script.made[first];
+    tell_record(45, 5, slice_of(m->bytes, m->len)); /* there is the one, and not the other */
+    tell_record(46, 6, a);
+    m = &script.made[last_made()];
+    tell_record(47, 6, slice_of(m->bytes, m->len));
+    pump();
+    tell_topic();
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 46);
+    assert_int_equal(log_epoch_before(kafka, 0, 46), LOG_EPOCH_NONE);
+}
+
 /* It went back and others wrote since, beyond what was read: the check by epoch tells, the marker does not. */
 static void a_log_that_grew_again_is_told(void **state)
 {
@@ -284,6 +430,11 @@ static void ends_of_old_leaders_do_not_count(void **state)
     assert_int_equal(log_watermarks(kafka, 0).end_offset, 10);
     tell_ends(0, 12, 4);
     assert_int_equal(log_watermarks(kafka, 0).end_offset, 12);
+    tell_ends(0, 8, 6); /* not believed, and no older leader after it */
+    tell_ends(0, 50, 5);
+    assert_int_equal(log_watermarks(kafka, 0).end_offset, 12);
+    tell_ends(0, 50, 6);
+    assert_int_equal(log_watermarks(kafka, 0).end_offset, 50);
 }
 
 static void reading_stops_when_nobody_takes(void **state)
@@ -317,6 +468,11 @@ int main(void)
         TEST(an_old_leader_is_not_believed),
         TEST(the_epoch_below_is_known),
         TEST(a_log_that_went_back_is_told),
+        TEST(who_goes_on_lower_hears_of_the_rest),
+        TEST(a_reader_of_the_new_generation_reads),
+        TEST(a_marker_is_held_against_the_end),
+        TEST(a_record_of_an_older_epoch_is_not_taken),
+        TEST(the_epoch_of_what_was_not_read_is_not_known),
         TEST(a_log_that_grew_again_is_told),
         TEST(the_log_parts_where_an_epoch_ended),
         TEST(the_lowest_end_counts),

@@ -31,6 +31,39 @@ static void weak_topics_are_refused(void **state)
     assert_err(ERR_CONFLICT, log_kafka_topic_check(&bad, &config, &at));
 }
 
+static void settings_are_read_whole(void **state)
+{
+    struct kafka_topic is = topic;
+    static const char *const bad[][2] = {
+        { "retention.ms", "" },
+        { "retention.ms", "-2" },
+        { "retention.ms", "1d" },
+        { "retention.bytes", "9223372036854775808" },
+        { "min.insync.replicas", " 2" },
+        { "max.message.bytes", "+5" },
+        { "unclean.leader.election.enable", "True" },
+        { "message.timestamp.type", "LogAppendTimes" },
+        { "cleanup.policy", "compact,deleted" },
+        { "cleanup.policy", "delete;compact" },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_err(ERR_INPUT, kafka_topic_set(&is, bad[i][0], bad[i][1]));
+    assert_err(ERR_NOT_FOUND, kafka_topic_set(&is, "segment.bytes", "x"));
+    assert_memory_equal(&is, &topic, sizeof is);
+    assert_ok(kafka_topic_set(&is, "min.insync.replicas", "3"));
+    assert_ok(kafka_topic_set(&is, "retention.ms", "9223372036854775807"));
+    assert_ok(kafka_topic_set(&is, "retention.bytes", "-1"));
+    assert_ok(kafka_topic_set(&is, "max.message.bytes", "0"));
+    assert_ok(kafka_topic_set(&is, "unclean.leader.election.enable", "true"));
+    assert_ok(kafka_topic_set(&is, "message.timestamp.type", "CreateTime"));
+    assert_ok(kafka_topic_set(&is, "cleanup.policy", "compact,delete"));
+    assert_true(is.min_insync_replicas == 3 && is.retention_ms == INT64_MAX && is.retention_bytes == -1 &&
+                is.max_message_bytes == 0 && is.unclean_election && !is.is_append_time && is.is_compacted &&
+                is.is_deleted);
+    assert_ok(kafka_topic_set(&is, "cleanup.policy", ""));
+    assert_true(!is.is_compacted && !is.is_deleted);
+}
+
 static void nothing_is_taken_before_the_topic_is_known(void **state)
 {
     struct request r;
@@ -209,6 +242,133 @@ static void what_was_acknowledged_is_looked_for(void **state)
     assert_int_equal(from, 12);
 }
 
+/* Nobody reads: the log went back to 5. */
+static void go_back_to_5(void)
+{
+    static struct request r[2];
+    uint64_t from;
+    append(&r[0], 0, "a");
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 9);
+    pump();
+    append(&r[1], 0, "b");
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 4);
+    pump();
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 5);
+    pump();
+    pump();
+    assert_err(ERR_BUSY, log_went_back(kafka, 0, &from));
+    tell_topic();
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 5);
+}
+
+/* The word of whoever only writes: above the place it is not believed, below it is, and later it is nothing. */
+static void it_goes_on_where_it_is_said(void **state)
+{
+    struct request r;
+    uint64_t from;
+    begin();
+    go_back_to_5();
+    log_go_on(kafka, 0, 6);
+    pump();
+    assert_ok(log_went_back(kafka, 0, &from));
+    append(&r, 0, "c");
+    pump();
+    assert_int_equal(r.result, ERR_BUSY);
+    log_go_on(kafka, 0, 3);
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 0, &from)); /* at once, not when the pump has seen it */
+    assert_int_equal(log_watermarks(kafka, 0).end_offset, 3);
+    append(&r, 0, "c");
+    pump();
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 0, &from));
+    answer_made(last_made(), KAFKA_ACKED, 6);
+    pump();
+    assert_int_equal(r.result, OK);
+    log_go_on(kafka, 0, 3); /* late: all of it is known already */
+    pump();
+    assert_int_equal(log_watermarks(kafka, 0).end_offset, 7);
+}
+
+/* It went back a second time, and where is known, but not told yet: the first place is not where it goes on. */
+static void a_late_word_is_of_the_former_place(void **state)
+{
+    struct request r;
+    uint64_t from;
+    begin();
+    go_back_to_5();
+    log_kafka_set_back((struct log_kafka *)kafka, &((struct log_kafka *)kafka)->partitions[0], 2, 1);
+    log_go_on(kafka, 0, 5);
+    pump();
+    assert_err(ERR_BUSY, log_went_back(kafka, 0, &from));
+    append(&r, 0, "c");
+    pump();
+    assert_int_equal(r.result, ERR_BUSY);
+    tell_topic();
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 2);
+    log_go_on(kafka, 0, 2);
+    pump();
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 0, &from));
+}
+
+/* What is said of a place that was not told, or is not the place any more, is not taken, however low. */
+static void only_what_was_told_is_known(void **state)
+{
+    struct log_kafka *log = (struct log_kafka *)kafka;
+    struct kafka_event event = { .kind = KAFKA_EVENT_TOPIC, .topic = &topic };
+    uint64_t from;
+    begin();
+    go_back_to_5();
+    log_kafka_set_back(log, &log->partitions[0], 2, 1);
+    pump();
+    log_go_on(kafka, 0, 0);
+    event.cookie = script.topic_cookie; /* before the pump looks at that */
+    log_kafka_on_topic(log, &event);
+    script.topic_cookie = 0;
+    pump();
+    assert_int_equal(log_watermarks(kafka, 0).end_offset, 10);
+    log_go_on(kafka, 0, 0); /* the 2 is not told yet */
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 2);
+    log_go_on(kafka, 0, 0);
+    assert_err(ERR_NOT_FOUND, log_went_back(kafka, 0, &from));
+}
+
+/* Any sequence of acknowledgements, doubts that begin and doubts that end. */
+static void what_is_kept_is_spread(void **state)
+{
+    struct test_random random = test_random_begin("what_is_kept_is_spread");
+    for (unsigned life = 0; life < 300; life++) {
+        struct log_kafka *log = (struct log_kafka *)kafka;
+        struct kafka_partition *p = &log->partitions[0];
+        uint64_t count = 0, rarity = 1 + test_random_below(&random, 400), held = 0;
+        log_kafka_doubt_reset(p, 0, 0);
+        for (uint64_t i = test_random_below(&random, 3000); i > 0; i--) {
+            log_kafka_keep(p, 10 * count, (uint32_t)count);
+            count++;
+            if (test_random_below(&random, rarity) == 0) { /* a marker is sent, or its doubt is over */
+                p->doubt.kept_count = p->doubt.kept_count == 0 ? p->kept_count : 0;
+                held = count - 1;
+            }
+            uint64_t before = 0;
+            assert_in_range(p->kept_count, 1, KAFKA_KEPT_MAX);
+            for (size_t k = 0; k < p->kept_count; k++) {
+                assert_int_equal(p->kept[k].offset, 10 * p->kept[k].crc);
+                assert_true(k == 0 || p->kept[k].crc > before);
+                assert_true(p->kept[k].crc - before <= p->kept_step);
+                before = p->kept[k].crc;
+            }
+            assert_int_equal(before, count - 1);
+            if (p->doubt.kept_count > 0) /* those before the marker, to the last of them */
+                assert_int_equal(p->kept[p->doubt.kept_count - 1].crc, held);
+        }
+        assert_true(p->kept_step <= 1 + 8 * count / KAFKA_KEPT_MAX);
+    }
+}
+
 static void who_slept_was_not_acknowledged(void **state)
 {
     struct request a;
@@ -308,6 +468,22 @@ static void what_is_open_is_sent_again(void **state)
     assert_int_equal(b.result, ERR_TIMEOUT); /* the first may have */
 }
 
+/* The client takes no more of that size; an attempt before was left open. */
+static void what_may_be_stored_is_not_called_refused(void **state)
+{
+    struct request a, b;
+    begin();
+    append(&a, 0, "a");
+    pump();
+    answer_made(0, KAFKA_MAYBE_STORED, 0);
+    pump();
+    script.is_too_small = true;
+    append(&b, 0, "b");
+    pump_for(100);
+    assert_true(a.answers == 1 && a.result == ERR_TIMEOUT);
+    assert_true(b.answers == 1 && b.result == ERR_LIMIT);
+}
+
 static void a_fatal_producer_is_replaced(void **state)
 {
     struct request r[3];
@@ -366,15 +542,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(weak_topics_are_refused),
+        TEST(settings_are_read_whole),
         TEST(nothing_is_taken_before_the_topic_is_known),
         TEST(acknowledged_is_stored),
         TEST(an_old_offset_is_no_acknowledgement),
         TEST(a_late_acknowledgement_is_no_proof),
         TEST(what_was_acknowledged_is_looked_for),
+        TEST(it_goes_on_where_it_is_said),
+        TEST(a_late_word_is_of_the_former_place),
+        TEST(only_what_was_told_is_known),
+        TEST(what_is_kept_is_spread),
         TEST(who_slept_was_not_acknowledged),
         TEST(another_topic_of_the_name_is_refused),
         TEST(appends_wake_the_pump),
         TEST(what_is_open_is_sent_again),
+        TEST(what_may_be_stored_is_not_called_refused),
         TEST(a_fatal_producer_is_replaced),
         TEST(queues_are_bounded),
         TEST(closing_answers_everything),

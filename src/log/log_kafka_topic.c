@@ -92,6 +92,7 @@ static void tell_backs(struct log_kafka *log)
         io_mutex_lock(&log->mutex);
         if (p->found < p->back_to) {
             p->back_to = p->found;
+            p->goes_on = false; /* that was of another place */
             p->back_epoch = log_kafka_epoch_below(p, p->found);
         }
         io_mutex_unlock(&log->mutex);

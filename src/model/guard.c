@@ -16,7 +16,7 @@ err guard_check(struct guard *g)
         return ERR_CANCELED;
     if (g->deadline_ns != INT64_MAX && g->io != NULL && io_monotonic_ns(g->io) >= g->deadline_ns)
         return ERR_TIMEOUT;
-    return OK;
+    return g->above != NULL ? guard_check(g->above) : OK;
 }
 
 err guard_samples(struct guard *g, uint64_t n)

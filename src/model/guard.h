@@ -15,6 +15,7 @@ struct guard {
     struct io *io;       /* clock */
     int64_t deadline_ns; /* io_monotonic_ns; INT64_MAX = none */
     _Atomic bool canceled;
+    struct guard *above;  /* ends this one, too; NULL: nobody does */
     uint64_t samples_max; /* loaded by the whole query */
     _Atomic uint64_t samples_used;
     _Atomic uint64_t series_over; /* the bound that a selector passed; 0 = none did */

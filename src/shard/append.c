@@ -75,12 +75,21 @@ static err is_same_entry(const struct chain_entry *entry, const struct chain_ent
 
 static err append_pending(struct partition *p, struct chain_loss *pending);
 
+void partition_remember(struct partition *p)
+{
+    if (!p->shards->config.is_shared || p->gone_back.generation != 0)
+        return;
+    p->gone_back =
+        (struct gone_back){ .generation = p->applied.generation, .since_ns = io_boottime_ns(p->shards->io) };
+}
+
 static void begin_anew(struct partition *p, const struct chain_entry *entry, const char *why)
 {
     stat_add(STAT_SHARD_BEGUN_ANEW, 1);
     diag(DIAG_WARN, "A partition begins anew at the end of its chain.",
          "partition=%u number=%llu why=\"%s\" range_end=%llu", p->number, (unsigned long long)entry->number,
          why, (unsigned long long)entry->end.offset);
+    partition_remember(p);
     shards_partition_close(p->shards, p->number); /* the owner opens it again */
 }
 
@@ -107,8 +116,11 @@ static void pend(struct partition *p, struct chain_loss *pending, const struct c
     io_mutex_lock(&p->lock);
     if (pending->kind == 0)
         *pending = *loss;
-    else if (loss->kind != 0)
+    else if (loss->kind != 0) {
+        if (position_compare(loss->from, pending->from) < 0)
+            pending->from = loss->from;
         chain_loss_join(pending, loss);
+    }
     io_mutex_unlock(&p->lock);
 }
 
@@ -132,30 +144,99 @@ static err doubt(struct partition *p, const struct chain_entry *entry, struct su
     return ERR_ORDER;
 }
 
-/* What this replica saw of a log that went back to `back_to`, and nobody has. Kind 0: nothing. */
+/* ---- a log that went back ---- */
+
+static struct chain_loss loss_of(const struct partition *p, uint64_t generation, uint64_t from, uint64_t to)
+{
+    return (struct chain_loss){ .kind = from < to ? LOSS_LOG : 0,
+                                .from = { generation, from },
+                                .to = { generation, to },
+                                .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
+}
+
+/* What this process saw of a log that went back to `back_to`, that nobody has, and that is not named yet. Kind 0:
+ * nothing. What was committed of the log as it was is not lost; a chain's end of a higher epoch than what was seen
+ * is of another log. */
 static struct chain_loss lost_end(struct partition *p, uint64_t back_to)
 {
+    const struct gone_back *g = &p->gone_back;
+    struct log_seen seen = log_seen(p->shards->log, p->number);
     struct log_position chain_end = p->chain.end;
-    uint64_t from = back_to;
-    if (chain_end.generation == p->applied.generation && chain_end.offset > from)
-        from = chain_end.offset; /* what is committed is not lost */
-    uint64_t end = log_watermarks(p->shards->log, p->number).end_offset;
+    uint64_t generation = g->generation != 0 ? g->generation : p->applied.generation, from = back_to;
+    bool is_known = seen.leader_epoch != LOG_EPOCH_NONE && p->chain.leader_epoch != LOG_EPOCH_NONE;
+    bool is_of_it =
+        chain_end.generation == generation && is_known && p->chain.leader_epoch <= seen.leader_epoch;
+    if (is_of_it && chain_end.offset > from)
+        from = chain_end.offset;
+    bool is_told = from >= g->told_from && seen.end_offset <= g->told_to;
+    return is_told ? (struct chain_loss){ 0 } : loss_of(p, generation, from, seen.end_offset);
+}
+
+/* The driver says where the log parts from what was seen: what is lost waits to be named, once until it goes
+ * on. */
+static void pend_lost_end(struct partition *p, uint64_t back_to)
+{
+    struct gone_back *g = &p->gone_back;
+    struct chain_loss loss = lost_end(p, back_to);
+    pend(p, &p->lost_end, &loss);
+    if (loss.kind == 0)
+        return;
+    bool is_first = g->told_to == 0;
+    g->told_from = is_first || loss.from.offset < g->told_from ? loss.from.offset : g->told_from;
+    g->told_to = loss.to.offset > g->told_to ? loss.to.offset : g->told_to;
+}
+
+/* An entry waits for this replica: may it wait on? */
+static bool is_patient(struct partition *p)
+{
+    int64_t now_ns = io_boottime_ns(p->shards->io);
+    if (p->behind_ns == 0)
+        p->behind_ns = now_ns == 0 ? 1 : now_ns;
+    return now_ns - p->behind_ns < BEHIND_NS;
+}
+
+/* Was all that is applied here read of the log as it is now: is an end reached that was confirmed since the entry
+ * is known? The driver does not say that it went back. */
+static bool is_of_this_log(struct partition *p)
+{
+    struct log_watermarks w = log_watermarks(p->shards->log, p->number);
+    if (p->behind_ns == 0)
+        return false;
+    if (p->sure_end == 0 && w.confirmed_ns > p->behind_ns)
+        p->sure_end = w.end_offset + 1;
     io_mutex_lock(&p->lock);
-    if (p->applied.offset > end)
-        end = p->applied.offset;
+    bool is_reached = p->sure_end > 0 && p->applied.offset + 1 >= p->sure_end && p->apply_failed == OK;
     io_mutex_unlock(&p->lock);
-    if (end <= from)
-        return (struct chain_loss){ 0 };
-    return (struct chain_loss){ .kind = LOSS_LOG,
-                                .from = { p->applied.generation, from },
-                                .to = { p->applied.generation, end },
-                                .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
+    return is_reached;
+}
+
+/* Does a generation behind this COMMIT in the chain take back some of it? Then it was of a log that is no more. */
+static bool is_taken_back(struct partition *p, const struct chain_entry *entry, struct pool *scratch)
+{
+    for (uint64_t number = entry->number + 1;; number++) {
+        char key[SHARD_KEY_BYTES_MAX];
+        struct slice there;
+        struct chain_entry later;
+        chain_key(p->number, number, key);
+        if (blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &there) != OK ||
+            chain_entry_decode(there, scratch, &later) != OK)
+            return false;
+        if (later.kind == CHAIN_GENERATION)
+            return later.end.offset < entry->end.offset;
+    }
 }
 
 /* May this COMMIT of somebody else be folded: does this replica have the same range, and the same rows? OK;
  * ERR_BUSY: not yet; ERR_ORDER: the partition begins anew. */
-static err commit_compare(struct partition *p, const struct chain_entry *entry)
+static err commit_compare(struct partition *p, const struct chain_entry *entry, struct pool *scratch)
 {
+    uint64_t back_to;
+    err e = log_went_back(p->shards->log, p->number, &back_to);
+    if (e == OK) { /* what is here is no measure */
+        pend_lost_end(p, back_to);
+        begin_anew(p, entry, "the log went back");
+        return ERR_ORDER;
+    }
     io_mutex_lock(&p->lock);
     const struct range *range = p->ranges; /* stays: chain_lock is held */
     bool is_other = position_compare(range->start, entry->start) != 0;
@@ -170,31 +251,37 @@ static err commit_compare(struct partition *p, const struct chain_entry *entry)
         return OK; /* other: it left already, or the entry is not valid, which the fold knows */
     if (is_equal)
         return ERR_BUSY;
-    if (!is_behind)
+    bool may_wait = is_patient(p), is_sure = e == ERR_NOT_FOUND && is_of_this_log(p);
+    if (may_wait || (!is_behind && !is_sure))
+        return ERR_BUSY; /* a moment, mostly: until it is applied here, or the log is known to have gone back */
+    if (!is_behind && !is_taken_back(p, entry, scratch))
         return doubt(p, entry, own);
-    int64_t now_ns = io_monotonic_ns(p->shards->io);
-    if (p->behind_ns == 0)
-        p->behind_ns = now_ns == 0 ? 1 : now_ns;
-    if (now_ns - p->behind_ns < BEHIND_NS)
-        return ERR_BUSY; /* a moment, mostly */
-    begin_anew(p, entry, "it is behind");
+    begin_anew(p, entry, is_behind ? "it is behind" : "the log went back");
     return ERR_ORDER;
 }
 
-/* A later generation: what this replica applied since the chain's end may not be what the log has now. */
+/* A later generation: what this replica applied since the chain's end may not be what the log has now. Once it is
+ * known whether it is, what nobody else told is named, and the partition begins anew. */
 static err generation_compare(struct partition *p, const struct chain_entry *entry)
 {
+    uint64_t back_to;
+    bool valid;
     if (entry->end.generation <= p->applied.generation)
         return OK;
-    uint64_t back_to = entry->end.offset;
-    (void)log_went_back(p->shards->log, p->number, &back_to);
-    struct chain_loss loss = lost_end(p, back_to);
-    for (size_t i = 0; i < entry->loss_count; i++)
-        if (position_compare(entry->losses[i].from, loss.from) <= 0 &&
-            position_compare(entry->losses[i].to, loss.to) >= 0)
-            loss.kind = 0; /* told there */
-    pend(p, &p->lost_end, &loss);
+    err e = log_went_back(p->shards->log, p->number, &back_to);
+    bool may_wait = is_patient(p), is_whole = e == ERR_NOT_FOUND && is_of_this_log(p);
+    may_wait = may_wait || p->sure_end > 0; /* until it is reached */
+    if (e == OK) {
+        pend_lost_end(p, back_to);
+    } else if (!is_whole && may_wait) {
+        return ERR_BUSY;
+    } else if (!is_whole) { /* nobody says: what was applied counts as lost */
+        struct chain_loss loss = loss_of(p, p->applied.generation, entry->end.offset, p->applied.offset);
+        pend(p, &p->lost_end, &loss);
+    }
     begin_anew(p, entry, "the log went back");
+    TRY(fold_locked(p, entry, &valid));
+    TRY(append_pending(p, &p->lost_end)); /* if that fails, the next life does it */
     return ERR_ORDER;
 }
 
@@ -217,13 +304,14 @@ static err take_over(struct partition *p, const struct chain_entry *mine, struct
         TRY(is_same_entry(mine, &entry, there, scratch, out_is_mine));
     bool compares = is_shared && !*out_is_mine && !(p->shards->config.canary & SHARD_CANARY_FOLD_BLINDLY);
     if (compares && entry.kind == CHAIN_COMMIT)
-        TRY(commit_compare(p, &entry));
+        TRY(commit_compare(p, &entry, scratch));
     if (compares && entry.kind == CHAIN_GENERATION)
         TRY(generation_compare(p, &entry));
     TRY(partition_chain_promise(p)); /* an attempt of ours whose end was not seen */
     TRY(fold_locked(p, &entry, out_valid));
     stat_add(STAT_SHARD_TAKEN_OVER, !*out_is_mine);
     p->behind_ns = 0;
+    p->sure_end = 0;
     if (entry.kind == CHAIN_RETAIN && *out_valid)
         partition_retained(p);
     return is_shared && !*out_is_mine ? partition_chain_settle(p) : OK;
@@ -255,18 +343,39 @@ out:
     return e;
 }
 
+/* Does the chain name it already? Who tells of the same going back does so within minutes, with times up to
+ * then. */
+static bool is_named(const struct chain *c, const struct chain_loss *loss)
+{
+    int64_t max_ms = loss->range.max_ms - (loss->kind == LOSS_LOG ? SHARD_LOSS_BEHIND_MS : 0);
+    for (size_t i = 0; i < c->loss_count; i++) {
+        const struct chain_loss *there = &c->losses[i];
+        bool has_times = there->range.min_ms <= loss->range.min_ms && there->range.max_ms >= max_ms;
+        if (there->kind == loss->kind && !there->accepted && has_times &&
+            position_compare(there->from, loss->from) <= 0 && position_compare(there->to, loss->to) >= 0)
+            return true;
+    }
+    return false;
+}
+
+static void forget_pending(struct partition *p, struct chain_loss *pending)
+{
+    io_mutex_lock(&p->lock); /* answers look at it */
+    pending->kind = 0;
+    io_mutex_unlock(&p->lock);
+}
+
 /* What an earlier life of the partition left to be named. */
 static err append_pending(struct partition *p, struct chain_loss *pending)
 {
     struct chain_entry entry = {
         .kind = CHAIN_LOSSES, .leader_epoch = LOG_EPOCH_NONE, .losses = pending, .loss_count = 1
     };
-    bool valid, is_there = pending->kind == 0; /* or an attempt of ours whose end was not seen */
-    for (size_t i = 0; i < p->chain.loss_count && !is_there; i++)
-        is_there = chain_loss_equal(&p->chain.losses[i], pending);
-    if (!is_there)
+    bool valid;
+    if (pending->kind != 0 &&
+        !is_named(&p->chain, pending)) /* or an attempt of ours whose end was not seen */
         TRY(partition_entry_append(p, &entry, &valid));
-    pending->kind = 0;
+    forget_pending(p, pending);
     return OK;
 }
 
@@ -297,11 +406,23 @@ err partition_follow(struct partition *p, bool *out_worked)
     return e;
 }
 
-err partition_begin_generation(struct partition *p, uint64_t back_to)
+/* What is applied, and what the chain holds, is of the log as it is now: it lies below `back_to`, or a generation
+ * that others began since came in between. What is above `back_to` then, the reader checks by its epoch. */
+static bool is_good(struct partition *p, uint64_t back_to)
+{
+    uint64_t seen = p->gone_back.generation;
+    io_mutex_lock(&p->lock);
+    bool is_below = p->applied.offset <= back_to && p->chain.end.offset <= back_to;
+    io_mutex_unlock(&p->lock);
+    return is_below ||
+           (seen != 0 && p->chain.end.generation > seen && p->chain.leader_epoch != LOG_EPOCH_NONE);
+}
+
+static err begin_generation(struct partition *p, uint64_t back_to)
 {
     bool valid;
-    io_mutex_lock(&p->chain_lock);
-    struct chain_loss loss = lost_end(p, back_to);
+    pend_lost_end(p, back_to);
+    struct chain_loss loss = p->lost_end; /* and what an earlier life left */
     struct log_position end = p->chain.end;
     struct chain_entry entry = { .kind = CHAIN_GENERATION,
                                  .end = { end.generation + 1, back_to < end.offset ? back_to : end.offset },
@@ -314,10 +435,79 @@ err partition_begin_generation(struct partition *p, uint64_t back_to)
          "partition=%u generation=%llu offset=%llu lost=%llu", p->number,
          (unsigned long long)entry.end.generation, (unsigned long long)back_to,
          (unsigned long long)(loss.to.offset - loss.from.offset));
-    err e = partition_entry_append(p, &entry, &valid);
-    if (e == OK && valid)
-        begin_anew(p, &entry, "the log went back");
+    TRY(partition_entry_append(p, &entry, &valid)); /* ERR_ORDER: somebody else's generation was there */
+    if (!valid)
+        return OK;
+    forget_pending(p, &p->lost_end);
+    begin_anew(p, &entry, "the log went back");
+    return OK;
+}
+
+err partition_log_went_back(struct partition *p, uint64_t back_to)
+{
+    err e;
+    io_mutex_lock(&p->chain_lock);
+    if (is_good(p, back_to)) {
+        const struct chain_entry here = { .number = p->chain.next_number - 1, .end = p->chain.end };
+        pend_lost_end(p, back_to);
+        e = append_pending(p, &p->lost_end);
+        if (e == OK)
+            begin_anew(p, &here, "the log went back, not below what is applied");
+    } else {
+        e = begin_generation(p, back_to);
+    }
     io_mutex_unlock(&p->chain_lock);
     partition_doomed_release(p);
-    return e == ERR_ORDER ? OK : e; /* somebody else's generation was there */
+    return e == ERR_ORDER ? OK : e;
+}
+
+#define REMEMBERED_NS \
+    (3600 * NS_PER_SECOND) /* so long a driver may take to find out that the log went back */
+
+static void go_on(struct partition *p, uint64_t from)
+{
+    log_go_on(p->shards->log, p->number, from);
+    p->gone_back = (struct gone_back){ 0 };
+}
+
+void partition_log_goes_on(struct partition *p)
+{
+    uint64_t back_to;
+    if (!p->shards->config.is_shared)
+        return;
+    err e = log_went_back(p->shards->log, p->number, &back_to);
+    if (e == ERR_NOT_FOUND) {
+        if (io_boottime_ns(p->shards->io) - p->gone_back.since_ns >= REMEMBERED_NS)
+            p->gone_back = (struct gone_back){ 0 };
+        return;
+    }
+    /* What the chain alone tells, with its epoch, the reader checks. */
+    bool is_chain =
+        position_compare(p->applied, p->chain.end) == 0 && p->chain.leader_epoch != LOG_EPOCH_NONE;
+    if (e != OK || !(is_chain || is_good(p, back_to)))
+        return;                /* the first steps find out more */
+    pend_lost_end(p, back_to); /* if the life before did not: the first steps append it */
+    go_on(p, p->applied.offset < back_to ? p->applied.offset : back_to);
+}
+
+err partition_log_told(struct partition *p)
+{
+    uint64_t back_to;
+    err e = log_went_back(p->shards->log, p->number, &back_to);
+    bool is_back = e == OK;
+    p->applied = p->chain.end;
+    p->leader_epoch = p->chain.leader_epoch;
+    io_mutex_lock(&p->chain_lock);
+    if (is_back) {
+        pend_lost_end(p, back_to);
+    }
+    bool is_unsure = is_back && p->chain.end.offset > back_to && p->chain.leader_epoch == LOG_EPOCH_NONE;
+    e = is_unsure ? begin_generation(p, back_to) : append_pending(p, &p->lost_end);
+    if (e == OK)
+        e = append_pending(p, &p->doubt);
+    io_mutex_unlock(&p->chain_lock);
+    TRY(e);
+    if (is_back)
+        go_on(p, back_to);
+    return OK;
 }

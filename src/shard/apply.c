@@ -571,7 +571,9 @@ err apply_record(struct partition *p, const struct log_record *record)
             e = apply_loss(p); /* two meanings of one number, or bytes that are no batch */
         TRY(e);
     }
+    int32_t epoch_before = p->leader_epoch;
     p->applied.offset++;
+    p->leader_epoch = record->leader_epoch; /* a range that ends here names it */
     range->record_count++;
     range->log_bytes += record->bytes.len;
     if (!end.is_end &&
@@ -581,11 +583,11 @@ err apply_record(struct partition *p, const struct log_record *record)
         e = partition_close_range(p, end.reason, end.format_version);
     if (e != OK) { /* tried again as a whole: the record itself is a no-op then */
         p->applied.offset--;
+        p->leader_epoch = epoch_before;
         range->record_count--;
         range->log_bytes -= record->bytes.len;
         return e;
     }
-    p->leader_epoch = record->leader_epoch;
     p->progress = (struct progress){ 0 };
     return OK;
 }
@@ -629,8 +631,11 @@ bool apply_partition(struct partition *p, size_t record_max)
                 set_failed(p, OK);
             p->has_pending = true;
         }
+        const struct shards_config *config = &p->shards->config;
+        bool spills = config->is_shared && !config->read_only;
+        bool is_full = spills && atomic_load(&p->shards->heads_are_full);
         io_mutex_lock(&p->lock);
-        err e = apply_record(p, &p->pending);
+        err e = is_full ? ERR_BUSY : apply_record(p, &p->pending); /* elsewhere intake is closed instead */
         io_mutex_unlock(&p->lock);
         if (e == ERR_LIMIT || e == ERR_BUSY) { /* spill makes room; the record is tried again */
             set_waits(p, true);

@@ -94,7 +94,8 @@ void partition_base(struct partition *p)
 {
     struct pool *scratch = pool_open(p->shards->pool, "base", POOL_BYTES_UNLIMITED);
     err e = OK;
-    if (p->chain.next_number - p->chain.base_number > p->shards->config.chain_base_count)
+    if (p->chain.next_number - p->chain.base_number > p->shards->config.chain_base_count &&
+        !p->chain.has_stand_in)
         e = append_base(p, scratch);
     pool_reset(scratch);
     if (e == OK) /* else doing nothing is safe: the chain is a little longer */

@@ -284,8 +284,10 @@ static err fold_lost(struct chain *c, const struct chain_entry *entry)
     for (size_t i = 0; i < entry->segment_count; i++)
         if (find_segment(c, entry->segments[i].digest) == c->segment_count)
             insert_segment(c, &entry->segments[i]);
-    if (position_compare(entry->end, c->end) > 0)
+    if (position_compare(entry->end, c->end) > 0) {
         c->end = entry->end;
+        c->leader_epoch = entry->leader_epoch; /* not known: the one before is another record's */
+    }
     static const uint8_t none[SHA256_BYTES];
     if (memcmp(entry->state_digest, none, SHA256_BYTES) != 0)
         take_state(c, entry);
@@ -361,6 +363,7 @@ static err fold_base(struct chain *c, const struct chain_entry *entry)
     c->lost_count = entry->lost_count;
     c->ignored_count = entry->ignored_count;
     c->commit_count = entry->commit_count;
+    c->has_stand_in = false;
     c->older_number = c->base_number;
     c->base_number = entry->number;
     return OK;

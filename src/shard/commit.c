@@ -253,12 +253,18 @@ static err range_leave(struct partition *p, struct range *range)
     return OK;
 }
 
+/* Does the chain have it? In a later generation it has something else there. */
+static bool range_is_behind(const struct partition *p, const struct range *range)
+{
+    return p->chain.end.generation == range->start.generation && p->chain.end.offset > range->start.offset;
+}
+
 err partition_chain_settle(struct partition *p)
 {
     struct range *range = p->ranges; /* only who has chain_lock takes it away */
     err e = OK;
     io_mutex_lock(&p->lock);
-    bool is_over = range->closed && position_compare(p->chain.end, range->start) > 0;
+    bool is_over = range->closed && range_is_behind(p, range);
     if (!is_over)
         e = partition_segments_sync(p);
     else if (range->frozen != NULL)
@@ -326,8 +332,9 @@ err partition_commit(struct partition *p)
     io_mutex_lock(&p->chain_lock);
     io_mutex_lock(&p->lock); /* somebody else's entry may have been taken over in between */
     struct range *range = range_ref(p->ranges);
-    bool is_due = range->closed && range->frozen == NULL;
-    bool is_there = position_compare(p->chain.end, range->start) > 0; /* its entry: memory failed behind it */
+    bool is_there = range_is_behind(p, range);                        /* its entry: memory failed behind it */
+    bool is_next = position_compare(p->chain.end, range->start) == 0; /* else the partition begins anew */
+    bool is_due = range->closed && range->frozen == NULL && (is_there || is_next);
     io_mutex_unlock(&p->lock);
     err e = !is_due ? OK : is_there ? range_leave(p, range) : commit_range(p, range, scratch);
     range_unref(range);
@@ -402,9 +409,9 @@ static bool keeps_log(const struct partition *p, int64_t now_ns)
 static uint8_t find_cut_reason(struct partition *p, int64_t now_ns)
 {
     const struct range *range = p->open_range;
-    if (p->cut_asked && (range_is_empty(range) || position_compare(range->start, p->cut_asked_start) != 0))
+    if (p->cut_asked && (open_range_is_empty(p) || position_compare(range->start, p->cut_asked_start) != 0))
         p->cut_asked = false; /* done: records that came since are not waited for */
-    if (p->apply_failed != OK || range_is_empty(range) || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
+    if (p->apply_failed != OK || open_range_is_empty(p) || p->closed_count >= SHARD_CLOSED_COUNT_MAX)
         return 0;
     if (p->cut_asked)
         return CUT_ASKED;
@@ -512,7 +519,7 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
     for (uint32_t i = 0; i < count && !*out_worked; i++) {
         struct partition *p = &shards->partitions[(first + i) % count];
         if (!partition_lock(p)) {
-            *out_worked = partition_clean(p, now_ns);
+            *out_worked = partition_tell_closed(p, now_ns) || partition_clean(p, now_ns);
             continue;
         }
         bool taken = !p->committing, due = taken && commit_is_due(p, now_ns);
@@ -525,7 +532,7 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
             continue;
         err e = OK;
         if (is_back) {
-            e = partition_begin_generation(p, back_to);
+            e = partition_log_went_back(p, back_to);
             *out_worked = e == OK;
         } else if (due) {
             e = partition_commit(p);

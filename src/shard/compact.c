@@ -192,7 +192,7 @@ static err write_merged(struct merge *m, struct pool *pool)
                                           .input_count = m->count,
                                           .window = { TIME_MS_MIN, TIME_MS_MAX },
                                           .cutoff_ms = m->cutoff_ms == TIME_MS_MIN ? INT64_MIN : m->cutoff_ms,
-                                          .guard = &shards->merging };
+                                          .guard = &m->p->closing };
     e = metric_compact_merge(&merge, writer, pool, &written, &at);
     m->has_output = e == OK;
     if (e == ERR_NOT_FOUND)
@@ -309,7 +309,8 @@ static err merge_inputs(struct merge *m, struct pool *pool)
     if (m->path[0] != '\0' && (e != OK || !m->has_output))
         ERR_IGNORE(io_unlink(shards->io, m->path));
     atomic_fetch_sub(&shards->merging_bytes, bytes);
-    return e == ERR_CANCELED && !atomic_load(&shards->stopping.canceled) ? ERR_SPACE : e;
+    bool is_over = atomic_load(&shards->stopping.canceled) || atomic_load(&m->p->closing.canceled);
+    return e == ERR_CANCELED && !is_over ? ERR_SPACE : e;
 }
 
 static err partition_compact(struct partition *p, int64_t now_ns, bool *out_worked)

@@ -267,6 +267,7 @@ static err commit_of_state(const struct mend *m, const struct state *state, stru
 {
     void *at;
     *entry = (struct chain_entry){ .kind = CHAIN_COMMIT,
+                                   .leader_epoch = state->leader_epoch,
                                    .start = state->start,
                                    .end = state->at,
                                    .reason = state->reason,
@@ -318,6 +319,7 @@ static err rebuild_commit(struct mend *m, struct chain_entry *entry, bool *out_i
         if (fits) {
             m->has_state = true;
             m->state.end = state.at;
+            m->state.leader_epoch = state.leader_epoch;
             m->state.state_bytes = bytes;
             memcpy(m->state.state_digest, digest, SHA256_BYTES);
             e = commit_of_state(m, &state, entry, out_is_done);
@@ -368,7 +370,7 @@ static err make_lost(struct mend *m, int64_t until_ms, struct chain_entry *entry
 {
     void *at;
     struct log_position begin = m->chain->end;
-    *entry = (struct chain_entry){ .kind = CHAIN_LOST };
+    *entry = (struct chain_entry){ .kind = CHAIN_LOST, .leader_epoch = LOG_EPOCH_NONE };
     TRY(pool_zalloc(m->pool, m->found_count * sizeof *entry->segments + 1, &at));
     entry->segments = at;
     TRY(pool_zalloc(m->pool, (m->found_count + 1) * sizeof *entry->losses, &at));
@@ -386,6 +388,7 @@ static err make_lost(struct mend *m, int64_t until_ms, struct chain_entry *entry
     if (m->has_state && position_compare(m->state.end, m->reach) == 0) {
         memcpy(entry->state_digest, m->state.state_digest, SHA256_BYTES);
         entry->state_bytes = m->state.state_bytes;
+        entry->leader_epoch = m->state.leader_epoch;
     }
     if (position_compare(m->reach, begin) > 0)
         take_range(m, begin, m->reach, entry);
@@ -413,7 +416,6 @@ static err mend(struct mend *m, uint64_t last, struct chain_entry *entry)
     }
     entry->partition = m->r->partition;
     entry->number = m->number;
-    entry->leader_epoch = -1;
     entry->written_ms = m->r->now_ms;
     return OK;
 }
@@ -463,6 +465,7 @@ static err mend_and_fold(const struct chain_reader *r, struct chain *chain, uint
     if (!r->config->read_only && !r->config->is_shared) /* others hold the entry as it was */
         TRY_OUT(put_in_place(r, &entry, why != ERR_NOT_FOUND, pool));
     TRY_OUT(chain_fold(chain, &entry, &valid, &text));
+    chain->has_stand_in = chain->has_stand_in || r->config->is_shared;
     if (!valid)
         e = ERR_CORRUPT;
 out:

@@ -104,6 +104,9 @@ static err try_open(struct partition *p, struct err_at *at)
     p->data_through_ms = INT64_MIN;
     p->heard_ns = p->retain_at_ns = io_monotonic_ns(shards->io);
     p->retain_is_first = true;
+    p->closing.io = shards->io;
+    p->closing.deadline_ns = INT64_MAX;
+    p->closing.above = &shards->merging;
     struct metric_head_config config = metric_head_config_default();
     config.rows_max = (uint32_t)shards->config.head_rows_max;
     TRY(metric_head_open(shards->pool, &config, &p->head));
@@ -180,6 +183,7 @@ void shards_partition_close(struct shards *shards, uint32_t partition)
     if (!partition_lock(p))
         return;
     atomic_store(&p->stage, SHARD_CLOSING);
+    atomic_store(&p->closing.canceled, true);
     io_mutex_unlock(&p->lock);
     shards_wake_apply(shards);
 }
@@ -200,6 +204,7 @@ void partitions_close_due(struct shards *shards)
         struct partition *p = &shards->partitions[i];
         if (atomic_load(&p->stage) != SHARD_CLOSING || !is_left_alone(p)) /* no lock of those that stay */
             continue;
+        partition_remember(p);
         let_go(p); /* nobody else looks: it is neither open nor in anybody's hand */
         p->closed_ns = io_monotonic_ns(shards->io);
         p->may_have_files = shards->config.is_shared;
@@ -227,6 +232,35 @@ bool partition_clean(struct partition *p, int64_t now_ns)
     p->closed_ns = now_ns; /* what failed is tried again as late */
     atomic_store(&p->stage, SHARD_CLOSED);
     io_mutex_unlock(&p->lock);
+    return e == OK;
+}
+
+bool partition_tell_closed(struct partition *p, int64_t now_ns)
+{
+    struct shards *shards = p->shards;
+    uint64_t back_to;
+    struct err_at at = { 0 };
+    if (!shards->config.is_shared)
+        return false;
+    bool is_back = log_went_back(shards->log, p->number, &back_to) == OK;
+    io_mutex_lock(&p->lock);
+    bool has_more = is_back || p->lost_end.kind != 0 || p->doubt.kind != 0;
+    bool is_due = atomic_load(&p->stage) == SHARD_CLOSED && has_more && now_ns >= p->tell_ns;
+    if (is_due)
+        atomic_store(&p->stage, SHARD_OPENING);
+    io_mutex_unlock(&p->lock);
+    if (!is_due)
+        return false;
+    p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
+    err e = partition_chain_read(p, log_watermarks(shards->log, p->number).start_offset, &at);
+    if (e == OK)
+        e = partition_log_told(p);
+    let_go(p);
+    p->tell_ns = now_ns + SHARD_RETRY_NS;
+    stage_set(p, SHARD_CLOSED);
+    if (e != OK)
+        diag(DIAG_WARN, "Cannot name what a log that went back lost, retrying.", "partition=%u error=\"%s\"",
+             p->number, err_text(e));
     return e == OK;
 }
 

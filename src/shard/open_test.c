@@ -249,6 +249,39 @@ static void a_failed_opening_leaves_it_closed(void **state)
     world_expect(w);
 }
 
+static void cut_everything(struct world *w)
+{
+    world_write(w, 20);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+}
+
+/* What one replica cannot read others may: it makes no base of what it has in its place. */
+static void what_stands_in_is_not_passed_on(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = &f->world;
+    w->config.is_shared = true;
+    w->config.chain_base_count = 100;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 4; i++)
+        cut_everything(w);
+    world_close_quick(w);
+    fixture_flip(f, "blob/p001/chain/00000002", 2);
+    w->config.chain_base_count = 1;
+    assert_ok(world_open(w));
+    for (int i = 0; i < 4; i++)
+        cut_everything(w);
+    assert_true(w->shards->partitions[OTHER].chain.base_number > 0);
+    assert_int_equal(w->shards->partitions[GOING].chain.base_number, 0);
+    world_close_quick(w);
+    fixture_flip(f, "blob/p001/chain/00000002", 2); /* whole again, as others saw it all the while */
+    assert_ok(world_open(w));
+    for (int i = 0; i < 4; i++)
+        cut_everything(w);
+    assert_true(w->shards->partitions[GOING].chain.base_number > 0);
+    world_expect(w);
+}
+
 /* All of it at once, with the threads of a node: a race is for the thread sanitizer to see. */
 static void while_everything_runs(void **state)
 {
@@ -289,6 +322,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_goes_on_where_it_was, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(files_go_after_an_hour, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_failed_opening_leaves_it_closed, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_stands_in_is_not_passed_on, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(while_everything_runs, setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,6 +175,13 @@ struct apply_scratch {
     size_t capacity;
 };
 
+/* What is remembered of a log that went back, or may have. */
+struct gone_back {
+    uint64_t generation;         /* that was applied when the partition first began anew; 0: it did not */
+    uint64_t told_from, told_to; /* offsets that were named already, or are to be; told_to 0: none */
+    int64_t since_ns;            /* boot time */
+};
+
 struct partition {
     /* Through all its lives. */
     struct shards *shards;
@@ -184,14 +191,16 @@ struct partition {
     const struct metric_fingerprints *fingerprints; /* by local number */
     _Atomic enum shard_stage stage;                 /* written under the lock */
     _Atomic bool is_taken;                          /* by a thread that applies its records: "apply" below */
-    uint32_t pins;            /* by who walks over it for long: it is not closed meanwhile */
-    uint64_t past_end;        /* of the log when the shards were opened */
-    int64_t closed_ns;        /* monotonic; while it is closed */
-    bool may_have_files;      /* of the stream, while it is closed */
-    uint64_t past_generation; /* the log's, in the last life; 0: there was none */
+    uint32_t pins;       /* by who walks over it for long: it is not closed meanwhile */
+    uint64_t past_end;   /* of the log when the shards were opened */
+    int64_t closed_ns;   /* monotonic; while it is closed */
+    bool may_have_files; /* of the stream, while it is closed */
+    bool was_open;       /* in this process, before */
     /* To be named in the chain, which the partition's next life does: of which replicas differ, and what a log
      * that went back had. Kind 0: nothing. */
     struct chain_loss doubt, lost_end;
+    struct gone_back gone_back; /* until the log goes on */
+    int64_t tell_ns;            /* monotonic; while it is closed: what was lost is not told before */
     _Atomic uint32_t rank; /* among the replicas of a shared one: 0 does first what one of them must do */
     struct range *ended;   /* committed or let go; a query looks into the index after it took them */
 
@@ -218,6 +227,8 @@ struct partition {
     err apply_failed;  /* OK, or corrupt: this partition applies no more */
     bool apply_waits;  /* a record waits for memory or spill: intake is closed meanwhile */
 
+    struct guard closing; /* canceled once it is to be closed: merges end early; above it shards.merging */
+
     struct metric_head *head;
     struct log_position head_from;
     uint64_t head_rows;
@@ -237,7 +248,8 @@ struct partition {
     err spill_failed, commit_failed;                                         /* OK, or what stops intake */
     int64_t spill_retry_ns, commit_retry_ns, compact_retry_ns, cut_retry_ns; /* not before */
     int64_t follow_ns; /* shared: next look at the chain */
-    int64_t behind_ns; /* … since when this replica has not applied what an entry there says; 0: it has */
+    int64_t behind_ns; /* … since when (boot time) an entry there waits for this replica; 0: none does */
+    uint64_t sure_end; /* … one more than an end that was confirmed since then; 0: none was */
     err follow_failed;
     int64_t cut_wanted_ns, merge_wanted_ns; /* shared: since when; 0: it is not */
     struct live_segment *doomed;            /* not live any more; references to be dropped outside the lock */
@@ -289,6 +301,7 @@ struct shards {
     _Atomic uint32_t ended_count; /* ranges in the partitions' `ended` */
 
     _Atomic err intake;
+    _Atomic bool heads_are_full; /* more rows wait for spill than heads may have together */
     _Atomic bool is_ready;
     struct guard stopping;          /* canceled once shards_close was called: what takes long ends early */
     struct guard merging;           /* likewise, and while no space is left above the floor */
@@ -336,10 +349,13 @@ err range_loss_add(struct range *range, const struct chain_loss *loss);
 err range_part_set_aside(struct partition *p, const struct range *range, uint32_t part);
 /* Remove a part's file. False: its name is there still. */
 bool range_part_unlink(struct partition *p, const struct range *range, uint32_t part);
-/* Nothing that an entry would tell: no record, and no loss found at the start. */
-static inline bool range_is_empty(const struct range *range)
+/* Nothing that an entry would tell: no record, and no loss found at the start. Of a shared log whatever was passed
+ * counts, or its retention would overtake the chain's end. */
+static inline bool open_range_is_empty(const struct partition *p)
 {
-    return range->record_count == 0 && range->loss_count == 0;
+    const struct range *range = p->open_range;
+    return range->record_count == 0 && range->loss_count == 0 &&
+           (!p->shards->config.is_shared || position_compare(p->applied, range->start) == 0);
 }
 void frozen_free(struct frozen *frozen);
 
@@ -384,9 +400,16 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
 err partition_chain_promise(struct partition *p);
 /* Takes chain_lock: take over what others appended. *out_worked: something was there. */
 err partition_follow(struct partition *p, bool *out_worked);
-/* Takes chain_lock: the log went back to this offset. The chain says so in the end, and the partition begins
- * anew. */
-err partition_begin_generation(struct partition *p, uint64_t back_to);
+/* Takes chain_lock: the log went back to this offset. What was lost is named in the chain, which begins a
+ * generation if it, or what is applied, lies above; then the partition begins anew. */
+err partition_log_went_back(struct partition *p, uint64_t back_to);
+/* What was applied may be of a log that is no more: its generation is remembered until the log goes on. By who has
+ * chain_lock, or has the partition for itself. */
+void partition_remember(struct partition *p);
+/* A partition that is being opened, its position known: if its log went back, and not below that, it goes on. */
+void partition_log_goes_on(struct partition *p);
+/* One that is not opened, its chain read: what waits to be named is, and what was lost of a log that went back. */
+err partition_log_told(struct partition *p);
 
 /* ---- commit.c ---- */
 /* Under chain_lock: what the fold names is live, and the oldest range, if the chain has it, is not. */
@@ -471,10 +494,15 @@ void partitions_done(struct shards *shards);
 void partitions_close_due(struct shards *shards);
 /* Remove the stream files of one that is not open when their time has come. True: they were. */
 bool partition_clean(struct partition *p, int64_t now_ns);
+/* One that is not open: what waits to be named is, and what this process saw of a log that went back, which goes
+ * on. True: it was. */
+bool partition_tell_closed(struct partition *p, int64_t now_ns);
 
 /* ---- recover.c ---- */
 /* Its stream files, whatever they hold, are removed. */
 err partition_streams_remove(struct partition *p);
+/* The chain alone. log_start: the log's first offset. */
+err partition_chain_read(struct partition *p, uint64_t log_start, struct err_at *at);
 err partition_recover(struct partition *p, struct err_at *at);
 
 /* ---- source.c ---- */

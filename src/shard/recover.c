@@ -40,7 +40,7 @@ static void report_damage(void *context, const struct chain_entry *in_place, err
          (unsigned long long)in_place->number, err_text(why), in_place->segment_count, in_place->loss_count);
 }
 
-static err read_chain(struct partition *p, uint64_t log_start, struct err_at *at)
+err partition_chain_read(struct partition *p, uint64_t log_start, struct err_at *at)
 {
     struct shards *shards = p->shards;
     struct chain_reader reader = { .config = &shards->config,
@@ -576,30 +576,18 @@ static err log_hole(struct partition *p, uint64_t start_offset)
     return OK;
 }
 
-/* A log that went back refuses and tells nothing until it hears that it is known. The chain knows if it is in a
- * later generation than what this process applied last; else the first steps append one. */
-static void generation_known(struct partition *p)
-{
-    uint64_t from;
-    if (p->shards->config.is_shared && p->past_generation != 0 &&
-        p->applied.generation > p->past_generation && log_went_back(p->shards->log, p->number, &from) == OK &&
-        p->applied.offset <= from)
-        log_go_on(p->shards->log, p->number, p->applied.offset);
-    p->past_generation = p->applied.generation;
-}
-
 err partition_recover(struct partition *p, struct err_at *at)
 {
     struct log_watermarks w = log_watermarks(p->shards->log, p->number);
-    TRY(read_chain(p, w.start_offset, at));
+    TRY(partition_chain_read(p, w.start_offset, at));
     /* Of a shared log the reader finds out whether it went back. */
     uint64_t log_end = p->shards->config.is_shared ? UINT64_MAX : w.end_offset;
     if (log_end < p->chain.end.offset)
         TRY(generation_begin(p, log_end));
     /* With a hole between chain and log an entry may be lost, and what it named is kept for a person. */
     bool is_own = !p->shards->config.read_only && !p->shards->config.is_shared;
-    bool is_first = p->past_generation == 0; /* else queries may still hold what it had */
-    if (is_own && is_first && w.start_offset <= p->chain.end.offset && p->chain.lost_count == 0)
+    if (is_own && !p->was_open && /* else queries may still hold what it had */
+        w.start_offset <= p->chain.end.offset && p->chain.lost_count == 0)
         TRY(remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
@@ -616,13 +604,14 @@ err partition_recover(struct partition *p, struct err_at *at)
     TRY(lost_unresolved(p));
     TRY(log_hole(p, w.start_offset));
     p->head_from = p->applied;
-    p->open_end = w.end_offset;
+    partition_log_goes_on(p);
+    p->open_end = log_watermarks(p->shards->log, p->number).end_offset;
+    p->was_open = true;
     for (size_t i = 0; i < p->producer_count; i++) {
         p->producers[i].is_dead = partition_is_past(p, p->producers[i].last);
         p->producers[i].heard_ns = p->heard_ns;
     }
     if (is_own) /* the log remembers trims only as of its newest file's header */
         TRY(log_trim(p->shards->log, p->number, p->chain.end.offset));
-    generation_known(p);
     return log_reader_open(p->shards->log, p->number, p->applied.offset, p->leader_epoch, &p->reader);
 }

@@ -143,8 +143,9 @@ err shards_run_threads(struct shards *shards);
 /* Everything that was durable when the shards were opened is applied, of the partitions open since then. */
 bool shards_ready(struct shards *shards);
 
-/* May ingest append? OK, ERR_SPACE (a spill, build or commit failed for want of space), ERR_BUSY (memory:
- * apply or spill lags), ERR_IO (a disk error: intake stays closed until restart). One atomic load. */
+/* May ingest append? OK (always, of a shared log), ERR_SPACE (a spill, build or commit failed for want of space),
+ * ERR_BUSY (memory: apply or spill lags), ERR_IO (a disk error: intake stays closed until restart). One atomic
+ * load. */
 err shards_intake(const struct shards *shards);
 
 /* Wait until everything durable at the call is applied in all open partitions. deadline_ns on io_monotonic_ns.

@@ -454,9 +454,12 @@ void shards_intake_update(struct shards *shards)
         }
         io_mutex_unlock(&p->lock);
     }
-    if (frozen_rows * SHARD_HEAD_ROW_BYTES > 2 * shards->config.heads_bytes_max)
+    bool is_full = frozen_rows * SHARD_HEAD_ROW_BYTES > 2 * shards->config.heads_bytes_max;
+    atomic_store(&shards->heads_are_full, is_full);
+    if (is_full)
         e = worse(e, ERR_BUSY);
-    atomic_store(&shards->intake, e);
+    /* A shared log takes the records: who cannot keep up lags, and others answer for it. */
+    atomic_store(&shards->intake, shards->config.is_shared ? OK : e);
 }
 
 err shards_intake(const struct shards *shards)
@@ -657,7 +660,7 @@ err shards_cut_all(struct shards *shards, int64_t deadline_ns)
         struct partition *p = &shards->partitions[i];
         if (!partition_lock(p))
             continue;
-        p->cut_asked = !range_is_empty(p->open_range) && p->apply_failed == OK;
+        p->cut_asked = !open_range_is_empty(p) && p->apply_failed == OK;
         p->cut_asked_start = p->open_range->start;
         io_mutex_unlock(&p->lock);
     }

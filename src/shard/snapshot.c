@@ -82,7 +82,8 @@ static err link_all(struct shards *shards, const char *to, int64_t deadline_ns)
     for (uint32_t i = 0; i < shards->config.partition_count; i++) {
         struct partition *p = &shards->partitions[i];
         io_mutex_lock(&p->chain_lock); /* no entry comes, so no segment goes, until all are linked */
-        err e = link_partition(p, to);
+        bool is_open = atomic_load(&p->stage) == SHARD_OPEN; /* else it may not have been cut */
+        err e = is_open ? link_partition(p, to) : ERR_CLOSED;
         io_mutex_unlock(&p->chain_lock);
         TRY(e);
     }

@@ -84,6 +84,8 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
     if (p->chain.cutoff_ms > view->range.min_ms)
         view->range.min_ms = p->chain.cutoff_ms;
     name_losses(views, view, p->chain.losses, p->chain.loss_count);
+    name_losses(views, view, &p->lost_end, p->lost_end.kind != 0); /* before the chain has them */
+    name_losses(views, view, &p->doubt, p->doubt.kind != 0);
     name_unresolved(views, view);
     if (p->apply_failed != OK || p->applied.offset < end_offset) /* the waiting ended with a failure, too */
         views_missing(views, p->number, view->range, "the log cannot be applied");

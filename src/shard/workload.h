@@ -40,6 +40,8 @@ struct world_record {
     struct sum sum;
     _Atomic enum world_answer answer; /* the thread of the log writes it */
     uint64_t offset;                  /* once it is acknowledged */
+    int64_t append_ms;
+    bool is_there; /* in the last check's answer */
     struct log_append append;
     struct slice part;
     struct buf bytes;
@@ -218,6 +220,7 @@ static inline struct world_record *world_record_make(struct world *w, uint32_t p
     b.value_bits = bits;
     b.row_count = count;
     r->partition = partition;
+    r->append_ms = b.append_ms;
     memcpy(r->incarnation, w->producer.id, INCARNATION_BYTES);
     for (size_t i = 0; i < count; i++) {
         uint32_t s = (uint32_t)test_random_below(&w->random, w->series_count);
@@ -268,6 +271,10 @@ static inline err world_append(struct world *w, uint32_t partition, size_t count
     world_answered(w, r);
     return e;
 }
+
+#define WORLD_NO_ANSWER "select failed"
+#define WORLD_NOT_THERE "an acknowledged record is lost"
+#define WORLD_NOT_NAMED "a record that was lost is not named"
 
 /* ---- the oracle ---- */
 
@@ -325,7 +332,7 @@ static inline const char *world_check(struct world *w)
     struct source_set *set;
     if (source->table->select(source, &request, pool, &set) != OK) {
         pool_close(pool);
-        return "select failed";
+        return WORLD_NO_ANSWER;
     }
     size_t stored = 0, expected = 0, lost = 0;
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
@@ -335,7 +342,7 @@ static inline const char *world_check(struct world *w)
         }
     struct sum sums[WORLD_PARTITIONS] = { 0 };
     for (size_t i = 0; i < w->record_count && wrong == NULL; i++) {
-        const struct world_record *r = w->records[i];
+        struct world_record *r = w->records[i];
         size_t there = 0;
         for (size_t k = 0; k < r->row_count; k++) {
             struct world_seen key = { r->rows[k].t_ms, 0 };
@@ -354,7 +361,8 @@ static inline const char *world_check(struct world *w)
         if (there != r->row_count && there != 0)
             wrong = "a record is there in part";
         else if (there == 0 && r->answer == WORLD_ACKED && r->row_count > 0)
-            wrong = "an acknowledged record is lost";
+            wrong = WORLD_NOT_THERE;
+        r->is_there = there > 0;
         lost += there == 0 && r->answer == WORLD_LOST;
         if (there > 0)
             sum_add(&sums[r->partition], r->sum);
@@ -362,14 +370,14 @@ static inline const char *world_check(struct world *w)
     }
     if (wrong == NULL && expected != stored)
         wrong = "rows are there that nobody wrote";
-    w->was_complete = source->table->set_proof(set)->complete;
-    if (wrong == NULL && w->was_complete && lost > 0)
-        wrong = "a record that was lost is not named";
-    if (wrong == NULL && !w->was_complete)
-        wrong = "the answer says it is not complete";
     for (uint32_t p = 0; p < WORLD_PARTITIONS && wrong == NULL; p++)
         if (!sum_equal(shards_partition_sum(w->shards, p).sum, sums[p]))
             wrong = "the stored SUM is not that of the records";
+    w->was_complete = source->table->set_proof(set)->complete;
+    if (wrong == NULL && w->was_complete && lost > 0)
+        wrong = WORLD_NOT_NAMED;
+    if (wrong == NULL && !w->was_complete)
+        wrong = "the answer says it is not complete";
     source->table->set_close(set);
     pool_close(pool);
     return wrong;

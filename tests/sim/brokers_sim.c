@@ -312,7 +312,7 @@ static void append(struct brokers_sim *sim, struct part *part, struct request *r
                                        .epoch = r->epoch,
                                        .t_ms = t_ms });
     }
-    if (sim_chance(sim, sim->odds.gap_one_in)) {
+    if (!sim->config.is_gapless && sim_chance(sim, sim->odds.gap_one_in)) {
         replica_append(sim, r, (struct entry){ .epoch = r->epoch, .t_ms = START_WALL_MS + sim->now_ms });
         COUNT(sim, CONTROL_RECORD);
     }

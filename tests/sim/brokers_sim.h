@@ -34,7 +34,8 @@ struct brokers_sim_config {
     uint32_t zone_count;   /* brokers are dealt to zones in turn */
     struct brokers_sim_topic topics[BROKERS_SIM_TOPICS_MAX];
     uint32_t topic_count;
-    bool is_calm; /* no chance events of their own: only the world's faults */
+    bool is_calm;    /* no chance events of their own: only the world's faults */
+    bool is_gapless; /* nobody else's control records between the appended ones */
 };
 
 struct brokers_sim;

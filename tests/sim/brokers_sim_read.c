@@ -9,8 +9,6 @@
  *   1. Events of a partition are queued in offset order; unassigning takes those away that were not polled.
  *   2. Records not polled are at most read_bytes_max, or one record.
  *   3. A question is in the list until its answer is queued, and counts until that is polled. */
-#include <stdlib.h>
-
 #include "base/check.h"
 #include "sim/brokers_sim_inside.h"
 
@@ -510,36 +508,6 @@ err ask_topic(struct kafka_client *face, int64_t budget_ms, uint64_t cookie)
     return ask_open(client_of(face), ASK_TOPIC, 0, budget_ms, cookie, &ask);
 }
 
-static err read_setting(struct kafka_topic *topic, const struct kafka_config_pair *pair)
-{
-    static const struct {
-        const char *name;
-        size_t at;
-    } numbers[] = {
-        { "min.insync.replicas", offsetof(struct kafka_topic, min_insync_replicas) },
-        { "retention.ms", offsetof(struct kafka_topic, retention_ms) },
-        { "retention.bytes", offsetof(struct kafka_topic, retention_bytes) },
-        { "max.message.bytes", offsetof(struct kafka_topic, max_message_bytes) },
-    };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        char *end;
-        int64_t number = strtoll(pair->value, &end, 10);
-        if (strcmp(pair->name, numbers[i].name) != 0)
-            continue;
-        memcpy((uint8_t *)topic + numbers[i].at, &number, sizeof number);
-        return *end == 0 && number >= -1 ? OK : ERR_INPUT;
-    }
-    if (strcmp(pair->name, "unclean.leader.election.enable") == 0)
-        topic->unclean_election = strcmp(pair->value, "true") == 0;
-    else if (strcmp(pair->name, "message.timestamp.type") == 0)
-        topic->is_append_time = strcmp(pair->value, "LogAppendTime") == 0;
-    else if (strcmp(pair->name, "cleanup.policy") == 0)
-        topic->is_compacted = strstr(pair->value, "compact") != NULL;
-    else
-        return ERR_INPUT;
-    return OK;
-}
-
 err ask_create(struct kafka_client *face, const struct kafka_new_topic *topic, int64_t budget_ms,
                uint64_t cookie)
 {
@@ -556,7 +524,7 @@ err ask_create(struct kafka_client *face, const struct kafka_new_topic *topic, i
                                        .max_message_bytes = 1048588,
                                        .is_deleted = true };
     for (size_t i = 0; i < topic->config_count; i++)
-        if (read_setting(&ask->topic, &topic->configs[i]) != OK)
+        if (kafka_topic_set(&ask->topic, topic->configs[i].name, topic->configs[i].value) != OK)
             ask->topic.partition_count = 0; /* the broker refuses it */
     return OK;
 }

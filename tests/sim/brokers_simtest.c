@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-#include "sim/brokers_sim.h"
+#include "sim/brokers_strike.h"
 
 #define NODES         4 /* 0 … 2 on topic 0, 3 on topic 1, which it creates */
 #define PARTITIONS    3
@@ -53,8 +53,7 @@ static struct world {
     struct record records[RECORDS_MAX];
     uint64_t record_count, read_count;
     unsigned recreations;
-    int64_t resume_ms[BROKERS_SIM_BROKERS_MAX];
-    uint32_t brokers;
+    struct strikes strikes;
     bool is_faulty;
     size_t memory_max;
 } w;
@@ -402,46 +401,6 @@ static void freeze_node(struct node *n)
 
 /* ---- faults ---- */
 
-static void strike_broker(uint64_t which)
-{
-    uint32_t b = (uint32_t)below(w.brokers), other = (uint32_t)below(w.brokers + 1 + NODES);
-    uint32_t place = other < w.brokers    ? other
-                     : other == w.brokers ? BROKERS_SIM_CONTROLLER
-                                          : BROKERS_SIM_AT_NODE(other - w.brokers - 1);
-    switch (which) {
-    case 0:
-        brokers_sim_kill(w.sim, b);
-        break;
-    case 1:
-        brokers_sim_lose_power(w.sim, b);
-        break;
-    case 2:
-        if (chance(4))
-            brokers_sim_wipe(w.sim, b);
-        break;
-    case 3:
-        brokers_sim_pause(w.sim, b);
-        w.resume_ms[b] = now_ms() + 500 + (int64_t)below(chance(2) ? 3000 : 12000);
-        break;
-    case 4:
-        brokers_sim_cut(w.sim, b, place, true);
-        break;
-    case 5:
-        brokers_sim_cut(w.sim, place, b, true);
-        break;
-    case 6:
-        brokers_sim_slow(w.sim, b, (int64_t)below(2000));
-        break;
-    case 7:
-        brokers_sim_skew(w.sim, b, (int64_t)below(7200000) - 3600000);
-        break;
-    default:
-        for (uint32_t i = 0; i < w.brokers && chance(3); i++)
-            brokers_sim_lose_power(w.sim, i);
-        break;
-    }
-}
-
 static void strike_partition(uint64_t which)
 {
     uint32_t t = chance(4), p = t == 1 ? 0 : (uint32_t)below(PARTITIONS);
@@ -465,7 +424,7 @@ static void strike_partition(uint64_t which)
         }
         break;
     default:
-        brokers_sim_move_leader(w.sim, t, p, (uint32_t)below(w.brokers));
+        brokers_sim_move_leader(w.sim, t, p, (uint32_t)below(w.strikes.brokers));
         break;
     }
 }
@@ -483,22 +442,6 @@ static void strike_node(uint64_t which)
         n->denied_until_ms = now_ms() + (int64_t)below(4000);
     else
         n->deaf_until_ms = now_ms() + (int64_t)below(4000);
-}
-
-static void mend_some(void)
-{
-    uint32_t b = (uint32_t)below(w.brokers);
-    for (uint32_t i = 0; i < w.brokers; i++)
-        if (now_ms() >= w.resume_ms[i])
-            brokers_sim_resume(w.sim, i);
-    if (chance(60))
-        brokers_sim_start(w.sim, b);
-    if (chance(60))
-        brokers_sim_slow(w.sim, b, 0);
-    for (uint32_t place = 0; chance(40) && place < BROKERS_SIM_PLACES_COUNT; place++) {
-        brokers_sim_cut(w.sim, b, place, false);
-        brokers_sim_cut(w.sim, place, b, false);
-    }
 }
 
 /* ---- lives ---- */
@@ -587,23 +530,24 @@ static uint64_t live(uint64_t seed)
                                          .topic_count = 2 };
     memset(&w, 0, sizeof w);
     w.random.state = seed;
-    w.brokers = config.broker_count += seed % 4 == 0 ? 1 + seed % 8 / 4 : 0;
+    config.broker_count += seed % 4 == 0 ? 1 + seed % 8 / 4 : 0;
     w.sim = brokers_sim_open(seed, &config);
+    w.strikes = (struct strikes){ w.sim, &w.random, config.broker_count, NODES, { 0 } };
     w.is_faulty = true;
     for (unsigned i = 0; i < NODES; i++)
         open_node(&w.nodes[i]);
     uint64_t enabled = test_random_u64(&w.random), rarity = 8 + below(50); /* each seed has its own mix */
     while (now_ms() < FAULTY_MS) {
-        uint64_t which = below(18);
+        uint64_t which = below(STRIKES_ON_BROKERS + 9);
         if (chance(rarity) && enabled >> which & 1) {
-            if (which < 9)
-                strike_broker(which);
-            else if (which < 14)
-                strike_partition(which - 9);
+            if (which < STRIKES_ON_BROKERS)
+                strike_broker(&w.strikes, which);
+            else if (which < STRIKES_ON_BROKERS + 5)
+                strike_partition(which - STRIKES_ON_BROKERS);
             else
-                strike_node(which - 14);
+                strike_node(which - STRIKES_ON_BROKERS - 5);
         }
-        mend_some();
+        strikes_mend(&w.strikes);
         step(true);
     }
     rest();

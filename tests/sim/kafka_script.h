@@ -29,13 +29,14 @@ struct script {
     size_t event_first, event_count;
     struct made made[MADE_MAX];
     size_t made_count;
-    bool is_producing, is_stopping, is_full, is_closed, records_are_wanted;
+    bool is_producing, is_stopping, is_full, is_too_small, is_closed, records_are_wanted;
     unsigned producers, wakes;
     uint64_t topic_cookie, ends_cookie;
     bool is_assigned[PARTITIONS];
     uint64_t assigned[PARTITIONS]; /* from which offset */
     int32_t assigned_epoch[PARTITIONS];
     unsigned assigns;
+    void (*meanwhile)(void); /* what another thread does while a pump is in its middle; once */
 };
 
 static struct script script;
@@ -113,6 +114,8 @@ static inline err script_produce(struct kafka_client *client, uint32_t partition
         return ERR_CLOSED;
     if (script.is_full)
         return ERR_BUSY;
+    if (script.is_too_small)
+        return ERR_LIMIT;
     assert_true(script.made_count < MADE_MAX);
     struct made *m = &script.made[script.made_count++];
     *m = (struct made){ .partition = partition, .cookie = cookie };
@@ -145,6 +148,9 @@ static inline err script_ask_ends(struct kafka_client *client, const uint32_t *p
 {
     assert_int_equal(script.ends_cookie, 0);
     script.ends_cookie = cookie;
+    if (script.meanwhile != NULL)
+        script.meanwhile();
+    script.meanwhile = NULL;
     return OK;
 }
 
@@ -185,12 +191,16 @@ static inline void done(struct log_append *append, err result, struct log_positi
     r->position = position;
 }
 
+/* NULL: a marker. */
 static inline void append(struct request *r, uint32_t partition, const char *text)
 {
-    *r = (struct request){ .part = slice_str(text) };
-    r->append = (struct log_append){
-        .partition = partition, .parts = &r->part, .part_count = 1, .done = done, .context = r
-    };
+    *r = (struct request){ .part = slice_str(text != NULL ? text : "") };
+    r->append = (struct log_append){ .partition = partition,
+                                     .parts = &r->part,
+                                     .part_count = text != NULL,
+                                     .is_marker = text == NULL,
+                                     .done = done,
+                                     .context = r };
     log_append(kafka, &r->append);
 }
 

@@ -33,6 +33,8 @@ struct log_sim_store {
     uint32_t partition_count;
     struct store_partition *partitions;
     struct log_sim *handles[HANDLES_MAX]; /* NULL: free */
+    int64_t delay_max_ns;
+    uint64_t delays; /* drawn so far */
 };
 
 struct handle_partition {
@@ -40,6 +42,9 @@ struct handle_partition {
     int32_t seen_epoch; /* of the last of it */
     uint64_t back_to;
     bool has_gone_back;
+    bool is_to_hear;  /* it went back, and the handle hears of it … */
+    int64_t hears_ns; /* … at this boot time, or when it appends */
+    int64_t sure_ns;  /* boot time until which its end was that of the log as it is */
 };
 
 struct log_sim {
@@ -89,14 +94,33 @@ static uint64_t parting(const struct store_partition *p, uint64_t seen, int32_t 
     return lowest;
 }
 
-static void look(struct log_sim *log, uint32_t partition)
+/* Does what the handle saw differ from the log? It hears of it in a while. */
+static bool look(struct log_sim *log, uint32_t partition)
+{
+    struct log_sim_store *store = log->store;
+    struct handle_partition *h = &log->partitions[partition];
+    if (parting(&store->partitions[partition], h->seen, h->seen_epoch) >= h->seen)
+        return false;
+    if (!h->is_to_hear && !h->has_gone_back) {
+        uint64_t draw = (store->delays++ + 1) * UINT64_C(0x9e3779b97f4a7c15) >> 20;
+        h->sure_ns = io_boottime_ns(log->io);
+        h->hears_ns = h->sure_ns + (int64_t)(draw % (uint64_t)(store->delay_max_ns + 1));
+        h->is_to_hear = true;
+    }
+    return true;
+}
+
+/* What the handle has to hear by now. */
+static struct handle_partition *hear(struct log_sim *log, uint32_t partition, bool is_now)
 {
     struct handle_partition *h = &log->partitions[partition];
+    if (!look(log, partition) || (!h->has_gone_back && !is_now && io_boottime_ns(log->io) < h->hears_ns))
+        return h;
     uint64_t to = parting(&log->store->partitions[partition], h->seen, h->seen_epoch);
-    if (to >= h->seen)
-        return;
     h->back_to = h->has_gone_back && h->back_to < to ? h->back_to : to;
     h->has_gone_back = true;
+    h->is_to_hear = false;
+    return h;
 }
 
 void log_sim_back(struct log_sim_store *store, uint32_t partition, uint64_t to)
@@ -108,7 +132,16 @@ void log_sim_back(struct log_sim_store *store, uint32_t partition, uint64_t to)
     p->cuts[p->cut_count++] = (struct cut){ to, ++p->epoch };
     for (int i = 0; i < HANDLES_MAX; i++)
         if (store->handles[i] != NULL)
-            look(store->handles[i], partition);
+            (void)hear(store->handles[i], partition, store->delay_max_ns == 0);
+}
+
+void log_sim_delay(struct log_sim_store *store, int64_t max_ns) { store->delay_max_ns = max_ns; }
+
+uint64_t log_sim_seen(struct log *base, uint32_t partition)
+{
+    const struct log_sim *log = (const struct log_sim *)base;
+    const struct handle_partition *h = &log->partitions[partition];
+    return parting(&log->store->partitions[partition], h->seen, h->seen_epoch);
 }
 
 /* ---- the driver ---- */
@@ -154,7 +187,7 @@ static void sim_append(struct log *base, struct log_append *append)
 {
     struct log_sim *log = (struct log_sim *)base;
     struct log_position position = { 0 };
-    err e = log->partitions[append->partition].has_gone_back ? ERR_BUSY : put(log, append, &position);
+    err e = hear(log, append->partition, true)->has_gone_back ? ERR_BUSY : put(log, append, &position);
     append->done(append, e, position);
     if (e == OK && log->wake != NULL)
         log->wake(log->wake_context);
@@ -180,10 +213,11 @@ static err sim_reader_open(struct log *base, uint32_t partition, uint64_t offset
     TRY(pool_block_resize(log->pool, &at, sizeof(struct log_sim_reader)));
     struct log_sim_reader *r = at;
     *r = (struct log_sim_reader){ .reader.log = base, .partition = partition, .next = offset };
-    if (leader_epoch != LOG_EPOCH_NONE && offset > h->seen) {
+    (void)hear(log, partition, h->is_to_hear);
+    if (!h->has_gone_back && leader_epoch != LOG_EPOCH_NONE && offset > h->seen) {
         h->seen = offset;
         h->seen_epoch = leader_epoch;
-        look(log, partition);
+        (void)look(log, partition);
     }
     *out_reader = &r->reader;
     return OK;
@@ -199,11 +233,11 @@ static err sim_reader_next(struct log_reader *reader, struct log_record *out_rec
 {
     struct log_sim_reader *r = (struct log_sim_reader *)reader;
     struct log_sim *log = (struct log_sim *)reader->log;
-    struct handle_partition *h = &log->partitions[r->partition];
+    struct handle_partition *h = hear(log, r->partition, false);
     const struct store_partition *p = &log->store->partitions[r->partition];
-    if (h->has_gone_back && r->next > h->back_to)
+    if (h->has_gone_back && r->next >= h->back_to)
         return ERR_ORDER;
-    if (r->next >= p->count)
+    if (r->next >= p->count || h->is_to_hear) /* a leader's log that does not go on from here */
         return ERR_END;
     const struct record *record = &p->records[r->next];
     *out_record = (struct log_record){ .position = { 1, r->next },
@@ -220,21 +254,29 @@ static err sim_reader_next(struct log_reader *reader, struct log_record *out_rec
 
 static struct log_watermarks sim_watermarks(struct log *base, uint32_t partition)
 {
-    const struct log_sim *log = (const struct log_sim *)base;
-    const struct handle_partition *h = &log->partitions[partition];
+    struct log_sim *log = (struct log_sim *)base;
+    const struct handle_partition *h = hear(log, partition, false);
     uint64_t end = log->store->partitions[partition].count;
+    bool is_old = h->has_gone_back || h->is_to_hear;
     return (struct log_watermarks){ .generation = 1,
-                                    .end_offset = h->has_gone_back && h->seen > end ? h->seen : end,
-                                    .confirmed_ns = io_monotonic_ns(log->io) };
+                                    .end_offset =
+                                        h->has_gone_back || (is_old && h->seen > end) ? h->seen : end,
+                                    .confirmed_ns = is_old ? h->sure_ns : io_boottime_ns(log->io) };
 }
 
 static err sim_went_back(struct log *base, uint32_t partition, uint64_t *out_from)
 {
-    const struct handle_partition *h = &((const struct log_sim *)base)->partitions[partition];
+    const struct handle_partition *h = hear((struct log_sim *)base, partition, false);
     if (!h->has_gone_back)
         return ERR_NOT_FOUND;
     *out_from = h->back_to;
     return OK;
+}
+
+static struct log_seen sim_seen(struct log *base, uint32_t partition)
+{
+    const struct handle_partition *h = &((const struct log_sim *)base)->partitions[partition];
+    return (struct log_seen){ h->seen, h->seen > 0 ? h->seen_epoch : LOG_EPOCH_NONE };
 }
 
 static int32_t sim_epoch_before(struct log *base, uint32_t partition, uint64_t offset)
@@ -270,6 +312,7 @@ static const struct log_driver sim_driver = {
     .reader_next = sim_reader_next,
     .watermarks = sim_watermarks,
     .went_back = sim_went_back,
+    .seen = sim_seen,
     .epoch_before = sim_epoch_before,
     .go_on = sim_go_on,
     .trim = sim_trim,

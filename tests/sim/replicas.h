@@ -1,19 +1,21 @@
 /* Replicas of the same partitions over one log and one blob store: whoever cuts, builds and commits first, all
  * come to the same chain and the same rows, through restarts, empty disks, closed partitions, disks that fail and
  * clocks that pass. Model and oracle: workload.h, asked at every replica; at rest also their chains are compared.
+ * Test only; shared by replica_simtest.c (a log in memory) and replica_brokers_simtest.c (the Kafka driver over
+ * simulated brokers): what differs between them is the ground.
  *
  * A life has a phase of faults and then a time of rest, after which nothing may be open. What came to pass is
- * counted, and none of it may be 0. KELPIE_SIM=full or --full runs more lives; an argument is the seed of one. */
+ * counted, and none of it may be 0. */
+#ifndef SIM_REPLICAS_H
+#define SIM_REPLICAS_H
+
 #include "shard/workload.h"
 
 #include "base/stat.h"
 #include "shard/partition.h"
 #include "sim/io_sim.h"
-#include "sim/log_sim.h"
 
 #define REPLICA_COUNT 3u
-
-static bool is_full;
 
 struct replica {
     struct shards *shards;
@@ -22,13 +24,49 @@ struct replica {
     char stream[8], quarantine[8];
 };
 
+/* A time at which the log of a partition lost [to, seen_end) of what processes had seen. */
+struct going_back {
+    uint32_t partition;
+    uint64_t to, seen_end;
+};
+
+#define BACKS_MAX 64
+#define LOST_MAX  1024
+
+struct life;
+
+/* The log that the replicas share. */
+struct ground {
+    void (*begin)(struct life *l, uint64_t seed);
+    void (*end)(struct life *l);
+    /* A handle for a new process of replica k, and the process' end: nothing of it is under way any more. */
+    void (*process_open)(struct life *l, uint32_t k);
+    void (*process_settle)(struct life *l, uint32_t k);
+    void (*process_close)(struct life *l, uint32_t k);
+    void (*pass)(struct life *l, int64_t ns); /* time passes for all */
+    void (*go_back)(struct life *l, uint32_t partition);
+    void (*strike)(struct life *l); /* its own faults */
+    void (*heal)(struct life *l);
+    void (*judge)(struct life *l); /* at rest, before the oracles are asked */
+};
+
 struct life {
+    const struct ground *ground;
+    void *ground_state;
     struct world w; /* the model; its shards are those of whichever replica is asked */
     struct replica replicas[REPLICA_COUNT]; /* the producer is in the process of the first */
-    struct log_sim_store *store;
-    bool has_gone_back; /* answers may say that they are not complete */
-    bool has_late;      /* records with rows of other days */
-    bool goes_back;     /* the log does */
+    bool has_gone_back;                     /* answers may say that they are not complete */
+    bool has_late;                          /* records with rows of other days */
+    bool goes_back;                         /* the log does … */
+    bool is_heard_late;                     /* … and processes hear of it after a while */
+    bool is_told_roughly;                   /* what was lost is told with more around it */
+    struct going_back backs[BACKS_MAX];
+    size_t back_count;
+    struct {
+        struct world_record *record;
+        uint32_t witnesses; /* bit k: the process of replica k had seen it, and goes on */
+    } lost[LOST_MAX];
+    size_t lost_count;
 };
 
 enum event { EVENT_COMMIT, EVENT_TAKEN_OVER, EVENT_RACE, EVENT_BEGUN_ANEW, EVENT_MERGE, EVENT_COUNT };
@@ -46,28 +84,41 @@ static void replica_open(struct life *l, uint32_t k)
 {
     struct replica *r = &l->replicas[k];
     struct err_at at = { 0 };
-    assert_ok(log_sim_open(l->store, l->w.io, l->w.node_pool, &r->log));
+    l->ground->process_open(l, k);
     assert_ok(shards_open(&r->config, l->w.io, r->log, l->w.blob, l->w.node_pool, &r->shards, &at));
     if (k == 0)
         l->w.log = r->log;
 }
 
-static void replica_close(struct life *l, uint32_t k)
+/* What no living process has seen nobody can name. */
+static void forget_witness(struct life *l, uint32_t k)
 {
-    shards_close(l->replicas[k].shards);
-    log_close(l->replicas[k].log);
+    for (size_t i = 0; i < l->lost_count; i++) {
+        l->lost[i].witnesses &= ~(1u << k);
+        if (l->lost[i].witnesses == 0 && l->lost[i].record->answer == WORLD_LOST)
+            l->lost[i].record->answer = WORLD_PENDING;
+    }
 }
 
-static void life_open(struct life *l, struct pool *pool, uint64_t seed, uint32_t canary)
+static void replica_close(struct life *l, uint32_t k)
+{
+    forget_witness(l, k);
+    l->ground->process_settle(l, k);
+    shards_close(l->replicas[k].shards);
+    l->ground->process_close(l, k);
+}
+
+static void life_open(struct life *l, const struct ground *ground, struct pool *pool, uint64_t seed,
+                      uint32_t canary)
 {
     struct io *io;
     struct world *w = &l->w;
-    *l = (struct life){ 0 };
+    *l = (struct life){ .ground = ground };
     assert_ok(io_sim_open(seed, &io));
     world_init(w, io, pool, seed);
     world_producer_renew(w);
     w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);
-    assert_ok(log_sim_store_open(WORLD_PARTITIONS, w->node_pool, &l->store));
+    ground->begin(l, seed);
     assert_ok(blob_open_dir("blob", io, w->node_pool, &w->blob));
     for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
         struct replica *r = &l->replicas[k];
@@ -89,7 +140,7 @@ static void life_close(struct life *l)
 {
     for (uint32_t k = 0; k < REPLICA_COUNT; k++)
         replica_close(l, k);
-    log_sim_store_close(l->store);
+    l->ground->end(l);
     blob_close(l->w.blob);
     pool_close(l->w.node_pool);
     io_close(l->w.io);
@@ -157,27 +208,10 @@ static void reopen(struct life *l, uint32_t k)
             ERR_IGNORE(shards_partition_open(l->replicas[k].shards, p, &at));
 }
 
-/* The log loses its newest records, or as many as there are. What had been acknowledged of them may be gone; a
- * producer announces its series again when it hears of it. */
-static void go_back(struct life *l, uint32_t partition)
-{
-    uint64_t end = log_sim_end(l->store, partition), most = draw(l, 3) == 0 ? end : 12;
-    uint64_t to = end - draw(l, (most < end ? most : end) + 1);
-    for (size_t i = 0; i < l->w.record_count; i++) {
-        struct world_record *r = l->w.records[i];
-        if (r->partition == partition && r->answer == WORLD_ACKED && r->offset >= to)
-            r->answer = WORLD_LOST;
-    }
-    log_sim_back(l->store, partition, to);
-    memset(l->w.producer.announced[partition], 0, sizeof l->w.producer.announced[partition]);
-    l->has_gone_back = true;
-    deeds[DEED_BACK]++;
-}
-
 static void disturb(struct life *l)
 {
     uint32_t k = (uint32_t)draw(l, REPLICA_COUNT), p = (uint32_t)draw(l, WORLD_PARTITIONS);
-    switch (draw(l, 13)) {
+    switch (draw(l, 14)) {
     case 0:
         restart(l, k, false, false);
         break;
@@ -212,10 +246,13 @@ static void disturb(struct life *l)
         break;
     case 9:
         if (l->goes_back)
-            go_back(l, p);
+            l->ground->go_back(l, p);
+        break;
+    case 10:
+        l->ground->strike(l);
         break;
     default:
-        io_sim_clock_advance(l->w.io, (int64_t)draw(l, 400) * NS_PER_SECOND);
+        l->ground->pass(l, (int64_t)draw(l, 400) * NS_PER_SECOND);
     }
 }
 
@@ -227,7 +264,7 @@ static void live(struct life *l, int rounds)
             append(l);
         for (uint32_t k = 0; k < REPLICA_COUNT; k++) /* some lag behind */
             step(l, k, draw(l, 4) == 0 ? 0 : (int)draw(l, 12));
-        io_sim_clock_advance(l->w.io, (int64_t)draw(l, 10) * NS_PER_SECOND);
+        l->ground->pass(l, (int64_t)draw(l, 10) * NS_PER_SECOND);
         if (draw(l, 4) == 0)
             disturb(l);
         reopen(l, (uint32_t)draw(l, REPLICA_COUNT));
@@ -242,7 +279,7 @@ static void rest(struct life *l)
             reopen(l, k);
             step(l, k, 30);
         }
-        io_sim_clock_advance(l->w.io, 10 * NS_PER_SECOND);
+        l->ground->pass(l, 10 * NS_PER_SECOND);
     }
 }
 
@@ -266,10 +303,19 @@ static const char *check_while_moving(struct life *l, uint32_t k)
 {
     bool is_open = true;
     uint64_t from;
+    if (l->is_heard_late && l->has_gone_back)
+        return NULL; /* who has not heard of it yet cannot say so */
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
         is_open = is_open && shards_partition_status(l->replicas[k].shards, p).stage == SHARD_OPEN &&
                   log_went_back(l->replicas[k].log, p, &from) != OK;
-    return is_open ? check_replica(l, k) : NULL;
+    const char *wrong = is_open ? check_replica(l, k) : NULL;
+    if (wrong != NULL && strcmp(wrong, WORLD_NOT_NAMED) == 0)
+        return NULL; /* another replica knows, and will tell */
+    bool may_lag =
+        wrong != NULL && (strcmp(wrong, NOT_COMPLETE) == 0 || strcmp(wrong, WORLD_NO_ANSWER) == 0 ||
+                          strcmp(wrong, WORLD_NOT_THERE) == 0);
+    return may_lag && l->is_told_roughly ? NULL
+                                         : wrong; /* ends are confirmed each second, if brokers are there */
 }
 
 static const char *compare_chains(struct life *l)
@@ -295,43 +341,98 @@ static const char *compare_chains(struct life *l)
     return NULL;
 }
 
-static const char *run_life(uint64_t seed, int rounds, uint32_t canary)
+static bool is_lost_named(struct life *l, const struct world_record *r)
 {
-    struct life *l = calloc(1, sizeof *l);
+    const struct chain *c = &l->replicas[0].shards->partitions[r->partition].chain;
+    for (size_t i = 0; i < c->loss_count; i++)
+        if (c->losses[i].from.offset <= r->offset && r->offset < c->losses[i].to.offset &&
+            c->losses[i].range.max_ms >= r->append_ms)
+            return true;
+    return false;
+}
+
+/* Is every offset of it one that the log lost? Where that cannot be told exactly: is any? */
+static bool was_lost(const struct life *l, uint32_t partition, const struct chain_loss *loss)
+{
+    uint64_t at = loss->from.offset;
+    for (bool found = true; found && at < loss->to.offset;) {
+        found = false;
+        for (size_t i = 0; i < l->back_count && !found; i++) {
+            const struct going_back *back = &l->backs[i];
+            found = back->partition == partition && back->to <= at && at < back->seen_end;
+            at = found ? back->seen_end : at;
+            if (l->is_told_roughly && back->partition == partition && back->to < loss->to.offset &&
+                loss->from.offset < back->seen_end)
+                return true;
+        }
+    }
+    return at >= loss->to.offset;
+}
+
+/* No loss is named but of what the log lost, and no generation begins but when it did. */
+static const char *check_losses(struct life *l)
+{
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++) {
+        const struct chain *c = &l->replicas[0].shards->partitions[p].chain;
+        uint64_t generations = 1;
+        for (size_t i = 0; i < l->back_count; i++)
+            generations += l->backs[i].partition == p && l->backs[i].seen_end > l->backs[i].to;
+        if (c->end.generation > generations)
+            return "a generation began, and the log had not gone back";
+        for (size_t i = 0; i < c->loss_count; i++) {
+            const struct chain_loss *loss = &c->losses[i];
+            if (loss->kind == LOSS_DOUBT)
+                return "replicas are said to differ";
+            if (!was_lost(l, p, loss))
+                return "a loss is named that was none";
+        }
+    }
+    for (size_t i = 0; i < l->w.record_count; i++) {
+        const struct world_record *r = l->w.records[i];
+        if (r->answer == WORLD_LOST && !r->is_there && !is_lost_named(l, r))
+            return WORLD_NOT_NAMED;
+    }
+    return NULL;
+}
+
+static const char *run_life(const struct ground *ground, uint64_t seed, int rounds, uint32_t canary)
+{
     struct pool *pool = pool_open(NULL, "sim", POOL_BYTES_UNLIMITED);
     const char *wrong = NULL;
-    assert_non_null(l);
-    life_open(l, pool, seed, canary);
+    void *at;
+    assert_ok(pool_zalloc(pool, sizeof(struct life), &at));
+    struct life *l = at;
+    life_open(l, ground, pool, seed, canary);
     l->has_late = seed % 2 == 0;
     l->goes_back = seed / 2 % 2 == 0;
     for (int i = 0; i < rounds / 20 && wrong == NULL; i++) {
         live(l, 20);
         wrong = check_while_moving(l, (uint32_t)draw(l, REPLICA_COUNT));
     }
+    l->ground->heal(l);
     if (wrong == NULL)
         rest(l);
+    l->ground->judge(l);
     for (uint32_t k = 0; k < REPLICA_COUNT && wrong == NULL; k++)
         wrong = check_replica(l, k);
     if (wrong == NULL)
         wrong = compare_chains(l);
+    if (wrong == NULL)
+        wrong = check_losses(l);
     life_close(l);
     pool_close(pool);
-    free(l);
     return wrong;
 }
 
-/* ---- tests ---- */
-
-static void replicas_come_to_the_same(void **unused)
+/* Lives of a ground; every event and deed must have come to pass. */
+static void run_lives(const struct ground *ground, uint64_t lives, int rounds, struct test_random *r)
 {
-    struct test_random r = test_random_begin("replicas_come_to_the_same");
     int64_t events[EVENT_COUNT];
-    uint64_t lives = is_full ? 2000 : 60;
     for (int i = 0; i < EVENT_COUNT; i++)
         events[i] = stat_get(event_stats[i]);
     for (uint64_t i = 0; i < lives; i++) {
-        uint64_t seed = test_random_u64(&r) >> 32;
-        const char *wrong = run_life(seed, 100, 0);
+        uint64_t seed = test_random_u64(r) >> 32;
+        const char *wrong = run_life(ground, seed, rounds, 0);
         if (wrong != NULL)
             fail_msg("seed %llu: %s", (unsigned long long)seed, wrong);
     }
@@ -348,67 +449,4 @@ static void replicas_come_to_the_same(void **unused)
     printf("\n");
 }
 
-/* A life in which replica 1, which is the first to commit or the last, applies records twice. At rest every
- * replica's answers are wrong in some way: how many say so. */
-static uint32_t differ(bool is_first, uint32_t canary)
-{
-    struct life *l = calloc(1, sizeof *l);
-    struct pool *pool = pool_open(NULL, "sim", POOL_BYTES_UNLIMITED);
-    uint32_t told = 0;
-    assert_non_null(l);
-    life_open(l, pool, 3, canary);
-    replica_close(l, 1);
-    l->replicas[1].config.canary |= SHARD_CANARY_NO_DEDUPE;
-    replica_open(l, 1);
-    for (uint32_t k = 0; k < REPLICA_COUNT; k++)
-        for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
-            shards_partition_rank(l->replicas[k].shards, p, (k == 1) == is_first ? 0 : 1);
-    for (int i = 0; i < 40; i++)
-        append(l);
-    for (size_t i = 0; i < l->w.record_count; i += 3) {
-        world_send(&l->w, l->w.records[i]);
-    }
-    rest(l);
-    for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
-        const struct chain *chain = &l->replicas[k].shards->partitions[0].chain;
-        size_t doubts = 0;
-        for (size_t i = 0; i < chain->loss_count; i++)
-            doubts += chain->losses[i].kind == LOSS_DOUBT;
-        const char *wrong = check_replica(l, k);
-        told += doubts > 0 && wrong != NULL && strcmp(wrong, NOT_COMPLETE) == 0;
-    }
-    life_close(l);
-    pool_close(pool);
-    free(l);
-    return told;
-}
-
-/* A replica that made other rows of the same range is found, and all name it. */
-static void replicas_that_differ_are_told(void **unused)
-{
-    for (int is_first = 0; is_first < 2; is_first++) {
-        int64_t before = stat_get(STAT_SHARD_DOUBTS);
-        assert_int_equal(differ(is_first, 0), REPLICA_COUNT);
-        assert_true(stat_get(STAT_SHARD_DOUBTS) > before);
-        assert_int_equal(differ(is_first, SHARD_CANARY_FOLD_BLINDLY), 0); /* planted: nobody compares */
-    }
-}
-
-int main(int argc, char **argv)
-{
-    const char *set = getenv("KELPIE_SIM");
-    is_full = set != NULL && strcmp(set, "full") == 0;
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--full") == 0)
-            is_full = true;
-        else {
-            const char *wrong = run_life(strtoull(argv[i], NULL, 0), 100, 0);
-            printf("seed %s: %s\n", argv[i], wrong == NULL ? "right" : wrong);
-            return wrong != NULL;
-        }
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(replicas_come_to_the_same),
-        cmocka_unit_test(replicas_that_differ_are_told),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
-}
+#endif
