@@ -138,10 +138,13 @@ err blob_size(struct blob *blob, const char *key, uint64_t *out_size);
 
 struct blob_entry {
     const char *key; /* in the pool of the listing */
+    int64_t t_ms;    /* Unix ms of its last modification; 0 = not known */
 };
 
 /* Keys directly below the directory `prefix` ("p000/chain"; no trailing '/'), sorted by byte order, in arena
  * memory of pool. A prefix that holds nothing yields no entries. Cost O(entries).
+ * Times are the store's: of a bucket by its own clock, in whole seconds; of a directory when the last byte was
+ * written, which for blob_put_file is before the put. Who removes what is old leaves alone what has no time.
  * Errors ERR_INPUT, ERR_LIMIT, ERR_IO. */
 err blob_list(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
               size_t *out_count);

@@ -259,6 +259,8 @@ static void run_list(void)
     for (int i = 0; i < list_count; i++) {
         snprintf(key, sizeof key, "list/%04d", i);
         MUST(strcmp(entries[i].key, key) == 0);
+        int64_t age_ms = io_now_ms(io) - entries[i].t_ms; /* its clock is this machine's, cut to seconds */
+        MUST(age_ms >= -1000 && age_ms <= 600000);
     }
     MUST(blob_list(blob, "list/sub", root, &entries, &count) == OK && count == 1);
     MUST(blob_list(blob, "nothing", root, &entries, &count) == OK && count == 0);
