@@ -41,6 +41,8 @@ def test_a_cluster_is_refused(tmp_path):
     path.write_text(lacking + "log: {kafka: {bootstrap: 'k:1', topic: t, control_topic: c}}\n"
                     "blob: {s3: {endpoint: 'http://a', bucket: abc}}\n")
     text = '%s: cluster, log.kafka and blob: a node in a cluster is not part of this build yet' % path
+    assert '%s/s cannot be read: not found' % tmp_path in refusal('serve', '--check-config', '--config', path)
+    (tmp_path / 's').write_text('a secret of 16 and more\n')
     assert text in refusal('serve', '--check-config', '--config', path)
     assert text in refusal('serve', '--config', path, '--data', tmp_path / 'data')
     assert text in refusal('config', 'show', '--config', path)
