@@ -44,7 +44,7 @@ DECODERS = {
     'log': ['src/log/log_frame.c:decode|whole|scan|item|find|next'],
     'log_files': ['src/log/log_recover.c'],
     'matcher': ['src/model/matcher.c:^literal|peel|alternative|join|matche[rs]_|pattern'],
-    'node_config': ['src/node/config.c'],
+    'node_config': ['src/node/config.c', 'src/node/config_cluster.c'],
     'promql': ['src/promql/lex.c', 'src/promql/parse.c', 'src/promql/parse_selector.c',
                'src/promql/parse_duration.c'],
     'remote_write': ['src/ingest/remote_write.c'],

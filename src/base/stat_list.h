@@ -12,6 +12,18 @@
     X(STAT_AGENT_RECORDS, COUNTER, "cluster_records_total", "Records of the control log that were read.")    \
     X(STAT_AGENT_RECORDS_DAMAGED, COUNTER, "cluster_records_damaged_total",                                  \
       "Records of the control log that are damaged or missing.")                                             \
+    X(STAT_BLOB_CACHE_BYTES, GAUGE, "blob_cache_bytes", "Local disk that cached blocks of objects take.")    \
+    X(STAT_BLOB_CACHE_DAMAGED, COUNTER, "blob_cache_damaged_total",                                          \
+      "Cached blocks found damaged; they are fetched again.")                                                \
+    X(STAT_BLOB_CACHE_EVICTIONS, COUNTER, "blob_cache_evictions_total",                                      \
+      "Cached blocks removed to make room for others.")                                                      \
+    X(STAT_BLOB_CACHE_FAILURES, COUNTER, "blob_cache_failures_total",                                        \
+      "Cached blocks that the local disk failed to write, read or remove.")                                  \
+    X(STAT_BLOB_CACHE_HITS, COUNTER, "blob_cache_hits_total",                                                \
+      "Reads of a block of an object answered from the local disk.")                                         \
+    X(STAT_BLOB_CACHE_HIT_BYTES, COUNTER, "blob_cache_hit_bytes_total", "Bytes of those reads.")             \
+    X(STAT_BLOB_CACHE_MISSES, COUNTER, "blob_cache_misses_total",                                            \
+      "Reads of a block of an object that went to the store.")                                               \
     X(STAT_BLOB_S3_FAILURES, COUNTER, "blob_s3_failures_total",                                              \
       "Calls of the bucket that failed after all tries.")                                                    \
     X(STAT_BLOB_S3_RECEIVED_BYTES, COUNTER, "blob_s3_received_bytes_total",                                  \

@@ -121,3 +121,11 @@ err blob_delete(struct blob *blob, const char *key)
     TRY(blob_key_check(key));
     return blob->driver->delete_(blob, key);
 }
+
+err blob_doubt(struct blob *blob, const char *key)
+{
+    TRY(blob_key_check(key));
+    if (blob->driver->doubt != NULL)
+        blob->driver->doubt(blob, key);
+    return OK;
+}

@@ -96,6 +96,34 @@ err blob_open_s3(const struct blob_s3_config *config, struct io *io, struct pool
 /* The text of the last call that failed, for health pages; empty when none did. Of a bucket only. */
 void blob_s3_last_failure(struct blob *blob, struct err_at *out_at);
 
+/* ---- a cache on the local disk, in front of another store ---- */
+
+struct blob_cache_config {
+    const char *directory;   /* of its own; made if missing, in one that is there; borrowed during the call */
+    uint64_t bytes_max;      /* of the disk, at least two blocks */
+    uint64_t free_bytes_min; /* the cache shrinks while the disk of the io's root has less; 0 = never */
+    size_t block_bytes;      /* fetched and kept at once: a multiple of 16, at most 4 MiB */
+    /* Does the object never have other bytes than those it had first? Asked from any thread. */
+    bool (*is_immutable)(const char *key);
+};
+/* 1 MiB blocks; directory, bytes_max and is_immutable are the caller's. */
+struct blob_cache_config blob_cache_defaults(void);
+
+/* Open a store that keeps blocks of immutable objects of `inner` which were read or put through it; decision
+ * 0016. Everything else goes through. Nothing that the local disk does or fails to do changes what a call answers,
+ * but:
+ *   - an object whose first block is kept opens, and reads as far as it is kept, also when the store is away or
+ *     lost it; blob_size and blob_list ask the store;
+ *   - what the store gave wrongly would be given again: who finds bytes wrong by a checksum of their own says so.
+ * inner is taken on success, and closed with the cache. Errors ERR_INPUT the configuration; ERR_DENIED, ERR_SPACE,
+ * ERR_IO the directory; ERR_LIMIT. */
+err blob_open_cached(struct blob *inner, const struct blob_cache_config *config, struct io *io,
+                     struct pool *pool, struct blob **out_blob, struct err_at *at);
+
+/* The bytes read of this object were wrong: forget copies of them, so that the next read asks the store. Of a
+ * store without a cache nothing happens. Errors ERR_INPUT (key). */
+err blob_doubt(struct blob *blob, const char *key);
+
 /* Every handle is closed by now. NULL is allowed. */
 void blob_close(struct blob *blob);
 
@@ -138,10 +166,13 @@ err blob_size(struct blob *blob, const char *key, uint64_t *out_size);
 
 struct blob_entry {
     const char *key; /* in the pool of the listing */
+    int64_t t_ms;    /* Unix ms of its last modification; 0 = not known */
 };
 
 /* Keys directly below the directory `prefix` ("p000/chain"; no trailing '/'), sorted by byte order, in arena
  * memory of pool. A prefix that holds nothing yields no entries. Cost O(entries).
+ * Times are the store's: of a bucket by its own clock, in whole seconds; of a directory when the last byte was
+ * written, which for blob_put_file is before the put. Who removes what is old leaves alone what has no time.
  * Errors ERR_INPUT, ERR_LIMIT, ERR_IO. */
 err blob_list(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
               size_t *out_count);

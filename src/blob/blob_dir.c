@@ -325,6 +325,15 @@ static err dir_size(struct blob *base, const char *key, uint64_t *out_size)
     return io_path_size(dir_of(base)->io, path, out_size, NULL);
 }
 
+/* 0: deleted since it was listed, or the disk does not say; the listing is of use nevertheless. */
+static int64_t modified_ms(struct dir_blob *blob, const char *key)
+{
+    char path[PATH_BYTES];
+    int64_t t_ms;
+    path_of(blob, key, path);
+    return io_path_size(blob->io, path, NULL, &t_ms) == OK && t_ms > 0 ? t_ms : 0;
+}
+
 static err dir_list(struct blob *base, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
                     size_t *out_count)
 {
@@ -347,7 +356,7 @@ static err dir_list(struct blob *base, const char *prefix, struct pool *pool, st
         size_t bytes = strlen(prefix) + 1 + strlen(names[i].name) + 1;
         TRY(pool_alloc(pool, bytes, &key));
         (void)snprintf(key, bytes, "%s/%s", prefix, names[i].name);
-        entries[count++].key = key;
+        entries[count++] = (struct blob_entry){ .key = key, .t_ms = modified_ms(blob, key) };
     }
     *out_entries = entries;
     *out_count = count;

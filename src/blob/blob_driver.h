@@ -21,6 +21,7 @@ struct blob_driver {
     err (*list)(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
                 size_t *out_count);
     err (*delete_)(struct blob *blob, const char *key); /* `delete` is a word of C++ */
+    void (*doubt)(struct blob *blob, const char *key);  /* NULL: keeps no copies */
 };
 
 /* ERR_INPUT: no key. */

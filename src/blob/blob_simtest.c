@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/time.h"
 #include "blob/blob.h"
 #include "blob/blob_driver.h"
 #include "sim/io_sim.h"
@@ -298,6 +299,18 @@ static void test_interface(void **state)
     assert_int_equal(2, count);
     assert_string_equal(keys[0], entries[0].key);
     assert_string_equal(keys[1], entries[1].key);
+    assert_true(entries[0].t_ms > 0 && entries[0].t_ms <= io_now_ms(w.io));
+    int64_t first_ms = entries[0].t_ms;
+    io_sim_clock_advance(w.io, 5 * NS_PER_SECOND);
+    assert_ok(blob_replace(blob, keys[0], content(0)));
+    assert_ok(blob_list(blob, "p000/chain", w.pool, &entries, &count));
+    assert_true(entries[0].t_ms >= first_ms + 5 * MS_PER_SECOND &&
+                entries[1].t_ms < first_ms + MS_PER_SECOND);
+    io_sim_fault_at(w.io, 2, false, ERR_IO); /* a time that cannot be had does not make the list fail */
+    assert_ok(blob_list(blob, "p000/chain", w.pool, &entries, &count));
+    assert_int_equal(io_sim_faults(w.io), 1);
+    assert_true(count == 2 && entries[0].t_ms == 0 && entries[1].t_ms > 0);
+    io_sim_fault_at(w.io, 0, false, ERR_IO);
     assert_ok(blob_list(blob, "p777", w.pool, &entries, &count));
     assert_int_equal(0, count);
 

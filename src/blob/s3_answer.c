@@ -72,13 +72,23 @@ static bool moment_ms(const struct moment *m, int64_t *out_ms)
     return true;
 }
 
+/* What stands between the seconds and the end: nothing, or a fraction, which is not counted. */
+static bool is_fraction(struct slice s)
+{
+    for (size_t i = 1; i < s.len; i++)
+        if (s.at[i] < '0' || s.at[i] > '9')
+            return false;
+    return s.len == 0 || (s.at[0] == '.' && s.len > 1);
+}
+
 bool s3_time_parse(struct slice s, int64_t *out_ms)
 {
     struct moment m;
-    return s.len >= 20 && s.at[4] == '-' && s.at[7] == '-' && s.at[10] == 'T' && s.at[13] == ':' &&
-           s.at[16] == ':' && s.at[s.len - 1] == 'Z' && digits(s, 0, 4, &m.year) &&
-           digits(s, 5, 2, &m.month) && digits(s, 8, 2, &m.day) && digits(s, 11, 2, &m.hour) &&
-           digits(s, 14, 2, &m.minute) && digits(s, 17, 2, &m.second) && moment_ms(&m, out_ms);
+    return s.len >= 20 && is_fraction(slice_part(s, 19, s.len - 20)) && s.at[4] == '-' && s.at[7] == '-' &&
+           s.at[10] == 'T' && s.at[13] == ':' && s.at[16] == ':' && s.at[s.len - 1] == 'Z' &&
+           digits(s, 0, 4, &m.year) && digits(s, 5, 2, &m.month) && digits(s, 8, 2, &m.day) &&
+           digits(s, 11, 2, &m.hour) && digits(s, 14, 2, &m.minute) && digits(s, 17, 2, &m.second) &&
+           moment_ms(&m, out_ms);
 }
 
 bool s3_http_date_parse(struct slice s, int64_t *out_ms)

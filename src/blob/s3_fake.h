@@ -16,6 +16,7 @@
 #define FAKE_PARTS_MAX   16
 #define FAKE_FAULTS_MAX  8
 #define FAKE_TEXT        2048
+#define FAKE_TIME_BYTES  32
 
 enum fake_fault_kind {
     FAKE_NONE,
@@ -47,6 +48,7 @@ struct fake_object {
     char key[400];
     struct slice bytes;
     char sha256[SHA256_HEX_BYTES], put_id[S3_PUT_ID_BYTES], etag[40];
+    int64_t t_ms;
 };
 
 struct fake_upload {
@@ -178,7 +180,7 @@ static inline void fake_store(struct fake *f, const char *key, struct slice byte
         check(f->object_count < FAKE_OBJECTS_MAX);
         object = &f->objects[f->object_count++];
     }
-    *object = (struct fake_object){ .bytes = fake_copy(f, bytes) };
+    *object = (struct fake_object){ .bytes = fake_copy(f, bytes), .t_ms = io_now_ms(f->io) };
     snprintf(object->key, sizeof object->key, "%s", key);
     snprintf(object->sha256, sizeof object->sha256, "%s", f->drops_metadata ? "" : sha256);
     snprintf(object->put_id, sizeof object->put_id, "%s", f->drops_metadata ? "" : put_id);
@@ -319,18 +321,23 @@ static inline void fake_upload_do(struct fake *f, const struct fake_request *q, 
     }
 }
 
-static inline void fake_list_uploads(struct fake *f, struct buf *body, struct s3_response *out)
+static inline void fake_time(int64_t t_ms, char out[FAKE_TIME_BYTES])
 {
     char date[S3_DATE_BYTES];
+    s3_date_print(t_ms, date);
+    snprintf(out, FAKE_TIME_BYTES, "%.4s-%.2s-%.2sT%.2s:%.2s:%.2s.000Z", date, date + 4, date + 6, date + 9,
+             date + 11, date + 13);
+}
+
+static inline void fake_list_uploads(struct fake *f, struct buf *body, struct s3_response *out)
+{
+    char date[FAKE_TIME_BYTES];
     buf_put_str(body, "<ListMultipartUploadsResult>");
     for (size_t i = 0; i < f->upload_count; i++)
         if (f->uploads[i].is_open) {
-            s3_date_print(f->uploads[i].t_ms, date);
-            buf_printf(body,
-                       "<Upload><Key>%s</Key><UploadId>%s</UploadId>"
-                       "<Initiated>%.4s-%.2s-%.2sT%.2s:%.2s:%.2sZ</Initiated></Upload>",
-                       f->uploads[i].key, f->uploads[i].id, date, date + 4, date + 6, date + 9, date + 11,
-                       date + 13);
+            fake_time(f->uploads[i].t_ms, date);
+            buf_printf(body, "<Upload><Key>%s</Key><UploadId>%s</UploadId><Initiated>%s</Initiated></Upload>",
+                       f->uploads[i].key, f->uploads[i].id, date);
         }
     buf_put_str(body, "</ListMultipartUploadsResult>");
     out->status = 200;
@@ -340,7 +347,7 @@ static inline void fake_list_uploads(struct fake *f, struct buf *body, struct s3
 static inline void fake_list(struct fake *f, const struct fake_request *q, struct buf *body,
                              struct s3_response *out)
 {
-    char prefix[FAKE_TEXT], token[FAKE_TEXT];
+    char prefix[FAKE_TEXT], token[FAKE_TEXT], date[FAKE_TIME_BYTES];
     out->status = 200;
     if (f->list != NULL) {
         buf_put_str(body, f->list);
@@ -354,7 +361,10 @@ static inline void fake_list(struct fake *f, const struct fake_request *q, struc
         body, "<?xml version=\"1.0\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">");
     for (; i < f->object_count && given < most; i++)
         if (strncmp(f->objects[i].key, prefix, strlen(prefix)) == 0) {
-            buf_printf(body, "<Contents><Key>%s</Key><Size>1</Size></Contents>", f->objects[i].key);
+            fake_time(f->objects[i].t_ms, date);
+            buf_printf(body,
+                       "<Contents><Key>%s</Key><LastModified>%s</LastModified><Size>1</Size></Contents>",
+                       f->objects[i].key, date);
             given++;
         }
     buf_printf(body, "<IsTruncated>%s</IsTruncated>", i < f->object_count ? "true" : "false");

@@ -318,7 +318,8 @@ static err take_page(struct listing *l, struct pool *blocks)
         TRY(pool_copy(l->pool, slice_str(key + l->skip), &copy));
         TRY(pool_block_reserve(blocks, (void **)&l->entries, sizeof l->entries[0], l->count + 1,
                                &l->capacity));
-        l->entries[l->count++].key = (const char *)copy.at;
+        l->entries[l->count++] =
+            (struct blob_entry){ .key = (const char *)copy.at, .t_ms = l->page.items[i].t_ms };
     }
     return OK;
 }
@@ -356,7 +357,8 @@ static err list_pages(struct s3_store *s, struct listing *l, struct s3_result *r
     return err_set(&r->why, ERR_IO, "the store's list of %.240s does not end", l->full);
 }
 
-/* Sort, leave out repetitions (a store may give a key on two pages), move into the caller's arena. */
+/* Sort, leave out repetitions (a store may give a key on two pages; the later time counts), move into the caller's
+ * arena. */
 static err finish(struct listing *l, struct blob_entry **out_entries, size_t *out_count)
 {
     size_t count = 0;
@@ -366,6 +368,8 @@ static err finish(struct listing *l, struct blob_entry **out_entries, size_t *ou
     for (size_t i = 0; i < l->count; i++)
         if (count == 0 || strcmp(l->entries[count - 1].key, l->entries[i].key) != 0)
             l->entries[count++] = l->entries[i];
+        else if (l->entries[i].t_ms > l->entries[count - 1].t_ms)
+            l->entries[count - 1].t_ms = l->entries[i].t_ms;
     TRY(pool_alloc(l->pool, (count + 1) * sizeof l->entries[0], &at));
     if (count > 0)
         memcpy(at, l->entries, count * sizeof l->entries[0]);

@@ -230,6 +230,8 @@ static void test_get_checks_the_bytes(void **state)
 
 /* ---- lists ---- */
 
+#define FIRST_MS INT64_C(1700000000123)
+
 static void test_lists(void **state)
 {
     struct blob *blob = open_blob();
@@ -239,6 +241,7 @@ static void test_lists(void **state)
     for (int i = 0; i < 300; i++) {
         snprintf(key, sizeof key, PREFIX "/p000/chain/%08d", (i * 37) % 300);
         fake_store(&fake, key, slice_str("x"), "", "");
+        fake_find(&fake, key)->t_ms = FIRST_MS + (int64_t)((i * 37) % 300) * MS_PER_HOUR;
     }
     fake_store(&fake, PREFIX "/p000/chain/sub/a", slice_str("x"), "", "");
     fake_store(&fake, PREFIX "/p000/chain/", slice_str("x"), "", "");
@@ -258,6 +261,8 @@ static void test_lists(void **state)
         for (size_t k = 0; k < count; k++) {
             snprintf(expected, sizeof expected, "p000/chain/%08zu", k);
             assert_string_equal(entries[k].key, expected);
+            assert_int_equal(entries[k].t_ms,
+                             (FIRST_MS + (int64_t)k * MS_PER_HOUR) / MS_PER_SECOND * MS_PER_SECOND);
         }
     }
     assert_ok(blob_list(blob, "p000/nothing", root, &entries, &count));
@@ -273,6 +278,57 @@ static void test_lists(void **state)
 #define KEY(text)  "<Contents><Key>" text "</Key></Contents>"
 #define LAST       "<IsTruncated>false</IsTruncated>"
 #define ENCODED    "<EncodingType>url</EncodingType>"
+
+/* A time that is not one is not known, and of two the later counts. */
+static void test_times_of_a_list(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t t_ms;
+    } cases[] = {
+        { "2009-10-12T17:50:30.000Z", INT64_C(1255369830000) },
+        { "2009-10-12T17:50:30.999999999Z", INT64_C(1255369830000) },
+        { "2009-10-12T17:50:30Z", INT64_C(1255369830000) },
+        { "1970-01-01T00:00:00Z", 0 },
+        { "9999-12-31T23:59:60Z", INT64_C(253402300800000) },
+        { "2009-10-12T17:50:30", 0 },
+        { "2009-10-12T17:50:30+01:00", 0 },
+        { "2009-10-12T17:50:30.Z", 0 },
+        { "2009-10-12T17:50:30.1Z.Z", 0 },
+        { "2009-10-12T17:50:30 or soZ", 0 },
+        { "2009-13-12T17:50:30Z", 0 },
+        { "2009-10-32T17:50:30Z", 0 },
+        { "2009-10-12T24:50:30Z", 0 },
+        { "1969-10-12T17:50:30Z", 0 },
+        { "-009-10-12T17:50:30Z", 0 },
+        { "Mon, 12 Oct 2009 17:50:30 GMT", 0 },
+        { "", 0 },
+    };
+    struct blob *blob = open_blob();
+    struct blob_entry *entries;
+    size_t count;
+    char list[1000];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        snprintf(list, sizeof list,
+                 LIST("<LastModified>2009-10-12T17:50:30Z</LastModified><Contents><Key>pre/fix/a/b</Key>"
+                      "<Owner><LastModified>2009-10-12T17:50:30Z</LastModified></Owner>"
+                      "<LastModified>%s</LastModified></Contents>" LAST),
+                 cases[i].text);
+        fake.list = list;
+        assert_ok(blob_list(blob, "a", root, &entries, &count));
+        assert_int_equal(count, 1);
+        if (entries[0].t_ms != cases[i].t_ms)
+            fail_msg("%s: %lld", cases[i].text, (long long)entries[0].t_ms);
+    }
+    fake.list = LIST(
+        "<Contents><Key>pre/fix/a/b</Key><LastModified>2009-10-12T17:50:30Z</LastModified></Contents>"
+        "<Contents><Key>pre/fix/a/b</Key><LastModified>2009-10-12T17:50:32Z</LastModified></Contents>"
+        "<Contents><Key>pre/fix/a/b</Key><LastModified>2009-10-12T17:50:31Z</LastModified></Contents>" LAST);
+    assert_ok(blob_list(blob, "a", root, &entries, &count));
+    assert_int_equal(count, 1);
+    assert_int_equal(entries[0].t_ms, INT64_C(1255369832000));
+    blob_close(blob);
+}
 
 static void test_lists_of_a_hostile_store(void **state)
 {
@@ -450,6 +506,7 @@ int main(void)
         cmocka_unit_test(test_get_checks_the_bytes),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_lists_of_a_hostile_store),
+        cmocka_unit_test(test_times_of_a_list),
         cmocka_unit_test(test_the_machines_role),
         cmocka_unit_test(test_a_metadata_service_that_is_not_there_now),
         cmocka_unit_test(test_a_credentials_file),

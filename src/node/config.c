@@ -5,18 +5,20 @@
  *
  * Invariants
  *  1. A row's type says the C type at its offset: T_DURATION int64_t ms, T_BYTES, T_COUNT and T_ENUM
- *     uint64_t, T_BOOL bool.
+ *     uint64_t, T_BOOL bool, T_TEXT max + 1 chars, all zero behind the text.
  *  2. A key that no row and no section names is an error with its position. */
 #include "node/config.h"
 
+#include "base/check.h"
 #include "base/time.h"
 #include "model/labels.h"
 #include "model/yaml.h"
+#include "node/config_cluster.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum type { T_DURATION, T_BYTES, T_COUNT, T_BOOL, T_ENUM };
+enum type { T_DURATION, T_BYTES, T_COUNT, T_BOOL, T_ENUM, T_TEXT };
 
 struct setting {
     const char *section;
@@ -24,13 +26,27 @@ struct setting {
     size_t offset;
     enum type type;
     bool is_live;
-    int64_t min, max;         /* ms, bytes, count */
-    const char *const *names; /* T_ENUM; max + 1 of them */
+    int64_t min, max; /* ms, bytes, count; bytes of a text, without its NUL */
+    const void *more; /* T_ENUM: max + 1 names (const char *const *); T_TEXT: a struct config_text */
 };
+
+/* Where settings lie in the document; a section comes after the one that it is in. */
+static const struct section {
+    const char *name;
+    const char *parent; /* NULL: the document */
+} sections[] = {
+    { "storage", NULL }, { "memory", NULL }, { "query", NULL },  { "http", NULL },
+    { "log", NULL },     { "kafka", "log" }, { "tls", "kafka" }, { "sasl", "kafka" },
+    { "cluster", NULL }, { "blob", NULL },   { "s3", "blob" },
+};
+
+#define SECTION_COUNT (sizeof sections / sizeof sections[0])
 
 static const char *const ack_names[] = { "fsync", "os" };
 static const char *const level_names[] = { "debug", "info", "warn", "error" };
 static const char *const format_names[] = { "logfmt", "json" };
+static const char *const sasl_names[] = { "none", "scram-sha-512", "scram-sha-256", "plain" };
+static const char *const credentials_names[] = { "instance", "environment", "file", "static" };
 
 #define AT(field) offsetof(struct config, field)
 #define LIVE      true
@@ -38,7 +54,14 @@ static const char *const format_names[] = { "logfmt", "json" };
 #define GIB       (INT64_C(1) << 30)
 #define ANY       INT64_MAX
 
-/* Sections lie together, in the order of docs/configuration.md. */
+#define TEXT(section, key, field, min, rule)                                                            \
+    {                                                                                                   \
+        section, key, AT(field), T_TEXT, RESTART, min, sizeof(((struct config *)0)->field) - 1, &(rule) \
+    }
+#define KAFKA_TEXT(section, field, min, rule) TEXT(section, #field, cluster.kafka.field, min, rule)
+#define S3_TEXT(field, min, rule)             TEXT("s3", #field, cluster.s3.field, min, rule)
+
+/* Sections lie together, in the order of `sections`. */
 static const struct setting settings[] = {
     { "storage", "ack", AT(ack), T_ENUM, RESTART, 0, 1, ack_names },
     { "storage", "retention", AT(retention_ms), T_DURATION, LIVE, 0, ANY, NULL },
@@ -66,6 +89,41 @@ static const struct setting settings[] = {
     { "http", "cors", AT(http_cors), T_BOOL, RESTART, 0, 1, NULL },
     { "log", "level", AT(log_level), T_ENUM, LIVE, 0, 3, level_names },
     { "log", "format", AT(log_format), T_ENUM, RESTART, 0, 1, format_names },
+    KAFKA_TEXT("kafka", bootstrap, 3, config_addresses),
+    KAFKA_TEXT("kafka", topic, 1, config_topic),
+    KAFKA_TEXT("kafka", control_topic, 1, config_topic),
+    { "tls", "enabled", AT(cluster.kafka.tls), T_BOOL, RESTART, 0, 1, NULL },
+    KAFKA_TEXT("tls", ca_file, 1, config_path),
+    KAFKA_TEXT("tls", cert_file, 1, config_path),
+    KAFKA_TEXT("tls", key_file, 1, config_path),
+    { "tls", "insecure_skip_verify", AT(cluster.kafka.insecure_skip_verify), T_BOOL, RESTART, 0, 1, NULL },
+    { "sasl", "mechanism", AT(cluster.kafka.mechanism), T_ENUM, RESTART, 0, 3, sasl_names },
+    KAFKA_TEXT("sasl", user, 1, config_word),
+    KAFKA_TEXT("sasl", password_file, 1, config_path),
+    TEXT("cluster", "name", cluster.name, 1, config_name),
+    TEXT("cluster", "zone", cluster.zone, 1, config_name),
+    TEXT("cluster", "address", cluster.address, 3, config_address),
+    TEXT("cluster", "secret_file", cluster.secret_file, 1, config_path),
+    { "cluster", "expect", AT(cluster.expect), T_COUNT, RESTART, 0, CONFIG_NODES_MAX, NULL },
+    { "blob", "cache_bytes", AT(cluster.cache_bytes), T_BYTES, RESTART, 0, ANY, NULL },
+    S3_TEXT(endpoint, 8, config_endpoint),
+    S3_TEXT(bucket, 3, config_bucket),
+    S3_TEXT(prefix, 1, config_prefix),
+    S3_TEXT(region, 1, config_name),
+    { "s3", "virtual_host", AT(cluster.s3.virtual_host), T_BOOL, RESTART, 0, 1, NULL },
+    { "s3", "credentials", AT(cluster.s3.credentials), T_ENUM, RESTART, 0, 3, credentials_names },
+    S3_TEXT(access_key, 1, config_word),
+    S3_TEXT(secret_key_file, 1, config_path),
+    S3_TEXT(credentials_file, 1, config_path),
+    S3_TEXT(profile, 1, config_name),
+    S3_TEXT(ca_file, 1, config_path),
+    { "s3", "insecure_skip_verify", AT(cluster.s3.insecure_skip_verify), T_BOOL, RESTART, 0, 1, NULL },
+    { "s3", "request_timeout", AT(cluster.s3.request_timeout_ms), T_DURATION, RESTART, MS_PER_SECOND,
+      10 * MS_PER_MINUTE, NULL },
+    { "s3", "retry_time", AT(cluster.s3.retry_time_ms), T_DURATION, RESTART, 0, MS_PER_HOUR, NULL },
+    { "s3", "retries_per_minute", AT(cluster.s3.retries_per_minute), T_COUNT, RESTART, 0, 100000, NULL },
+    { "s3", "part_size", AT(cluster.s3.part_bytes), T_BYTES, RESTART, 5 << 20, GIB, NULL },
+    { "s3", "connections", AT(cluster.s3.connections), T_COUNT, RESTART, 1, 256, NULL },
 };
 
 #define SETTING_COUNT (sizeof settings / sizeof settings[0])
@@ -108,6 +166,13 @@ struct config config_default(void)
         .http_cors = true,
         .log_level = CONFIG_INFO,
         .log_format = CONFIG_LOGFMT,
+        .cluster = { .s3 = { .region = "us-east-1",
+                             .profile = "default",
+                             .request_timeout_ms = 10 * MS_PER_SECOND,
+                             .retry_time_ms = 30 * MS_PER_SECOND,
+                             .retries_per_minute = 120,
+                             .connections = 16,
+                             .part_bytes = 16 << 20 } },
         .limits = { .labels_per_series_max = 60,
                     .name_bytes_max = 1024,
                     .value_bytes_max = 4096,
@@ -116,6 +181,19 @@ struct config config_default(void)
 }
 
 /* ---- reading ---- */
+
+static err read_text(const struct setting *s, const struct yaml_node *node, char *field, struct err_at *at)
+{
+    const struct config_text *rule = s->more;
+    struct slice text;
+    TRY(yaml_string(node, &text, at));
+    if (text.len < (size_t)s->min || text.len > (size_t)s->max || !rule->holds(text))
+        return yaml_error(node, ERR_INPUT, at, "%s must be %s, %lld to %lld bytes", s->key, rule->says,
+                          (long long)s->min, (long long)s->max);
+    memset(field, 0, (size_t)s->max + 1);
+    memcpy(field, text.at, text.len);
+    return OK;
+}
 
 /* base: the struct that the row's offset is of. */
 static err read_setting(const struct setting *s, struct yaml_node *section, void *base, struct err_at *at)
@@ -130,7 +208,7 @@ static err read_setting(const struct setting *s, struct yaml_node *section, void
         return yaml_bool(node, field, at);
     case T_ENUM: {
         size_t index = (size_t) * (uint64_t *)field;
-        TRY(yaml_get_enum(section, s->key, s->names, (size_t)s->max + 1, &index, at));
+        TRY(yaml_get_enum(section, s->key, s->more, (size_t)s->max + 1, &index, at));
         *(uint64_t *)field = index;
         return OK;
     }
@@ -154,6 +232,8 @@ static err read_setting(const struct setting *s, struct yaml_node *section, void
         *(uint64_t *)field = bytes;
         return OK;
     }
+    case T_TEXT:
+        return read_text(s, node, field, at);
     }
     return OK;
 }
@@ -203,6 +283,36 @@ static err read_limits_section(struct yaml_node *root, struct pool *pool, struct
     return yaml_map_end(section, at);
 }
 
+static size_t section_index(const char *name)
+{
+    size_t i = 0;
+    while (i < SECTION_COUNT && strcmp(sections[i].name, name) != 0)
+        i++;
+    check(i < SECTION_COUNT);
+    return i;
+}
+
+static err read_sections(struct yaml_node *root, struct config *config, struct err_at *at)
+{
+    struct yaml_node *nodes[SECTION_COUNT];
+    for (size_t i = 0; i < SECTION_COUNT; i++) {
+        const char *parent = sections[i].parent;
+        struct yaml_node *above = parent != NULL ? nodes[section_index(parent)] : root;
+        nodes[i] = NULL;
+        if (above != NULL)
+            TRY(yaml_get_map(above, sections[i].name, &nodes[i], at));
+    }
+    for (size_t i = 0; i < SETTING_COUNT; i++) {
+        struct yaml_node *section = nodes[section_index(settings[i].section)];
+        if (section != NULL)
+            TRY(read_setting(&settings[i], section, config, at));
+    }
+    for (size_t i = 0; i < SECTION_COUNT; i++)
+        if (nodes[i] != NULL)
+            TRY(yaml_map_end(nodes[i], at));
+    return OK;
+}
+
 err config_parse(struct slice text, struct pool *pool, struct config *out_config, struct err_at *at)
 {
     struct config config = config_default();
@@ -210,20 +320,12 @@ err config_parse(struct slice text, struct pool *pool, struct config *out_config
     TRY(yaml_parse(text, pool, &root, at));
     TRY(yaml_map_begin(root, at));
     config.root = root;
-    for (size_t i = 0; i < SETTING_COUNT;) {
-        const char *name = settings[i].section;
-        struct yaml_node *section;
-        TRY(yaml_get_map(root, name, &section, at));
-        for (; i < SETTING_COUNT && strcmp(settings[i].section, name) == 0; i++)
-            if (section != NULL)
-                TRY(read_setting(&settings[i], section, &config, at));
-        if (section != NULL)
-            TRY(yaml_map_end(section, at));
-    }
+    TRY(read_sections(root, &config, at));
     TRY(read_limits_section(root, pool, &config, at));
     (void)yaml_get(root, "global"); /* marks them used: ingest reads them */
     (void)yaml_get(root, "scrape_configs");
     TRY(yaml_map_end(root, at));
+    TRY(config_cluster_check(root, &config.cluster, at));
     *out_config = config;
     return OK;
 }
@@ -261,16 +363,33 @@ static void print_bytes(struct buf *out, uint64_t bytes)
     buf_printf(out, "%llu%s", (unsigned long long)bytes, units[unit]);
 }
 
+static void print_text(struct slice text, struct buf *out)
+{
+    buf_put_u8(out, '"');
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.at[i];
+        if (c == '"' || c == '\\')
+            buf_put_u8(out, '\\');
+        if (c < 0x20 || c == 0x7f)
+            buf_printf(out, "\\x%02x", c);
+        else
+            buf_put_u8(out, c);
+    }
+    buf_put_u8(out, '"');
+}
+
 static void print_setting(const struct setting *s, const void *base, const char *indent, struct buf *out)
 {
     const void *field = (const char *)base + s->offset;
+    if (s->type == T_TEXT && ((const char *)field)[0] == 0)
+        return; /* not given, and nothing could be written that says so */
     buf_printf(out, "%s%s: ", indent, s->key);
     switch (s->type) {
     case T_BOOL:
         buf_put_str(out, *(const bool *)field ? "true" : "false");
         break;
     case T_ENUM:
-        buf_put_str(out, s->names[*(const uint64_t *)field]);
+        buf_put_str(out, ((const char *const *)s->more)[*(const uint64_t *)field]);
         break;
     case T_COUNT:
         buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)field);
@@ -280,6 +399,9 @@ static void print_setting(const struct setting *s, const void *base, const char 
         break;
     case T_BYTES:
         print_bytes(out, *(const uint64_t *)field);
+        break;
+    case T_TEXT:
+        print_text(slice_str(field), out);
         break;
     }
     buf_printf(out, "   # %s\n", s->is_live ? "live" : "restart");
@@ -294,21 +416,6 @@ static void print_limits(const struct config_limits *limits, const struct config
         if (unless == NULL || value != *(const uint64_t *)((const char *)unless + offset))
             print_setting(&limit_settings[i], limits, indent, out);
     }
-}
-
-static void print_text(struct slice text, struct buf *out)
-{
-    buf_put_u8(out, '"');
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.at[i];
-        if (c == '"' || c == '\\')
-            buf_put_u8(out, '\\');
-        if (c < 0x20 || c == 0x7f)
-            buf_printf(out, "\\x%02x", c);
-        else
-            buf_put_u8(out, c);
-    }
-    buf_put_u8(out, '"');
 }
 
 static bool is_secret(struct slice key)
@@ -389,16 +496,37 @@ static void print_scraping(const struct yaml_node *root, struct buf *out)
     }
 }
 
-void config_print(const struct config *config, struct buf *out)
+/* How many sections a section lies in. */
+static unsigned depth_of(const char *section)
 {
+    const char *parent = sections[section_index(section)].parent;
+    return parent == NULL ? 0 : 1 + depth_of(parent);
+}
+
+static bool is_of_cluster(const char *section)
+{
+    return strcmp(section, "cluster") == 0 || strcmp(section, "blob") == 0 || depth_of(section) > 0;
+}
+
+static void print_sections(const struct config *config, struct buf *out)
+{
+    static const char indents[] = "        ";
     const char *section = "";
     for (size_t i = 0; i < SETTING_COUNT; i++) {
-        if (strcmp(section, settings[i].section) != 0) {
-            section = settings[i].section;
-            buf_printf(out, "%s:\n", section);
-        }
-        print_setting(&settings[i], config, "  ", out);
+        const struct setting *s = &settings[i];
+        if (!config->cluster.is_given && is_of_cluster(s->section))
+            continue;
+        unsigned depth = depth_of(s->section);
+        if (strcmp(section, s->section) != 0)
+            buf_printf(out, "%.*s%s:\n", (int)(2 * depth), indents, s->section);
+        section = s->section;
+        print_setting(s, config, indents + sizeof indents - 1 - 2 * (depth + 1), out);
     }
+}
+
+void config_print(const struct config *config, struct buf *out)
+{
+    print_sections(config, out);
     buf_put_str(out, "limits:\n");
     print_limits(&config->limits, NULL, "  ", out);
     if (config->tenant_count > 0)
@@ -418,7 +546,15 @@ void config_print(const struct config *config, struct buf *out)
 
 static size_t setting_bytes(const struct setting *s)
 {
-    return s->type == T_BOOL ? sizeof(bool) : sizeof(uint64_t);
+    return s->type == T_BOOL ? sizeof(bool) : s->type == T_TEXT ? (size_t)s->max + 1 : sizeof(uint64_t);
+}
+
+static void print_section_name(const char *section, struct buf *out)
+{
+    const char *parent = sections[section_index(section)].parent;
+    if (parent != NULL)
+        print_section_name(parent, out);
+    buf_printf(out, "%s.", section);
 }
 
 void config_keep_restart(const struct config *running, struct config *next, struct buf *out)
@@ -429,7 +565,9 @@ void config_keep_restart(const struct config *running, struct config *next, stru
         void *new_field = (char *)next + s->offset;
         if (s->is_live || memcmp(old_field, new_field, setting_bytes(s)) == 0)
             continue;
-        buf_printf(out, "%s%s.%s", out->len > 0 ? ", " : "", s->section, s->key);
+        buf_put_str(out, out->len > 0 ? ", " : "");
+        print_section_name(s->section, out);
+        buf_put_str(out, s->key);
         memcpy(new_field, old_field, setting_bytes(s));
     }
 }

@@ -36,6 +36,58 @@ struct config_tenant {
     struct config_limits limits; /* defaults of `limits` where the override says nothing */
 };
 
+/* Of a node in a cluster: its part of it, the log and the store that all share. Texts end with a NUL and zeros;
+ * empty: not given. Secrets are named by their files and never in here. */
+#define CONFIG_NAME_BYTES    64
+#define CONFIG_PATH_BYTES    1024
+#define CONFIG_TOPIC_BYTES   250 /* what brokers take */
+#define CONFIG_ADDRESS_BYTES 262 /* of a name of 255 bytes, and a port */
+
+enum config_sasl {
+    CONFIG_SASL_NONE,
+    CONFIG_SASL_SCRAM_SHA_512,
+    CONFIG_SASL_SCRAM_SHA_256,
+    CONFIG_SASL_PLAIN,
+};
+
+struct config_kafka {
+    char bootstrap[1024]; /* "host:port,host:port" */
+    char topic[CONFIG_TOPIC_BYTES], control_topic[CONFIG_TOPIC_BYTES];
+    bool tls, insecure_skip_verify;
+    char ca_file[CONFIG_PATH_BYTES], cert_file[CONFIG_PATH_BYTES], key_file[CONFIG_PATH_BYTES];
+    uint64_t mechanism; /* enum config_sasl */
+    char user[256], password_file[CONFIG_PATH_BYTES];
+};
+
+enum config_credentials {
+    CONFIG_CREDENTIALS_INSTANCE,    /* the machine's role */
+    CONFIG_CREDENTIALS_ENVIRONMENT, /* AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN */
+    CONFIG_CREDENTIALS_FILE,        /* as AWS' tools write it */
+    CONFIG_CREDENTIALS_STATIC,      /* access_key, and secret_key_file */
+};
+
+struct config_s3 {
+    char endpoint[CONFIG_ADDRESS_BYTES + 8];
+    char bucket[CONFIG_NAME_BYTES], prefix[201], region[CONFIG_NAME_BYTES];
+    bool virtual_host, insecure_skip_verify;
+    uint64_t credentials; /* enum config_credentials */
+    char access_key[129], profile[CONFIG_NAME_BYTES];
+    char secret_key_file[CONFIG_PATH_BYTES], credentials_file[CONFIG_PATH_BYTES], ca_file[CONFIG_PATH_BYTES];
+    int64_t request_timeout_ms, retry_time_ms;
+    uint64_t retries_per_minute, connections, part_bytes;
+};
+
+struct config_cluster {
+    bool is_given; /* any key of cluster, log.kafka or blob */
+    char name[CONFIG_NAME_BYTES], zone[CONFIG_NAME_BYTES];
+    char address[CONFIG_ADDRESS_BYTES]; /* where other nodes reach this one: "host:port" */
+    char secret_file[CONFIG_PATH_BYTES];
+    uint64_t expect; /* nodes that found the cluster together; 0 = it is founded already */
+    struct config_kafka kafka;
+    struct config_s3 s3;
+    uint64_t cache_bytes; /* of local disk; 0 = no cache */
+};
+
 enum config_ack { CONFIG_ACK_FSYNC, CONFIG_ACK_OS };
 enum config_level { CONFIG_DEBUG, CONFIG_INFO, CONFIG_WARN, CONFIG_ERROR };
 enum config_format { CONFIG_LOGFMT, CONFIG_JSON };
@@ -82,6 +134,8 @@ struct config {
     struct config_tenant *tenants;
     size_t tenant_count;
 
+    struct config_cluster cluster;
+
     /* The parsed document, for ingest's sections; lives in the pool of config_parse. */
     struct yaml_node *root;
 };
@@ -93,9 +147,13 @@ struct config config_default(void);
  * caller, who finds them in out_config->root. Errors ERR_INPUT "line L column C: …", ERR_LIMIT. */
 err config_parse(struct slice text, struct pool *pool, struct config *out_config, struct err_at *at);
 
-/* Append all settings as YAML, each with its unit and "# live" or "# restart"; then `global` and
- * `scrape_configs` as they were written, secrets masked. */
+/* Append all settings as YAML, each with its unit and "# live" or "# restart", those of a cluster if any of
+ * them is given; then `global` and `scrape_configs` as they were written, secrets masked. */
 void config_print(const struct config *config, struct buf *out);
+
+/* This build runs no cluster: ERR_UNSUPPORTED with a text if the configuration asks for one. The one place that
+ * says so. */
+err config_cluster_refuse(const struct config *config, struct err_at *at);
 
 /* Names of the settings that differ and need a restart, appended to out as "storage.ack, http.cors"; their
  * values in *next are set back to those of *running, so that *next is what is in force. */

@@ -36,14 +36,19 @@ static err read_level(const struct node_options *options, struct config *config,
     return OK;
 }
 
-/* global and scrape_configs; relative file names in them are relative to the configuration file. */
-static err read_scraping(const char *path, struct pool *parent, struct loaded *loaded, struct err_at *at)
+/* Relative names of files in the configuration file are relative to it. */
+static struct slice directory_of(const char *path)
 {
     const char *slash = path != NULL ? strrchr(path, '/') : NULL;
-    struct slice directory = slash != NULL ? slice_of(path, (size_t)(slash - path)) : slice_of("", 0);
+    return slash != NULL ? slice_of(path, (size_t)(slash - path)) : slice_of("", 0);
+}
+
+/* global and scrape_configs. */
+static err read_scraping(const char *path, struct pool *parent, struct loaded *loaded, struct err_at *at)
+{
     struct yaml_node *root = loaded->config.root;
-    return scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), directory, parent,
-                              &loaded->scrape, at);
+    return scrape_config_load(yaml_get(root, "global"), yaml_get(root, "scrape_configs"), directory_of(path),
+                              parent, &loaded->scrape, at);
 }
 
 static err read_files(const struct node_options *options, struct io *io, struct pool *parent,
@@ -57,6 +62,11 @@ static err read_files(const struct node_options *options, struct io *io, struct 
                            e == ERR_LIMIT ? "larger than 16 MB" : err_text(e));
     }
     err e = config_parse(text, loaded->pool, &loaded->config, at);
+    if (e == OK)
+        e = secrets_read(&loaded->config, directory_of(options->config_file), io, loaded->pool,
+                         &loaded->secrets, at);
+    if (e == OK)
+        e = config_cluster_refuse(&loaded->config, at);
     if (e == OK)
         e = read_scraping(options->config_file, parent, loaded, at);
     if (e != OK)

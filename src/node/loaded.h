@@ -6,11 +6,13 @@
 #include "net/web_config.h"
 #include "node/config.h"
 #include "node/node.h"
+#include "node/secrets.h"
 #include "query/query.h"
 
 struct loaded {
     struct pool *pool; /* holds this struct and all below */
     struct config config;
+    struct secrets secrets;
     struct net_web_config web;
     bool has_web;
     struct scrape_config *scrape; /* held once */

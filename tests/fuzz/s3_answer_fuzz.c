@@ -34,7 +34,8 @@ static void body(struct slice bytes, struct pool *pool)
     check(strlen(answer.next_token) <= S3_VALUE_BYTES_MAX);
     for (size_t i = 0; i < answer.count; i++)
         check(strlen(answer.items[i].key) <= S3_VALUE_BYTES_MAX &&
-              strlen(answer.items[i].upload_id) <= S3_VALUE_BYTES_MAX);
+              strlen(answer.items[i].upload_id) <= S3_VALUE_BYTES_MAX && answer.items[i].t_ms >= 0 &&
+              answer.items[i].t_ms <= INT64_C(253402300800000)); /* the year 10000 */
 }
 
 static void headers(struct slice bytes)

@@ -1,5 +1,5 @@
-"""The S3 driver of the object store against two real stores on loopback: every call, races, refusals, a store that is
-stopped and killed under load.
+"""The S3 driver of the object store against two real stores on loopback: every call, races, a cache in front, refusals, a
+store that is stopped and killed under load.
 
 ./dev test (or setup) fetches the programs before any test runs, pinned by version and checksum: tests/services/s3.sh get. A
 store that is not there is skipped with the reason. KELPIE_S3_PORT is the first port that is tried for them (21000)."""
@@ -94,7 +94,7 @@ def store(request, tmp_path_factory):
 def test_every_call(store):
     status, text = store.call('bucket', 'battery', str(RACES[store.kind]))
     assert status == 0, text
-    assert 'one winner each' in text and 'files: 12 MiB' in text
+    assert 'one winner each' in text and 'files: 12 MiB' in text and 'cache: 12 MiB' in text
 
 
 def test_refusals(store):

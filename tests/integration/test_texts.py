@@ -32,6 +32,23 @@ def test_configuration(tmp_path, config, text):
     assert '%s: %s' % (path, text.split('\n')[0]) in refusal('serve', '--check-config', '--config', path)
 
 
+def test_a_cluster_is_refused(tmp_path):
+    """Its settings are checked, and then told to be of no use; a running node keeps what it has."""
+    path = tmp_path / 'c.yaml'
+    lacking = "cluster: {name: n, address: 'a:1', secret_file: s}\n"
+    path.write_text(lacking)
+    assert 'line 1 column 10: cluster needs log.kafka' in refusal('serve', '--check-config', '--config', path)
+    path.write_text(lacking + "log: {kafka: {bootstrap: 'k:1', topic: t, control_topic: c}}\n"
+                    "blob: {s3: {endpoint: 'http://a', bucket: abc}}\n")
+    text = '%s: cluster, log.kafka and blob: a node in a cluster is not part of this build yet' % path
+    assert '%s/s cannot be read: not found' % tmp_path in refusal('serve', '--check-config', '--config', path)
+    (tmp_path / 's').write_text('a secret of 16 and more\n')
+    assert text in refusal('serve', '--check-config', '--config', path)
+    assert text in refusal('serve', '--config', path, '--data', tmp_path / 'data')
+    assert text in refusal('config', 'show', '--config', path)
+    assert not os.path.exists(tmp_path / 'data')
+
+
 def test_command_line(tmp_path):
     here = ['--data', tmp_path / 'data']
     assert 'did you mean --data?' in refusal('serve', '--dat', 'x', status=2)
