@@ -146,14 +146,6 @@ static err doubt(struct partition *p, const struct chain_entry *entry, struct su
 
 /* ---- a log that went back ---- */
 
-static struct chain_loss loss_of(const struct partition *p, uint64_t generation, uint64_t from, uint64_t to)
-{
-    return (struct chain_loss){ .kind = from < to ? LOSS_LOG : 0,
-                                .from = { generation, from },
-                                .to = { generation, to },
-                                .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
-}
-
 /* What this process saw of a log that went back to `back_to`, that nobody has, and that is not named yet. Kind 0:
  * nothing. What was committed of the log as it was is not lost; a chain's end of a higher epoch than what was seen
  * is of another log. */
@@ -169,7 +161,12 @@ static struct chain_loss lost_end(struct partition *p, uint64_t back_to)
     if (is_of_it && chain_end.offset > from)
         from = chain_end.offset;
     bool is_told = from >= g->told_from && seen.end_offset <= g->told_to;
-    return is_told ? (struct chain_loss){ 0 } : loss_of(p, generation, from, seen.end_offset);
+    if (is_told || from >= seen.end_offset)
+        return (struct chain_loss){ 0 };
+    return (struct chain_loss){ .kind = LOSS_LOG,
+                                .from = { generation, from },
+                                .to = { generation, seen.end_offset },
+                                .range = { TIME_MS_MIN, io_now_ms(p->shards->io) + SHARD_LOSS_BEHIND_MS } };
 }
 
 /* The driver says where the log parts from what was seen: what is lost waits to be named, once until it goes
@@ -269,16 +266,11 @@ static err generation_compare(struct partition *p, const struct chain_entry *ent
     if (entry->end.generation <= p->applied.generation)
         return OK;
     err e = log_went_back(p->shards->log, p->number, &back_to);
-    bool may_wait = is_patient(p), is_whole = e == ERR_NOT_FOUND && is_of_this_log(p);
-    may_wait = may_wait || p->sure_end > 0; /* until it is reached */
-    if (e == OK) {
+    (void)is_patient(p); /* it waits from here on, however long brokers are away */
+    if (e == OK)
         pend_lost_end(p, back_to);
-    } else if (!is_whole && may_wait) {
+    else if (e != ERR_NOT_FOUND || !is_of_this_log(p))
         return ERR_BUSY;
-    } else if (!is_whole) { /* nobody says: what was applied counts as lost */
-        struct chain_loss loss = loss_of(p, p->applied.generation, entry->end.offset, p->applied.offset);
-        pend(p, &p->lost_end, &loss);
-    }
     begin_anew(p, entry, "the log went back");
     TRY(fold_locked(p, entry, &valid));
     TRY(append_pending(p, &p->lost_end)); /* if that fails, the next life does it */
