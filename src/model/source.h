@@ -19,6 +19,13 @@
 
 #include <stdbool.h>
 
+/* How far a partition must have been applied before an answer may count as complete (read your writes). */
+struct source_position {
+    uint32_t partition;
+    uint64_t generation;
+    uint64_t offset; /* the next one to be applied, within the generation */
+};
+
 struct source_request {
     struct slice tenant;
     const struct matcher *matchers; /* of one selector; NULL with count 0 = every series */
@@ -28,6 +35,9 @@ struct source_request {
     const uint64_t
         *partitions; /* a bit for each that is asked for; NULL: all there are. What of them is not here
                                    is named as missing */
+    const struct source_position
+        *after; /* ascending; a source that waits for all that is durable needs none */
+    size_t after_count;
     struct guard *guard;
 };
 

@@ -143,7 +143,7 @@ static err view_open(struct views *views, struct view *view, uint64_t end_offset
 {
     struct partition *p = view->partition;
     if (!partition_lock(p)) {
-        views_missing(views, p->number, view->range, "partition is not open here");
+        views_missing(views, p->number, view->range, PROOF_NOT_HERE);
         return OK;
     }
     err e = take(views, view, end_offset);

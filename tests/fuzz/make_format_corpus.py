@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
 tests/fuzz/corpus/{chain,state,stream,log,log_files,batch,index_part,identity,histogram,form,web_config,config,
-node_config,float,compression,matcher,labels,control,rpc}/golden-*. Seeds of other names are kept: files and groups that a node
-wrote, and what fuzzing found."""
+node_config,float,compression,matcher,labels,control,rpc,fanout_wire}/golden-*. Seeds of other names are kept: files and
+groups that a node wrote, and what fuzzing found."""
 import os
 import struct
 import zlib
@@ -237,7 +237,38 @@ def snapshot():
             member(b'b', b'\0', b'\3') + b'\0' + bytes([1, 2, 2, 1, 1, 0, 2, 1]))
 
 
+def blocks(answer):
+    """The blocks of an answer behind its head, as the harness takes them: type, length, body."""
+    while answer:
+        kind, length = struct.unpack_from('<BI', answer)
+        if kind != 1:
+            yield struct.pack('<BH', kind, length) + answer[9:9 + length]
+        answer = answer[9 + length:]
+
+
+def wire_seeds():
+    query = golden('query_1')
+    (length,) = struct.unpack_from('<I', query)
+    request, answer = query[4:4 + length], query[4 + length:]
+    good = list(blocks(answer))
+    texts = b'\0\1a\1\1b\0\1b'
+    metadata = b'\2up\5gauge\3Up?\0\1a\7counter\0\0'
+    lossless = b'\1\2\1\0\1\5\5\0'
+
+    def block(kind, body):
+        return struct.pack('<BH', kind, len(body)) + body
+    return [
+        b'\0\1' + request[6:-4], b'\0\3\1t\0\0\0\0\0\0\0\2\2\4\0\0\0\1\2\1a\2.*',
+        b'\0\4\1t\3job\0\5\0\0\0\0\1\1\1\0', b'\0\5\1t\2up\0\0\0\0\0\0\0',
+        b'\1\1' + b''.join(good), b'\1\2' + b''.join(good), b'\1\1' + good[0] + good[0] + good[1],
+        b'\1\1' + good[0] + block(2, b'\1') + good[1], b'\1\3' + block(3, texts) + block(3, b'\0\1c') + block(5, lossless),
+        b'\1\5' + block(4, metadata) + block(5, lossless), b'\1\1' + good[0] + block(6, b'\0\x64'),
+        b'\1\1' + block(6, b'\x63\0'), b'\2\1' + answer, b'\2\1' + answer[:-3], b'\2\4' + answer]
+
+
 def main():
+    for i, content in enumerate(wire_seeds()):
+        seed('fanout_wire', i, content)
     log = control_log()
     seed('control', 0, b'\0' + b''.join(log))
     for i in range(2, len(log), 5):

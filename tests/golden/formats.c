@@ -3,11 +3,13 @@
  *                                    must be written the same, byte for byte
  *   golden_formats make DIRECTORY    write them anew: only together with a new version, a page and a decision
  * NAME_1: NODE, batch record, file of the log, entries of a manifest chain, state object, stream file, index
- * part. */
+ * part, a node's question to another with its answer. */
 #include "base/hash.h"
+#include "fanout/wire.h"
 #include "log/log_frame.h"
 #include "metric/metric.h"
 #include "model/batch.h"
+#include "model/histogram.h"
 #include "model/labels.h"
 #include "node/identity.h"
 #include "shard/chain.h"
@@ -463,6 +465,104 @@ static void read_index_part(struct slice bytes)
     matcher_done(&m);
 }
 
+/* ---- a node's question to another and the answer: length of the request, request, blocks ---- */
+
+static err answer_write(void *context, struct slice bytes)
+{
+    buf_put_slice(context, bytes);
+    return OK;
+}
+
+static void make_query(struct buf *out)
+{
+    uint64_t partitions[] = { 0x805 };
+    struct source_position after[] = { { 0, 1, 700 }, { 11, 2, 5 } };
+    struct wire_matcher matchers[] = { { MATCH_EQUAL, slice_str("__name__"), slice_str("up") },
+                                       { MATCH_NOT_REGEX, slice_str("job"), slice_str("x|y") } };
+    struct wire_selector selector = { { 1700000000000, 1700000060000 }, matchers, 2 };
+    struct wire_request request = { .kind = WIRE_SAMPLES,
+                                    .tenant = slice_str("golden"),
+                                    .left_ms = 30000,
+                                    .series_max = UINT64_MAX,
+                                    .samples_max = 50000000,
+                                    .partition_count = 12,
+                                    .partitions = partitions,
+                                    .after = after,
+                                    .after_count = 2,
+                                    .selectors = &selector,
+                                    .selector_count = 1 };
+    struct buf bytes = buf_open(pool, 1000);
+    REQUIRE(wire_request_encode(&request, &bytes) == OK);
+    buf_put_le32(out, (uint32_t)bytes.len);
+    buf_put_slice(out, buf_slice(&bytes));
+
+    struct wire_out *wire;
+    struct sample_columns columns = sample_columns_open(pool);
+    struct source_exemplar exemplar = { labels_of("trace", "x"), 1700000000000, 0.5 };
+    struct proof_partition read[] = { { 0, 1, 701, 701 }, { 2, 1, 9, 10 }, { 11, 2, 5, 5 } };
+    struct proof proof = { .data_through_ms = 1700000050000, .partitions = read, .partition_count = 3 };
+    REQUIRE(sample_columns_add(&columns, 1700000000000, 1, 0) == OK);
+    REQUIRE(sample_columns_add(&columns, 1700000015000, bits_double(SAMPLE_STALE_BITS), 0) == OK);
+    REQUIRE(sample_columns_add(&columns, 1700000030000, -3e300, 1699999990000) == OK);
+    REQUIRE(wire_out_open(pool, WIRE_SAMPLES, answer_write, out, &wire) == OK);
+    REQUIRE(wire_out_series(wire, labels_of("up", "a"), &columns, &exemplar, 1) == OK);
+    REQUIRE(wire_out_series(wire, labels_of("up", "b"), &columns, NULL, 0) == OK);
+    struct histogram histogram = { .sum = 7.5, .count_int = 4, .zero_count_int = 4 };
+    struct buf canonical = buf_open(pool, HISTOGRAM_BYTES_MAX);
+    histogram_encode(&histogram, &canonical);
+    REQUIRE(sample_columns_add_histogram(&columns, 1700000045000, buf_slice(&canonical), 0) == OK);
+    REQUIRE(wire_out_series(wire, labels_of("up", "c"), &columns, NULL, 0) == OK);
+    REQUIRE(proof_reserve(&proof, pool) == OK);
+    proof_miss(&proof, &(struct proof_missing){ 2, { 1700000000000, 1700000060000 }, PROOF_NOT_APPLIED });
+    REQUIRE(wire_out_proof(wire, &proof) == OK);
+}
+
+static void read_query_request(struct slice bytes)
+{
+    struct wire_request request;
+    REQUIRE(wire_request_decode(bytes, pool, &request, NULL) == OK);
+    REQUIRE(request.kind == WIRE_SAMPLES && slice_equal_str(request.tenant, "golden"));
+    REQUIRE(request.left_ms == 30000 && request.series_max == UINT64_MAX && request.samples_max == 50000000);
+    REQUIRE(request.partition_count == 12 && request.partitions[0] == 0x805 && request.after_count == 2);
+    REQUIRE(request.after[1].partition == 11 && request.after[1].generation == 2 &&
+            request.after[1].offset == 5);
+    REQUIRE(request.selector_count == 1 && request.selectors[0].range.max_ms == 1700000060000);
+    REQUIRE(request.selectors[0].matcher_count == 2);
+    REQUIRE(request.selectors[0].matchers[1].type == MATCH_NOT_REGEX);
+    REQUIRE(slice_equal_str(request.selectors[0].matchers[1].value, "x|y"));
+}
+
+static void read_query(struct slice bytes)
+{
+    struct reader r = reader_of(bytes);
+    struct wire_in in = { .pool = pool, .kind = WIRE_SAMPLES };
+    struct wire_block block;
+    struct wire_series *series;
+    struct wire_entry entry;
+    struct proof proof;
+    read_query_request(read_bytes(&r, read_le32(&r)));
+    struct slice answer = read_bytes(&r, read_left(&r));
+    REQUIRE(wire_series_open(pool, &series) == OK);
+    REQUIRE(wire_in_next(&in, &answer, &block) == OK && block.type == WIRE_BLOCK_SERIES);
+    wire_series_block(series, block.body);
+    for (int i = 0; i < 3; i++) {
+        static const char *const jobs[] = { "a", "b", "c" };
+        struct sample_columns c = sample_columns_open(pool);
+        REQUIRE(wire_series_next(series, &entry) == OK);
+        REQUIRE(slice_equal(entry.labels, labels_of("up", jobs[i])));
+        REQUIRE(entry.exemplar_count == (i == 0 ? 1 : 0) && wire_piece_read(&entry.piece, &c) == OK);
+        REQUIRE(c.count == (i == 2 ? 4 : 3) && c.t_ms[1] == 1700000015000 && sample_is_stale(c.values[1]));
+        REQUIRE(c.histogram_count == (i == 2) && (i < 2 || c.histograms[0].row == 3));
+        REQUIRE(c.values[2] == -3e300 && c.start_ms[2] == 1699999990000 && c.start_ms[1] == 0);
+    }
+    REQUIRE(wire_series_next(series, &entry) == ERR_END);
+    wire_series_close(series);
+    REQUIRE(wire_in_next(&in, &answer, &block) == OK && block.type == WIRE_BLOCK_PROOF && answer.len == 0);
+    REQUIRE(wire_proof_read(block.body, pool, &proof) == OK && !proof.complete && proof.partition_count == 3);
+    REQUIRE(proof.partitions[1].end_offset == 10 && proof.data_through_ms == 1700000050000);
+    REQUIRE(proof.missing_count == 1 && strcmp(proof.missing[0].reason, PROOF_NOT_APPLIED) == 0);
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -478,6 +578,7 @@ static const struct {
     { "state_1", make_state_object, read_state_object, false },
     { "stream_1", make_stream, read_stream, true },
     { "index_part_1", make_index_part, read_index_part, true },
+    { "query_1", make_query, read_query, true },
 };
 
 int main(int argc, char **argv)

@@ -1,7 +1,8 @@
 /* Runs .test scripts of the query language against the evaluator and a source in memory.
  *
- * Usage: run_scenario [-v] [-r] [-f] FILE…    -v prints every evaluation, -r does not ask again as a range,
- * -f evaluates blocks with native histograms as if their series were not there
+ * Usage: run_scenario [-v] [-r] [-f] [-n] FILE…    -v prints every evaluation, -r does not ask again as a range,
+ * -f evaluates blocks with native histograms as if their series were not there, -n asks three nodes, of which the
+ * second cannot be reached
  *
  * The grammar is the one Prometheus' own scripts use, so that a user's bug report can be run as it is:
  *     clear
@@ -16,6 +17,7 @@
  * Ends with "N passed, N failed, N skipped"; exit status 1 when something failed or nothing passed. */
 #include "base/check.h"
 #include "model/labels.h"
+#include "model/nodes_memory.h"
 #include "model/source_memory.h"
 #include "promql/promql.h"
 #include "shim/number.h"
@@ -51,6 +53,7 @@ struct scenario {
     bool verbose;
     bool no_range_check;
     bool force;
+    bool asks_nodes;
     unsigned passed, failed, skipped;
 };
 
@@ -435,9 +438,17 @@ static err evaluate(struct scenario *s, const struct evaluation *v, struct pool 
     struct promql_expr *expr;
     TRY(promql_parse(slice_str(v->text), pool, &expr, at));
     struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX };
+    struct source *source = &s->source.source;
+    if (s->asks_nodes) {
+        struct nodes_memory *nodes;
+        TRY(nodes_memory_open(&s->source, 3, 16, 2, pool, &nodes));
+        nodes->nodes[1].fault = NODE_AWAY;
+        source = nodes->source;
+    }
     struct promql_request request = {
         .expr = expr,
-        .source = &s->source.source,
+        .source = source,
+        .tenant = slice_str("scenario"),
         .start_ms = v->start_ms,
         .end_ms = v->end_ms,
         .step_ms = v->instant ? 0 : v->step_ms,
@@ -732,18 +743,22 @@ static bool read_lines(struct scenario *s, struct pool *pool)
 int main(int argc, char **argv)
 {
     unsigned passed = 0, failed = 0, skipped = 0;
-    bool verbose = false, no_range_check = false, force = false;
+    bool verbose = false, no_range_check = false, force = false, asks_nodes = false;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "-v") == 0 || strcmp(argv[i], "-r") == 0 || strcmp(argv[i], "-f") == 0) {
+        if (strcmp(argv[i], "-v") == 0 || strcmp(argv[i], "-r") == 0 || strcmp(argv[i], "-f") == 0 ||
+            strcmp(argv[i], "-n") == 0) {
+            asks_nodes |= argv[i][1] == 'n';
             verbose |= argv[i][1] == 'v';
             force |= argv[i][1] == 'f';
             no_range_check |= argv[i][1] == 'r';
             continue;
         }
         struct pool *pool = pool_open(NULL, "script", POOL_BYTES_UNLIMITED);
-        struct scenario s = {
-            .file = argv[i], .verbose = verbose, .no_range_check = no_range_check, .force = force
-        };
+        struct scenario s = { .file = argv[i],
+                              .verbose = verbose,
+                              .no_range_check = no_range_check,
+                              .force = force,
+                              .asks_nodes = asks_nodes };
         bool ok = read_lines(&s, pool) && run_script(&s);
         pool_close(s.pool);
         pool_close(pool);

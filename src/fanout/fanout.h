@@ -1,0 +1,76 @@
+/* Queries over many nodes: fanout_serve answers one request of another node from a local source; a struct
+ * fanout is a source (model/source.h) that asks the nodes which hold the partitions and puts their answers
+ * together. Neither knows how bytes travel: that is a table of functions.
+ * docs/decisions/0017-query-fan-out.md. */
+#ifndef FANOUT_FANOUT_H
+#define FANOUT_FANOUT_H
+
+#include "base/err.h"
+#include "base/pool.h"
+#include "base/slice.h"
+#include "model/guard.h"
+#include "model/source.h"
+
+#define FANOUT_REPLICA_COUNT_MAX 5
+#define FANOUT_PARTITION_MAX     1024
+
+/* ---- answering ---- */
+
+struct fanout_serve {
+    struct source *source;
+    struct pool *pool; /* of all requests being answered; its budget bounds them */
+    struct guard
+        *guard; /* this node's bounds for the request, tightened to those of the asker; canceled may be set
+                            from another thread when the asker is gone */
+    /* Takes one block, at most some 0.5 MB, and may wait for the asker to take it. Anything but OK ends the
+     * work. */
+    err (*write)(void *context, struct slice bytes);
+    void *context;
+};
+
+/* Answer one request, given as its bytes, to the end: with a proof, or with an error as the last block. OK: the
+ * answer has ended, whatever it says; else what write returned, or ERR_LIMIT when there was no memory to begin.
+ * Calls write from this thread only. */
+err fanout_serve(const struct fanout_serve *serve, struct slice request);
+
+/* ---- asking ---- */
+
+/* How bytes travel. A call belongs to the thread that started it. */
+struct fanout_transport {
+    void *context;
+    /* Begin to ask a node; request is borrowed until return. Any error: the node cannot be asked now. */
+    err (*start)(void *context, uint32_t node, struct slice request, void **out_call);
+    /* What came of the answer since, borrowed until the next call of any of these. OK with bytes; ERR_BUSY:
+     * nothing yet; ERR_END: that was all; else the call broke. */
+    err (*next)(void *context, void *call, struct slice *out_bytes);
+    /* Give it up, or be done with it. */
+    void (*close)(void *context, void *call);
+    /* Wait until one of the calls has something, at most timeout_ns. */
+    void (*wait)(void *context, void *const *calls, size_t count, int64_t timeout_ns);
+    int64_t (*now_ns)(void *context); /* the clock of guard.deadline_ns */
+};
+
+struct fanout_config {
+    struct fanout_transport transport;
+    uint32_t partition_count; /* 1 … FANOUT_PARTITION_MAX */
+    /* The nodes that hold a partition now, the one to ask first in front. Returns how many; 0: nobody. Any
+     * thread. */
+    uint32_t (*route)(void *context, uint32_t partition, uint32_t out_nodes[FANOUT_REPLICA_COUNT_MAX]);
+    void *route_context;
+    int64_t hedge_ns;  /* no call is asked elsewhere before it is so old; 0: FANOUT_HEDGE_NS */
+    int64_t silent_ns; /* one that is silent so long always is; 0: FANOUT_SILENT_NS */
+};
+
+#define FANOUT_HEDGE_NS  (10 * NS_PER_MS)
+#define FANOUT_SILENT_NS (2 * NS_PER_SECOND)
+
+struct fanout;
+
+/* The config is copied; context and functions live as long. ERR_LIMIT. Ends with pool. */
+err fanout_open(const struct fanout_config *config, struct pool *pool, struct fanout **out_fanout);
+
+/* Its source. What it differs in from a local one: the whole answer is here when select returns, so
+ * samples_max of the guard bounds that, too; cardinality is ERR_UNSUPPORTED. */
+struct source *fanout_source(struct fanout *fanout);
+
+#endif

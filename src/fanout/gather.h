@@ -1,0 +1,96 @@
+/* Asking the nodes that hold some partitions until each partition is answered for, or nobody is left to ask. */
+#ifndef FANOUT_GATHER_H
+#define FANOUT_GATHER_H
+
+#include "fanout/fanout.h"
+#include "fanout/wire.h"
+
+#define GATHER_WORDS (FANOUT_PARTITION_MAX / 64)
+
+/* A set of partitions. */
+struct gather_bits {
+    uint64_t word[GATHER_WORDS];
+};
+
+static inline bool gather_has(const struct gather_bits *bits, uint32_t partition)
+{
+    return (bits->word[partition / 64] >> partition % 64 & 1) != 0;
+}
+static inline void gather_put(struct gather_bits *bits, uint32_t partition)
+{
+    bits->word[partition / 64] |= UINT64_C(1) << partition % 64;
+}
+static inline bool gather_is_empty(const struct gather_bits *bits)
+{
+    for (size_t i = 0; i < GATHER_WORDS; i++)
+        if (bits->word[i] != 0)
+            return false;
+    return true;
+}
+
+struct gather_series {
+    struct slice labels;
+    size_t first_piece, piece_count;
+    size_t first_exemplar, exemplar_count;
+};
+
+/* What one node answered: everything in pool. */
+struct gather_answer {
+    struct gather_answer *next;
+    struct pool *pool;
+    struct gather_series *series;
+    size_t series_count, series_capacity;
+    struct wire_piece *pieces;
+    size_t piece_count, piece_capacity;
+    struct source_exemplar *exemplars;
+    size_t exemplar_count, exemplar_capacity;
+    uint64_t row_count;
+    struct wire_texts texts;
+    struct wire_metadata metadata;
+    struct proof proof;
+};
+
+struct gather {
+    struct gather_answer
+        *answers;       /* no two are of the same partition; their pools are open until gather_close */
+    struct proof proof; /* of all; partitions ascend */
+};
+
+/* Ask for the partitions of request.partitions (all of partition_count when NULL); request.left_ms,
+ * partitions are filled in. range: what is missing when nobody answers for a partition. Everything is in pool
+ * or below it. Errors ERR_LIMIT (series, samples, memory: also when a node says so), ERR_TIMEOUT,
+ * ERR_CANCELED. */
+err gather_open(const struct fanout_config *config, const struct wire_request *request,
+                struct time_range range, struct guard *guard, struct pool *pool, struct gather **out_gather);
+void gather_close(struct gather *gather); /* NULL allowed */
+
+/* ---- receiving, receive.c ---- */
+
+struct receive_limits {
+    struct time_range range; /* rows outside are no answer */
+    uint64_t series_max, samples_max;
+};
+
+/* One answer as it comes. */
+struct receive {
+    struct gather_answer answer;
+    struct receive_limits limits;
+    struct wire_in in;
+    struct wire_series *series;
+    bool is_whole;
+    enum {
+        RECEIVE_OVER_NONE,
+        RECEIVE_OVER_SERIES,
+        RECEIVE_OVER_SAMPLES
+    } over; /* after ERR_LIMIT; NONE: memory */
+};
+
+/* ERR_LIMIT. pool is the answer's. */
+err receive_open(struct receive *r, enum wire_kind kind, const struct receive_limits *limits,
+                 struct pool *pool);
+/* Take bytes. OK: more may come, or is_whole. ERR_LIMIT: a bound of the asker, see over. Else this answer is
+ * of no use: ERR_INPUT, or what the node ended it with. */
+err receive_bytes(struct receive *r, struct slice bytes);
+void receive_close(struct receive *r); /* what it works with; the answer stays */
+
+#endif

@@ -1,0 +1,247 @@
+/* Answering one request from a local source. From: the transport of the node that was asked. To: gather.c of
+ * the one that asks, through write.
+ *
+ * Invariants
+ *  1. Every answer that begins ends with a proof or an error, unless write refused.
+ *  2. The bounds of the asker (time, series, samples) hold here: work that it would throw away is not done.
+ *  3. Memory is one block, one series, and what the source needs for its set. */
+#include "fanout/fanout.h"
+
+#include "base/check.h"
+#include "base/time.h"
+#include "fanout/wire.h"
+#include "io/io.h"
+#include "model/labels.h"
+
+struct serving {
+    const struct fanout_serve *serve;
+    const struct source_table *table;
+    struct pool *pool;
+    struct wire_request wire;
+    struct source_request *requests; /* one a selector; METADATA: none */
+    struct wire_out *out;
+    struct proof proof;
+    bool has_failed; /* at write */
+    err failure;
+};
+
+/* ---- the request ---- */
+
+static void tighten(struct guard *guard, const struct wire_request *wire)
+{
+    if (wire->samples_max < guard->samples_max)
+        guard->samples_max = wire->samples_max;
+    if (wire->left_ms == 0 || wire->left_ms > (uint64_t)(365 * MS_PER_DAY) || guard->io == NULL)
+        return;
+    int64_t until_ns = io_monotonic_ns(guard->io) + (int64_t)wire->left_ms * NS_PER_MS;
+    if (until_ns < guard->deadline_ns)
+        guard->deadline_ns = until_ns;
+}
+
+static err compile(struct serving *s, const struct wire_selector *selector, struct source_request *out)
+{
+    void *at;
+    TRY(pool_zalloc(s->pool, selector->matcher_count * sizeof(struct matcher) + 1, &at));
+    struct matcher *matchers = at;
+    *out =
+        (struct source_request){ .tenant = s->wire.tenant,
+                                 .matchers = matchers,
+                                 .range = selector->range,
+                                 .series_max = s->wire.series_max >= SIZE_MAX ? SIZE_MAX : s->wire.series_max,
+                                 .partitions = s->wire.partitions,
+                                 .after = s->wire.after,
+                                 .after_count = s->wire.after_count,
+                                 .guard = s->serve->guard };
+    for (size_t i = 0; i < selector->matcher_count; i++) {
+        const struct wire_matcher *m = &selector->matchers[i];
+        TRY(matcher_init(s->pool, m->type, m->name, m->value, &matchers[i], NULL));
+        out->matcher_count++;
+    }
+    return OK;
+}
+
+static void requests_done(struct serving *s)
+{
+    for (size_t i = 0; s->requests != NULL && i < s->wire.selector_count; i++)
+        for (size_t k = 0; k < s->requests[i].matcher_count; k++)
+            matcher_done((struct matcher *)&s->requests[i].matchers[k]);
+}
+
+/* A source tells of the partitions that it has. Those asked for are numbered below partition_count. */
+static err partitions_widen(struct serving *s)
+{
+    void *at;
+    if (s->wire.partitions == NULL)
+        return OK;
+    TRY(pool_zalloc(s->pool, WIRE_PARTITION_COUNT_MAX / 8, &at));
+    memcpy(at, s->wire.partitions, (s->wire.partition_count + 63) / 64 * sizeof(uint64_t));
+    s->wire.partitions = at;
+    return OK;
+}
+
+static err compile_all(struct serving *s)
+{
+    void *at;
+    TRY(partitions_widen(s));
+    TRY(pool_zalloc(s->pool, s->wire.selector_count * sizeof *s->requests + 1, &at));
+    s->requests = at;
+    for (size_t i = 0; i < s->wire.selector_count; i++)
+        TRY(compile(s, &s->wire.selectors[i], &s->requests[i]));
+    return OK;
+}
+
+/* ---- the proof ---- */
+
+static bool is_applied(const struct proof *proof, const struct source_position *after)
+{
+    for (size_t i = 0; i < proof->partition_count; i++) {
+        const struct proof_partition *p = &proof->partitions[i];
+        if (p->partition == after->partition)
+            return p->generation > after->generation ||
+                   (p->generation == after->generation && p->applied_offset >= after->offset);
+    }
+    return false;
+}
+
+/* The source's proof, and that what had to be applied was. */
+static err end_with(struct serving *s, const struct proof *proof)
+{
+    struct proof whole = { .complete = true };
+    TRY(proof_join(&whole, proof, s->pool));
+    TRY(proof_reserve(&whole, s->pool));
+    for (size_t i = 0; i < s->wire.after_count; i++) {
+        const struct source_position *after = &s->wire.after[i];
+        if (source_asks(s->wire.partitions, after->partition) && !is_applied(proof, after))
+            proof_miss(&whole,
+                       &(struct proof_missing){ after->partition, s->requests[0].range, PROOF_NOT_APPLIED });
+    }
+    return wire_out_proof(s->out, &whole);
+}
+
+/* ---- kinds ---- */
+
+static err serve_one(struct serving *s, struct source_set *set, struct source_reader *reader, size_t i,
+                     struct buf *labels, struct sample_columns *columns)
+{
+    struct source_exemplar *exemplars = NULL;
+    size_t exemplar_count = 0;
+    struct pool *scratch = columns->pool;
+    err e = OK;
+    buf_clear(labels);
+    if (s->wire.kind == WIRE_SAMPLES) {
+        TRY_OUT(s->table->read_samples(reader, i, columns));
+    } else {
+        TRY_OUT(guard_check(s->serve->guard));
+        TRY_OUT(s->table->set_exemplars(set, i, scratch, &exemplars, &exemplar_count));
+        if (exemplar_count == 0)
+            goto out;
+    }
+    TRY_OUT(s->table->read_labels(reader, i, labels));
+    TRY_OUT(wire_out_series(s->out, buf_slice(labels), columns, exemplars, exemplar_count));
+out:
+    pool_reset(scratch); /* histograms and exemplars; the columns themselves are blocks */
+    return e;
+}
+
+static err serve_series(struct serving *s)
+{
+    struct source_set *set;
+    struct source_reader *reader = NULL;
+    struct pool *scratch = pool_open(s->pool, "series for a node", POOL_BYTES_UNLIMITED);
+    struct sample_columns columns = sample_columns_open(scratch);
+    struct buf labels = buf_open(scratch, LABELS_BYTES_MAX);
+    err e = s->table->select(s->serve->source, s->requests, s->pool, &set);
+    if (e != OK) {
+        pool_close(scratch);
+        return e;
+    }
+    TRY_OUT(s->table->reader_open(set, &reader));
+    for (size_t i = 0, count = s->table->set_count(set); i < count; i++)
+        TRY_OUT(serve_one(s, set, reader, i, &labels, &columns));
+    TRY_OUT(end_with(s, s->table->set_proof(set)));
+out:
+    s->table->reader_close(reader);
+    s->table->set_close(set);
+    pool_close(scratch);
+    return e;
+}
+
+static err serve_texts(struct serving *s)
+{
+    struct slice *texts;
+    size_t count;
+    struct proof proof;
+    if (s->wire.kind == WIRE_NAMES)
+        TRY(s->table->label_names(s->serve->source, s->requests, s->wire.selector_count, s->wire.limit,
+                                  s->pool, &texts, &count, &proof));
+    else
+        TRY(s->table->label_values(s->serve->source, s->wire.name, s->requests, s->wire.selector_count,
+                                   s->wire.limit, s->pool, &texts, &count, &proof));
+    for (size_t i = 0; i < count; i++)
+        TRY(wire_out_text(s->out, texts[i]));
+    return end_with(s, &proof);
+}
+
+static err serve_metadata(struct serving *s)
+{
+    struct source_metadata *metadata;
+    size_t count;
+    struct proof proof = { .complete = true };
+    TRY(s->table->metadata(s->serve->source, s->wire.tenant, s->wire.name, s->pool, &metadata, &count));
+    for (size_t i = 0; i < count; i++)
+        TRY(wire_out_metadata(s->out, &metadata[i]));
+    return wire_out_proof(s->out, &proof);
+}
+
+static err serve_kind(struct serving *s)
+{
+    TRY(compile_all(s));
+    switch (s->wire.kind) {
+    case WIRE_SAMPLES:
+    case WIRE_EXEMPLARS:
+        return serve_series(s);
+    case WIRE_NAMES:
+    case WIRE_VALUES:
+        return serve_texts(s);
+    default:
+        return serve_metadata(s);
+    }
+}
+
+/* What the transport says is kept apart from what the source says: only then may an error be written. */
+static err write_on(void *context, struct slice bytes)
+{
+    struct serving *s = context;
+    if (!s->has_failed) {
+        s->failure = s->serve->write(s->serve->context, bytes);
+        s->has_failed = s->failure != OK;
+    }
+    return s->failure;
+}
+
+err fanout_serve(const struct fanout_serve *serve, struct slice request)
+{
+    struct pool *pool = pool_open(serve->pool, "request of a node", POOL_BYTES_UNLIMITED);
+    struct serving s = { .serve = serve, .table = serve->source->table, .pool = pool };
+    err e = wire_request_decode(request, pool, &s.wire, NULL);
+    enum wire_kind kind =
+        e == OK ? s.wire.kind : WIRE_SAMPLES; /* who asked what is not known reads the error */
+    err opened = wire_out_open(pool, kind, write_on, &s, &s.out);
+    if (opened != OK) {
+        pool_close(pool);
+        return opened;
+    }
+    if (e == OK) {
+        tighten(serve->guard, &s.wire);
+        e = serve_kind(&s);
+    }
+    if (e == ERR_LIMIT && pool_was_crowded(pool))
+        e = ERR_BUSY; /* others use the memory: another replica may have some */
+    if (e != OK && !s.has_failed) {
+        e = wire_out_error(s.out, e, atomic_load(&serve->guard->series_over));
+        e = s.has_failed ? e : OK;
+    }
+    requests_done(&s);
+    pool_close(pool);
+    return s.has_failed ? s.failure : e;
+}

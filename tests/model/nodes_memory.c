@@ -1,0 +1,148 @@
+/* Nodes in one process behind the transport of fanout/fanout.h. An answer is made whole when a call begins;
+ * what of it comes, and when, is the fault's business. Invariant: time moves in wait only, to what happens
+ * next or by its limit. */
+#include "model/nodes_memory.h"
+
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/time.h"
+
+#define ANSWER_BYTES_MAX (256u << 20)
+
+struct node_call {
+    struct node_memory *node;
+    struct pool *pool;
+    struct buf bytes;
+    size_t at, fault_at;
+    int64_t ready_ns;
+};
+
+static err call_write(void *context, struct slice bytes)
+{
+    buf_put_slice(context, bytes);
+    return buf_err(context);
+}
+
+static err node_answer(struct node_call *call, struct slice request)
+{
+    struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX };
+    struct fanout_serve serve = { .source = &call->node->source.source,
+                                  .pool = call->pool,
+                                  .guard = &guard,
+                                  .write = call_write,
+                                  .context = &call->bytes };
+    return fanout_serve(&serve, request);
+}
+
+static void spoil(struct node_call *call)
+{
+    call->fault_at = call->bytes.len == 0 ? 0 : call->node->fault_at % call->bytes.len;
+    if (call->node->fault == NODE_LIES)
+        call->bytes.at[call->fault_at] ^= 0x10;
+    for (size_t i = call->fault_at; call->node->fault == NODE_RAMBLES && i < call->bytes.len; i++)
+        call->bytes.at[i] = (uint8_t)(call->bytes.at[i] * 31 + i + 1);
+}
+
+static err nodes_start(void *context, uint32_t node, struct slice request, void **out_call)
+{
+    struct nodes_memory *nodes = context;
+    struct pool *pool;
+    void *at;
+    check(node < nodes->node_count);
+    nodes->nodes[node].asked++;
+    if (nodes->nodes[node].fault == NODE_AWAY)
+        return ERR_IO;
+    TRY(pool_open_object(nodes->pool, "call", sizeof(struct node_call), &pool, &at));
+    struct node_call *call = at;
+    call->node = &nodes->nodes[node];
+    call->pool = pool;
+    call->bytes = buf_open(pool, ANSWER_BYTES_MAX);
+    call->ready_ns = nodes->now_ns + call->node->delay_ns;
+    check(node_answer(call, request) == OK);
+    spoil(call);
+    nodes->open_calls++;
+    *out_call = call;
+    return OK;
+}
+
+static err nodes_next(void *context, void *call_at, struct slice *out_bytes)
+{
+    struct nodes_memory *nodes = context;
+    struct node_call *call = call_at;
+    enum node_fault fault = call->node->fault;
+    size_t end =
+        fault == NODE_BREAKS || fault == NODE_STOPS || fault == NODE_HANGS ? call->fault_at : call->bytes.len;
+    if (nodes->now_ns < call->ready_ns)
+        return ERR_BUSY;
+    if (call->at >= end)
+        return fault == NODE_BREAKS ? ERR_IO : fault == NODE_HANGS ? ERR_BUSY : ERR_END;
+    size_t len = end - call->at < nodes->cut ? end - call->at : nodes->cut;
+    *out_bytes = slice_of(call->bytes.at + call->at, len);
+    call->at += len;
+    nodes->sent_bytes += len;
+    return OK;
+}
+
+static void nodes_close(void *context, void *call_at)
+{
+    struct nodes_memory *nodes = context;
+    struct node_call *call = call_at;
+    nodes->open_calls--;
+    pool_close(call->pool);
+}
+
+static void nodes_wait(void *context, void *const *calls, size_t count, int64_t timeout_ns)
+{
+    struct nodes_memory *nodes = context;
+    int64_t until_ns = nodes->now_ns + (timeout_ns > 0 ? timeout_ns : 1);
+    for (size_t i = 0; i < count; i++) {
+        const struct node_call *call = calls[i];
+        if (call->ready_ns > nodes->now_ns && call->ready_ns < until_ns)
+            until_ns = call->ready_ns;
+    }
+    nodes->now_ns = until_ns;
+}
+
+static int64_t nodes_now(void *context) { return ((struct nodes_memory *)context)->now_ns; }
+
+static uint32_t nodes_route(void *context, uint32_t partition, uint32_t out_nodes[FANOUT_REPLICA_COUNT_MAX])
+{
+    const struct nodes_memory *nodes = context;
+    for (uint32_t i = 0; i < nodes->replica_count; i++)
+        out_nodes[i] = (partition + i) % nodes->node_count;
+    return nodes->replica_count;
+}
+
+err nodes_memory_open(struct source_memory *whole, uint32_t node_count, uint32_t partition_count,
+                      uint32_t replica_count, struct pool *pool, struct nodes_memory **out_nodes)
+{
+    void *at;
+    struct fanout *fanout;
+    check(node_count <= NODES_MEMORY_MAX && replica_count <= node_count);
+    TRY(pool_zalloc(pool, sizeof(struct nodes_memory), &at));
+    struct nodes_memory *nodes = at;
+    *nodes = (struct nodes_memory){ .node_count = node_count,
+                                    .replica_count = replica_count,
+                                    .now_ns = NS_PER_SECOND,
+                                    .cut = SIZE_MAX,
+                                    .pool = pool };
+    whole->partition_count = partition_count;
+    for (uint32_t i = 0; i < node_count; i++) {
+        struct node_memory *node = &nodes->nodes[i];
+        node->source = *whole;
+        node->source.source.context = &node->source;
+        node->source.held = node->held;
+        for (uint32_t p = 0; p < partition_count; p++)
+            if ((i + node_count - p % node_count) % node_count < replica_count)
+                node->held[p / 64] |= UINT64_C(1) << p % 64;
+    }
+    nodes->config = (struct fanout_config){ .transport = { nodes, nodes_start, nodes_next, nodes_close,
+                                                           nodes_wait, nodes_now },
+                                            .partition_count = partition_count,
+                                            .route = nodes_route,
+                                            .route_context = nodes };
+    TRY(fanout_open(&nodes->config, pool, &fanout));
+    nodes->source = fanout_source(fanout);
+    *out_nodes = nodes;
+    return OK;
+}
