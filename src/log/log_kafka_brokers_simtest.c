@@ -161,7 +161,7 @@ static bool true_number(uint32_t p, uint64_t offset, uint64_t *out_number)
     if (!brokers_sim_truth_record(w.sim, 0, p, offset, &is))
         return false;
     *out_number = NUMBER_NONE;
-    if (is.bytes.at != NULL && is.bytes.len > LOG_KAFKA_HEAD_BYTES)
+    if (is.bytes.at != NULL && is.bytes.at[4] == KAFKA_RECORD_BATCH)
         *out_number = get_le64(is.bytes.at + LOG_KAFKA_HEAD_BYTES);
     return true;
 }

@@ -6,7 +6,8 @@
  *   doubt ─→ a marker is acknowledged at M ─→ read from the anchor up to M, checked by epoch ─→ intact or not
  *
  * Where a record of ours stands in a log and M behind it, read in one go, there it still stands in the log
- * that M was acknowledged in: a leader that was paused has an old log, and no M.
+ * that M was acknowledged in: a leader that was paused has an old log, and no M. M carries a name of its own: a
+ * log that went back below it often begins with another marker.
  *
  * Invariants
  *   1. The anchor is an end that was told after all that was acknowledged below it, under its epoch.
@@ -178,7 +179,8 @@ static void went_back(struct kafka_partition *p, uint64_t from, int32_t epoch)
     const struct kafka_reader *r = p->reader;
     uint64_t marked_at = p->doubt.marked_at;
     end_doubt(p);
-    log_kafka_set_back(p->log, p, from < marked_at ? from : marked_at, epoch);
+    uint64_t highest = marked_at < p->fell_to ? marked_at : p->fell_to;
+    log_kafka_set_back(p->log, p, from < highest ? from : highest, epoch);
     if (r != NULL && r->suspected < from)
         log_kafka_set_back(p->log, p, r->suspected, r->suspected_epoch);
 }
@@ -245,7 +247,11 @@ static void mark(struct kafka_partition *p)
     d->stage = DOUBT_MARKING;
     d->is_marked = true;
     d->kept_count = p->kept_count;
-    d->marker = (struct log_append){ .partition = index_of(p), .done = marker_done, .context = p };
+    io_random(p->log->io, d->name, sizeof d->name);
+    d->part = slice_of(d->name, sizeof d->name);
+    d->marker = (struct log_append){
+        .partition = index_of(p), .parts = &d->part, .part_count = 1, .done = marker_done, .context = p
+    };
     log_kafka_mark(p->log, &d->marker);
 }
 
@@ -329,7 +335,7 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
     if (event->offset < d->marked_at)
         return;
     if (event->offset == d->marked_at && is_ours && kind == KAFKA_RECORD_MARKER &&
-        event->leader_epoch >= d->epoch)
+        slice_equal(payload, d->part) && event->leader_epoch >= d->epoch)
         judge(p, event->leader_epoch);
     else
         again(p, LOG_KAFKA_RETRY_MS); /* another log than the marker's */
