@@ -14,7 +14,8 @@
  *   2. A log goes back by losing its end, so it is enough to look for some of those acknowledged since the
  *      anchor: all that fit; if there are more, one of every two, four … in a row, the last, and the last before
  *      the marker.
- *   3. While a doubt reads the partition, its reader does not. */
+ *   3. A record is what it was when it was read if its epoch is.
+ *   4. While a doubt reads the partition, its reader does not. */
 #include "log/log_kafka.h"
 
 #include "base/bytes.h"
@@ -331,6 +332,10 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         else
             d->is_lost = d->is_lost || i < d->kept_count || k->offset == event->offset;
     }
+    int32_t was = log_kafka_epoch_below(p, event->offset + 1); /* when a reader of ours read it */
+    d->is_lost = d->is_lost || (was != LOG_EPOCH_NONE && was != event->leader_epoch);
+    if (was != LOG_EPOCH_NONE && !d->is_lost)
+        set_intact(d, event->offset + 1, was);
     d->next = event->offset + 1;
     if (event->offset < d->marked_at)
         return;
