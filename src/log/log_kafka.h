@@ -142,6 +142,7 @@ struct kafka_doubt {
     uint64_t intact;    /* below it the log is what it was, under intact_epoch at the end */
     int32_t intact_epoch;
     size_t kept_count; /* of those acknowledged before the marker was sent; 0: there is none */
+    bool has_met_end;  /* before the marker: it is to come soon */
     bool is_lost;      /* one of them was not found */
     bool is_marked;    /* the marker is on its way, whatever the stage */
     struct log_append marker;

@@ -210,7 +210,7 @@ static void begin_reading(struct kafka_partition *p)
     }
     d->next = d->intact = from;
     d->intact_epoch = epoch;
-    d->is_lost = false;
+    d->is_lost = d->has_met_end = false;
     if (epoch == KAFKA_EPOCH_UNKNOWN && d->marked_at < from) {
         went_back(p, d->marked_at, KAFKA_EPOCH_UNKNOWN);
         return;
@@ -320,6 +320,8 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         return;
     bool is_ours = log_kafka_open_record(p->log, event->record.bytes, &kind, &payload);
     uint32_t crc = is_ours ? get_le32(event->record.bytes.at + 16) : 0;
+    int32_t was = log_kafka_epoch_below(p, event->offset + 1); /* when a reader of ours read it */
+    d->is_lost = d->is_lost || (was != LOG_EPOCH_NONE && was != event->leader_epoch);
     /* A log that lost its end goes on under a later epoch: what is passed over while the epoch is still that of
      * what was found before is a hole of the log that was acknowledged. */
     bool is_same = event->leader_epoch >= 0 && event->leader_epoch == d->intact_epoch && !d->is_lost;
@@ -332,8 +334,6 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         else
             d->is_lost = d->is_lost || i < d->kept_count || k->offset == event->offset;
     }
-    int32_t was = log_kafka_epoch_below(p, event->offset + 1); /* when a reader of ours read it */
-    d->is_lost = d->is_lost || (was != LOG_EPOCH_NONE && was != event->leader_epoch);
     if (was != LOG_EPOCH_NONE && !d->is_lost)
         set_intact(d, event->offset + 1, was);
     d->next = event->offset + 1;
@@ -365,12 +365,14 @@ void log_kafka_doubt_event(struct log_kafka *log, const struct kafka_event *even
 {
     struct kafka_partition *p = &log->partitions[event->partition];
     struct kafka_doubt *d = &p->doubt;
-    d->retry_ns = log_kafka_now_ns(log) + LOG_KAFKA_DOUBT_MS * NS_PER_MS;
+    if (!d->has_met_end)
+        d->retry_ns = log_kafka_now_ns(log) + LOG_KAFKA_DOUBT_MS * NS_PER_MS;
     switch (event->kind) {
     case KAFKA_EVENT_RECORD:
         on_record(p, event);
         break;
-    case KAFKA_EVENT_PARTITION_END: /* the marker is to come, unless it was passed over */
+    case KAFKA_EVENT_PARTITION_END: /* the marker is to come, unless it was passed over or is lost */
+        d->has_met_end = true;
         if (event->offset > d->marked_at)
             again(p, LOG_KAFKA_RETRY_MS);
         break;

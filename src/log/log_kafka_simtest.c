@@ -269,6 +269,34 @@ static void a_doubt_knows_its_marker(void **state)
     assert_int_equal(((struct log_kafka *)kafka)->partitions[0].doubt.stage, DOUBT_NONE);
 }
 
+/* The log went back below the marker, and grows: what comes is no sign that the marker will. */
+static void a_doubt_does_not_wait_for_ever(void **state)
+{
+    struct request r;
+    begin();
+    append(&r, 0, "a");
+    pump();
+    answer_made(0, KAFKA_ACKED, 4);
+    tell_ends(0, 5, 1);
+    pump();
+    answer_made(1, KAFKA_ACKED, 50);
+    pump();
+    for (uint64_t i = 0; i < 7; i++) { /* still far behind */
+        tell_made(0, 4 + i, 1);
+        pump_for(1000);
+    }
+    assert_int_equal(script.made_count, 2);
+    push_event((struct kafka_event){ .kind = KAFKA_EVENT_PARTITION_END, .partition = 0, .offset = 11 });
+    for (uint64_t i = 0; i < 7 && (i == 0 || script.is_assigned[0]); i++) {
+        tell_made(0, 11 + i, 1);
+        pump_for(1000);
+    }
+    pump_for(1000);
+    assert_int_equal(script.made_count, 3); /* another marker */
+    answer_made(2, KAFKA_ACKED, 20);
+    pump();
+}
+
 /* Nobody reads: the log went back to 4. */
 static void go_back_to_4(void)
 {
@@ -576,6 +604,7 @@ int main(void)
         TEST(a_late_acknowledgement_is_no_proof),
         TEST(what_was_acknowledged_is_looked_for),
         TEST(a_doubt_knows_its_marker),
+        TEST(a_doubt_does_not_wait_for_ever),
         TEST(it_goes_on_where_it_is_said),
         TEST(a_late_word_is_of_the_former_place),
         TEST(only_what_was_told_is_known),
