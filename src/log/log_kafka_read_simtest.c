@@ -445,6 +445,27 @@ static void a_reader_may_go_while_its_marker_is_on_its_way(void **state)
     kafka = NULL;
 }
 
+static void close_reader(void)
+{
+    log_reader_close(reader);
+    reader = NULL;
+}
+
+/* What was queued is freed, and a record comes before the pump has looked. */
+static void a_reader_may_go_while_records_come(void **state)
+{
+    begin();
+    struct slice a = made_of("a");
+    open_reader(7, 2);
+    tell_record(7, 2, a);
+    tell_ends(0, 8, 2);
+    io_sim_clock_advance(io, 2 * LOG_KAFKA_ENDS_MS * NS_PER_MS);
+    script.meanwhile = close_reader;
+    tell_record(8, 2, a);
+    assert_null(script.meanwhile);
+    open_reader(8, 2);
+}
+
 static void what_expired_is_told(void **state)
 {
     struct log_record record;
@@ -517,6 +538,7 @@ int main(void)
         TEST(the_log_parts_where_an_epoch_ended),
         TEST(the_lowest_end_counts),
         TEST(a_reader_may_go_while_its_marker_is_on_its_way),
+        TEST(a_reader_may_go_while_records_come),
         TEST(what_expired_is_told),
         TEST(ends_of_old_leaders_do_not_count),
         TEST(reading_stops_when_nobody_takes),
