@@ -175,7 +175,7 @@ static void begin_generation(struct kafka_partition *p)
     if (p->found < place)
         return; /* it went back further meanwhile: the owner hears of that when the topic was looked at */
     p->has_gone_back = false;
-    p->acked = p->found = KAFKA_OFFSET_UNKNOWN;
+    p->acked = p->found = p->fell_to = KAFKA_OFFSET_UNKNOWN;
     p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
     p->seen = (struct log_seen){ p->goes_on_at, LOG_EPOCH_NONE };
     p->confirmed_ns = INT64_MIN;
@@ -296,13 +296,14 @@ static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct se
                      uint64_t offset, int64_t now_ns)
 {
     bool is_above = p->acked == KAFKA_OFFSET_UNKNOWN || offset > p->acked;
-    bool had_gone_back = p->has_gone_back;
     bool is_late = is_too_late(log, sending, now_ns);
-    if (offset < sending->floor)
+    if (offset < sending->floor) {
+        p->fell_to = offset < p->fell_to ? offset : p->fell_to;
         log_kafka_set_back(log, p, KAFKA_OFFSET_UNKNOWN, KAFKA_EPOCH_UNKNOWN);
+    }
     if (!is_above)
         log_kafka_doubt(log, p, KAFKA_EPOCH_UNKNOWN);
-    if (is_above && !had_gone_back) {
+    if (is_above && !p->has_gone_back) {
         p->acked = offset;
         raise_end(log, p, offset + 1);
         if (!sending->append->is_marker)
@@ -310,10 +311,7 @@ static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct se
         if (!sending->append->is_marker)
             log_kafka_keep(p, offset, get_le32(sending->head + 16));
     }
-    err result = sending->is_own                     ? OK
-                 : had_gone_back || p->has_gone_back ? ERR_IO
-                 : !is_above || is_late              ? ERR_TIMEOUT
-                                                     : OK;
+    err result = sending->is_own ? OK : p->has_gone_back ? ERR_IO : !is_above || is_late ? ERR_TIMEOUT : OK;
     answer(log, sending, result, (struct log_position){ .offset = offset + sending->append->is_marker });
 }
 
@@ -367,7 +365,7 @@ void log_kafka_mark(struct log_kafka *log, struct log_append *append)
 {
     append->is_marker = true;
     io_mutex_lock(&log->mutex);
-    log->queued_bytes += LOG_KAFKA_HEAD_BYTES;
+    log->queued_bytes += append_bytes(append);
     io_mutex_unlock(&log->mutex);
     submit(log, append, true);
 }
@@ -728,6 +726,7 @@ err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *c
         *p = (struct kafka_partition){ .log = log,
                                        .last = &p->first,
                                        .acked = KAFKA_OFFSET_UNKNOWN,
+                                       .fell_to = KAFKA_OFFSET_UNKNOWN,
                                        .epoch = KAFKA_EPOCH_UNKNOWN,
                                        .seen.leader_epoch = LOG_EPOCH_NONE,
                                        .found = KAFKA_OFFSET_UNKNOWN,

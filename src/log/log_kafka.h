@@ -6,17 +6,18 @@
 #include "log/kafka_client.h"
 #include "log/log_driver.h"
 
-#define LOG_KAFKA_HEAD_BYTES       20
-#define LOG_KAFKA_MAGIC            UINT32_C(0x4b4c504b) /* "KPLK" */
-#define LOG_KAFKA_HOLE_TRIES       3
-#define LOG_KAFKA_RESEND_MS        50
-#define LOG_KAFKA_RETRY_MS         500
-#define LOG_KAFKA_ENDS_MS          1000  /* between two questions for the ends */
-#define LOG_KAFKA_ASK_MS           5000  /* an answer comes, or the question is asked again */
-#define LOG_KAFKA_TOPIC_MS         30000 /* between two looks at a topic that is fit */
-#define LOG_KAFKA_REFUSED_MS_MAX   60000 /* and at one that is not, after a while */
-#define LOG_KAFKA_DOUBT_MS         5000  /* without a word of what is looked at: it is begun anew */
-#define LOG_KAFKA_RETENTION_MIN_MS (INT64_C(24) * 3600 * 1000)
+#define LOG_KAFKA_HEAD_BYTES        20
+#define LOG_KAFKA_MARKER_NAME_BYTES 16
+#define LOG_KAFKA_MAGIC             UINT32_C(0x4b4c504b) /* "KPLK" */
+#define LOG_KAFKA_HOLE_TRIES        3
+#define LOG_KAFKA_RESEND_MS         50
+#define LOG_KAFKA_RETRY_MS          500
+#define LOG_KAFKA_ENDS_MS           1000  /* between two questions for the ends */
+#define LOG_KAFKA_ASK_MS            5000  /* an answer comes, or the question is asked again */
+#define LOG_KAFKA_TOPIC_MS          30000 /* between two looks at a topic that is fit */
+#define LOG_KAFKA_REFUSED_MS_MAX    60000 /* and at one that is not, after a while */
+#define LOG_KAFKA_DOUBT_MS          5000  /* without a word of what is looked at: it is begun anew */
+#define LOG_KAFKA_RETENTION_MIN_MS  (INT64_C(24) * 3600 * 1000)
 
 /* Bugs that tests plant to prove that the simulation finds them; 0 in the server. */
 enum log_kafka_plant {
@@ -140,11 +141,13 @@ struct kafka_doubt {
     uint64_t next;      /* that is to be read */
     uint64_t intact;    /* below it the log is what it was, under intact_epoch at the end */
     int32_t intact_epoch;
-    size_t
-        kept_count; /* of those acknowledged before the marker was sent; 0: none is on its way or read to */
-    bool is_lost;   /* one of them was not found */
-    bool is_marked; /* the marker is on its way, whatever the stage */
+    size_t kept_count; /* of those acknowledged before the marker was sent; 0: there is none */
+    bool has_met_end;  /* before the marker: it is to come soon */
+    bool is_lost;      /* one of them was not found */
+    bool is_marked;    /* the marker is on its way, whatever the stage */
     struct log_append marker;
+    uint8_t name[LOG_KAFKA_MARKER_NAME_BYTES]; /* what it carries: no other marker does */
+    struct slice part;
 };
 
 struct log_kafka;
@@ -174,6 +177,7 @@ struct kafka_partition {
     int32_t epoch;        /* highest leader epoch seen */
     struct log_seen seen; /* under the mutex; not while a doubt asks whether it still is so */
     int64_t confirmed_ns; /* when the end was asked for; INT64_MIN: never */
+    uint64_t fell_to;     /* lowest acknowledgement below an end that was known; KAFKA_OFFSET_UNKNOWN */
     uint64_t found;       /* where it went back to; told once the topic was seen to be the same one */
     int32_t found_epoch;  /* reaches at least to there in the log as it is now; KAFKA_EPOCH_UNKNOWN */
     uint32_t found_looks; /* looks at the topic that were begun by then */

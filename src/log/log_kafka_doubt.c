@@ -6,14 +6,16 @@
  *   doubt ─→ a marker is acknowledged at M ─→ read from the anchor up to M, checked by epoch ─→ intact or not
  *
  * Where a record of ours stands in a log and M behind it, read in one go, there it still stands in the log
- * that M was acknowledged in: a leader that was paused has an old log, and no M.
+ * that M was acknowledged in: a leader that was paused has an old log, and no M. M carries a name of its own: a
+ * log that went back below it often begins with another marker.
  *
  * Invariants
  *   1. The anchor is an end that was told after all that was acknowledged below it, under its epoch.
  *   2. A log goes back by losing its end, so it is enough to look for some of those acknowledged since the
  *      anchor: all that fit; if there are more, one of every two, four … in a row, the last, and the last before
  *      the marker.
- *   3. While a doubt reads the partition, its reader does not. */
+ *   3. A record is what it was when it was read if its epoch is.
+ *   4. While a doubt reads the partition, its reader does not. */
 #include "log/log_kafka.h"
 
 #include "base/bytes.h"
@@ -178,7 +180,8 @@ static void went_back(struct kafka_partition *p, uint64_t from, int32_t epoch)
     const struct kafka_reader *r = p->reader;
     uint64_t marked_at = p->doubt.marked_at;
     end_doubt(p);
-    log_kafka_set_back(p->log, p, from < marked_at ? from : marked_at, epoch);
+    uint64_t highest = marked_at < p->fell_to ? marked_at : p->fell_to;
+    log_kafka_set_back(p->log, p, from < highest ? from : highest, epoch);
     if (r != NULL && r->suspected < from)
         log_kafka_set_back(p->log, p, r->suspected, r->suspected_epoch);
 }
@@ -207,7 +210,7 @@ static void begin_reading(struct kafka_partition *p)
     }
     d->next = d->intact = from;
     d->intact_epoch = epoch;
-    d->is_lost = false;
+    d->is_lost = d->has_met_end = false;
     if (epoch == KAFKA_EPOCH_UNKNOWN && d->marked_at < from) {
         went_back(p, d->marked_at, KAFKA_EPOCH_UNKNOWN);
         return;
@@ -245,7 +248,11 @@ static void mark(struct kafka_partition *p)
     d->stage = DOUBT_MARKING;
     d->is_marked = true;
     d->kept_count = p->kept_count;
-    d->marker = (struct log_append){ .partition = index_of(p), .done = marker_done, .context = p };
+    io_random(p->log->io, d->name, sizeof d->name);
+    d->part = slice_of(d->name, sizeof d->name);
+    d->marker = (struct log_append){
+        .partition = index_of(p), .parts = &d->part, .part_count = 1, .done = marker_done, .context = p
+    };
     log_kafka_mark(p->log, &d->marker);
 }
 
@@ -315,6 +322,8 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         return;
     bool is_ours = log_kafka_open_record(p->log, event->record.bytes, &kind, &payload);
     uint32_t crc = is_ours ? get_le32(event->record.bytes.at + 16) : 0;
+    int32_t was = log_kafka_epoch_below(p, event->offset + 1); /* when a reader of ours read it */
+    d->is_lost = d->is_lost || (was != LOG_EPOCH_NONE && was != event->leader_epoch);
     /* A log that lost its end goes on under a later epoch: what is passed over while the epoch is still that of
      * what was found before is a hole of the log that was acknowledged. */
     bool is_same = event->leader_epoch >= 0 && event->leader_epoch == d->intact_epoch && !d->is_lost;
@@ -327,11 +336,13 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         else
             d->is_lost = d->is_lost || i < d->kept_count || k->offset == event->offset;
     }
+    if (was != LOG_EPOCH_NONE && !d->is_lost)
+        set_intact(d, event->offset + 1, was);
     d->next = event->offset + 1;
     if (event->offset < d->marked_at)
         return;
     if (event->offset == d->marked_at && is_ours && kind == KAFKA_RECORD_MARKER &&
-        event->leader_epoch >= d->epoch)
+        slice_equal(payload, d->part) && event->leader_epoch >= d->epoch)
         judge(p, event->leader_epoch);
     else
         again(p, LOG_KAFKA_RETRY_MS); /* another log than the marker's */
@@ -356,12 +367,14 @@ void log_kafka_doubt_event(struct log_kafka *log, const struct kafka_event *even
 {
     struct kafka_partition *p = &log->partitions[event->partition];
     struct kafka_doubt *d = &p->doubt;
-    d->retry_ns = log_kafka_now_ns(log) + LOG_KAFKA_DOUBT_MS * NS_PER_MS;
+    if (!d->has_met_end)
+        d->retry_ns = log_kafka_now_ns(log) + LOG_KAFKA_DOUBT_MS * NS_PER_MS;
     switch (event->kind) {
     case KAFKA_EVENT_RECORD:
         on_record(p, event);
         break;
-    case KAFKA_EVENT_PARTITION_END: /* the marker is to come, unless it was passed over */
+    case KAFKA_EVENT_PARTITION_END: /* the marker is to come, unless it was passed over or is lost */
+        d->has_met_end = true;
         if (event->offset > d->marked_at)
             again(p, LOG_KAFKA_RETRY_MS);
         break;

@@ -342,6 +342,7 @@ static void drop_queue(struct log_kafka *log, struct kafka_reader *r)
         log->ahead_bytes -= sizeof *one + one->record.bytes.len;
         pool_block_free(log->pool, one);
     }
+    r->last = &r->first; /* more may come until the pump has looked */
 }
 
 void log_kafka_take_doors(struct log_kafka *log)

@@ -337,6 +337,45 @@ static void the_epoch_of_what_was_not_read_is_not_known(void **state)
     assert_int_equal(log_epoch_before(kafka, 0, 46), LOG_EPOCH_NONE);
 }
 
+/* Nothing of ours was lost, but what others wrote, and we read: the place is theirs. */
+static void what_was_read_is_looked_for(void **state)
+{
+    struct request r[2];
+    uint64_t from;
+    begin();
+    struct slice a = made_of("a");
+    open_reader(42, 3);
+    tell_ends(0, 42, 3);
+    append(&r[0], 0, "b");
+    pump();
+    size_t ours = last_made();
+    answer_made(ours, KAFKA_ACKED, 42);
+    pump();
+    tell_record(42, 3, slice_of(script.made[ours].bytes, script.made[ours].len));
+    for (uint64_t i = 43; i < 48; i++)
+        tell_record(i, 3, a);
+    append(&r[1], 0, "c"); /* of the new log */
+    pump();
+    answer_made(last_made(), KAFKA_ACKED, 50);
+    pump();
+    tell_ends(0, 51, 6);
+    pump();
+    size_t marker = last_made();
+    answer_made(marker, KAFKA_ACKED, 51);
+    pump();
+    assert_true(script.assigned[0] == 42 && script.assigned_epoch[0] == 3);
+    tell_record(42, 3, slice_of(script.made[ours].bytes, script.made[ours].len));
+    for (uint64_t i = 43; i < 50; i++)
+        tell_record(i, i < 45 ? 3 : 6, a);
+    tell_record(50, 6, slice_of(script.made[marker - 1].bytes, script.made[marker - 1].len));
+    tell_record(51, 6, slice_of(script.made[marker].bytes, script.made[marker].len));
+    pump();
+    tell_topic();
+    assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(from, 45);
+    assert_int_equal(log_epoch_before(kafka, 0, 45), 3);
+}
+
 /* It went back and others wrote since, beyond what was read: the check by epoch tells, the marker does not. */
 static void a_log_that_grew_again_is_told(void **state)
 {
@@ -406,6 +445,27 @@ static void a_reader_may_go_while_its_marker_is_on_its_way(void **state)
     kafka = NULL;
 }
 
+static void close_reader(void)
+{
+    log_reader_close(reader);
+    reader = NULL;
+}
+
+/* What was queued is freed, and a record comes before the pump has looked. */
+static void a_reader_may_go_while_records_come(void **state)
+{
+    begin();
+    struct slice a = made_of("a");
+    open_reader(7, 2);
+    tell_record(7, 2, a);
+    tell_ends(0, 8, 2);
+    io_sim_clock_advance(io, 2 * LOG_KAFKA_ENDS_MS * NS_PER_MS);
+    script.meanwhile = close_reader;
+    tell_record(8, 2, a);
+    assert_null(script.meanwhile);
+    open_reader(8, 2);
+}
+
 static void what_expired_is_told(void **state)
 {
     struct log_record record;
@@ -473,10 +533,12 @@ int main(void)
         TEST(a_marker_is_held_against_the_end),
         TEST(a_record_of_an_older_epoch_is_not_taken),
         TEST(the_epoch_of_what_was_not_read_is_not_known),
+        TEST(what_was_read_is_looked_for),
         TEST(a_log_that_grew_again_is_told),
         TEST(the_log_parts_where_an_epoch_ended),
         TEST(the_lowest_end_counts),
         TEST(a_reader_may_go_while_its_marker_is_on_its_way),
+        TEST(a_reader_may_go_while_records_come),
         TEST(what_expired_is_told),
         TEST(ends_of_old_leaders_do_not_count),
         TEST(reading_stops_when_nobody_takes),

@@ -135,7 +135,7 @@ static void an_old_offset_is_no_acknowledgement(void **state)
     assert_int_equal(c.result, ERR_BUSY);
     assert_int_equal(script.made_count, 4); /* and nobody reads it: a marker of the driver's own */
     size_t marker = script.made[2].partition == 0 ? 2 : 3;
-    assert_int_equal(script.made[marker].len, LOG_KAFKA_HEAD_BYTES);
+    assert_int_equal(script.made[marker].len, LOG_KAFKA_HEAD_BYTES + 16);
     answer_made(5 - marker, KAFKA_ACKED, 0);
     answer_made(marker, KAFKA_ACKED, 5);
     pump();
@@ -144,7 +144,7 @@ static void an_old_offset_is_no_acknowledgement(void **state)
     pump();
     tell_topic(); /* it is the same one */
     assert_ok(log_went_back(kafka, 0, &from));
-    assert_int_equal(from, 5);
+    assert_int_equal(from, 4); /* b stands there now */
     log_go_on(kafka, 0, from);
     append(&c, 0, "c");
     pump();
@@ -207,7 +207,7 @@ static void what_was_acknowledged_is_looked_for(void **state)
     tell_ends(0, 13, 2);
     pump();
     size_t marker = last_made();
-    assert_int_equal(script.made[marker].len, LOG_KAFKA_HEAD_BYTES);
+    assert_int_equal(script.made[marker].len, LOG_KAFKA_HEAD_BYTES + 16);
     answer_made(marker, KAFKA_ACKED, 13);
     pump();
     assert_true(script.assigned[0] == 6 && script.assigned_epoch[0] == 1);
@@ -242,8 +242,63 @@ static void what_was_acknowledged_is_looked_for(void **state)
     assert_int_equal(from, 12);
 }
 
-/* Nobody reads: the log went back to 5. */
-static void go_back_to_5(void)
+/* Another marker stands where ours was acknowledged: it is not of the log that had ours. */
+static void a_doubt_knows_its_marker(void **state)
+{
+    struct request r;
+    begin();
+    append(&r, 0, "a");
+    pump();
+    answer_made(0, KAFKA_ACKED, 4);
+    tell_ends(0, 5, 1); /* acknowledged before any end was told */
+    pump();
+    append(&r, 0, NULL);
+    pump();
+    answer_made(1, KAFKA_ACKED, 5);
+    pump();
+    tell_made(0, 4, 1);
+    tell_made(2, 5, 2);
+    assert_false(script.is_assigned[0]);
+    assert_int_equal(((struct log_kafka *)kafka)->partitions[0].doubt.stage, DOUBT_WANTED);
+    answer_made(2, KAFKA_ACKED, 6);
+    pump_for(1000);
+    answer_made(3, KAFKA_ACKED, 7);
+    pump();
+    tell_made(0, 4, 1);
+    tell_made(3, 7, 2);
+    assert_int_equal(((struct log_kafka *)kafka)->partitions[0].doubt.stage, DOUBT_NONE);
+}
+
+/* The log went back below the marker, and grows: what comes is no sign that the marker will. */
+static void a_doubt_does_not_wait_for_ever(void **state)
+{
+    struct request r;
+    begin();
+    append(&r, 0, "a");
+    pump();
+    answer_made(0, KAFKA_ACKED, 4);
+    tell_ends(0, 5, 1);
+    pump();
+    answer_made(1, KAFKA_ACKED, 50);
+    pump();
+    for (uint64_t i = 0; i < 7; i++) { /* still far behind */
+        tell_made(0, 4 + i, 1);
+        pump_for(1000);
+    }
+    assert_int_equal(script.made_count, 2);
+    push_event((struct kafka_event){ .kind = KAFKA_EVENT_PARTITION_END, .partition = 0, .offset = 11 });
+    for (uint64_t i = 0; i < 7 && (i == 0 || script.is_assigned[0]); i++) {
+        tell_made(0, 11 + i, 1);
+        pump_for(1000);
+    }
+    pump_for(1000);
+    assert_int_equal(script.made_count, 3); /* another marker */
+    answer_made(2, KAFKA_ACKED, 20);
+    pump();
+}
+
+/* Nobody reads: the log went back to 4. */
+static void go_back_to_4(void)
 {
     static struct request r[2];
     uint64_t from;
@@ -262,7 +317,7 @@ static void go_back_to_5(void)
     assert_err(ERR_BUSY, log_went_back(kafka, 0, &from));
     tell_topic();
     assert_ok(log_went_back(kafka, 0, &from));
-    assert_int_equal(from, 5);
+    assert_int_equal(from, 4);
 }
 
 /* The word of whoever only writes: above the place it is not believed, below it is, and later it is nothing. */
@@ -271,8 +326,8 @@ static void it_goes_on_where_it_is_said(void **state)
     struct request r;
     uint64_t from;
     begin();
-    go_back_to_5();
-    log_go_on(kafka, 0, 6);
+    go_back_to_4();
+    log_go_on(kafka, 0, 5);
     pump();
     assert_ok(log_went_back(kafka, 0, &from));
     append(&r, 0, "c");
@@ -298,9 +353,9 @@ static void a_late_word_is_of_the_former_place(void **state)
     struct request r;
     uint64_t from;
     begin();
-    go_back_to_5();
+    go_back_to_4();
     log_kafka_set_back((struct log_kafka *)kafka, &((struct log_kafka *)kafka)->partitions[0], 2, 1);
-    log_go_on(kafka, 0, 5);
+    log_go_on(kafka, 0, 4);
     pump();
     assert_err(ERR_BUSY, log_went_back(kafka, 0, &from));
     append(&r, 0, "c");
@@ -321,7 +376,7 @@ static void only_what_was_told_is_known(void **state)
     struct kafka_event event = { .kind = KAFKA_EVENT_TOPIC, .topic = &topic };
     uint64_t from;
     begin();
-    go_back_to_5();
+    go_back_to_4();
     log_kafka_set_back(log, &log->partitions[0], 2, 1);
     pump();
     log_go_on(kafka, 0, 0);
@@ -548,6 +603,8 @@ int main(void)
         TEST(an_old_offset_is_no_acknowledgement),
         TEST(a_late_acknowledgement_is_no_proof),
         TEST(what_was_acknowledged_is_looked_for),
+        TEST(a_doubt_knows_its_marker),
+        TEST(a_doubt_does_not_wait_for_ever),
         TEST(it_goes_on_where_it_is_said),
         TEST(a_late_word_is_of_the_former_place),
         TEST(only_what_was_told_is_known),
