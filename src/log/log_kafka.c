@@ -309,7 +309,7 @@ static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct se
         if (!sending->append->is_marker)
             log_kafka_saw(log, p, offset, p->epoch);
         if (!sending->append->is_marker)
-            log_kafka_keep(p, offset, get_le32(sending->head + 16));
+            log_kafka_keep(p, offset, get_le32(sending->head + 16), now_ns);
     }
     err result = sending->is_own ? OK : p->has_gone_back ? ERR_IO : !is_above || is_late ? ERR_TIMEOUT : OK;
     answer(log, sending, result, (struct log_position){ .offset = offset + sending->append->is_marker });

@@ -123,7 +123,7 @@ struct kafka_reader {
 struct kafka_kept {
     uint64_t offset;
     uint32_t crc;    /* of the record's head */
-    uint32_t number; /* how many were acknowledged before it, modulo 2^32 */
+    uint32_t number; /* how many were acknowledged before it, and a weight for each pause, modulo 2^32 */
 };
 
 enum doubt_stage {
@@ -164,6 +164,7 @@ struct kafka_partition {
     size_t kept_count;
     uint32_t kept_step;   /* of so many acknowledged in a row one is kept, and the last */
     uint32_t kept_number; /* that were acknowledged */
+    int64_t kept_ns;      /* … and when the last was, boot time */
     struct kafka_doubt doubt;
     struct {
         int32_t epoch;
@@ -250,7 +251,7 @@ void log_kafka_on_topic(struct log_kafka *log, const struct kafka_event *event);
 
 /* log_kafka_doubt.c */
 /* It was acknowledged, above all before it. */
-void log_kafka_keep(struct kafka_partition *p, uint64_t offset, uint32_t crc);
+void log_kafka_keep(struct kafka_partition *p, uint64_t offset, uint32_t crc, int64_t now_ns);
 void log_kafka_doubt(struct log_kafka *log, struct kafka_partition *p, int32_t epoch);
 void log_kafka_doubt_ends(struct log_kafka *log, struct kafka_partition *p, const struct kafka_ends *ends);
 void log_kafka_doubt_event(struct log_kafka *log, const struct kafka_event *event);

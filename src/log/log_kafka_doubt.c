@@ -12,8 +12,8 @@
  * Invariants
  *   1. The anchor is an end that was told after all that was acknowledged below it, under its epoch.
  *   2. A log goes back by losing its end, so it is enough to look for some of those acknowledged since the
- *      anchor: all that fit; if there are more, one of every two, four … in a row, the last, and the last before
- *      the marker.
+ *      anchor: all that fit; if there are more, one of every two, four … in a row, the last, the last before
+ *      the marker, and the last before a pause.
  *   3. A record is what it was when it was read if its epoch is.
  *   4. While a doubt reads the partition, its reader does not. */
 #include "log/log_kafka.h"
@@ -41,8 +41,15 @@ static void drop_near(struct kafka_partition *p)
     p->kept_count = count;
 }
 
-void log_kafka_keep(struct kafka_partition *p, uint64_t offset, uint32_t crc)
+/* An election is a pause: a log that lost its end then is told by the last one before, whatever came after it. */
+#define PAUSE_NS     (100 * NS_PER_MS)
+#define PAUSE_WEIGHT 64
+
+void log_kafka_keep(struct kafka_partition *p, uint64_t offset, uint32_t crc, int64_t now_ns)
 {
+    if (p->kept_count > 0 && now_ns - p->kept_ns >= PAUSE_NS)
+        p->kept_number += PAUSE_WEIGHT;
+    p->kept_ns = now_ns;
     struct kafka_kept kept = { offset, crc, p->kept_number };
     p->has_acked = true;
     if (p->anchor != KAFKA_OFFSET_UNKNOWN && offset < p->anchor)
@@ -336,8 +343,6 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         else
             d->is_lost = d->is_lost || i < d->kept_count || k->offset == event->offset;
     }
-    if (was != LOG_EPOCH_NONE && !d->is_lost)
-        set_intact(d, event->offset + 1, was);
     d->next = event->offset + 1;
     if (event->offset < d->marked_at)
         return;

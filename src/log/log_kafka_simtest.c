@@ -402,7 +402,7 @@ static void what_is_kept_is_spread(void **state)
         uint64_t count = 0, rarity = 1 + test_random_below(&random, 400), held = 0;
         log_kafka_doubt_reset(p, 0, 0);
         for (uint64_t i = test_random_below(&random, 3000); i > 0; i--) {
-            log_kafka_keep(p, 10 * count, (uint32_t)count);
+            log_kafka_keep(p, 10 * count, (uint32_t)count, 0);
             count++;
             if (test_random_below(&random, rarity) == 0) { /* a marker is sent, or its doubt is over */
                 p->doubt.kept_count = p->doubt.kept_count == 0 ? p->kept_count : 0;
@@ -422,6 +422,20 @@ static void what_is_kept_is_spread(void **state)
         }
         assert_true(p->kept_step <= 1 + 8 * count / KAFKA_KEPT_MAX);
     }
+}
+
+/* The last one before a pause stays, however many come after it. */
+static void what_came_before_a_pause_is_kept(void **state)
+{
+    struct kafka_partition *p = &((struct log_kafka *)kafka)->partitions[0];
+    log_kafka_doubt_reset(p, 0, 0);
+    for (uint64_t i = 0; i < 3000; i++)
+        log_kafka_keep(p, i, (uint32_t)i, i <= 777 ? 0 : NS_PER_SECOND);
+    size_t at = 0;
+    while (at < p->kept_count && p->kept[at].offset != 777)
+        at++;
+    assert_true(at < p->kept_count);
+    assert_true(p->kept_step > 8);
 }
 
 static void who_slept_was_not_acknowledged(void **state)
@@ -609,6 +623,7 @@ int main(void)
         TEST(a_late_word_is_of_the_former_place),
         TEST(only_what_was_told_is_known),
         TEST(what_is_kept_is_spread),
+        TEST(what_came_before_a_pause_is_kept),
         TEST(who_slept_was_not_acknowledged),
         TEST(another_topic_of_the_name_is_refused),
         TEST(appends_wake_the_pump),
