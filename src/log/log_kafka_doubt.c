@@ -343,6 +343,9 @@ static void on_record(struct kafka_partition *p, const struct kafka_event *event
         else
             d->is_lost = d->is_lost || i < d->kept_count || k->offset == event->offset;
     }
+    /* Of a later epoch than what was found it may have been read of the new log. */
+    if (was != LOG_EPOCH_NONE && was == d->intact_epoch && !d->is_lost)
+        set_intact(d, event->offset + 1, was);
     d->next = event->offset + 1;
     if (event->offset < d->marked_at)
         return;
