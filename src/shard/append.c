@@ -73,6 +73,15 @@ static err is_same_entry(const struct chain_entry *entry, const struct chain_ent
 
 /* ---- what others wrote ---- */
 
+err partition_entry_read(struct partition *p, uint64_t number, struct pool *scratch, struct slice *out_bytes,
+                         struct chain_entry *out_entry)
+{
+    char key[SHARD_KEY_BYTES_MAX];
+    chain_key(p->number, number, key);
+    TRY(blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, out_bytes));
+    return chain_entry_decode(*out_bytes, scratch, out_entry);
+}
+
 static err append_pending(struct partition *p, struct chain_loss *pending);
 
 void partition_remember(struct partition *p)
@@ -211,12 +220,9 @@ static bool is_of_this_log(struct partition *p)
 static bool is_taken_back(struct partition *p, const struct chain_entry *entry, struct pool *scratch)
 {
     for (uint64_t number = entry->number + 1;; number++) {
-        char key[SHARD_KEY_BYTES_MAX];
         struct slice there;
         struct chain_entry later;
-        chain_key(p->number, number, key);
-        if (blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &there) != OK ||
-            chain_entry_decode(there, scratch, &later) != OK)
+        if (partition_entry_read(p, number, scratch, &there, &later) != OK)
             return false;
         if (later.kind == CHAIN_GENERATION)
             return later.end.offset < entry->end.offset;
@@ -282,15 +288,12 @@ static err generation_compare(struct partition *p, const struct chain_entry *ent
 static err take_over(struct partition *p, const struct chain_entry *mine, struct pool *scratch,
                      bool *out_is_mine, bool *out_valid)
 {
-    char key[SHARD_KEY_BYTES_MAX];
     struct slice there;
     struct chain_entry entry;
     bool is_shared = p->shards->config.is_shared && atomic_load(&p->stage) != SHARD_OPENING;
     if (is_shared)
         TRY(partition_chain_settle(p)); /* memory may have failed behind the entry before */
-    chain_key(p->number, p->chain.next_number, key);
-    TRY(blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &there));
-    TRY(chain_entry_decode(there, scratch, &entry));
+    TRY(partition_entry_read(p, p->chain.next_number, scratch, &there, &entry));
     *out_is_mine = false;
     if (mine != NULL)
         TRY(is_same_entry(mine, &entry, there, scratch, out_is_mine));
@@ -357,15 +360,14 @@ static void forget_pending(struct partition *p, struct chain_loss *pending)
     io_mutex_unlock(&p->lock);
 }
 
-/* What an earlier life of the partition left to be named. */
+/* What an earlier life of the partition left to be named, unless an attempt whose end was not seen did it. */
 static err append_pending(struct partition *p, struct chain_loss *pending)
 {
     struct chain_entry entry = {
         .kind = CHAIN_LOSSES, .leader_epoch = LOG_EPOCH_NONE, .losses = pending, .loss_count = 1
     };
     bool valid;
-    if (pending->kind != 0 &&
-        !is_named(&p->chain, pending)) /* or an attempt of ours whose end was not seen */
+    if (pending->kind != 0 && !is_named(&p->chain, pending))
         TRY(partition_entry_append(p, &entry, &valid));
     forget_pending(p, pending);
     return OK;
@@ -453,8 +455,8 @@ err partition_log_went_back(struct partition *p, uint64_t back_to)
     return e == ERR_ORDER ? OK : e;
 }
 
-#define REMEMBERED_NS \
-    (3600 * NS_PER_SECOND) /* so long a driver may take to find out that the log went back */
+/* So long a driver may take to find out that the log went back. */
+#define REMEMBERED_NS (3600 * NS_PER_SECOND)
 
 static void go_on(struct partition *p, uint64_t from)
 {
@@ -477,8 +479,9 @@ void partition_log_goes_on(struct partition *p)
     bool is_chain =
         position_compare(p->applied, p->chain.end) == 0 && p->chain.leader_epoch != LOG_EPOCH_NONE;
     if (e != OK || !(is_chain || is_good(p, back_to)))
-        return;                /* the first steps find out more */
-    pend_lost_end(p, back_to); /* if the life before did not: the first steps append it */
+        return; /* the first steps find out more */
+    /* If the life before did not: the first steps append it. */
+    pend_lost_end(p, back_to);
     go_on(p, p->applied.offset < back_to ? p->applied.offset : back_to);
 }
 
@@ -490,10 +493,9 @@ err partition_log_told(struct partition *p)
     p->applied = p->chain.end;
     p->leader_epoch = p->chain.leader_epoch;
     io_mutex_lock(&p->chain_lock);
-    if (is_back) {
-        pend_lost_end(p, back_to);
-    }
     bool is_unsure = is_back && p->chain.end.offset > back_to && p->chain.leader_epoch == LOG_EPOCH_NONE;
+    if (is_back && !is_unsure)
+        pend_lost_end(p, back_to);
     e = is_unsure ? begin_generation(p, back_to) : append_pending(p, &p->lost_end);
     if (e == OK)
         e = append_pending(p, &p->doubt);

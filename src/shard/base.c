@@ -50,15 +50,10 @@ err chain_base(const struct chain *c, struct pool *pool, struct chain_entry *out
 /* Is the entry of this number there, whole, and a base? */
 static bool base_is_readable(struct partition *p, uint64_t number, struct pool *scratch)
 {
-    char key[SHARD_KEY_BYTES_MAX];
     struct slice bytes;
     struct chain_entry entry;
-    if (number == 0)
-        return false;
-    chain_key(p->number, number, key);
-    return blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, &bytes) == OK &&
-           chain_entry_decode(bytes, scratch, &entry) == OK && entry.kind == CHAIN_BASE &&
-           entry.number == number && entry.partition == p->number;
+    return number != 0 && partition_entry_read(p, number, scratch, &bytes, &entry) == OK &&
+           entry.kind == CHAIN_BASE && entry.number == number && entry.partition == p->number;
 }
 
 static void prune(struct partition *p, struct pool *scratch)

@@ -398,6 +398,9 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
  * Putting and removing a mark beside them syncs their directory. */
 #define CHAIN_MARK "mark"
 err partition_chain_promise(struct partition *p);
+/* The entry of a number, and its bytes, in scratch. Errors of blob_get and chain_entry_decode. */
+err partition_entry_read(struct partition *p, uint64_t number, struct pool *scratch, struct slice *out_bytes,
+                         struct chain_entry *out_entry);
 /* Takes chain_lock: take over what others appended. *out_worked: something was there. */
 err partition_follow(struct partition *p, bool *out_worked);
 /* Takes chain_lock: the log went back to this offset. What was lost is named in the chain, which begins a
