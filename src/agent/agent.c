@@ -154,6 +154,8 @@ static void take_inbox(struct agent *agent, int64_t now_ns)
     if (agent->has_news)
         take_news(agent, now_ns); /* the core takes microseconds */
     bool wants_to_leave = agent->wants_to_leave;
+    if (agent->wants_to_join)
+        core_join(agent->core);
     io_mutex_unlock(&agent->lock);
     if (wants_to_leave && !agent->is_leaving)
         core_leave(agent->core, now_ns);
@@ -178,6 +180,14 @@ void agent_ready(struct agent *agent, uint32_t partition, uint64_t opening, bool
     if (opening >= agent->said[partition].opening)
         agent->said[partition] = (struct agent_said){ opening, is_ready };
     agent->has_news = agent->is_woken = true;
+    io_cond_signal(&agent->woken);
+    io_mutex_unlock(&agent->lock);
+}
+
+void agent_join(struct agent *agent)
+{
+    io_mutex_lock(&agent->lock);
+    agent->wants_to_join = agent->is_woken = true;
     io_cond_signal(&agent->woken);
     io_mutex_unlock(&agent->lock);
 }
@@ -399,6 +409,7 @@ static void look_at_partitions(struct agent *agent, int64_t now_ns)
     if (!has_turned && now_ns - agent->ranked_ns < AGENT_RANK_MS * NS_PER_MS)
         return;
     agent->ranked_ns = now_ns;
+    routes_take(agent->routes, agent->core, now_ns);
     for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++)
         if (agent->openings[p] != 0)
             look_at(agent, p, may_decide, now_ns);
@@ -424,6 +435,10 @@ static void publish(struct agent *agent, int64_t now_ns)
                                .refused_count = agent->refused_count };
     memcpy(view.cluster_id, members_cluster_id(members), CLUSTER_ID_BYTES);
     core_self(agent->core, &view.self);
+    view.has_begun = members_init(members) != NULL;
+    view.is_assigned = members_assigned(members, 0) != NULL;
+    if (view.has_begun)
+        view.init = *members_init(members);
     view.may_decide = !agent->has_ended && core_may_decide(agent->core, now_ns);
     if (view.may_decide)
         view.decides_until_ns =
@@ -434,6 +449,8 @@ static void publish(struct agent *agent, int64_t now_ns)
     agent->view = view;
     io_mutex_unlock(&agent->lock);
 }
+
+struct routes *agent_routes(struct agent *agent) { return agent->routes; }
 
 void agent_view(struct agent *agent, struct agent_view *out_view)
 {
@@ -524,8 +541,11 @@ err agent_open(const struct agent_config *config, struct io *io, struct pool *po
     agent->view.known_ns = agent->view.decides_until_ns = INT64_MIN;
     err e = core_open(&config->core, own, &agent->core);
     if (e == OK)
+        e = routes_open(own, &agent->routes);
+    if (e == OK)
         e = log_reader_open(config->log, 0, 0, LOG_EPOCH_NONE, &agent->reader);
     if (e != OK) {
+        routes_close(agent->routes);
         core_close(agent->core);
         pool_close(own);
         return e;
@@ -555,6 +575,7 @@ void agent_close(struct agent *agent)
     for (const struct agent_sending *s = agent->sendings; s != NULL; s = s->next)
         check(s->is_done);
     core_close(agent->core);
+    routes_close(agent->routes);
     io_cond_done(&agent->woken);
     io_mutex_done(&agent->lock);
     pool_close(agent->pool);

@@ -13,6 +13,7 @@
 #include "agent/opener.h"
 #include "agent/probe.h"
 #include "agent/prober.h"
+#include "agent/routes.h"
 #include "cluster/cluster.h"
 #include "io/io.h"
 #include "log/log.h"
@@ -92,6 +93,8 @@ void agent_heard(struct agent *agent, struct member_id id);
 /* The opening has caught up, or (false) has failed, fallen behind or broken. Of an opening that is over: nothing
  * happens. */
 void agent_ready(struct agent *agent, uint32_t partition, uint64_t opening, bool is_ready);
+/* As core_join. */
+void agent_join(struct agent *agent);
 /* As core_leave: ends with calls.stop within CORE_END_MS. */
 void agent_leave(struct agent *agent);
 
@@ -100,6 +103,9 @@ struct agent_view {
     uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: not known yet */
     struct member_id self;                /* slot SLOT_NONE: it is not up */
     uint64_t epoch;
+    bool has_begun;           /* INIT counted: */
+    struct control_init init; /* … this */
+    bool is_assigned;         /* partitions have been given to nodes */
     uint32_t up_count;
     uint32_t open_count; /* partitions */
     int64_t known_ns; /* everything decided before is known; INT64_MIN: the log was not read to its end yet */
@@ -112,6 +118,9 @@ struct agent_view {
     char trouble[AGENT_WHY_BYTES_MAX]; /* empty: none; cut when longer */
 };
 void agent_view(struct agent *agent, struct agent_view *out_view);
+
+/* Whom to ask for what, as of the last second. Borrowed until agent_close. */
+struct routes *agent_routes(struct agent *agent);
 
 /* As core_may_decide, now: false also when the agent's thread has not run for too long. */
 bool agent_may_decide(struct agent *agent);

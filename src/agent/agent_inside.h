@@ -54,12 +54,13 @@ struct agent {
     uint32_t open_count;
     uint64_t openings[CLUSTER_PARTITIONS_MAX]; /* number of the opening; 0: it is not open */
     struct readiness readiness[CLUSTER_PARTITIONS_MAX];
+    struct routes *routes;
     bool has_ended, is_leaving;
     uint64_t record_count, damaged_count, missing_count, refused_count;
 
     struct io_mutex lock; /* all below; a leaf */
     struct io_cond woken;
-    bool is_woken, is_closing, wants_to_leave;
+    bool is_woken, is_closing, wants_to_join, wants_to_leave;
     bool has_news;                             /* the two tables below have */
     struct member_id heard[CLUSTER_NODES_MAX]; /* by slot: the latest life that was heard */
     uint8_t is_heard[CLUSTER_NODES_MAX];       /* since the last step */

@@ -94,6 +94,18 @@ void admin_confirm_retention(void *context, struct net_request *request, struct 
     call_done(&call, &json);
 }
 
+void admin_rpc(void *context, struct net_request *request, struct net_response *response)
+{
+    const struct api *api = context;
+    if (api->config.rpc != NULL) {
+        api->config.rpc(api->config.context, request, response);
+        return;
+    }
+    response->status = 404;
+    response->content_type = "text/plain";
+    buf_put_str(&response->body, "this node is in no cluster\n");
+}
+
 void admin_metrics(void *context, struct net_request *request, struct net_response *response)
 {
     const struct api *api = context;

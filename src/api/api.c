@@ -36,6 +36,13 @@ static const struct net_route routes[] = {
     { .methods = NET_GET, .path = "/-/ready", .handle = admin_ready, .is_open = true },
     { .methods = NET_POST | NET_PUT, .path = "/-/reload", .handle = admin_reload },
     { .methods = NET_GET, .path = "/metrics", .handle = admin_metrics },
+    /* Its proof stands for credentials. */
+    { .methods = NET_POST,
+      .path = "/-/rpc/*",
+      .handle = admin_rpc,
+      .is_open = true,
+      .has_raw_body = true,
+      .body_bytes_max = API_RPC_BYTES_MAX },
 };
 
 err api_open(const struct api_config *config, struct pool *pool, struct api **out_api)

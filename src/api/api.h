@@ -18,6 +18,7 @@
 
 #define API_REASON_BYTES_MAX    256
 #define API_IMPORT_BYTES_MAX    (256u << 20) /* of a text import after decompression: 413 */
+#define API_RPC_BYTES_MAX       (4u << 20)   /* of a request of another node */
 #define API_RANGE_POINTS_MAX    11000        /* (end - start) / step of a range query: 400, as Prometheus */
 #define API_SNAPSHOT_NAME_BYTES 64
 #define API_TSDB_LIMIT_MAX      10000 /* entries a list of status/tsdb: 400, as Prometheus */
@@ -74,6 +75,9 @@ struct api_config {
 
     /* Confirm the retention step that waits for a person; its cut-off. ERR_NOT_FOUND: none waits. */
     err (*confirm_retention)(void *context, int64_t *out_cutoff_ms);
+
+    /* A request of another node, below /-/rpc/; NULL: there are none, 404. */
+    void (*rpc)(void *context, struct net_request *request, struct net_response *response);
 
     const char *data_directory;
     int64_t start_ms;     /* Unix time of the node's start */

@@ -32,6 +32,13 @@
     X(STAT_BLOB_S3_RETRIES, COUNTER, "blob_s3_retries_total",                                                \
       "Requests that were sent again after a failure.")                                                      \
     X(STAT_BLOB_S3_SENT_BYTES, COUNTER, "blob_s3_sent_bytes_total", "Bytes of bodies sent to the bucket.")   \
+    X(STAT_CLUSTER_DECIDES, GAUGE, "cluster_may_decide", "1 while this node may cut and commit.")            \
+    X(STAT_CLUSTER_EPOCH, GAUGE, "cluster_epoch",                                                            \
+      "Offset behind the last record of the control log that was read.")                                     \
+    X(STAT_CLUSTER_MEMBERS_UP, GAUGE, "cluster_members_up", "Nodes that are up, as the control log says.")   \
+    X(STAT_CLUSTER_PARTITIONS_OPEN, GAUGE, "cluster_partitions_open",                                        \
+      "Partitions that this node is to hold.")                                                               \
+    X(STAT_CLUSTER_UP, GAUGE, "cluster_up", "1 while this node is a member that is up.")                     \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                                          \
       "Diagnostic lines not written because of the rate limit.")                                             \
     X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                                       \

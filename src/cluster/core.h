@@ -34,6 +34,7 @@ struct core_config {
     const struct control_init *init;   /* to begin the cluster when its log is empty; NULL: never. Copied */
     uint8_t init_id[CLUSTER_ID_BYTES]; /* of the cluster that would begin */
     struct control_join self;          /* its strings are copied */
+    bool holds_back;                   /* it follows the log, and does not join before core_join */
 };
 
 enum core_effect_kind {
@@ -68,6 +69,8 @@ void core_at_end(struct core *core, int64_t asked_ns);
 void core_heard(struct core *core, int64_t now_ns, struct member_id id);
 /* The partition has caught up, or (false) has fallen behind or broken: then it is not owned any more. */
 void core_ready(struct core *core, uint32_t partition, bool is_ready);
+/* Whoever held back may join now. */
+void core_join(struct core *core);
 /* Stop for a while, or for good: what nobody else holds is handed over first, as far as that takes no longer than
  * CORE_LEAVE_MS; what others own stays assigned, so that a node which comes back within the repair delay moves
  * nothing. Ends with CORE_STOP within CORE_END_MS. */

@@ -22,6 +22,8 @@ static void begin_cluster(struct core *core, int64_t now_ns)
     core_append(core, &record);
 }
 
+void core_join(struct core *core) { core->config.holds_back = false; }
+
 static bool is_zero(const uint8_t id[CLUSTER_ID_BYTES])
 {
     uint8_t any = 0;
@@ -217,7 +219,7 @@ bool core_step_self(struct core *core, int64_t now_ns)
         core_stop(core, "the node was removed from the cluster", true);
     else if (core->has_joined && named != NULL && named->status == MEMBER_UP)
         core_stop(core, "another process has joined under this node's name", true);
-    else
+    else if (!core->config.holds_back)
         join(core, now_ns);
     return true;
 }

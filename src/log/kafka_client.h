@@ -59,19 +59,6 @@
 #define KAFKA_REPLICAS_MAX    32
 #define KAFKA_RECORD_OVERHEAD 1024 /* bytes of a record's frame and batch in a request, generously */
 
-enum kafka_security {
-    KAFKA_PLAINTEXT,
-    KAFKA_TLS,
-    KAFKA_SASL_PLAINTEXT, /* user and password over an open connection */
-    KAFKA_SASL_TLS,
-};
-
-enum kafka_mechanism {
-    KAFKA_SCRAM_SHA_512,
-    KAFKA_SCRAM_SHA_256,
-    KAFKA_PLAIN,
-};
-
 /* All strings are borrowed during open. PEM texts are contents, not paths. */
 struct kafka_client_config {
     const char *bootstrap; /* "host:port,host:port" */

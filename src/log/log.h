@@ -184,6 +184,60 @@ struct log_usage {
 };
 struct log_usage log_usage(struct log *log);
 
+/* ---- a log on Kafka: one topic ---- */
+
+enum kafka_security {
+    KAFKA_PLAINTEXT,
+    KAFKA_TLS,
+    KAFKA_SASL_PLAINTEXT, /* user and password over an open connection */
+    KAFKA_SASL_TLS,
+};
+
+enum kafka_mechanism {
+    KAFKA_SCRAM_SHA_512,
+    KAFKA_SCRAM_SHA_256,
+    KAFKA_PLAIN,
+};
+
+/* Strings are borrowed during a call. PEM texts are contents, not paths; NULL: none, of an authority the
+ * system's. */
+struct log_kafka_settings {
+    const char *bootstrap; /* "host:port,host:port" */
+    const char *topic, *client_id;
+    enum kafka_security security;
+    enum kafka_mechanism mechanism;          /* with SASL */
+    const char *user, *password;             /* with SASL */
+    const char *ca_pem, *cert_pem, *key_pem; /* with TLS */
+    bool insecure_skip_verify;               /* accept any certificate of a broker */
+    uint8_t cluster_id[16];                  /* whose records these are: others are passed over */
+    uint8_t topic_id[16];     /* the topic's, as it was first seen; zero: whichever is there now */
+    uint32_t partition_count; /* 1 … LOG_PARTITION_COUNT_MAX */
+    uint64_t
+        bytes_max; /* of appends not answered, of what the client sends, of what it has fetched and of what is read
+                           ahead, each; as much as one record is always allowed */
+    bool is_control;        /* one partition of small records, kept for ever */
+    bool accept_weak_topic; /* settings that could lose what was acknowledged are told, not refused */
+};
+
+/* Open the log; connects in the background. Until the topic is known appends get ERR_BUSY, and nothing is read.
+ * ERR_INPUT a setting is refused, text in at; ERR_LIMIT. */
+err log_kafka_connect(const struct log_kafka_settings *settings, struct io *io, struct pool *pool,
+                      struct log **out_log, struct err_at *at);
+
+/* Create the topic with settings that such a log takes, and wait until a broker says that it is there; one that is
+ * there already stays as it is. retention_ms of a control log is for ever whatever is given; −1: for ever. Errors,
+ * with the broker's words in at: ERR_TIMEOUT no broker answered within budget_ms; ERR_INPUT it refuses the
+ * counts or a setting; ERR_DENIED; ERR_LIMIT. */
+err log_kafka_found(const struct log_kafka_settings *settings, uint32_t replica_count, int64_t retention_ms,
+                    int64_t budget_ms, struct io *io, struct pool *pool, struct err_at *at);
+
+enum log_kafka_stage { LOG_KAFKA_STARTING, LOG_KAFKA_RUNNING, LOG_KAFKA_REFUSED };
+/* STARTING: the topic is not known yet, or not there. REFUSED: it is not fit, or another one of the same name.
+ * *at says why. Both end when somebody mends the topic, which is looked at again and again. */
+enum log_kafka_stage log_kafka_stage(struct log *log, struct err_at *at);
+/* The topic's id, to be kept for the next open; zero: brokers that have none, or not known yet. */
+void log_kafka_topic_id(struct log *log, uint8_t *out_id);
+
 /* What a file in the file driver's directory is, by its name. For tools. */
 enum log_name_kind {
     LOG_NAME_FOREIGN,

@@ -48,17 +48,14 @@ struct log_kafka_config {
 err log_kafka_topic_check(const struct kafka_topic *topic, const struct log_kafka_config *config,
                           struct err_at *at);
 
+/* log_kafka_found over a client that nobody else polls. */
+err log_kafka_create(const struct log_kafka_config *config, uint32_t replica_count, int64_t retention_ms,
+                     int64_t budget_ms, struct kafka_client *client, struct io *io, struct err_at *at);
+
 /* Takes the client over, also when it fails. The topic is looked at by the first pumps: until then appends get
  * ERR_BUSY and nothing is read. ERR_LIMIT. */
 err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *client, struct io *io,
                    struct pool *pool, struct log **out_log);
-
-enum log_kafka_stage { LOG_KAFKA_STARTING, LOG_KAFKA_RUNNING, LOG_KAFKA_REFUSED };
-/* STARTING: the topic is not known yet, or not there. REFUSED: it is not fit, or another one of the same name.
- * *at says why. Both end when somebody mends the topic, which is looked at again and again. */
-enum log_kafka_stage log_kafka_stage(struct log *log, struct err_at *at);
-/* The topic's id, to be kept for the next open; zero: brokers that have none, or not known yet. */
-void log_kafka_topic_id(struct log *log, uint8_t *out_id);
 
 /* ---- what the parts of the driver share ---- */
 

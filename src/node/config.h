@@ -57,6 +57,9 @@ struct config_kafka {
     char ca_file[CONFIG_PATH_BYTES], cert_file[CONFIG_PATH_BYTES], key_file[CONFIG_PATH_BYTES];
     uint64_t mechanism; /* enum config_sasl */
     char user[256], password_file[CONFIG_PATH_BYTES];
+    bool accept_weak_topic; /* settings that could lose what was acknowledged are told, not refused */
+    uint64_t replicas;      /* of topics that a founder creates, … */
+    int64_t retention_ms;   /* … and of the log's for how long */
 };
 
 enum config_credentials {
@@ -82,7 +85,11 @@ struct config_cluster {
     char name[CONFIG_NAME_BYTES], zone[CONFIG_NAME_BYTES];
     char address[CONFIG_ADDRESS_BYTES]; /* where other nodes reach this one: "host:port" */
     char secret_file[CONFIG_PATH_BYTES];
-    uint64_t expect; /* nodes that found the cluster together; 0 = it is founded already */
+    char ca_file[CONFIG_PATH_BYTES]; /* of the other nodes' certificates; empty: the system's */
+    uint64_t expect;                 /* nodes that found the cluster together; 0 = it is founded already */
+    /* What a founder decides for the life of the cluster; later the control log says it. */
+    uint64_t partitions, replicas;
+    int64_t suspect_age_ms, repair_delay_ms;
     struct config_kafka kafka;
     struct config_s3 s3;
     uint64_t cache_bytes; /* of local disk; 0 = no cache */
@@ -150,10 +157,6 @@ err config_parse(struct slice text, struct pool *pool, struct config *out_config
 /* Append all settings as YAML, each with its unit and "# live" or "# restart", those of a cluster if any of
  * them is given; then `global` and `scrape_configs` as they were written, secrets masked. */
 void config_print(const struct config *config, struct buf *out);
-
-/* This build runs no cluster: ERR_UNSUPPORTED with a text if the configuration asks for one. The one place that
- * says so. */
-err config_cluster_refuse(const struct config *config, struct err_at *at);
 
 /* Names of the settings that differ and need a restart, appended to out as "storage.ack, http.cors"; their
  * values in *next are set back to those of *running, so that *next is what is in force. */

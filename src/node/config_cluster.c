@@ -218,13 +218,3 @@ err config_cluster_check(const struct yaml_node *root, struct config_cluster *c,
     TRY(check_kafka(&c->kafka, kafka, at));
     return check_s3(&c->s3, s3, at);
 }
-
-err config_cluster_refuse(const struct config *config, struct err_at *at)
-{
-    if (!config->cluster.is_given)
-        return OK;
-    return err_set(
-        at, ERR_UNSUPPORTED,
-        "cluster, log.kafka and blob: a node in a cluster is not part of this build yet; remove them to run "
-        "one node");
-}

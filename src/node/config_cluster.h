@@ -4,7 +4,9 @@
 
 #include "node/config.h"
 
-#define CONFIG_NODES_MAX 1000
+#define CONFIG_NODES_MAX      1000
+#define CONFIG_PARTITIONS_MAX 1024
+#define CONFIG_REPLICAS_MAX   5
 
 /* What a text must be: "KEY must be SAYS". Its length is checked before. */
 struct config_text {

@@ -163,12 +163,15 @@ static void a_cluster_is_read(void **state)
     assert_int_equal(c->s3.part_bytes, 8 << 20);
     assert_int_equal(c->s3.connections, 32);
 
-    config = parse(CLUSTER KAFKA S3); /* the least there must be */
+    assert_false(parse("cluster:\nblob:\nlog: {kafka: }\n").cluster.is_given); /* nothing is said */
+    config = parse(CLUSTER KAFKA S3);                                          /* the least there must be */
     assert_string_equal(c->s3.region, "us-east-1");
     assert_int_equal(c->s3.credentials, CONFIG_CREDENTIALS_INSTANCE);
     assert_int_equal(c->kafka.mechanism, CONFIG_SASL_NONE);
-    assert_string_equal(c->zone, "");
-    assert_int_equal(c->cache_bytes, 0);
+    assert_string_equal(c->zone, "default");
+    assert_true(c->cache_bytes == 10ULL << 30 && c->partitions == 128 && c->replicas == 2);
+    assert_true(c->kafka.replicas == 3 && c->kafka.retention_ms == 7 * INT64_C(86400000) &&
+                !c->kafka.accept_weak_topic);
 }
 
 static void a_cluster_prints_and_reads_back(void **state)
@@ -205,7 +208,7 @@ static void a_cluster_prints_and_reads_back(void **state)
     assert_non_null(strstr((const char *)second.at, "cluster.name, cluster.zone, "));
     assert_non_null(strstr((const char *)second.at, "blob.s3.bucket, "));
     assert_string_equal(next.cluster.name, "prod");
-    assert_string_equal(next.cluster.zone, "");
+    assert_string_equal(next.cluster.zone, "default");
     assert_int_equal(next.log_level, CONFIG_DEBUG);
     buf_close(&first);
     buf_close(&second);
@@ -326,17 +329,6 @@ static void bad_clusters(void **state)
 }
 
 /* Until there is a cluster nobody is made to believe that there is. */
-static void a_cluster_is_refused(void **state)
-{
-    struct config config = parse(""), clustered = parse(CLUSTER KAFKA S3);
-    struct err_at at = { 0 };
-    assert_ok(config_cluster_refuse(&config, &at));
-    assert_err(ERR_UNSUPPORTED, config_cluster_refuse(&clustered, &at));
-    assert_non_null(strstr(at.text, "is not part of this build yet"));
-    config = parse("cluster:\nblob:\nlog: {kafka: }\n"); /* nothing is said */
-    assert_ok(config_cluster_refuse(&config, &at));
-}
-
 static void restart_settings_are_kept(void **state)
 {
     struct config running = parse(""),
@@ -401,7 +393,6 @@ int main(void)
         cmocka_unit_test(a_cluster_is_read),
         cmocka_unit_test(a_cluster_prints_and_reads_back),
         cmocka_unit_test(bad_clusters),
-        cmocka_unit_test(a_cluster_is_refused),
         cmocka_unit_test(restart_settings_are_kept),
         cmocka_unit_test(options),
     };

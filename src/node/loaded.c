@@ -66,8 +66,6 @@ static err read_files(const struct node_options *options, struct io *io, struct 
         e = secrets_read(&loaded->config, directory_of(options->config_file), io, loaded->pool,
                          &loaded->secrets, at);
     if (e == OK)
-        e = config_cluster_refuse(&loaded->config, at);
-    if (e == OK)
         e = read_scraping(options->config_file, parent, loaded, at);
     if (e != OK)
         return name_file(options->config_file != NULL ? options->config_file : "defaults", e, at);

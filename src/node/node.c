@@ -3,7 +3,8 @@
  *   files → loaded → sink → data directory → identity (lock) → api → server → log → blob → shards
  *         → ingest → queries → scraping
  * and back with the server first, which stops accepting; the lock goes last. The server listens while the
- * storage opens, and answers that the node is starting.
+ * storage opens, and answers that the node is starting. A node in a cluster has log and blob from
+ * node/cluster_node.h, joins when all is open, and leaves before anything is closed.
  *
  * Threads: whoever opened the node steps and closes it; reloads may come from any connection's thread too and are
  * serialised by reload_mutex; api callbacks run on connection threads and read only atomics or call
@@ -25,6 +26,7 @@
 #include "ingest/ingest.h"
 #include "io/thread.h"
 #include "log/log.h"
+#include "node/cluster_node.h"
 #include "node/identity.h"
 #include "node/loaded.h"
 #include "node/process.h"
@@ -50,7 +52,8 @@ struct node {
     struct sink *sink;
     struct identity identity;
     struct identity_lock *lock;
-    struct log *log;
+    struct cluster_node *cluster; /* NULL: the node is alone */
+    struct log *log;              /* of a cluster's node log and blob are the cluster's */
     struct blob *blob;
     struct shards *shards;
     struct ingest *ingest;
@@ -107,6 +110,7 @@ static struct shards_config shards_settings(uint64_t memory_bytes, const struct 
     shards.cut_age_ms = config->cut_age_ms;
     shards.idle_ms = config->idle_cut_ms;
     shards.thread_count = (uint32_t)config->background_threads;
+    shards.is_shared = shards.starts_closed = identity->is_member;
     if (config->head_rows_max != 0)
         shards.head_rows_max = config->head_rows_max;
     return shards;
@@ -152,6 +156,11 @@ static bool node_is_ready(void *context, char *reason)
 {
     struct node *node = context;
     bool is_started = atomic_load_explicit(&node->is_started, memory_order_acquire);
+    char why[CLUSTER_NODE_WHY_BYTES_MAX];
+    if (node->cluster != NULL && !cluster_node_is_ready(node->cluster, why)) {
+        snprintf(reason, API_REASON_BYTES_MAX, "Kelpie is starting: %.200s.", why);
+        return false;
+    }
     if (is_started && shards_ready(node->shards))
         return true;
     snprintf(reason, API_REASON_BYTES_MAX, "Kelpie is starting: reading %s.",
@@ -176,10 +185,21 @@ static err node_intake(void *context, char *reason)
                  (unsigned long long)(node->memory_bytes >> 20));
         return ERR_BUSY;
     }
+    char why[CLUSTER_NODE_WHY_BYTES_MAX];
+    if (node->cluster != NULL && cluster_node_intake(node->cluster, why) != OK) {
+        snprintf(reason, API_REASON_BYTES_MAX, "%.200s", why);
+        return ERR_BUSY;
+    }
     err e = shards_intake(node->shards);
     if (e != OK)
         snprintf(reason, API_REASON_BYTES_MAX, "storage takes no rows now: %s", err_text(e));
     return e;
+}
+
+static void node_rpc(void *context, struct net_request *request, struct net_response *response)
+{
+    struct node *node = context;
+    cluster_node_rpc(node->cluster, request, response);
 }
 
 static err node_reload_callback(void *context, struct err_at *at) { return node_reload(context, at); }
@@ -215,6 +235,8 @@ static void node_refresh(void *context)
     stat_set(STAT_NODE_FREE_BYTES, (int64_t)atomic_load(&node->free_bytes));
     stat_set(STAT_NODE_MEMORY_BUDGET_BYTES, (int64_t)node->memory_bytes);
     stat_set(STAT_NODE_MEMORY_BYTES, (int64_t)pool_used(node->pool));
+    if (node->cluster != NULL)
+        cluster_node_refresh(node->cluster);
     if (!atomic_load_explicit(&node->is_started, memory_order_acquire))
         return;
     struct shards_usage shards = shards_usage(node->shards);
@@ -295,6 +317,9 @@ static err node_snapshot(void *context, char out_name[API_SNAPSHOT_NAME_BYTES], 
     char time[TIME_TEXT_BYTES], path[IO_PATH_BYTES_MAX];
     uint8_t bytes[IDENTITY_BYTES];
     uint32_t salt;
+    if (node->cluster != NULL)
+        return err_set(at, ERR_UNSUPPORTED,
+                       "a node in a cluster makes no snapshots: the bucket holds what is stored");
     io_random(node->io, &salt, sizeof salt);
     time_print(io_now_ms(node->io), time);
     snprintf(out_name, API_SNAPSHOT_NAME_BYTES, "%.4s%.2s%.2sT%.2s%.2s%.2sZ-%08x", time, time + 5, time + 8,
@@ -423,8 +448,10 @@ static err open_identity(struct node *node, struct err_at *at)
             "%s is a snapshot, as the file SNAPSHOT in it says: kelpie restore %s --data NEWDIR makes a"
             " data directory of it",
             path, path);
-    err e = identity_open(io, node->pool, partition_count(io), SHARD_RANGE_BYTES_MAX_DEFAULT, &node->identity,
-                          &node->lock, &why);
+    const struct identity_fresh fresh = { .is_member = node->loaded->config.cluster.is_given,
+                                          .partition_count = partition_count(io),
+                                          .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT };
+    err e = identity_open(io, node->pool, &fresh, &node->identity, &node->lock, &why);
     return e == OK ? OK : err_set(at, e, "data directory %s: %s", path, why.text);
 }
 
@@ -461,23 +488,54 @@ static err open_log(struct node *node, struct err_at *at)
     return OK;
 }
 
-static err open_storage(struct node *node, struct err_at *at)
+static err open_alone(struct node *node, struct err_at *at)
 {
     TRY(open_log(node, at));
     err e = blob_open_dir("blob", node->io, node->pool, &node->blob);
-    if (e != OK)
-        return err_set(at, e, "cannot open the blob directory: %s", err_text(e));
+    return e == OK ? OK : err_set(at, e, "cannot open the blob directory: %s", err_text(e));
+}
+
+/* Before the server listens, so that its callbacks find it. */
+static err open_cluster(struct node *node)
+{
+    const struct loaded *loaded = node->loaded;
+    struct io_space space = { 0 };
+    if (!loaded->config.cluster.is_given)
+        return OK;
+    ERR_IGNORE(io_space(node->io, &space)); /* nothing is known: the cache looks itself */
+    struct cluster_node_config config = { .cluster = &loaded->config.cluster,
+                                          .secrets = &loaded->secrets,
+                                          .is_tls = loaded->has_web && loaded->web.cert_file.len > 0,
+                                          .memory_bytes = node->memory_bytes,
+                                          .free_bytes_min =
+                                              space_floor(loaded->config.free_space_floor, &space) };
+    memcpy(config.disk_id, node->identity.disk_id, sizeof config.disk_id);
+    return cluster_node_open(&config, node->io, node->pool, &node->cluster);
+}
+
+static err open_together(struct node *node, struct err_at *at)
+{
+    TRY(cluster_node_begin(node->cluster, &node->identity, at));
+    node->log = cluster_node_log(node->cluster);
+    node->blob = cluster_node_blob(node->cluster);
+    return OK;
+}
+
+static err open_storage(struct node *node, struct err_at *at)
+{
+    TRY(node->cluster != NULL ? open_together(node, at) : open_alone(node, at));
     struct shards_config shards = shards_settings(node->memory_bytes, &node->identity, &node->loaded->config);
     TRY(shards_config_check(&shards, at));
     struct err_at why = { 0 };
-    e = shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, &why);
+    err e = shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, &why);
     if (e != OK)
         return err_set(at, e,
                        e == ERR_IO ? "%s; look at the disk: if it stays so, kelpie fsck --data %s sets"
                                      " aside what cannot be read"
                                    : "%s (data directory %s)",
                        why.text, node->options.data_directory);
-    TRY(log_run_thread(node->log));
+    if (node->cluster == NULL)
+        TRY(log_run_thread(node->log));
     return shards_run_threads(node->shards);
 }
 
@@ -538,6 +596,7 @@ static err open_server(struct node *node, struct err_at *at)
         .targets = node_targets,
         .snapshot = node_snapshot,
         .confirm_retention = node_confirm_retention,
+        .rpc = node->cluster != NULL ? node_rpc : NULL,
         .data_directory = node->options.data_directory,
         .start_ms = node->start_ms,
         .retention_ms = config->retention_ms,
@@ -570,6 +629,7 @@ static err open_all(struct node *node, struct err_at *at)
     TRY(open_data_directory(node, at));
     TRY(open_identity(node, at));
     watch_space(node);
+    TRY(open_cluster(node));
     TRY(open_server(node, at));
     diag(DIAG_INFO, "kelpie is listening",
          "version=%s address=%s port=%u data=%s partitions=%u memory_budget_bytes=%llu", KELPIE_VERSION,
@@ -581,7 +641,7 @@ static err open_all(struct node *node, struct err_at *at)
     TRY(open_scraping(node, at));
     api_attach(node->api, node->queries, node->ingest);
     atomic_store_explicit(&node->is_started, true, memory_order_release);
-    return OK;
+    return node->cluster != NULL ? cluster_node_join(node->cluster, node->shards) : OK;
 }
 
 err node_open(const struct node_options *options, struct node **out_node, struct err_at *at)
@@ -613,12 +673,20 @@ void node_step(struct node *node)
     err e = log_tidy(node->log);
     if (e != OK)
         diag(DIAG_WARN, "cannot give log files back", "error=\"%s\"", err_text(e));
-    if (!node->was_ready && shards_ready(node->shards)) {
+    char why[CLUSTER_NODE_WHY_BYTES_MAX];
+    bool is_in = node->cluster == NULL || node->was_ready || cluster_node_is_ready(node->cluster, why);
+    if (!node->was_ready && is_in && shards_ready(node->shards)) {
         node->was_ready = true;
         diag(DIAG_INFO, "kelpie is ready", "after_ms=%lld series=%llu",
              (long long)(io_now_ms(node->io) - node->start_ms),
              (unsigned long long)shards_usage(node->shards).series_count);
     }
+}
+
+bool node_has_ended(struct node *node)
+{
+    bool is_error;
+    return node->cluster != NULL && cluster_node_has_ended(node->cluster, &is_error);
 }
 
 /* Hand the configuration to the rooms; each takes it whole or not. The mutex is held. */
@@ -691,6 +759,8 @@ void node_close(struct node *node)
 {
     if (node == NULL)
         return;
+    if (node->cluster != NULL)
+        cluster_node_leave(node->cluster);
     if (node->server != NULL) {
         diag(DIAG_INFO, "stopping: no more connections, running requests end", "drain_ms_max=%d",
              NODE_DRAIN_MS);
@@ -698,16 +768,19 @@ void node_close(struct node *node)
     }
     if (node->scrape != NULL)
         scrape_close(node->scrape);
+    if (node->cluster != NULL)
+        cluster_node_stop(node->cluster);
     if (node->queries != NULL)
         query_service_close(node->queries);
     if (node->ingest != NULL)
         ingest_close(node->ingest);
     if (node->shards != NULL)
         shards_close(node->shards);
-    if (node->log != NULL)
+    if (node->log != NULL && node->cluster == NULL)
         log_close(node->log);
-    if (node->blob != NULL)
+    if (node->blob != NULL && node->cluster == NULL)
         blob_close(node->blob);
+    cluster_node_close(node->cluster);
     identity_close(node->lock);
     if (node->server != NULL)
         diag(DIAG_INFO, "stopped", "%s", "");

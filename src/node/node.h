@@ -49,6 +49,10 @@ err node_reload(struct node *node, struct err_at *at);
 /* Housekeeping, about once a second, from one thread. */
 void node_step(struct node *node);
 
+/* A node in a cluster that was put out of it, or whose control log cannot be followed any more, has to end:
+ * its reason is on standard error. Any thread. */
+bool node_has_ended(struct node *node);
+
 /* Stop accepting, finish or cancel what runs, flush, close. NULL is allowed. */
 void node_close(struct node *node);
 

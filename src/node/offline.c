@@ -38,9 +38,15 @@ err offline_open(const char *data_directory, bool read_only, struct offline *out
             " directory of it, then kelpie fsck --data NEWDIR",
             data_directory, data_directory);
     struct err_at why = { 0 };
-    e = identity_open(out->io, out->pool, 0, 0, &out->identity, &out->lock, &why);
+    e = identity_open(out->io, out->pool, NULL, &out->identity, &out->lock, &why);
     if (e != OK)
         return err_set(at, e, "data directory %s: %s", data_directory, why.text);
+    if (out->identity.is_member)
+        return err_set(
+            at, ERR_INPUT,
+            "%s is that of a node in a cluster: its data is in the log and the bucket, and all that is"
+            " here can be had from them again",
+            data_directory);
     uint64_t memory_bytes = io_memory_bytes(out->io) / 2;
     struct log_config log = {
         .directory = "log",

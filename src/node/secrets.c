@@ -26,29 +26,59 @@ static err check_secret(const struct source *source, struct slice text, struct e
     return OK;
 }
 
-/* An empty name: nothing is read. */
+/* Relative names are below the directory. An empty name: an empty path. */
+static err resolve(const struct source *source, struct slice directory, struct pool *pool,
+                   struct slice *out_path, struct err_at *at)
+{
+    char path[2 * CONFIG_PATH_BYTES];
+    bool is_below = directory.len > 0 && source->name[0] != '/';
+    if (source->name[0] == 0)
+        return OK;
+    int len = is_below ? snprintf(path, sizeof path, "%.*s/%s", SLICE_ARG(directory), source->name)
+                       : snprintf(path, sizeof path, "%s", source->name);
+    if (len < 0 || len >= IO_PATH_BYTES_MAX)
+        return err_set(at, ERR_INPUT, "%s: the path of %s is too long", source->setting, source->name);
+    return pool_copy(pool, slice_str(path), out_path);
+}
+
+/* As it is; of an empty name nothing is read. */
+static err read_named(const struct source *source, size_t bytes_max, struct slice directory, struct io *io,
+                      struct pool *pool, struct slice *out_bytes, struct err_at *at)
+{
+    struct slice path = { 0 };
+    TRY(resolve(source, directory, pool, &path, at));
+    if (path.len == 0)
+        return OK;
+    err e = io_read_file(io, (const char *)path.at, bytes_max, pool, out_bytes);
+    if (e == OK)
+        return OK;
+    return err_set(at, e == ERR_LIMIT ? ERR_INPUT : e, "%s: %s cannot be read: %s", source->setting,
+                   (const char *)path.at, e == ERR_LIMIT ? "it is too large" : err_text(e));
+}
+
 static err read_file(struct source source, struct slice directory, struct io *io, struct pool *pool,
                      struct slice *out_text, struct err_at *at)
 {
-    char path[2 * CONFIG_PATH_BYTES];
-    bool is_below = directory.len > 0 && source.name[0] != '/';
-    struct slice text;
+    struct slice text = { 0 };
     if (source.name[0] == 0)
         return OK;
-    int len = is_below ? snprintf(path, sizeof path, "%.*s/%s", SLICE_ARG(directory), source.name)
-                       : snprintf(path, sizeof path, "%s", source.name);
-    if (len < 0 || len >= IO_PATH_BYTES_MAX)
-        return err_set(at, ERR_INPUT, "%s: the path of %s is too long", source.setting, source.name);
-    err e = io_read_file(io, path, SECRET_BYTES_MAX + 2, pool, &text);
-    if (e != OK)
-        return err_set(at, e == ERR_LIMIT ? ERR_INPUT : e, "%s: %s cannot be read: %s", source.setting, path,
-                       e == ERR_LIMIT ? "larger than 4 KB" : err_text(e));
+    TRY(read_named(&source, SECRET_BYTES_MAX + 2, directory, io, pool, &text, at));
     if (text.len > 0 && text.at[text.len - 1] == '\n')
         text.len--;
     if (text.len > 0 && text.at[text.len - 1] == '\r')
         text.len--;
     TRY(check_secret(&source, text, at));
     return pool_copy(pool, text, out_text);
+}
+
+static err read_pem(struct source source, struct slice directory, struct io *io, struct pool *pool,
+                    struct slice *out_text, struct err_at *at)
+{
+    struct slice text = { 0 };
+    TRY(read_named(&source, SECRET_PEM_BYTES_MAX, directory, io, pool, &text, at));
+    if (source.name[0] != 0 && memchr(text.at, 0, text.len) != NULL)
+        return err_set(at, ERR_INPUT, "%s: %s is not PEM", source.setting, source.name);
+    return pool_copy(pool, text, out_text); /* with a NUL behind it */
 }
 
 static err read_variable(struct source source, struct pool *pool, struct slice *out_text, struct err_at *at)
@@ -72,6 +102,29 @@ static err read_environment(struct pool *pool, struct secrets *secrets, struct e
                          at);
 }
 
+static err read_certificates(const struct config_kafka *k, struct slice directory, struct io *io,
+                             struct pool *pool, struct secrets *secrets, struct err_at *at)
+{
+    const struct source ca = { .setting = "log.kafka.tls.ca_file", .name = k->ca_file };
+    const struct source cert = { .setting = "log.kafka.tls.cert_file", .name = k->cert_file };
+    const struct source key = { .setting = "log.kafka.tls.key_file", .name = k->key_file };
+    TRY(read_pem(ca, directory, io, pool, &secrets->kafka_ca, at));
+    TRY(read_pem(cert, directory, io, pool, &secrets->kafka_cert, at));
+    return read_pem(key, directory, io, pool, &secrets->kafka_key, at);
+}
+
+static err resolve_paths(const struct config_cluster *c, struct slice directory, struct pool *pool,
+                         struct secrets *secrets, struct err_at *at)
+{
+    const struct source ca = { .setting = "cluster.ca_file", .name = c->ca_file };
+    const struct source s3_ca = { .setting = "blob.s3.ca_file", .name = c->s3.ca_file };
+    const struct source credentials = { .setting = "blob.s3.credentials_file",
+                                        .name = c->s3.credentials_file };
+    TRY(resolve(&ca, directory, pool, &secrets->cluster_ca_file, at));
+    TRY(resolve(&s3_ca, directory, pool, &secrets->s3_ca_file, at));
+    return resolve(&credentials, directory, pool, &secrets->s3_credentials_file, at);
+}
+
 err secrets_read(const struct config *config, struct slice directory, struct io *io, struct pool *pool,
                  struct secrets *out_secrets, struct err_at *at)
 {
@@ -88,7 +141,22 @@ err secrets_read(const struct config *config, struct slice directory, struct io 
             TRY(pool_copy(pool, slice_str(c->s3.access_key), &secrets.s3_access_key));
         if (c->s3.credentials == CONFIG_CREDENTIALS_ENVIRONMENT)
             TRY(read_environment(pool, &secrets, at));
+        TRY(read_certificates(&c->kafka, directory, io, pool, &secrets, at));
+        TRY(resolve_paths(c, directory, pool, &secrets, at));
     }
     *out_secrets = secrets;
+    return OK;
+}
+
+err secrets_copy(const struct secrets *secrets, struct pool *pool, struct secrets *out_copy)
+{
+    const struct slice *from = (const struct slice *)secrets;
+    struct slice *to = (struct slice *)out_copy;
+    _Static_assert(sizeof *secrets == 11 * sizeof *from, "slices alone");
+    for (size_t i = 0; i < sizeof *secrets / sizeof *from; i++) {
+        to[i] = slice_of(NULL, 0);
+        if (from[i].len > 0)
+            TRY(pool_copy(pool, from[i], &to[i]));
+    }
     return OK;
 }

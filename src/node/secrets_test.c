@@ -69,6 +69,37 @@ static void files(void **state)
     assert_int_equal(secrets.cluster.len, 0);
 }
 
+static void certificates_and_paths(void **state)
+{
+    struct secrets secrets;
+    struct err_at at = { 0 };
+    struct config config;
+    static const char text[] =
+        "cluster: {name: n, address: 'a:1', secret_file: secret, ca_file: nodes.pem}\n"
+        "log: {kafka: {bootstrap: 'k:1', topic: t, control_topic: c,\n"
+        "      tls: {enabled: true, ca_file: ca.pem, cert_file: cert.pem, key_file: key.pem}}}\n"
+        "blob: {s3: {endpoint: 'https://a', bucket: abc, credentials: file, credentials_file: /etc/aws,\n"
+        "            ca_file: s3.pem}}\n";
+    assert_ok(config_parse(slice_str(text), pool, &config, &at));
+    ERR_IGNORE(io_dir_create(io, "below"));
+    put_file("below/secret", slice_str(SECRET));
+    put_file("below/ca.pem", slice_str("of an authority\n"));
+    put_file("below/cert.pem", slice_str("a certificate\n"));
+    assert_err(ERR_NOT_FOUND, secrets_read(&config, slice_str("below"), io, pool, &secrets, &at));
+    assert_string_equal(at.text, "log.kafka.tls.key_file: below/key.pem cannot be read: not found");
+    put_file("below/key.pem", slice_of("a\0b", 3));
+    assert_err(ERR_INPUT, secrets_read(&config, slice_str("below"), io, pool, &secrets, &at));
+    put_file("below/key.pem", slice_str("a key\n"));
+    assert_ok(secrets_read(&config, slice_str("below"), io, pool, &secrets, &at));
+    assert_slice("of an authority\n", secrets.kafka_ca);
+    assert_slice("a certificate\n", secrets.kafka_cert);
+    assert_slice("a key\n", secrets.kafka_key);
+    assert_slice("below/nodes.pem", secrets.cluster_ca_file);
+    assert_slice("below/s3.pem", secrets.s3_ca_file);
+    assert_slice("/etc/aws", secrets.s3_credentials_file);
+    ERR_IGNORE(io_unlink(io, "below/secret"));
+}
+
 static void refused(const struct config *config, err expected, const char *part)
 {
     struct secrets secrets;
@@ -139,6 +170,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files),
+        cmocka_unit_test(certificates_and_paths),
         cmocka_unit_test(bad_files),
         cmocka_unit_test(the_environment),
     };

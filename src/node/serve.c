@@ -30,15 +30,17 @@ static void block_signals(sigset_t *out_set)
     signal(SIGPIPE, SIG_IGN);              /* a client that left is an error of its connection */
 }
 
-/* Until a signal that ends the node. */
-static void run(struct node *node, const sigset_t *signals)
+/* Until a signal that ends the node. False: it has to end for a reason of its own. */
+static bool run(struct node *node, const sigset_t *signals)
 {
     for (;;) {
         node_step(node);
+        if (node_has_ended(node))
+            return false;
         struct timespec second = { .tv_sec = STEP_SECONDS };
         int got = sigtimedwait(signals, NULL, &second);
         if (got == SIGTERM || got == SIGINT)
-            return;
+            return true;
         if (got == SIGHUP)
             ERR_IGNORE(node_reload(node, NULL)); /* it reports itself; the old configuration goes on */
     }
@@ -100,15 +102,14 @@ static int serve(const struct node_options *options)
         fprintf(stderr, "kelpie serve: %s\n", at.text);
         return 1;
     }
-    if (!was_ended)
-        run(node, &signals);
+    bool is_wanted = was_ended || run(node, &signals);
     sigset_t ending;
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
     sigprocmask(SIG_UNBLOCK, &ending, NULL); /* the second one has its default effect */
     node_close(node);
-    return 0;
+    return is_wanted ? 0 : 1;
 }
 
 int command_serve(int argc, char **argv)

@@ -234,6 +234,8 @@ static err restore_chains(struct restore *r, const uint8_t node_bytes[IDENTITY_B
     struct io *io;
     struct blob *blob = NULL;
     TRY(identity_decode(node_bytes, &identity, &r->at));
+    if (identity.is_member) /* no node makes such a snapshot */
+        return err_set(&r->at, ERR_INPUT, "its NODE is that of a node in a cluster");
     TRY(io_open(r->data, &io));
     err e = blob_open_dir("blob", io, r->pool, &blob);
     if (e == OK) {

@@ -32,21 +32,38 @@ def test_configuration(tmp_path, config, text):
     assert '%s: %s' % (path, text.split('\n')[0]) in refusal('serve', '--check-config', '--config', path)
 
 
-def test_a_cluster_is_refused(tmp_path):
-    """Its settings are checked, and then told to be of no use; a running node keeps what it has."""
+def test_a_cluster(tmp_path):
+    """Its settings are checked; a directory belongs to a node that is alone or to one of a cluster, and tools say which."""
     path = tmp_path / 'c.yaml'
     lacking = "cluster: {name: n, address: 'a:1', secret_file: s}\n"
     path.write_text(lacking)
     assert 'line 1 column 10: cluster needs log.kafka' in refusal('serve', '--check-config', '--config', path)
-    path.write_text(lacking + "log: {kafka: {bootstrap: 'k:1', topic: t, control_topic: c}}\n"
-                    "blob: {s3: {endpoint: 'http://a', bucket: abc}}\n")
-    text = '%s: cluster, log.kafka and blob: a node in a cluster is not part of this build yet' % path
+    path.write_text(lacking + "log: {kafka: {bootstrap: '127.0.0.1:1', topic: t, control_topic: c}}\n"
+                    "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc}}\n")
     assert '%s/s cannot be read: not found' % tmp_path in refusal('serve', '--check-config', '--config', path)
     (tmp_path / 's').write_text('a secret of 16 and more\n')
-    assert text in refusal('serve', '--check-config', '--config', path)
-    assert text in refusal('serve', '--config', path, '--data', tmp_path / 'data')
-    assert text in refusal('config', 'show', '--config', path)
-    assert not os.path.exists(tmp_path / 'data')
+    assert run('serve', '--check-config', '--config', path).stdout == 'the configuration is fine\n'
+    alone = Node(tmp_path / 'alone').start()
+    alone.end()
+    assert 'it holds the data of a node that was alone' in refusal('serve', '--config', path, '--data', alone.data, '--http', '127.0.0.1:0')
+    node = Node(tmp_path / 'member', arguments=['--config', str(path)]).start(wait=False)   # its brokers are away
+    try:
+        end = time.monotonic() + 20
+        reply = None
+        while reply is None or b'the control log' not in reply.body:
+            assert time.monotonic() < end, node.output()
+            try:
+                reply = node.request('/-/ready')
+            except OSError:
+                time.sleep(0.05)
+        assert reply.status == 503
+        assert node.request('/api/v1/write', b'x').status == 503
+        assert node.request('/-/rpc/probe', b'x').status in (401, 503)
+    finally:
+        node.end()
+    assert 'the configuration has no cluster section' in refusal('serve', '--data', node.data, '--http', '127.0.0.1:0')
+    for command in ('verify', 'fsck', 'export'):
+        assert 'is that of a node in a cluster' in refusal(command, '--data', node.data)
 
 
 def test_command_line(tmp_path):

@@ -16,7 +16,7 @@
 #
 # Node i listens on PORT+i (clients) and PORT+20+i (controller).  Everything is under DIR.
 # Environment: KAFKA_JARS (another folder with jars), KAFKA_TTL (600: seconds after which a node is killed
-# whatever happens), KAFKA_HEAP (256m), KAFKA_CONF (extra server.properties lines, at the first start),
+# whatever happens), KAFKA_HEAP (256m), KAFKA_CONF (extra server.properties lines, at the first start; @ID@ is the node),
 # KAFKA_WAIT (60: seconds to become ready), JAVA (java), KAFKA_JAVA_OPTS (more flags).
 # Idempotent: start on a running cluster starts what is down and prints the addresses again.
 set -eu
@@ -95,7 +95,7 @@ log.retention.check.interval.ms=5000
 log.initial.task.delay.ms=1000
 log.segment.delete.delay.ms=1000
 END
-    [ -z "${KAFKA_CONF:-}" ] || printf '%s\n' "$KAFKA_CONF" >>"$dir/n$i/server.properties"
+    [ -z "${KAFKA_CONF:-}" ] || printf '%s\n' "${KAFKA_CONF//@ID@/$i}" >>"$dir/n$i/server.properties"
 }
 
 uuid() { head -c 16 /dev/urandom | base64 | tr '+/' 'ab' | tr -d '='; }

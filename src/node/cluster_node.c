@@ -1,0 +1,598 @@
+/* See cluster_node.h.
+ *
+ * Data comes from: the agent, which says what to open, whom to probe, which rank a partition has here; the
+ * HTTP server with requests of other nodes; the owner's thread, which waits in cluster_node_begin. It goes to
+ * the shards, to the prober, to the log of the control topic.
+ *
+ * Invariants
+ *   1. The node joins only when the log, the bucket and the cluster were found to belong together: until then
+ *      nothing is assigned to it that it could not hold.
+ *   2. `shards` is set before the first partition can be asked for, and not looked at after cluster_node_stop.
+ *   3. What is waited for is told: in `why`, which the answers of /-/ready show, and now and then on standard
+ *   error.
+ *   4. A topic is created only by a founder, and the log's only while nothing was ever assigned: a topic that
+ *      is lost later is never replaced by an empty one. */
+#include "node/cluster_node.h"
+
+#include "base/diag.h"
+#include "base/stat.h"
+#include "base/time.h"
+#include "io/thread.h"
+#include "node/cluster_mark.h"
+#include "node/cluster_stores.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LOOK_MS       50    /* between two looks at what is waited for */
+#define TELL_MS       10000 /* between two words about it */
+#define FOUND_MS      10000 /* a topic's creation, once */
+#define BUCKET_MS     2000  /* between two tries to open the bucket */
+#define LEAVE_MS      (CORE_END_MS + 5000)
+#define MEMORY_PART   16
+#define MEMBER_FORMAT 1 /* of what this version reads and writes */
+
+struct cluster_node {
+    struct io *io;
+    struct pool *pool;
+    struct cluster_node_config config; /* of which two point to: */
+    struct config_cluster settings;
+    struct secrets secrets;
+    struct log *control, *log;
+    struct cluster_bucket bucket;
+    struct pool *bucket_pool;
+    struct agent *agent;
+    struct prober *prober;
+    struct opener *opener;
+    struct shards *shards;
+    uint32_t replica_count;
+    _Atomic bool is_aborting;
+    _Atomic bool has_agent; /* requests of other nodes may be answered */
+    _Atomic bool is_joined; /* the owner has called join */
+
+    struct io_mutex lock; /* all below */
+    char why[CLUSTER_NODE_WHY_BYTES_MAX];
+    bool has_ended, is_error;
+};
+
+/* ---- what is waited for ---- */
+
+struct waiting {
+    struct cluster_node *cluster;
+    const char *for_what;
+    int64_t told_ns;
+};
+
+static void set_why(struct cluster_node *cluster, const char *format, const char *what, const char *text)
+{
+    io_mutex_lock(&cluster->lock);
+    snprintf(cluster->why, sizeof cluster->why, format, what, text);
+    io_mutex_unlock(&cluster->lock);
+}
+
+static struct waiting wait_for(struct cluster_node *cluster, const char *for_what)
+{
+    set_why(cluster, "%s%s", for_what, "");
+    return (struct waiting){ cluster, for_what, INT64_MIN };
+}
+
+/* Sleep a while. ERR_CLOSED: the agent has ended meanwhile, with its reason in at. */
+static err wait_on(struct waiting *waiting, int64_t ms, const char *text, struct err_at *at)
+{
+    struct cluster_node *cluster = waiting->cluster;
+    int64_t now_ns = io_boottime_ns(cluster->io);
+    bool is_error;
+    set_why(cluster, text[0] != 0 ? "%s: %s" : "%s%s", waiting->for_what, text);
+    if (waiting->told_ns == INT64_MIN)
+        waiting->told_ns = now_ns;
+    if (now_ns - waiting->told_ns >= TELL_MS * NS_PER_MS) {
+        waiting->told_ns = now_ns;
+        diag(DIAG_WARN, "still waiting", "for=\"%s\" why=\"%s\"", waiting->for_what, text);
+    }
+    if (cluster_node_has_ended(cluster, &is_error)) {
+        io_mutex_lock(&cluster->lock);
+        ERR_IGNORE(err_set(at, ERR_CLOSED, "%s", cluster->why));
+        io_mutex_unlock(&cluster->lock);
+        return ERR_CLOSED;
+    }
+    io_sleep_ns(cluster->io, ms * NS_PER_MS);
+    return OK;
+}
+
+/* Will the next try be answered otherwise without a person's help? */
+static bool passes(err e) { return e == ERR_IO || e == ERR_TIMEOUT || e == ERR_BUSY; }
+
+/* ---- what the agent asks for: its thread ---- */
+
+static void on_probe(void *context, const struct agent_probe *probe)
+{
+    struct cluster_node *cluster = context;
+    prober_ask(cluster->prober, probe);
+}
+
+static void on_open(void *context, uint32_t partition, uint64_t opening)
+{
+    struct cluster_node *cluster = context;
+    opener_want(cluster->opener, partition, opening);
+}
+
+static void on_close(void *context, uint32_t partition)
+{
+    struct cluster_node *cluster = context;
+    opener_drop(cluster->opener, partition);
+}
+
+static void on_trouble(void *context, const char *why)
+{
+    struct cluster_node *cluster = context;
+    if (why != NULL)
+        diag(DIAG_WARN, "this node is no member of the cluster", "why=\"%s\"", why);
+    set_why(cluster, "%s%s", why != NULL ? why : "", "");
+}
+
+static void on_stop(void *context, const char *why, bool is_error)
+{
+    struct cluster_node *cluster = context;
+    diag(is_error ? DIAG_ERROR : DIAG_INFO, "this node's part in the cluster has ended", "why=\"%s\"", why);
+    set_why(cluster, "%s%s", why, "");
+    io_mutex_lock(&cluster->lock);
+    cluster->has_ended = true;
+    cluster->is_error = is_error;
+    io_mutex_unlock(&cluster->lock);
+}
+
+static void on_rank(void *context, uint32_t partition, uint32_t rank)
+{
+    struct cluster_node *cluster = context;
+    shards_partition_rank(cluster->shards, partition, rank == UINT32_MAX ? cluster->replica_count : rank);
+}
+
+static struct agent_progress on_progress(void *context, uint32_t partition)
+{
+    struct cluster_node *cluster = context;
+    struct shard_status status = shards_partition_status(cluster->shards, partition);
+    struct log_watermarks marks = log_watermarks(cluster->log, partition);
+    return (struct agent_progress){ .is_replayed = status.stage == SHARD_OPEN && status.is_replayed,
+                                    .applied_offset = status.applied_offset,
+                                    .end_offset = marks.end_offset,
+                                    .confirmed_ns = marks.confirmed_ns };
+}
+
+static void on_heard(void *context, struct member_id id)
+{
+    struct cluster_node *cluster = context;
+    if (atomic_load(&cluster->has_agent))
+        agent_heard(cluster->agent, id);
+}
+
+/* ---- what the opener does: its threads ---- */
+
+static err open_partition(void *context, uint32_t partition, struct err_at *at)
+{
+    struct cluster_node *cluster = context;
+    return shards_partition_open(cluster->shards, partition, at);
+}
+
+static void close_partition(void *context, uint32_t partition)
+{
+    struct cluster_node *cluster = context;
+    shards_partition_close(cluster->shards, partition);
+}
+
+/* ---- opening ---- */
+
+static err open_prober(struct cluster_node *cluster)
+{
+    const struct secrets *secrets = cluster->config.secrets;
+    struct prober_config config = {
+        .secret = secrets->cluster, .is_tls = cluster->config.is_tls, .heard = on_heard, .context = cluster
+    };
+    if (secrets->cluster_ca_file.len > 0)
+        config.tls.ca_file = (const char *)secrets->cluster_ca_file.at;
+    return prober_open(&config, cluster->io, cluster->pool, &cluster->prober);
+}
+
+err cluster_node_open(const struct cluster_node_config *config, struct io *io, struct pool *pool,
+                      struct cluster_node **out_cluster)
+{
+    struct pool *own;
+    void *room;
+    TRY(pool_open_object(pool, "cluster", sizeof(struct cluster_node), &own, &room));
+    struct cluster_node *cluster = room;
+    cluster->io = io;
+    cluster->pool = own;
+    cluster->config = *config;
+    cluster->settings = *config->cluster;
+    cluster->config.cluster = &cluster->settings;
+    cluster->config.secrets = &cluster->secrets;
+    io_mutex_init(&cluster->lock);
+    err e = secrets_copy(config->secrets, own, &cluster->secrets);
+    if (e == OK)
+        e = open_prober(cluster);
+    if (e == OK)
+        *out_cluster = cluster;
+    else
+        cluster_node_close(cluster);
+    return e;
+}
+
+/* ---- begin: the control log ---- */
+
+static bool is_founder(const struct cluster_node *cluster, const struct cluster_mark *mark)
+{
+    static const struct cluster_mark none;
+    return cluster->config.cluster->expect > 0 && memcmp(mark, &none, sizeof none) == 0;
+}
+
+/* The data directory's, all zero when it has none yet. */
+static err read_mark(struct cluster_node *cluster, struct cluster_mark *out_mark, struct err_at *at)
+{
+    struct slice bytes;
+    struct pool *pool = pool_open(cluster->pool, "mark", CLUSTER_MARK_BYTES * 64);
+    *out_mark = (struct cluster_mark){ 0 };
+    err e = io_read_file(cluster->io, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, &bytes);
+    if (e == OK)
+        e = cluster_mark_decode(bytes, out_mark, at);
+    else if (e == ERR_NOT_FOUND)
+        e = OK;
+    else
+        e = err_set(at, e, "cannot read %s: %s", CLUSTER_MARK_NAME, err_text(e));
+    pool_close(pool);
+    return e;
+}
+
+/* Create the topic, as long as brokers are away. */
+static err found(struct cluster_node *cluster, const struct log_kafka_settings *settings, struct err_at *at)
+{
+    const struct config_kafka *k = &cluster->config.cluster->kafka;
+    struct waiting waiting = wait_for(cluster, "brokers, to create a topic");
+    for (;;) {
+        struct err_at why = { 0 };
+        err e = log_kafka_found(settings, (uint32_t)k->replicas, k->retention_ms, FOUND_MS, cluster->io,
+                                cluster->pool, &why);
+        if (e == OK)
+            return OK;
+        if (!passes(e))
+            return err_set(at, e, "topic %s: %s", settings->topic, why.text);
+        TRY(wait_on(&waiting, LOOK_MS, why.text, at));
+    }
+}
+
+/* Connect, and wait until the topic is there and fit. */
+static err connect(struct cluster_node *cluster, const struct log_kafka_settings *settings,
+                   const char *for_what, struct log **out_log, struct err_at *at)
+{
+    struct waiting waiting = wait_for(cluster, for_what);
+    TRY(log_kafka_connect(settings, cluster->io, cluster->pool, out_log, at));
+    TRY(log_run_thread(*out_log));
+    for (;;) {
+        struct err_at why = { 0 };
+        enum log_kafka_stage stage = log_kafka_stage(*out_log, &why);
+        if (stage == LOG_KAFKA_RUNNING)
+            return OK;
+        if (stage == LOG_KAFKA_REFUSED)
+            return err_set(at, ERR_CONFLICT, "topic %s: %s", settings->topic, why.text);
+        TRY(wait_on(&waiting, LOOK_MS, why.text, at));
+    }
+}
+
+static struct control_init init_of(const struct cluster_node *cluster)
+{
+    const struct config_cluster *c = cluster->config.cluster;
+    struct control_init init = {
+        .partition_count = (uint32_t)c->partitions,
+        .replica_count = (uint8_t)c->replicas,
+        .expected_nodes = (uint32_t)c->expect,
+        .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT,
+        .settings = { .suspect_age_ms = (uint32_t)c->suspect_age_ms,
+                      .repair_delay_ms = (uint32_t)c->repair_delay_ms },
+    };
+    io_random(cluster->io, init.hash_key, sizeof init.hash_key);
+    return init;
+}
+
+static err open_agent(struct cluster_node *cluster, const struct cluster_mark *mark)
+{
+    const struct config_cluster *c = cluster->config.cluster;
+    struct control_init init = init_of(cluster);
+    struct agent_config config = { .log = cluster->control,
+                                   .calls = { on_probe, on_open, on_close, on_trouble, on_stop, on_rank,
+                                              on_progress },
+                                   .context = cluster };
+    struct core_config *core = &config.core;
+    memcpy(core->cluster_id, mark->cluster_id, sizeof core->cluster_id);
+    core->init = is_founder(cluster, mark) ? &init : NULL;
+    core->holds_back = true;
+    io_random(cluster->io, core->init_id, sizeof core->init_id);
+    core->self.name = slice_str(c->name);
+    core->self.zone = slice_str(c->zone);
+    core->self.address = slice_str(c->address);
+    core->self.format_min = core->self.format_max = MEMBER_FORMAT;
+    memcpy(core->self.disk_id, cluster->config.disk_id, sizeof core->self.disk_id);
+    io_random(cluster->io, core->self.process_id, sizeof core->self.process_id);
+    TRY(agent_open(&config, cluster->io, cluster->pool, &cluster->agent));
+    atomic_store(&cluster->has_agent, true);
+    return agent_run_thread(cluster->agent);
+}
+
+static err await_beginning(struct cluster_node *cluster, struct agent_view *out_view, struct err_at *at)
+{
+    struct waiting waiting = wait_for(cluster, "the control log");
+    for (;;) {
+        agent_view(cluster->agent, out_view);
+        if (out_view->has_begun && out_view->known_ns != INT64_MIN)
+            return OK;
+        TRY(wait_on(&waiting, LOOK_MS, out_view->trouble, at));
+    }
+}
+
+/* ---- begin: the bucket ---- */
+
+static err open_bucket(struct cluster_node *cluster, struct err_at *at)
+{
+    struct waiting waiting = wait_for(cluster, "the bucket");
+    for (;;) {
+        struct err_at why = { 0 };
+        struct pool *pool = pool_open(cluster->pool, "bucket", POOL_BYTES_UNLIMITED);
+        err e = cluster_bucket_open(cluster->config.cluster, cluster->config.secrets,
+                                    cluster->config.free_bytes_min, &cluster->is_aborting, cluster->io, pool,
+                                    &cluster->bucket, &why);
+        cluster->bucket_pool = pool;
+        if (e == OK)
+            return OK;
+        cluster->bucket_pool = NULL;
+        pool_close(pool);
+        if (!passes(e))
+            return err_set(at, e, "bucket %s: %s", cluster->config.cluster->s3.bucket, why.text);
+        TRY(wait_on(&waiting, BUCKET_MS, why.text, at));
+    }
+}
+
+/* What is in the bucket, put there if nothing is. */
+static err mark_bucket(struct cluster_node *cluster, const uint8_t bytes[CLUSTER_MARK_BYTES],
+                       struct pool *pool, struct slice *out_bytes)
+{
+    err e = blob_get(cluster->bucket.store, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, out_bytes);
+    if (e != ERR_NOT_FOUND)
+        return e;
+    e = blob_put(cluster->bucket.store, CLUSTER_MARK_NAME, slice_of(bytes, CLUSTER_MARK_BYTES));
+    if (e != OK && e != ERR_EXISTS)
+        return e;
+    return blob_get(cluster->bucket.store, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, out_bytes);
+}
+
+static err check_bucket(struct cluster_node *cluster, const struct cluster_mark *seen, struct err_at *at)
+{
+    struct waiting waiting = wait_for(cluster, "the bucket");
+    uint8_t bytes[CLUSTER_MARK_BYTES];
+    cluster_mark_encode(seen, bytes);
+    for (;;) {
+        struct slice found_bytes;
+        struct cluster_mark found_mark;
+        struct pool *pool = pool_open(cluster->pool, "mark", POOL_BYTES_UNLIMITED);
+        err e = mark_bucket(cluster, bytes, pool, &found_bytes);
+        bool is_away = passes(e);
+        if (e == OK)
+            e = cluster_mark_decode(found_bytes, &found_mark, at);
+        else if (!is_away)
+            e = err_set(at, e == ERR_LIMIT ? ERR_CORRUPT : e, "the bucket's %s cannot be read: %s",
+                        CLUSTER_MARK_NAME, e == ERR_LIMIT ? "it is too long" : err_text(e));
+        if (e == OK)
+            e = cluster_mark_check(&found_mark, seen, "the bucket", at);
+        pool_close(pool);
+        if (!is_away)
+            return e;
+        TRY(wait_on(&waiting, BUCKET_MS, err_text(e), at));
+    }
+}
+
+/* The data directory is of this cluster: by its mark, or from now on. */
+static err check_directory(struct cluster_node *cluster, const struct cluster_mark *mark,
+                           const struct cluster_mark *seen, struct err_at *at)
+{
+    static const struct cluster_mark none;
+    uint8_t bytes[CLUSTER_MARK_BYTES];
+    if (memcmp(mark, &none, sizeof none) != 0)
+        return cluster_mark_check(mark, seen, "the data directory", at);
+    cluster_mark_encode(seen, bytes);
+    err e = io_replace_file(cluster->io, CLUSTER_MARK_NAME, slice_of(bytes, sizeof bytes));
+    return e == OK ? OK : err_set(at, e, "cannot write %s: %s", CLUSTER_MARK_NAME, err_text(e));
+}
+
+/* ---- begin ---- */
+
+static err begin_control(struct cluster_node *cluster, const struct cluster_mark *mark,
+                         struct agent_view *out_view, struct err_at *at)
+{
+    struct log_kafka_settings settings =
+        cluster_control_settings(cluster->config.cluster, cluster->config.secrets);
+    memcpy(settings.topic_id, mark->control_topic_id, sizeof settings.topic_id);
+    if (is_founder(cluster, mark))
+        TRY(found(cluster, &settings, at));
+    TRY(connect(cluster, &settings, "the control log's topic", &cluster->control, at));
+    TRY(open_agent(cluster, mark));
+    return await_beginning(cluster, out_view, at);
+}
+
+static err begin_log(struct cluster_node *cluster, const struct cluster_mark *mark,
+                     const struct agent_view *view, struct err_at *at)
+{
+    struct log_kafka_settings settings =
+        cluster_log_settings(cluster->config.cluster, cluster->config.secrets);
+    settings.partition_count = view->init.partition_count;
+    settings.bytes_max = cluster->config.memory_bytes / MEMORY_PART;
+    memcpy(settings.cluster_id, view->cluster_id, sizeof settings.cluster_id);
+    memcpy(settings.topic_id, mark->topic_id, sizeof settings.topic_id);
+    if (is_founder(cluster, mark) && !view->is_assigned)
+        TRY(found(cluster, &settings, at));
+    return connect(cluster, &settings, "the log's topic", &cluster->log, at);
+}
+
+err cluster_node_begin(struct cluster_node *cluster, struct identity *identity, struct err_at *at)
+{
+    struct cluster_mark mark, seen = { 0 };
+    struct agent_view view;
+    TRY(read_mark(cluster, &mark, at));
+    TRY(begin_control(cluster, &mark, &view, at));
+    TRY(begin_log(cluster, &mark, &view, at));
+    TRY(open_bucket(cluster, at));
+    memcpy(seen.cluster_id, view.cluster_id, sizeof seen.cluster_id);
+    log_kafka_topic_id(cluster->control, seen.control_topic_id);
+    log_kafka_topic_id(cluster->log, seen.topic_id);
+    TRY(check_bucket(cluster, &seen, at));
+    TRY(check_directory(cluster, &mark, &seen, at));
+    cluster->replica_count = view.init.replica_count;
+    identity->partition_count = view.init.partition_count;
+    identity->range_bytes_max = view.init.range_bytes_max;
+    memcpy(identity->hash_key, view.init.hash_key, sizeof identity->hash_key);
+    memcpy(identity->cluster_id, view.cluster_id, sizeof identity->cluster_id);
+    return OK;
+}
+
+struct log *cluster_node_log(struct cluster_node *cluster) { return cluster->log; }
+struct blob *cluster_node_blob(struct cluster_node *cluster) { return cluster->bucket.store; }
+
+err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
+{
+    struct opener_config config = { .open_partition = open_partition,
+                                    .close_partition = close_partition,
+                                    .context = cluster };
+    cluster->shards = shards;
+    TRY(opener_open(&config, cluster->io, cluster->pool, &cluster->opener));
+    set_why(cluster, "%s%s", "", "");
+    atomic_store(&cluster->is_joined, true);
+    agent_join(cluster->agent);
+    return OK;
+}
+
+/* ---- the end ---- */
+
+void cluster_node_leave(struct cluster_node *cluster)
+{
+    bool is_error;
+    if (cluster->agent == NULL || cluster_node_has_ended(cluster, &is_error))
+        return;
+    int64_t end_ns = io_boottime_ns(cluster->io) + LEAVE_MS * NS_PER_MS;
+    agent_leave(cluster->agent);
+    while (!cluster_node_has_ended(cluster, &is_error) && io_boottime_ns(cluster->io) < end_ns)
+        io_sleep_ns(cluster->io, LOOK_MS * NS_PER_MS);
+}
+
+void cluster_node_stop(struct cluster_node *cluster)
+{
+    atomic_store(&cluster->is_aborting, true); /* an opening may be reading the bucket */
+    if (cluster->agent != NULL)
+        agent_stop(cluster->agent);
+    prober_close(cluster->prober);
+    cluster->prober = NULL;
+    opener_close(cluster->opener);
+    cluster->opener = NULL;
+    atomic_store(&cluster->is_aborting, false); /* what is in memory is still to be written */
+}
+
+void cluster_node_close(struct cluster_node *cluster)
+{
+    if (cluster == NULL)
+        return;
+    prober_close(cluster->prober);
+    if (cluster->log != NULL)
+        log_close(cluster->log);
+    if (cluster->control != NULL)
+        log_close(cluster->control); /* answers every append of the agent's */
+    if (cluster->agent != NULL)
+        agent_close(cluster->agent);
+    if (cluster->bucket.store != NULL)
+        blob_close(cluster->bucket.store);
+    if (cluster->bucket_pool != NULL)
+        pool_close(cluster->bucket_pool);
+    io_mutex_done(&cluster->lock);
+    pool_close(cluster->pool);
+}
+
+/* ---- any thread ---- */
+
+static void copy_why(struct cluster_node *cluster, const char *before, char why[CLUSTER_NODE_WHY_BYTES_MAX])
+{
+    io_mutex_lock(&cluster->lock);
+    snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%s%.400s", before, cluster->why);
+    io_mutex_unlock(&cluster->lock);
+}
+
+/* It waits for others to found the cluster with. */
+static bool is_awaiting(const struct agent_view *view, char why[CLUSTER_NODE_WHY_BYTES_MAX])
+{
+    if (view->is_assigned)
+        return false;
+    snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "the cluster begins when %u nodes have joined, %u are up",
+             view->init.expected_nodes, view->up_count);
+    return true;
+}
+
+bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
+{
+    struct agent_view view;
+    if (!atomic_load(&cluster->is_joined)) {
+        copy_why(cluster, "waiting for ", why);
+        return false;
+    }
+    agent_view(cluster->agent, &view);
+    if (is_awaiting(&view, why))
+        return false;
+    if (view.self.slot == SLOT_NONE) {
+        copy_why(cluster, "this node is not up in the cluster: ", why);
+        return false;
+    }
+    uint32_t waiting = opener_waiting(cluster->opener);
+    if (waiting > 0) {
+        snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%u partitions are being opened", waiting);
+        return false;
+    }
+    return true;
+}
+
+err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
+{
+    struct agent_view view;
+    agent_view(cluster->agent, &view);
+    return is_awaiting(&view, why) ? ERR_BUSY : OK;
+}
+
+bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error)
+{
+    io_mutex_lock(&cluster->lock);
+    bool has_ended = cluster->has_ended;
+    *out_is_error = cluster->is_error;
+    io_mutex_unlock(&cluster->lock);
+    return has_ended;
+}
+
+static void say(struct net_response *response, unsigned status, const char *why)
+{
+    response->status = status;
+    response->content_type = "text/plain";
+    buf_put_str(&response->body, why);
+}
+
+void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
+                      struct net_response *response)
+{
+    if (!atomic_load(&cluster->has_agent))
+        say(response, 503, "this node is starting\n");
+    else if (slice_equal_str(request->path, PROBE_PATH))
+        probe_handle(cluster->agent, cluster->io, cluster->config.secrets->cluster, request, response);
+    else
+        say(response, 404, "no such request between nodes\n");
+}
+
+void cluster_node_refresh(struct cluster_node *cluster)
+{
+    struct agent_view view;
+    if (!atomic_load(&cluster->has_agent))
+        return;
+    agent_view(cluster->agent, &view);
+    stat_set(STAT_CLUSTER_DECIDES, agent_may_decide(cluster->agent));
+    stat_set(STAT_CLUSTER_EPOCH, (int64_t)view.epoch);
+    stat_set(STAT_CLUSTER_MEMBERS_UP, view.up_count);
+    stat_set(STAT_CLUSTER_PARTITIONS_OPEN, view.open_count);
+    stat_set(STAT_CLUSTER_UP, view.self.slot != SLOT_NONE);
+}

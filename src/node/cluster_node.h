@@ -1,0 +1,72 @@
+/* A node's part in a cluster, between the command line and the rooms: agent, prober, opener, the two logs and the
+ * bucket, in the order of docs/decisions/0015-a-node-in-a-cluster.md.
+ *
+ *   open ─ begin ─ (the owner opens shards and all above them) ─ join … leave ─ (server closed) ─ stop
+ *        ─ (the owner closes what it opened) ─ close
+ *
+ * One thread makes these calls, in this order; the rest comes from any thread. */
+#ifndef NODE_CLUSTER_NODE_H
+#define NODE_CLUSTER_NODE_H
+
+#include "agent/agent.h"
+#include "blob/blob.h"
+#include "net/server.h"
+#include "node/config.h"
+#include "node/identity.h"
+#include "node/secrets.h"
+#include "shard/shard.h"
+
+struct cluster_node;
+
+#define CLUSTER_NODE_WHY_BYTES_MAX ERR_TEXT_BYTES_MAX
+
+struct cluster_node_config {
+    const struct config_cluster *cluster; /* copied, as what secrets has is */
+    const struct secrets *secrets;
+    uint8_t disk_id[16];
+    bool is_tls;             /* nodes speak TLS to each other */
+    uint64_t memory_bytes;   /* of the node: logs take a sixteenth of it, several times */
+    uint64_t free_bytes_min; /* of the local disk: the cache leaves it free */
+};
+
+/* Nothing is asked of anybody yet. io: of the data directory. ERR_LIMIT. */
+err cluster_node_open(const struct cluster_node_config *config, struct io *io, struct pool *pool,
+                      struct cluster_node **out_cluster);
+
+/* Wait for the control log, the cluster's beginning, the log and the bucket, as long as any of them is away,
+ * and check that they belong together. A founder (cluster.expect) creates the topics that are missing and
+ * begins the cluster. Fills in what the cluster says of *identity. Anything that a person has to mend is an
+ * error with its reason:
+ * ERR_INPUT, ERR_DENIED, ERR_NOT_FOUND, ERR_CONFLICT, ERR_UNSUPPORTED, ERR_VERSION, ERR_CORRUPT; also ERR_LIMIT,
+ * ERR_SPACE, ERR_CLOSED (the node was told to end). */
+err cluster_node_begin(struct cluster_node *cluster, struct identity *identity, struct err_at *at);
+
+/* After begin: the log, whose thread runs, and the store. They end with close. */
+struct log *cluster_node_log(struct cluster_node *cluster);
+struct blob *cluster_node_blob(struct cluster_node *cluster);
+
+/* Be a member: partitions of shards are opened and closed from now on. shards lives until stop. */
+err cluster_node_join(struct cluster_node *cluster, struct shards *shards);
+
+/* Hand over and leave, if it has joined: returns within CORE_END_MS and some seconds. */
+void cluster_node_leave(struct cluster_node *cluster);
+/* From here on the shards are not touched, and nobody is asked. */
+void cluster_node_stop(struct cluster_node *cluster);
+/* NULL is allowed. */
+void cluster_node_close(struct cluster_node *cluster);
+
+/* ---- any thread ---- */
+
+/* Is the node a member, and has what it is to hold been opened and applied? Why not, if not. */
+bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
+/* May writes be taken? ERR_BUSY: before the cluster has begun, with whom it waits for. */
+err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
+/* The process is to end: it was put out for good, or has left. *out_is_error: by a person's or the log's word. */
+bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error);
+/* A request below /-/rpc/. */
+void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
+                      struct net_response *response);
+/* Set the gauges of kelpie_cluster_*. */
+void cluster_node_refresh(struct cluster_node *cluster);
+
+#endif

@@ -1,0 +1,34 @@
+/* The log, the control log and the bucket of a cluster, opened as a configuration names them. */
+#ifndef NODE_CLUSTER_STORES_H
+#define NODE_CLUSTER_STORES_H
+
+#include "blob/blob.h"
+#include "log/log.h"
+#include "node/config.h"
+#include "node/secrets.h"
+
+#include <stdatomic.h>
+
+/* What both topics' settings have in common with each other and with every node's: filled in, the rest is zero.
+ * Strings are borrowed from config and secrets. */
+struct log_kafka_settings cluster_log_settings(const struct config_cluster *config,
+                                               const struct secrets *secrets);
+
+/* … of the control log. Its records are told from others' by its topic's name: the cluster's id is not known
+ * before they are read. */
+struct log_kafka_settings cluster_control_settings(const struct config_cluster *config,
+                                                   const struct secrets *secrets);
+
+struct cluster_bucket {
+    struct blob
+        *store; /* what to read and write through, and to close: with a cache in front, if there is one */
+    struct blob *bucket; /* inside: for blob_s3_last_failure */
+};
+
+/* Open the bucket, once: errors as blob_open_s3, and of the cache's directory. Local disk is kept free above
+ * free_bytes_min. abort: as in blob_s3_config. */
+err cluster_bucket_open(const struct config_cluster *config, const struct secrets *secrets,
+                        uint64_t free_bytes_min, const _Atomic bool *abort, struct io *io, struct pool *pool,
+                        struct cluster_bucket *out_bucket, struct err_at *at);
+
+#endif
