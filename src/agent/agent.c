@@ -10,7 +10,9 @@
  *   3. Effects are carried out before any other function of the core is called.
  *   4. What is kept has a bound: appends by their number, what was heard by slot, what was said by partition. A
  *      wish that finds no room is spoken again by the core.
- *   5. Of a partition's openings only what the latest says counts. */
+ *   5. Of a partition's openings only what the latest says counts.
+ *   6. Whatever a node may decide it may decide for a while (decides_until_ns): who is stopped, frozen or hangs
+ *      need not hear that it is over. The while ends before anybody may have put the node out. */
 #include "agent/agent.h"
 
 #include "agent/agent_inside.h"
@@ -26,9 +28,24 @@
 
 /* ---- the end ---- */
 
+/* It holds the partition no more: what it was allowed to do ends first. */
+static void end_lease(struct agent *agent, uint32_t partition)
+{
+    if (agent->config.calls.rank != NULL)
+        agent->config.calls.rank(agent->config.context, partition, UINT32_MAX, INT64_MIN);
+}
+
+static void end_leases(struct agent *agent)
+{
+    for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++)
+        if (agent->openings[p] != 0)
+            end_lease(agent, p);
+}
+
 static void stop(struct agent *agent, const char *why, bool is_error)
 {
     agent->has_ended = true;
+    end_leases(agent);
     agent->config.calls.stop(agent->config.context, why, is_error);
 }
 
@@ -62,11 +79,12 @@ static void refuse(struct agent *agent)
     stat_add(STAT_AGENT_APPENDS_REFUSED, 1);
 }
 
-/* asked_ns: everything that was decided before is known once this is read back. */
+/* asked_ns: everything that was decided before is known once this is read back. A barrier or marker, of which one
+ * is on its way at a time, has a place of its own: nothing else tells how far the log goes. */
 static bool send(struct agent *agent, enum sending_kind kind, struct slice bytes, int64_t asked_ns)
 {
     void *at = NULL;
-    if (agent->sending_count == AGENT_APPENDS_MAX ||
+    if ((kind == SENDING_RECORD && agent->sending_count >= AGENT_APPENDS_MAX) ||
         pool_block_resize(agent->pool, &at, sizeof(struct agent_sending) + bytes.len) != OK) {
         refuse(agent);
         return false;
@@ -202,19 +220,30 @@ void agent_leave(struct agent *agent)
 
 /* ---- records ---- */
 
-/* Nobody can tell what they said; every node misses the same. */
-static void name_losses(struct agent *agent, const struct log_record *record)
+/* Somebody may have read, before they went, what nobody can read any more: its fold and ours part here. */
+static bool is_behind_hole(struct agent *agent)
 {
+    const struct log_record *record = &agent->record;
     uint64_t offset = record->position.offset;
-    if (record->missing > 0)
-        diag(DIAG_WARN, "Records of the control log are missing.", "from=%llu to=%llu",
-             (unsigned long long)(offset - record->missing), (unsigned long long)offset);
-    if (record->damaged)
-        diag(DIAG_ERROR, "A record of the control log is damaged and passed over.", "offset=%llu",
-             (unsigned long long)offset);
+    if (record->missing == 0)
+        return false;
+    diag(DIAG_ERROR, "Records of the control log are missing.", "from=%llu to=%llu",
+         (unsigned long long)(offset - record->missing), (unsigned long long)offset);
     agent->missing_count += record->missing;
-    agent->damaged_count += record->damaged;
-    stat_add(STAT_AGENT_RECORDS_DAMAGED, (int64_t)record->missing + record->damaged);
+    stat_add(STAT_AGENT_RECORDS_DAMAGED, (int64_t)record->missing);
+    stop(agent, "records of the control log are missing: nobody can tell what they decided", true);
+    return true;
+}
+
+/* Nobody can tell what it said; every node finds it so. */
+static void name_damage(struct agent *agent, const struct log_record *record)
+{
+    if (!record->damaged)
+        return;
+    diag(DIAG_ERROR, "A record of the control log is damaged and passed over.", "offset=%llu",
+         (unsigned long long)record->position.offset);
+    agent->damaged_count++;
+    stat_add(STAT_AGENT_RECORDS_DAMAGED, 1);
 }
 
 /* False: not now, or not any more. */
@@ -223,6 +252,8 @@ static bool fold(struct agent *agent, int64_t now_ns)
     const struct log_record *record = &agent->record;
     int64_t append_ms = record->t_ms == LOG_TIME_NONE ? 0 : record->t_ms;
     bool is_record = !record->damaged && !record->is_marker;
+    if (is_behind_hole(agent))
+        return false;
     err e =
         is_record ? core_record(agent->core, now_ns, record->position.offset, append_ms, record->bytes) : OK;
     if (e == ERR_LIMIT)
@@ -232,7 +263,7 @@ static bool fold(struct agent *agent, int64_t now_ns)
         stop(agent, "the control log has a record of a newer version of Kelpie", true);
         return false;
     }
-    name_losses(agent, record);
+    name_damage(agent, record);
     agent->record_count += is_record;
     stat_add(STAT_AGENT_RECORDS, is_record);
     agent->next = record->position.offset + 1;
@@ -285,11 +316,16 @@ static void ask_barrier(struct agent *agent, int64_t now_ns)
     agent->is_asking = send(agent, SENDING_BARRIER, buf_slice(&agent->barrier), agent->barrier_ns);
 }
 
+static int64_t suspect_age_ns(const struct agent *agent)
+{
+    return (int64_t)members_settings(core_members(agent->core))->suspect_age_ms * NS_PER_MS;
+}
+
 /* A third of the time after which this node may not decide any more without knowing the log. */
 static int64_t known_pause_ns(const struct agent *agent)
 {
-    int64_t third_ms = members_settings(core_members(agent->core))->suspect_age_ms / 3;
-    return (third_ms < KNOWN_MS_MAX ? third_ms : KNOWN_MS_MAX) * NS_PER_MS;
+    int64_t third_ns = suspect_age_ns(agent) / 3;
+    return third_ns < KNOWN_MS_MAX * NS_PER_MS ? third_ns : KNOWN_MS_MAX * NS_PER_MS;
 }
 
 static void tell_end(struct agent *agent, int64_t asked_ns)
@@ -329,6 +365,44 @@ static void confirm(struct agent *agent, int64_t now_ns)
     ask_end(agent, now_ns);
 }
 
+/* ---- how long what is so holds ---- */
+
+/* A suspicion that this node knows it lets stand for half the age (core_may_decide): so much is left then. */
+static int64_t lease_ns(const struct agent *agent)
+{
+    int64_t half_ns = suspect_age_ns(agent) / 2;
+    return half_ns < AGENT_LEASE_MS * NS_PER_MS ? half_ns : AGENT_LEASE_MS * NS_PER_MS;
+}
+
+/* Nobody puts this node out but by a suspicion that has stood for the suspect age. Of those raised before known_ns
+ * it knows; any other takes until known_ns + age. */
+static int64_t safe_until_ns(const struct agent *agent, int64_t now_ns)
+{
+    if (agent->known_ns == INT64_MIN)
+        return INT64_MIN;
+    int64_t put_out_ns = agent->known_ns + suspect_age_ns(agent), late_ns = now_ns + lease_ns(agent);
+    return put_out_ns < late_ns ? put_out_ns : late_ns;
+}
+
+/* Until then it is there for others. Not to be put out is all that it takes: one that leaves, or is suspected, has
+ * to be heard. */
+static int64_t here_until_ns(const struct agent *agent, int64_t now_ns)
+{
+    if (agent->has_ended)
+        return INT64_MIN;
+    return (agent->plants & AGENT_PLANT_HERE_ALWAYS) != 0 ? INT64_MAX : safe_until_ns(agent, now_ns);
+}
+
+/* Until then it cuts and commits. Whoever has read that this node leaves does not count on it any more, and it may
+ * read that last: so it decides nothing from the moment on at which it is asked to leave. */
+static int64_t decides_until_ns(const struct agent *agent, int64_t now_ns)
+{
+    bool leaves = agent->is_leaving && (agent->plants & AGENT_PLANT_LEAVE_LATE) == 0;
+    if (agent->has_ended || leaves || !core_may_decide(agent->core, now_ns))
+        return INT64_MIN;
+    return (agent->plants & AGENT_PLANT_LONG_LEASE) != 0 ? INT64_MAX : safe_until_ns(agent, now_ns);
+}
+
 /* ---- effects ---- */
 
 static void open_partition(struct agent *agent, uint32_t partition)
@@ -343,6 +417,7 @@ static void close_partition(struct agent *agent, uint32_t partition)
 {
     agent->openings[partition] = 0;
     agent->open_count--;
+    end_lease(agent, partition);
     agent->config.calls.close_partition(agent->config.context, partition);
 }
 
@@ -379,7 +454,8 @@ static void decide(struct agent *agent, int64_t now_ns)
     const struct core_effect *effects;
     size_t count;
     struct agent_probe probe = { .self = { .slot = SLOT_NONE } };
-    core_self(agent->core, &probe.self);
+    if (here_until_ns(agent, now_ns) > now_ns) /* else it asks as nobody, or it would look alive */
+        core_self(agent->core, &probe.self);
     memcpy(probe.cluster_id, members_cluster_id(core_members(agent->core)), CLUSTER_ID_BYTES);
     probe.epoch = members_epoch(core_members(agent->core));
     ERR_IGNORE(
@@ -390,29 +466,61 @@ static void decide(struct agent *agent, int64_t now_ns)
 
 /* ---- ranks and readiness ---- */
 
-static void look_at(struct agent *agent, uint32_t partition, bool may_decide, int64_t now_ns)
+/* Is there another owner that answers and stays? They come before those that do not. */
+static bool has_other_owner(const struct agent *agent, uint32_t partition, int64_t now_ns)
+{
+    uint32_t slots[2];
+    struct member_id self = { .slot = SLOT_NONE };
+    size_t count = core_route(agent->core, now_ns, partition, slots, 2);
+    core_self(agent->core, &self);
+    for (size_t i = 0; i < count; i++)
+        if (slots[i] != self.slot && !core_is_silent(agent->core, now_ns, slots[i]) &&
+            !members_at(core_members(agent->core), slots[i])->is_leaving)
+            return true;
+    return false;
+}
+
+/* No end is confirmed here any more. If that is so everywhere, one owner has to stay; if it is so here alone,
+ * others know better: so one after the other gives up, each while it sees another one, who has read of it by its
+ * own turn. */
+static bool gives_up(const struct agent *agent, uint32_t partition, uint32_t rank, int64_t now_ns)
+{
+    int64_t turn = rank == UINT32_MAX ? 1 : 1 + 2 * (int64_t)rank;
+    return now_ns - agent->readiness[partition].confirmed_ns > turn * AGENT_LOST_MS * NS_PER_MS &&
+           has_other_owner(agent, partition, now_ns);
+}
+
+static void look_at(struct agent *agent, uint32_t partition, int64_t until_ns, int64_t now_ns)
 {
     const struct agent_calls *calls = &agent->config.calls;
+    uint32_t rank = core_rank(agent->core, now_ns, partition);
     if (calls->progress != NULL) {
-        struct agent_progress progress = calls->progress(agent->config.context, partition);
-        core_ready(agent->core, partition, readiness_look(&agent->readiness[partition], &progress, now_ns));
+        struct agent_progress progress =
+            calls->progress(agent->config.context, partition, agent->openings[partition]);
+        struct readiness *r = &agent->readiness[partition];
+        if (readiness_look(r, &progress, now_ns) && gives_up(agent, partition, rank, now_ns))
+            r->is_ready = false;
+        core_ready(agent->core, partition, r->is_ready);
     }
+    if (rank == UINT32_MAX) /* should all owners be gone, what is open goes on all the same */
+        rank = members_init(core_members(agent->core))->replica_count;
     if (calls->rank != NULL)
-        calls->rank(agent->config.context, partition,
-                    may_decide ? core_rank(agent->core, now_ns, partition) : UINT32_MAX);
+        calls->rank(agent->config.context, partition, rank, until_ns);
 }
 
 static void look_at_partitions(struct agent *agent, int64_t now_ns)
 {
-    bool may_decide = core_may_decide(agent->core, now_ns);
-    bool has_turned = may_decide != agent->view.may_decide; /* written by this thread alone */
-    if (!has_turned && now_ns - agent->ranked_ns < AGENT_RANK_MS * NS_PER_MS)
+    int64_t until_ns = decides_until_ns(agent, now_ns), pause_ns = lease_ns(agent) / 5;
+    bool has_turned = (until_ns != INT64_MIN) != agent->view.may_decide; /* written by this thread alone */
+    if (pause_ns > AGENT_RANK_MS * NS_PER_MS)
+        pause_ns = AGENT_RANK_MS * NS_PER_MS;
+    if (!has_turned && now_ns - agent->ranked_ns < pause_ns)
         return;
     agent->ranked_ns = now_ns;
     routes_take(agent->routes, agent->core, now_ns);
     for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++)
         if (agent->openings[p] != 0)
-            look_at(agent, p, may_decide, now_ns);
+            look_at(agent, p, until_ns, now_ns);
 }
 
 /* ---- the view of others ---- */
@@ -428,7 +536,8 @@ static void publish(struct agent *agent, int64_t now_ns)
                                .known_ns = agent->known_ns,
                                .has_ended = agent->has_ended,
                                .stepped_ns = now_ns,
-                               .decides_until_ns = INT64_MIN,
+                               .here_until_ns = here_until_ns(agent, now_ns),
+                               .decides_until_ns = decides_until_ns(agent, now_ns),
                                .record_count = agent->record_count,
                                .damaged_count = agent->damaged_count,
                                .missing_count = agent->missing_count,
@@ -439,10 +548,7 @@ static void publish(struct agent *agent, int64_t now_ns)
     view.is_assigned = members_assigned(members, 0) != NULL;
     if (view.has_begun)
         view.init = *members_init(members);
-    view.may_decide = !agent->has_ended && core_may_decide(agent->core, now_ns);
-    if (view.may_decide)
-        view.decides_until_ns =
-            agent->known_ns + (int64_t)members_settings(members)->suspect_age_ms * NS_PER_MS;
+    view.may_decide = view.decides_until_ns != INT64_MIN;
     for (size_t i = 0; trouble != NULL && trouble[i] != 0 && i < AGENT_WHY_BYTES_MAX - 1; i++)
         view.trouble[i] = trouble[i];
     io_mutex_lock(&agent->lock);
@@ -454,31 +560,29 @@ struct routes *agent_routes(struct agent *agent) { return agent->routes; }
 
 void agent_view(struct agent *agent, struct agent_view *out_view)
 {
+    int64_t now_ns = io_boottime_ns(agent->io);
     io_mutex_lock(&agent->lock);
     *out_view = agent->view;
     io_mutex_unlock(&agent->lock);
+    out_view->is_here = out_view->self.slot != SLOT_NONE && now_ns < out_view->here_until_ns;
 }
 
 bool agent_may_decide(struct agent *agent)
 {
     int64_t now_ns = io_boottime_ns(agent->io);
     io_mutex_lock(&agent->lock);
-    const struct agent_view *v = &agent->view;
-    bool may =
-        v->may_decide && now_ns < v->decides_until_ns && now_ns - v->stepped_ns < AGENT_RANK_MS * NS_PER_MS;
+    bool leaves = agent->wants_to_leave && (agent->plants & AGENT_PLANT_LEAVE_LATE) == 0;
+    bool may = now_ns < agent->view.decides_until_ns && !leaves && !agent->is_closing;
     io_mutex_unlock(&agent->lock);
     return may;
 }
 
 bool agent_asked(struct agent *agent, struct member_id from, struct member_id of)
 {
+    struct agent_view view;
     agent_heard(agent, from);
-    io_mutex_lock(&agent->lock);
-    const struct member_id self = agent->view.self;
-    bool is_here = self.slot != SLOT_NONE && self.slot == of.slot && self.incarnation == of.incarnation &&
-                   !agent->view.has_ended;
-    io_mutex_unlock(&agent->lock);
-    return is_here;
+    agent_view(agent, &view);
+    return view.is_here && view.self.slot == of.slot && view.self.incarnation == of.incarnation;
 }
 
 /* ---- the step, its thread ---- */
@@ -538,7 +642,7 @@ err agent_open(const struct agent_config *config, struct io *io, struct pool *po
     agent->retry_ns = INT64_MIN;
     agent->ranked_ns = INT64_MIN / 2;
     agent->view.self.slot = SLOT_NONE;
-    agent->view.known_ns = agent->view.decides_until_ns = INT64_MIN;
+    agent->view.known_ns = agent->view.here_until_ns = agent->view.decides_until_ns = INT64_MIN;
     err e = core_open(&config->core, own, &agent->core);
     if (e == OK)
         e = routes_open(own, &agent->routes);
@@ -566,6 +670,8 @@ void agent_stop(struct agent *agent)
     if (agent->thread != NULL)
         io_thread_join(agent->thread);
     agent->thread = NULL;
+    if (!agent->has_ended)
+        end_leases(agent);
     log_on_durable(agent->config.log, NULL, NULL);
     log_reader_close(agent->reader);
 }

@@ -1,6 +1,6 @@
 /* Goal: a node's parts together, on threads and sockets: two agents on one control log (the file driver's) begin
- * a cluster, hear each other by probes over HTTP, share the partitions out, leave and come back; and who does not
- * know the secret is not believed.
+ * a cluster, hear each other by probes over HTTP, share the partitions out, leave and come back, open again what
+ * closed itself; and who does not know the secret is not believed.
  * Method: each node has an agent, a prober, an opener and an HTTP server; conditions are waited for as long as it
  * takes. Faults: tests/scenario/agent_simtest.c. */
 #include "base/test.h"
@@ -22,6 +22,7 @@ struct node {
     struct opener *opener;
     struct net_server *server;
     _Atomic uint32_t ranks[PARTITIONS];
+    _Atomic int64_t untils_ns[PARTITIONS];
     _Atomic bool is_open[PARTITIONS];
     _Atomic bool has_stopped, is_wrong;
 };
@@ -61,9 +62,22 @@ static void on_stop(void *context, const char *why, bool is_error)
     atomic_store(&n->has_stopped, true);
 }
 
-static void on_rank(void *context, uint32_t partition, uint32_t rank)
+static void on_rank(void *context, uint32_t partition, uint32_t rank, int64_t until_ns)
 {
     atomic_store(&((struct node *)context)->ranks[partition], rank);
+    atomic_store(&((struct node *)context)->untils_ns[partition], until_ns);
+}
+
+static struct agent_progress on_progress(void *context, uint32_t partition, uint64_t opening)
+{
+    struct node *n = context;
+    if (!opener_holds(n->opener, partition, opening))
+        return (struct agent_progress){ 0 };
+    if (!atomic_load(&n->is_open[partition])) {
+        opener_lost(n->opener, partition, opening);
+        return (struct agent_progress){ 0 };
+    }
+    return (struct agent_progress){ .is_replayed = true, .confirmed_ns = io_boottime_ns(io) };
 }
 
 static err open_partition(void *context, uint32_t partition, struct err_at *at)
@@ -76,11 +90,6 @@ static err open_partition(void *context, uint32_t partition, struct err_at *at)
 static void close_partition(void *context, uint32_t partition)
 {
     atomic_store(&((struct node *)context)->is_open[partition], false);
-}
-
-static void opened(void *context, uint32_t partition, uint64_t opening, bool is_open)
-{
-    agent_ready(((struct node *)context)->agent, partition, opening, is_open);
 }
 
 static void heard(void *context, struct member_id id) { agent_heard(((struct node *)context)->agent, id); }
@@ -102,7 +111,7 @@ static void open_agent(struct node *n, const char *address)
     char name[2] = { (char)('a' + (n - nodes)) };
     struct agent_config config = {
         .log = control,
-        .calls = { on_probe, on_open, on_close, on_trouble, on_stop, on_rank },
+        .calls = { on_probe, on_open, on_close, on_trouble, on_stop, on_rank, on_progress },
         .context = n,
     };
     config.core.init = &init;
@@ -117,14 +126,16 @@ static void open_agent(struct node *n, const char *address)
 
 static void start(struct node *n)
 {
-    struct opener_config opener = { open_partition, close_partition, opened, n };
+    struct opener_config opener = { open_partition, close_partition, NULL, n, NULL };
     struct prober_config prober = { .secret = secret(), .heard = heard, .context = n };
     struct net_server_config server = net_server_config_default();
     struct err_at at = { 0 };
     char address[64];
     memset(n, 0, sizeof *n);
-    for (int p = 0; p < PARTITIONS; p++)
+    for (int p = 0; p < PARTITIONS; p++) {
         n->ranks[p] = UINT32_MAX;
+        n->untils_ns[p] = INT64_MIN;
+    }
     server.listen = "127.0.0.1:0";
     server.context = n;
     server.routes = routes;
@@ -205,6 +216,15 @@ static bool all_is_shared_out(void)
     return true;
 }
 
+static bool has_leases(struct node *n)
+{
+    int64_t now_ns = io_boottime_ns(io);
+    for (int p = 0; p < PARTITIONS; p++)
+        if (atomic_load(&n->untils_ns[p]) > now_ns)
+            return true;
+    return false;
+}
+
 static bool second_has_stopped(void) { return atomic_load(&nodes[1].has_stopped); }
 
 static bool first_is_alone(void)
@@ -221,10 +241,24 @@ static void two_nodes_share_leave_and_come_back(void **state)
     wait_until(all_is_shared_out);
     agent_leave(nodes[1].agent);
     wait_until(second_has_stopped);
-    assert_false(atomic_load(&nodes[1].is_wrong));
+    assert_false(atomic_load(&nodes[1].is_wrong) || has_leases(&nodes[1]));
     wait_until(first_is_alone);
     stop(&nodes[1]);
     start(&nodes[1]);
+    wait_until(all_is_shared_out);
+    assert_true(has_leases(&nodes[1]));
+    stop(&nodes[1]); /* before it left */
+    assert_false(has_leases(&nodes[1]));
+    stop(&nodes[0]);
+}
+
+/* Nobody asked for it; it is found, let go of, and opened again. */
+static void what_closes_itself_comes_back(void **state)
+{
+    start(&nodes[0]);
+    start(&nodes[1]);
+    wait_until(all_is_shared_out);
+    atomic_store(&nodes[0].is_open[3], false);
     wait_until(all_is_shared_out);
     stop(&nodes[1]);
     stop(&nodes[0]);
@@ -353,6 +387,67 @@ static void only_a_proven_answer_is_heard(void **state)
     stop(&nodes[0]);
 }
 
+/* ---- clocks that differ ---- */
+
+static struct member_id speaker;
+
+/* As a node answers whose clock is an hour ahead. */
+static void refuse_for_clock(void *context, struct net_request *request, struct net_response *response)
+{
+    struct rpc_head head = { .slot = speaker.slot,
+                             .incarnation = speaker.incarnation,
+                             .t_ms = io_now_ms(io) + MS_PER_HOUR };
+    struct rpc_proof proof;
+    response->status = 401;
+    buf_put_str(&response->body, "the clocks differ");
+    rpc_answer_sign(secret(), net_request_header(request, RPC_CODE_NAME), 401, buf_slice(&response->body),
+                    &head, &proof);
+    assert_ok(net_response_header(response, RPC_HEAD_NAME, proof.head));
+    assert_ok(net_response_header(response, RPC_CODE_NAME, proof.code));
+}
+
+static bool was_denied_twice(void) { return prober_counts(prober).denied == 2; }
+
+/* Each would take the other for dead, and itself for the first of the owners: a refusal that is proven is a sign
+ * of life, of the life that speaks. */
+static void who_refuses_for_the_clock_is_alive(void **state)
+{
+    static const struct net_route clock_routes[] = { { NET_POST, PROBE_PATH, refuse_for_clock, 64, true,
+                                                       true } };
+    struct prober_config config = { .secret = secret(), .heard = count_heard };
+    struct agent_probe probe = { .self = { .slot = SLOT_NONE }, .of = { 5, 9 } };
+    struct net_server_config server = net_server_config_default();
+    struct net_server *late;
+    char address[64];
+    server.listen = "127.0.0.1:0";
+    server.routes = clock_routes;
+    server.route_count = 1;
+    assert_ok(net_server_open(io, pool, &server, &late, NULL));
+    snprintf(address, sizeof address, "127.0.0.1:%u", net_server_port(late));
+    probe.address = address;
+    atomic_store(&heard_count, 0);
+    assert_ok(prober_open(&config, io, pool, &prober));
+    speaker = probe.of;
+    prober_ask(prober, &probe);
+    wait_until(prober_was_denied);
+    wait_until(prober_has_heard);
+    speaker.incarnation++; /* another life: a sign of that alone */
+    prober_ask(prober, &probe);
+    wait_until(was_denied_twice);
+    assert_int_equal(atomic_load(&heard_count), 1);
+    assert_int_equal(prober_counts(prober).answered, 1);
+    prober_close(prober);
+    net_server_close(late, 1000);
+}
+
+static void an_empty_secret_is_none(void **state)
+{
+    struct prober_config config = { .heard = count_heard };
+    assert_err(ERR_INPUT, prober_open(&config, io, pool, &prober));
+}
+
+/* ---- nodes that do not answer ---- */
+
 static _Atomic unsigned hanging;
 static _Atomic bool is_released;
 
@@ -363,6 +458,7 @@ static void hang(void *context, struct net_request *request, struct net_response
         io_sleep_ns(io, NS_PER_MS);
 }
 
+static bool prober_has_heard_twice(void) { return atomic_load(&heard_count) > 1; }
 static bool some_hang(void) { return atomic_load(&hanging) > 0; }
 static bool all_have_failed(void)
 {
@@ -405,12 +501,19 @@ static void who_does_not_answer_is_given_up(void **state)
     wait_until(prober_has_heard);
     wait_until(all_have_failed);
     assert_int_equal(atomic_load(&heard_count), 1);
-    for (uint32_t slot = 100; slot < 112; slot++) { /* and they do not hold up the end */
+    uint64_t failed = prober_counts(prober).failed;
+    for (uint32_t slot = 100; slot < 112; slot++) { /* known for it, they get half of the threads; … */
         snprintf(address, sizeof address, "127.0.0.1:%u", net_server_port(deaf));
         probe.of = (struct member_id){ slot, 1 };
         prober_ask(prober, &probe);
     }
-    prober_close(prober);
+    probe.of = view.self;
+    snprintf(address, sizeof address, "127.0.0.1:%u", net_server_port(nodes[0].server));
+    prober_ask(prober, &probe);
+    wait_until(prober_has_heard_twice);
+    assert_true(prober_counts(prober).failed - failed <=
+                PROBER_MUTE_MAX); /* the others were not waited for */
+    prober_close(prober);         /* … and do not hold up the end */
     atomic_store(&is_released, true);
     net_server_close(deaf, 1000);
     stop(&nodes[0]);
@@ -421,9 +524,9 @@ static void who_does_not_answer_is_given_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(two_nodes_share_leave_and_come_back),
-        TEST(whoever_asks_has_to_prove_itself),
-        TEST(only_a_proven_answer_is_heard),
+        TEST(two_nodes_share_leave_and_come_back), TEST(what_closes_itself_comes_back),
+        TEST(whoever_asks_has_to_prove_itself),    TEST(only_a_proven_answer_is_heard),
+        TEST(who_refuses_for_the_clock_is_alive),  TEST(an_empty_secret_is_none),
         TEST(who_does_not_answer_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
 /* See opener.h.
  *
  * Invariants: 1. A partition is worked on by one thread at a time, in and out of the table of functions. 2. What
- * was opened and is not wanted, or wanted under another number, is closed before anything else happens to it.
- * 3. The lock is not held during a call. */
+ * was opened and is not wanted, or wanted under another number, or lost, is closed before anything else happens to
+ * it. 3. The lock is not held during a call. 4. While something is due later, every thread that waits does so
+ * until then at most: whichever is woken for something else may be busy with that for minutes. */
 #include "agent/opener.h"
 
 #include "base/check.h"
@@ -11,11 +12,13 @@
 #include "io/thread.h"
 
 struct place {
-    uint64_t wanted;  /* number of the opening; 0: none */
-    uint64_t is_open; /* the opening that is open; 0: none */
-    bool is_busy;     /* a thread works on it */
-    int64_t retry_ns; /* not before */
-    unsigned failures;
+    uint64_t wanted;   /* number of the opening; 0: none */
+    uint64_t is_open;  /* the opening that is open; 0: none */
+    bool is_busy;      /* a thread works on it */
+    bool is_lost;      /* it has closed itself */
+    int64_t opened_ns; /* is_open was opened then */
+    int64_t retry_ns;  /* not before */
+    unsigned failures; /* and losses */
 };
 
 struct opener {
@@ -29,13 +32,18 @@ struct opener {
     struct io_thread *threads[OPENER_THREADS];
 };
 
+static bool is_as_wanted(const struct place *place)
+{
+    return !place->is_busy && !place->is_lost && place->wanted == place->is_open;
+}
+
 /* The next partition that is wanted and not open. *out_wait_ns: until one of those that wait is due. */
 static struct place *find_work(struct opener *opener, int64_t now_ns, int64_t *out_wait_ns)
 {
     *out_wait_ns = INT64_MAX;
     for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++) {
         struct place *place = &opener->places[p];
-        if (place->is_busy || place->wanted == place->is_open)
+        if (place->is_busy || is_as_wanted(place))
             continue;
         if (place->retry_ns <= now_ns)
             return place;
@@ -55,7 +63,8 @@ static void fail(struct opener *opener, uint32_t p, struct place *place, err e, 
 {
     const int64_t ms = e == ERR_BUSY ? OPENER_BUSY_MS : retry_ms(place->failures++);
     place->retry_ns = io_monotonic_ns(opener->io) + ms * NS_PER_MS;
-    if (e != ERR_BUSY)
+    io_cond_broadcast(&opener->changed);
+    if (e != ERR_BUSY && !opener->is_closing)
         diag(DIAG_ERROR, "Cannot open a partition, retrying.", "partition=%u retry_ms=%lld error=\"%s: %s\"",
              p, (long long)ms, err_text(e), at->text);
 }
@@ -69,6 +78,7 @@ static void work(struct opener *opener, struct place *place)
     bool was_open = place->is_open != 0;
     err e = OK;
     place->is_busy = true;
+    place->is_lost = false;
     place->is_open = 0;
     io_mutex_unlock(&opener->lock);
     if (was_open)
@@ -82,8 +92,8 @@ static void work(struct opener *opener, struct place *place)
     place->is_busy = false;
     if (e == OK) {
         place->is_open = opening;
-        place->failures = 0;
-        place->retry_ns = 0;
+        place->opened_ns = io_monotonic_ns(opener->io);
+        place->retry_ns = 0;               /* failures are forgotten when it stays open */
     } else if (place->wanted == opening) { /* another one is tried at once */
         fail(opener, p, place, e, &at);
     }
@@ -132,12 +142,49 @@ void opener_drop(struct opener *opener, uint32_t partition)
     io_mutex_unlock(&opener->lock);
 }
 
+static bool holds(const struct place *place, uint64_t opening)
+{
+    return opening != 0 && place->is_open == opening && !place->is_busy && !place->is_lost;
+}
+
+bool opener_holds(struct opener *opener, uint32_t partition, uint64_t opening)
+{
+    check(partition < CLUSTER_PARTITIONS_MAX);
+    io_mutex_lock(&opener->lock);
+    bool is_held = holds(&opener->places[partition], opening);
+    io_mutex_unlock(&opener->lock);
+    return is_held;
+}
+
+void opener_lost(struct opener *opener, uint32_t partition, uint64_t opening)
+{
+    check(partition < CLUSTER_PARTITIONS_MAX);
+    struct place *place = &opener->places[partition];
+    io_mutex_lock(&opener->lock);
+    bool is_held = holds(place, opening);
+    if (is_held) {
+        int64_t now_ns = io_monotonic_ns(opener->io);
+        if (now_ns - place->opened_ns >= OPENER_STEADY_MS * NS_PER_MS)
+            place->failures = 0;
+        int64_t ms = place->failures == 0 ? 0 : retry_ms(place->failures - 1);
+        place->failures++;
+        place->is_lost = true;
+        place->retry_ns = now_ns + ms * NS_PER_MS;
+        diag(DIAG_WARN, "A partition has closed itself and is opened again.", "partition=%u in_ms=%lld",
+             partition, (long long)ms);
+        io_cond_broadcast(&opener->changed);
+    }
+    io_mutex_unlock(&opener->lock);
+    if (is_held && opener->config.ended != NULL)
+        opener->config.ended(opener->config.context, partition, opening, false);
+}
+
 uint32_t opener_waiting(struct opener *opener)
 {
     uint32_t count = 0;
     io_mutex_lock(&opener->lock);
     for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++)
-        count += opener->places[p].is_busy || opener->places[p].wanted != opener->places[p].is_open;
+        count += !is_as_wanted(&opener->places[p]);
     io_mutex_unlock(&opener->lock);
     return count;
 }
@@ -173,6 +220,8 @@ void opener_close(struct opener *opener)
     opener->is_closing = true;
     io_cond_broadcast(&opener->changed);
     io_mutex_unlock(&opener->lock);
+    if (opener->config.abort != NULL)
+        opener->config.abort(opener->config.context);
     for (int i = 0; i < OPENER_THREADS; i++)
         if (opener->threads[i] != NULL)
             io_thread_join(opener->threads[i]);

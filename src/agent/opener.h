@@ -1,7 +1,8 @@
 /* Opens partitions on threads of its own, because that takes seconds, and closes them at once. Any thread.
  *
  * Of each partition it is known what is wanted: nothing, or the opening of a number. What is wanted changes at any
- * time; an opening that is under way and not wanted any more is closed as soon as it has ended. */
+ * time; an opening that is under way and not wanted any more is closed as soon as it has ended. A partition may
+ * close itself: whoever finds that says so, and it is opened again. */
 #ifndef AGENT_OPENER_H
 #define AGENT_OPENER_H
 
@@ -14,6 +15,7 @@ struct opener;
 #define OPENER_BUSY_MS      100   /* it is not closed yet: opened again so much later */
 #define OPENER_RETRY_MS     5000  /* it failed: so much later, and twice as long each time, … */
 #define OPENER_RETRY_MS_MAX 60000 /* … up to this */
+#define OPENER_STEADY_MS    60000 /* open for so long before it closed itself: what was before is forgotten */
 
 struct opener_config {
     /* Open the partition, as long as that takes; ERR_BUSY: it is not closed yet. One call for a partition at a
@@ -24,17 +26,28 @@ struct opener_config {
     /* May be NULL: that opening has ended, well or not; it will be tried again. */
     void (*ended)(void *context, uint32_t partition, uint64_t opening, bool is_open);
     void *context;
+    /* May be NULL: openings under way are to end within 1 s, however (what they read of a store is given up).
+     * Once, by opener_close. */
+    void (*abort)(void *context);
 };
 
 /* ERR_LIMIT. */
 err opener_open(const struct opener_config *config, struct io *io, struct pool *pool,
                 struct opener **out_opener);
-/* Waits for openings under way; what is open stays so. Nobody asks any more. NULL is allowed. */
+/* Aborts openings under way and waits for them; what is open stays so. Nobody asks any more. NULL is allowed. */
 void opener_close(struct opener *opener);
 
 /* As agent_calls.open_partition and close_partition. opening > 0, above all before it. */
 void opener_want(struct opener *opener, uint32_t partition, uint64_t opening);
 void opener_drop(struct opener *opener, uint32_t partition);
+
+/* Is that opening open, as far as is known here? One that was not to be dropped, and is closed all the same, has
+ * closed itself. */
+bool opener_holds(struct opener *opener, uint32_t partition, uint64_t opening);
+/* That opening is closed, though nobody asked for it: it is told as ended, let go of as ever, and opened again. At
+ * once the first time; then as if it had failed, until it has once been open for OPENER_STEADY_MS. One that is not
+ * held: nothing happens. */
+void opener_lost(struct opener *opener, uint32_t partition, uint64_t opening);
 
 /* Partitions that are not as they are wanted yet. */
 uint32_t opener_waiting(struct opener *opener);

@@ -2,7 +2,7 @@
  * answer is written from the agent's view: nobody waits for the agent.
  *
  * Invariants: 1. Nothing is told to the agent before the request's proof was checked. 2. Only the life that was
- * asked for answers that it is here. */
+ * asked for answers that it is here, and a life that is not (agent_view) speaks in no answer. */
 #include "agent/probe.h"
 
 #include "agent/agent.h"
@@ -92,11 +92,12 @@ static void answer(struct agent *agent, const struct agent_view *view, const str
 static err prove(struct io *io, struct slice secret, const struct agent_view *view, struct slice code,
                  struct net_response *response)
 {
-    struct rpc_head head = { .slot = view->self.slot,
-                             .incarnation = view->self.incarnation,
-                             .epoch = view->epoch,
-                             .t_ms = io_now_ms(io) };
+    struct rpc_head head = { .slot = RPC_SLOT_NONE, .epoch = view->epoch, .t_ms = io_now_ms(io) };
     struct rpc_proof proof;
+    if (view->is_here) {
+        head.slot = view->self.slot;
+        head.incarnation = view->self.incarnation;
+    }
     memcpy(head.cluster_id, view->cluster_id, sizeof head.cluster_id);
     io_random(io, head.nonce, sizeof head.nonce);
     rpc_answer_sign(secret, code, response->status, buf_slice(&response->body), &head, &proof);

@@ -24,9 +24,10 @@ void probe_answer_encode(bool is_here, struct buf *out);
 err probe_answer_decode(struct slice bytes, bool *out_is_here);
 
 /* Handle the request of a route { NET_POST, PROBE_PATH, …, is_open, has_raw_body }: is_open because the proof
- * stands for credentials. Whoever proves that it knows the secret gets an answer that is proven too: 200 with the
- * body above, 400 (not a probe), 401 (its clock is too far from ours), 409 (another cluster's), 505 (a newer
- * version's); without a proof 401. The answer's text says why. */
+ * stands for credentials. secret: the cluster's; nobody knows an empty one. Whoever proves that it knows the
+ * secret gets an answer that is proven too: 200 with the body above, 400 (not a probe), 401 (its clock is too far
+ * from ours), 409 (another cluster's), 505 (a newer version's); without a proof 401. The answer's
+ * text says why. */
 void probe_handle(struct agent *agent, struct io *io, struct slice secret, struct net_request *request,
                   struct net_response *response);
 

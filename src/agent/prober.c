@@ -1,8 +1,10 @@
-/* See prober.h. A ring of slots is the queue, a place for each slot holds the probe that is queued or under way.
+/* See prober.h. Two rings of slots are the queues, a place for each slot holds the probe that is queued or under
+ * way.
  *
- * Invariants: 1. A slot is in the ring at most once, and not while its probe is under way. 2. A life is heard when
- * its answer proves that it was asked this, and says that it is this life; nothing else is told to the agent.
- * 3. The lock is not held during an exchange. */
+ * Invariants: 1. A slot is in one ring at most once, and in none while its probe is under way. 2. A life is heard
+ * when its answer proves that it was asked this, and says that it is this life: as it was asked, or in refusing
+ * for the time of day that it was told. Nothing else is told to the agent. 3. The lock is not held during an
+ * exchange. 4. Of those that did not answer last time PROBER_MUTE_MAX are under way at most. */
 #include "agent/prober.h"
 
 #include "agent/agent.h"
@@ -22,8 +24,14 @@ enum place_state { PLACE_FREE, PLACE_QUEUED, PLACE_UNDER_WAY };
 
 struct place {
     enum place_state state;
+    bool is_mute;             /* it did not answer last time; changes only while its probe is under way */
     struct agent_probe probe; /* its address points to: */
     char address[CLUSTER_ADDRESS_BYTES_MAX + 1];
+};
+
+struct ring {
+    uint16_t slots[CLUSTER_NODES_MAX];
+    size_t first, count;
 };
 
 struct worker {
@@ -39,9 +47,9 @@ struct prober {
     struct prober_config config;
     struct io_mutex lock; /* all below; a leaf but for the start of a thread */
     struct io_cond asked;
-    struct place *places; /* CLUSTER_NODES_MAX */
-    uint16_t ring[CLUSTER_NODES_MAX];
-    size_t ring_first, ring_count;
+    struct place *places;        /* CLUSTER_NODES_MAX */
+    struct ring answering, mute; /* by how it was last time */
+    unsigned mute_count;         /* under way */
     struct worker workers[PROBER_THREADS_MAX];
     unsigned worker_count, idle_count;
     _Atomic bool is_closing;
@@ -97,7 +105,9 @@ static void sign(const struct worker *worker, const struct agent_probe *probe, s
     rpc_request_sign(prober->config.secret, &asked, &head, out_proof);
 }
 
-/* ERR_DENIED: it answers, and not as a node of this cluster does; text in at. */
+/* ERR_DENIED: it answers, and not as a node of this cluster does; text in at. It is here all the same, if it
+ * proves that it was asked just now and refuses for the clocks alone: nodes whose clocks differ see each other, or
+ * each would take itself for the first of the owners, and put the other out. */
 static err judge_answer(const struct worker *worker, const struct agent_probe *probe, struct slice asked_code,
                         const struct answer_proof *proof, unsigned status, struct slice body,
                         bool *out_is_here, struct err_at *at)
@@ -108,10 +118,13 @@ static err judge_answer(const struct worker *worker, const struct agent_probe *p
     if (e != OK)
         return err_set(at, ERR_DENIED, "status %u, without a proof that it knows the cluster's secret",
                        status);
-    if (status != 200)
+    bool is_life = head.slot == probe->of.slot && head.incarnation == probe->of.incarnation;
+    if (status != 200) {
+        *out_is_here = is_life && status == 401;
         return err_set(at, ERR_DENIED, "%.*s", SLICE_SHORT_ARG(body));
+    }
     TRY(probe_answer_decode(body, out_is_here));
-    *out_is_here = *out_is_here && head.slot == probe->of.slot && head.incarnation == probe->of.incarnation;
+    *out_is_here = *out_is_here && is_life;
     return OK;
 }
 
@@ -160,10 +173,10 @@ out:
 static void note(struct prober *prober, const struct agent_probe *probe, err e, bool is_here,
                  const struct err_at *at)
 {
-    prober->counts.answered += e == OK && is_here;
-    prober->counts.failed += e != OK || !is_here;
+    prober->counts.answered += is_here;
+    prober->counts.failed += !is_here;
     prober->counts.denied += e == ERR_DENIED;
-    if (e != OK)
+    if (!is_here)
         stat_add(STAT_AGENT_PROBES_FAILED, 1);
     if (e == ERR_DENIED) /* silence is the core's business; this is for people to mend */
         diag(DIAG_WARN, "A node answers probes, and not as one of this cluster.", "address=%s error=\"%s\"",
@@ -177,11 +190,33 @@ static void work(struct worker *worker, struct place *place)
     bool is_here = false;
     io_mutex_unlock(&prober->lock);
     err e = exchange(worker, &place->probe, &is_here, &at);
-    if (e == OK && is_here)
+    if (is_here)
         prober->config.heard(prober->config.context, place->probe.of);
     io_mutex_lock(&prober->lock);
     note(prober, &place->probe, e, is_here, &at);
+    prober->mute_count -= place->is_mute;
+    place->is_mute = !is_here;
     place->state = PLACE_FREE;
+}
+
+static void put(struct ring *ring, uint32_t slot)
+{
+    ring->slots[(ring->first + ring->count++) % CLUSTER_NODES_MAX] = (uint16_t)slot;
+}
+
+/* The next probe that may be sent now; NULL: none. */
+static struct place *take(struct prober *prober)
+{
+    bool is_mute = prober->answering.count == 0;
+    struct ring *ring = is_mute ? &prober->mute : &prober->answering;
+    if (ring->count == 0 || (is_mute && prober->mute_count >= PROBER_MUTE_MAX))
+        return NULL;
+    struct place *place = &prober->places[ring->slots[ring->first]];
+    ring->first = (ring->first + 1) % CLUSTER_NODES_MAX;
+    ring->count--;
+    prober->mute_count += is_mute;
+    place->state = PLACE_UNDER_WAY;
+    return place;
 }
 
 static void run(void *context)
@@ -190,16 +225,13 @@ static void run(void *context)
     struct prober *prober = worker->prober;
     io_mutex_lock(&prober->lock);
     while (!atomic_load(&prober->is_closing)) {
-        if (prober->ring_count == 0) {
+        struct place *place = take(prober);
+        if (place == NULL) {
             prober->idle_count++;
             io_cond_wait(&prober->asked, &prober->lock);
             prober->idle_count--;
             continue;
         }
-        struct place *place = &prober->places[prober->ring[prober->ring_first]];
-        prober->ring_first = (prober->ring_first + 1) % CLUSTER_NODES_MAX;
-        prober->ring_count--;
-        place->state = PLACE_UNDER_WAY;
         work(worker, place);
     }
     io_mutex_unlock(&prober->lock);
@@ -237,9 +269,9 @@ void prober_ask(struct prober *prober, const struct agent_probe *probe)
         place->probe = *probe;
         keep(slice_str(probe->address), place->address, sizeof place->address);
         place->probe.address = place->address;
-        prober->ring[(prober->ring_first + prober->ring_count++) % CLUSTER_NODES_MAX] =
-            (uint16_t)probe->of.slot;
-        if (prober->idle_count < prober->ring_count && prober->worker_count < PROBER_THREADS_MAX)
+        put(place->is_mute ? &prober->mute : &prober->answering, probe->of.slot);
+        if (prober->idle_count < prober->answering.count + prober->mute.count &&
+            prober->worker_count < PROBER_THREADS_MAX)
             add_worker(prober);
         io_cond_signal(&prober->asked);
     }
@@ -261,6 +293,8 @@ err prober_open(const struct prober_config *config, struct io *io, struct pool *
 {
     struct pool *pool;
     void *at;
+    if (config->secret.len == 0)
+        return ERR_INPUT;
     TRY(pool_open_object(parent, "prober", sizeof(struct prober), &pool, &at));
     struct prober *prober = at;
     prober->io = io;

@@ -44,9 +44,38 @@ static void an_empty_log_is_caught_up_with_once_its_end_is_confirmed(void **stat
     assert_false(readiness_look(&r, &progress, 1000 * NS_PER_MS));
     progress.confirmed_ns = 1500 * NS_PER_MS;
     assert_true(readiness_look(&r, &progress, 2000 * NS_PER_MS));
-    /* nobody confirms an end any more: nobody knows */
-    assert_true(readiness_look(&r, &progress, (1500 + AGENT_LOST_MS) * NS_PER_MS));
-    assert_false(readiness_look(&r, &progress, (1501 + AGENT_LOST_MS) * NS_PER_MS));
+}
+
+/* No end is confirmed any more: nobody knows of a record that it lacks. The next one tells what it lacks. */
+static void while_no_end_is_confirmed_it_stays_as_it_is(void **state)
+{
+    for (int is_written = 0; is_written < 2; is_written++) {
+        struct readiness r = { 0 };
+        struct agent_progress progress = {
+            .is_replayed = true, .applied_offset = 7, .end_offset = 7, .confirmed_ns = 1500 * NS_PER_MS
+        };
+        assert_true(readiness_look(&r, &progress, 2000 * NS_PER_MS));
+        for (int64_t ms = 3000; ms < 600000; ms += 1000)
+            assert_true(readiness_look(&r, &progress, ms * NS_PER_MS));
+        progress.confirmed_ns = INT64_MIN; /* the log went back, and does not go on yet */
+        assert_true(readiness_look(&r, &progress, 600000 * NS_PER_MS));
+        progress.confirmed_ns = 601000 * NS_PER_MS;
+        progress.end_offset += (uint64_t)is_written;
+        assert_int_equal(readiness_look(&r, &progress, 601500 * NS_PER_MS), !is_written);
+    }
+}
+
+/* Who was behind when the confirmations ended does not become ready by their end. */
+static void nobody_becomes_ready_unconfirmed(void **state)
+{
+    struct readiness r = { 0 };
+    struct agent_progress progress = { .is_replayed = true,
+                                       .end_offset = 7,
+                                       .confirmed_ns = 1500 * NS_PER_MS };
+    assert_false(readiness_look(&r, &progress, 2000 * NS_PER_MS));
+    progress.applied_offset = 7;
+    assert_false(readiness_look(&r, &progress, (1501 + AGENT_BEHIND_MS) * NS_PER_MS));
+    assert_true(readiness_look(&r, &progress, (1500 + AGENT_BEHIND_MS) * NS_PER_MS));
 }
 
 static void what_is_not_replayed_is_not_ready(void **state)
@@ -65,6 +94,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_that_is_written_to_is_caught_up_with),
         cmocka_unit_test(an_empty_log_is_caught_up_with_once_its_end_is_confirmed),
+        cmocka_unit_test(while_no_end_is_confirmed_it_stays_as_it_is),
+        cmocka_unit_test(nobody_becomes_ready_unconfirmed),
         cmocka_unit_test(what_is_not_replayed_is_not_ready),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,8 +26,8 @@ struct core;
     10000 /* an owner that is not needed any more serves on, for queries that are under way */
 #define CORE_TIME_MS  4000  /* the log is written to at least so often while something waits for its time */
 #define CORE_ASK_MS   1000  /* who holds this node's name is asked for so long whether it is there */
-#define CORE_LEAVE_MS 25000 /* others get so long to take over what a leaving node holds */
-#define CORE_END_MS   30000 /* after which it ends, with the log or without it */
+#define CORE_LEAVE_MS 20000 /* others get so long to take over what a leaving node holds */
+#define CORE_END_MS   23000 /* after which it ends, with the log or without it: supervisors kill after 30 s */
 
 struct core_config {
     uint8_t cluster_id[CLUSTER_ID_BYTES]; /* all zero: not known yet, it comes from the log */

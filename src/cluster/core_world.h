@@ -448,7 +448,7 @@ static void judge_leaving(const struct node *node)
 {
     const struct members *known = core_members(node->core);
     const struct member *self = members_find(known, slice_str(node->name));
-    bool is_late = clock_ns(node) - node->leave_ns >= 24000 * NS_PER_MS, is_alone = true;
+    bool is_late = clock_ns(node) - node->leave_ns >= (CORE_LEAVE_MS - 1000) * NS_PER_MS, is_alone = true;
     for (uint32_t i = 0; i < members_slot_count(known); i++)
         is_alone = is_alone && (!is_staying(node, members_at(known, i)) || members_at(known, i)->is_draining);
     for (uint32_t p = 0; p < PARTITIONS; p++) {

@@ -7,7 +7,7 @@
  *
  * Invariants
  * 1. Encoded bytes stop at encoded_bytes_max, decoded bytes at the buffer's maximum, time at timeout_ms; each
- *    ends the transfer at once and the connection is closed.
+ *    ends the transfer at once and the connection is closed. A name that is looked up then is not waited for.
  * 2. The environment (proxies, .netrc) has no influence; only http and https are spoken.
  * 3. Every request has a handle of its own: nothing of one target reaches another but live connections, names and
  *    TLS sessions, which curl keeps apart by host and TLS options. (Before 8.1.1 a handle that is used again
@@ -229,6 +229,9 @@ static void set_options(struct transfer *t, char *error_text)
     CURL *curl = t->curl;
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, error_text);
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    /* A name is looked up by a thread of curl's, which ends when the system's resolver does, after half a minute
+     * maybe. Without this the call would wait for that, timeout or not; with it the thread ends by itself. */
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(curl, CURLOPT_PROXY, "");
     curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");

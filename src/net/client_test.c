@@ -3,6 +3,7 @@
 #include "base/test.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
@@ -221,6 +222,44 @@ static void test_failures(void **state)
     buf_close(&body);
 }
 
+/* The system's resolver, as curl's thread calls it: it does not come back before it is released. */
+static _Atomic int resolving;
+static _Atomic bool is_resolved;
+
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *hints, struct addrinfo **out)
+{
+    atomic_fetch_add(&resolving, 1);
+    while (!atomic_load(&is_resolved))
+        usleep(1000);
+    atomic_fetch_sub(&resolving, 1);
+    return EAI_NONAME;
+}
+
+/* A resolver that hangs holds up neither the time limit nor the end. */
+static void test_names_that_are_looked_up_for_ever(void **state)
+{
+    struct net_client *client;
+    struct net_client_response response;
+    struct buf body = buf_open(root, 100);
+    _Atomic bool abort = true;
+    struct net_client_request request = { .timeout_ms = 100,
+                                          .encoded_bytes_max = 100,
+                                          .url = "http://hangs.test/" };
+    assert_ok(net_client_open(io, root, &client));
+    assert_err(ERR_TIMEOUT, net_client_do(client, &request, &body, &response, NULL));
+    assert_int_equal(resolving, 1);
+    request.timeout_ms = 600000;
+    request.abort = &abort;
+    assert_err(ERR_CANCELED, net_client_do(client, &request, &body, &response, NULL));
+    net_client_close(client);
+    assert_true(resolving > 0);
+    atomic_store(&is_resolved, true);
+    while (resolving > 0)
+        usleep(1000);
+    buf_close(&body);
+}
+
 static void keep_header(void *context, struct slice name, struct slice value)
 {
     struct buf *kept = context;
@@ -274,7 +313,8 @@ int main(void)
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_answers),
                                         cmocka_unit_test(test_headers_and_reuse),
                                         cmocka_unit_test(test_put_and_headers_of_the_answer),
-                                        cmocka_unit_test(test_failures) };
+                                        cmocka_unit_test(test_failures),
+                                        cmocka_unit_test(test_names_that_are_looked_up_for_ever) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     shutdown(listener, SHUT_RDWR);
     pthread_join(thread, NULL);

@@ -141,6 +141,7 @@ void rpc_request_sign(struct slice secret, const struct rpc_request *request, co
                       struct rpc_proof *out_proof)
 {
     uint8_t bytes[RPC_HEAD_BYTES], code[SHA256_BYTES];
+    check(secret.len > 0);
     check(request->target.len <= TARGET_BYTES_MAX && strlen(request->method) <= METHOD_BYTES_MAX);
     put_head(head, bytes);
     code_of_request(secret, request, bytes, code);
@@ -151,7 +152,8 @@ err rpc_request_check(struct slice secret, const struct rpc_request *request, st
                       struct slice code, int64_t now_ms, struct rpc_head *out_head)
 {
     uint8_t bytes[RPC_HEAD_BYTES], given[SHA256_BYTES], right[SHA256_BYTES];
-    if (request->target.len > TARGET_BYTES_MAX || strlen(request->method) > METHOD_BYTES_MAX)
+    if (secret.len == 0 || request->target.len > TARGET_BYTES_MAX ||
+        strlen(request->method) > METHOD_BYTES_MAX)
         return ERR_DENIED;
     TRY(parse_proof(head, code, bytes, given));
     code_of_request(secret, request, bytes, right);
@@ -168,7 +170,7 @@ void rpc_answer_sign(struct slice secret, struct slice asked_code, unsigned stat
                      const struct rpc_head *head, struct rpc_proof *out_proof)
 {
     uint8_t bytes[RPC_HEAD_BYTES], asked[SHA256_BYTES], code[SHA256_BYTES];
-    check(parse_hex(asked_code, asked, sizeof asked));
+    check(secret.len > 0 && parse_hex(asked_code, asked, sizeof asked));
     put_head(head, bytes);
     code_of_answer(secret, asked, status, body, bytes, code);
     print_proof(bytes, code, out_proof);
@@ -179,6 +181,8 @@ err rpc_answer_check(struct slice secret, struct slice asked_code, unsigned stat
 {
     uint8_t bytes[RPC_HEAD_BYTES], asked[SHA256_BYTES], given[SHA256_BYTES], right[SHA256_BYTES];
     check(parse_hex(asked_code, asked, sizeof asked));
+    if (secret.len == 0)
+        return ERR_DENIED;
     TRY(parse_proof(head, code, bytes, given));
     code_of_answer(secret, asked, status, body, bytes, right);
     if (!is_same(given, right, sizeof right))

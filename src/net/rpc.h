@@ -2,7 +2,7 @@
  * code (HMAC-SHA-256 of the cluster's secret) over it and everything that matters. docs/format/rpc.md
  *
  * Bytes in, bytes out: nothing here waits, and it knows neither server nor client. What is secret is compared in
- * constant time. */
+ * constant time. An empty secret is none: nobody signs with it, and nothing is believed. */
 #ifndef NET_RPC_H
 #define NET_RPC_H
 

@@ -134,6 +134,20 @@ static void what_is_no_proof_is_refused(void **state)
                rpc_request_check(secret(), &q, slice_str(head_text), slice_str(code_text), T_MS, &got));
 }
 
+/* Nobody has it: whatever is said to be proven by it is not. (HMAC takes it for one.) */
+static void an_empty_secret_proves_nothing(void **state)
+{
+    static const char request_code[] = "79b0dc1baec3ad9e45ead5ddf96148bdb352b7e662280b90b182ea5f6cfdeab4";
+    static const char answer_code[] = "228bd4830a3ffc0aefdbe3f4643c94dd2af1cfd37951cefab926d92c5128f1cc";
+    struct rpc_head got;
+    struct rpc_request q = request();
+    assert_err(ERR_DENIED, rpc_request_check(slice_of(NULL, 0), &q, slice_str(head_text),
+                                             slice_str(request_code), T_MS, &got));
+    assert_err(ERR_DENIED, rpc_answer_check(slice_of(NULL, 0), slice_str(code_text), 200,
+                                            slice_of(answer_body, sizeof answer_body), slice_str(head_text),
+                                            slice_str(answer_code), &got));
+}
+
 static void old_requests_are_known_as_such(void **state)
 {
     struct rpc_head got;
@@ -148,7 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_are_those_of_the_page),    cmocka_unit_test(no_digit_may_change),
         cmocka_unit_test(nothing_else_is_proven_by_it),   cmocka_unit_test(what_is_no_proof_is_refused),
-        cmocka_unit_test(old_requests_are_known_as_such),
+        cmocka_unit_test(old_requests_are_known_as_such), cmocka_unit_test(an_empty_secret_proves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,17 +141,22 @@ static void on_stop(void *context, const char *why, bool is_error)
     io_mutex_unlock(&cluster->lock);
 }
 
-static void on_rank(void *context, uint32_t partition, uint32_t rank)
+static void on_rank(void *context, uint32_t partition, uint32_t rank, int64_t until_ns)
 {
     struct cluster_node *cluster = context;
-    shards_partition_rank(cluster->shards, partition, rank == UINT32_MAX ? cluster->replica_count : rank);
+    if (cluster->shards != NULL)
+        shards_partition_rank(cluster->shards, partition, rank, until_ns);
 }
 
-static struct agent_progress on_progress(void *context, uint32_t partition)
+static struct agent_progress on_progress(void *context, uint32_t partition, uint64_t opening)
 {
     struct cluster_node *cluster = context;
+    if (!opener_holds(cluster->opener, partition, opening))
+        return (struct agent_progress){ 0 };
     struct shard_status status = shards_partition_status(cluster->shards, partition);
     struct log_watermarks marks = log_watermarks(cluster->log, partition);
+    if (status.stage == SHARD_CLOSED || status.stage == SHARD_CLOSING)
+        opener_lost(cluster->opener, partition, opening);
     return (struct agent_progress){ .is_replayed = status.stage == SHARD_OPEN && status.is_replayed,
                                     .applied_offset = status.applied_offset,
                                     .end_offset = marks.end_offset,

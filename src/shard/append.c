@@ -12,7 +12,9 @@
  *     file, with an equal SUM. One that is behind it begins anew at the chain's end; one that differs does so,
  *     too, keeps its stream files aside, and names the doubt in the chain.
  *  3. An entry that would not be valid behind what was taken over is not put: its writer looks again.
- *  4. Nothing is deleted from a shared store here: somebody else may be reading it. */
+ *  4. Nothing is deleted from a shared store here: somebody else may be reading it.
+ *  5. A replica whose lease has ended puts nothing but what is lost, and the generation of a log that went back:
+ *     that is no decision but knowledge, which would die with it. */
 #include "shard/partition.h"
 
 #include "base/check.h"
@@ -49,6 +51,9 @@ err partition_entry_put(struct partition *p, struct chain_entry *entry, struct p
 {
     char key[SHARD_KEY_BYTES_MAX];
     struct buf bytes = buf_open(scratch, CHAIN_ENTRY_BYTES_MAX);
+    bool is_known = entry->kind == CHAIN_LOSSES || entry->kind == CHAIN_GENERATION;
+    if (!is_known && !partition_may_decide(p))
+        return ERR_BUSY;
     entry->partition = p->number;
     entry->number = p->chain.next_number;
     if (entry->kind == CHAIN_BASE)

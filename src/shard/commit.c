@@ -5,7 +5,9 @@
  *  1. Ranges are committed in order; an entry names only objects that are durable and were read back.
  *  2. Stream file and log are let go only after the entry is durable and folded.
  *  3. Everything before the entry may be done again: a build is a pure function of the range, so that its
- * objects get the same names. */
+ * objects get the same names.
+ *  4. A replica whose lease has ended begins nothing of it and puts no entry (append.c). What it was about to put
+ * may yet come, and is an entry like any other. */
 #include "shard/partition.h"
 
 #include "base/check.h"
@@ -344,8 +346,9 @@ err partition_commit(struct partition *p)
     pool_close(scratch);
     partition_doomed_release(p);
     if (e == ERR_ORDER)
-        e = OK; /* the partition begins anew */
-    if (e != OK && e != ERR_CANCELED && e != p->commit_failed)
+        e = OK;                                               /* the partition begins anew */
+    bool is_over = e == ERR_BUSY && !partition_may_decide(p); /* its lease */
+    if (e != OK && e != ERR_CANCELED && e != p->commit_failed && !is_over)
         diag(DIAG_ERROR, "Cannot commit a range, retrying in 2 s; stream file and log keep it.",
              "partition=%u error=\"%s\"", p->number, err_text(e));
     io_mutex_lock(&p->lock);
@@ -469,7 +472,10 @@ static bool send_controls(struct partition *p, int64_t now_ns)
 {
     struct control cut = { 0 }, gone = { 0 };
     io_mutex_lock(&p->lock);
+    bool may_decide = partition_may_decide(p);
     uint8_t reason = atomic_load(&p->cut.in_flight) ? 0 : cut_reason(p, now_ns);
+    if (!may_decide)
+        reason = 0;
     /* One CUT for a range start: another is sent only if the last one was refused. */
     if (reason != 0 && p->cut_sent && position_compare(p->cut_position, p->open_range->start) == 0 &&
         (atomic_load(&p->cut.result) == OK || now_ns < p->cut_retry_ns))
@@ -483,7 +489,7 @@ static bool send_controls(struct partition *p, int64_t now_ns)
                                 .reason = reason,
                                 .format_version = METRIC_COMPACT_VERSION };
     }
-    bool forget_due = !atomic_load(&p->forget.in_flight) && find_forgettable(p, now_ns, &gone);
+    bool forget_due = may_decide && !atomic_load(&p->forget.in_flight) && find_forgettable(p, now_ns, &gone);
     io_mutex_unlock(&p->lock);
     if (reason != 0)
         control_send(p, &p->cut, &cut);
@@ -495,7 +501,7 @@ static bool send_controls(struct partition *p, int64_t now_ns)
 static bool commit_is_due(struct partition *p, int64_t now_ns)
 {
     return p->ranges->closed && p->ranges->frozen == NULL && now_ns >= p->commit_retry_ns &&
-           now_ns - p->ranges->closed_ns >= partition_patience_ns(p);
+           now_ns - p->ranges->closed_ns >= partition_patience_ns(p) && partition_may_decide(p);
 }
 
 #define FOLLOW_NS      (30 * NS_PER_SECOND)

@@ -323,7 +323,7 @@ static err partition_compact(struct partition *p, int64_t now_ns, bool *out_work
     e = choose(p, now_ns, pool, indexes, &m.count);
     if (m.count == 0 || p->merge_wanted_ns == 0)
         p->merge_wanted_ns = m.count == 0 ? 0 : now_ns;
-    if (now_ns - p->merge_wanted_ns < partition_patience_ns(p))
+    if (now_ns - p->merge_wanted_ns < partition_patience_ns(p) || !partition_may_decide(p))
         m.count = 0; /* those before this replica first */
     for (size_t i = 0; e == OK && i < m.count; i++)
         m.inputs[i] = live_segment_ref(p->segments[indexes[i]]);

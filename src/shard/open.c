@@ -60,6 +60,7 @@ err partitions_init(struct shards *shards)
         p->number = i;
         p->closed_ns = io_monotonic_ns(shards->io);
         p->may_have_files = shards->config.is_shared && !shards->config.read_only;
+        p->decides_until_ns = shards->config.is_shared ? INT64_MIN : INT64_MAX;
         p->past_end = log_watermarks(shards->log, i).end_offset;
         io_mutex_init(&p->lock);
         io_mutex_init(&p->chain_lock);
@@ -264,10 +265,12 @@ bool partition_tell_closed(struct partition *p, int64_t now_ns)
     return e == OK;
 }
 
-void shards_partition_rank(struct shards *shards, uint32_t partition, uint32_t rank)
+void shards_partition_rank(struct shards *shards, uint32_t partition, uint32_t rank, int64_t until_ns)
 {
     check(partition < shards->config.partition_count);
-    atomic_store(&shards->partitions[partition].rank, rank);
+    struct partition *p = &shards->partitions[partition];
+    atomic_store(&p->rank, rank);
+    atomic_store(&p->decides_until_ns, until_ns);
 }
 
 struct shard_status shards_partition_status(struct shards *shards, uint32_t partition)

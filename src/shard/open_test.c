@@ -205,12 +205,24 @@ static size_t stream_files(struct world *w, uint32_t partition)
     return own;
 }
 
+static void lease_all(struct world *w, int64_t until_ns)
+{
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+        shards_partition_rank(w->shards, p, 0, until_ns);
+}
+
+static void open_leased(struct world *w)
+{
+    assert_ok(world_open(w));
+    lease_all(w, INT64_MAX);
+}
+
 /* A partition that went for good leaves no files; one that is back soon finds them. */
 static void files_go_after_an_hour(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
     w->config.is_shared = true; /* else nobody else has what is in them */
-    assert_ok(world_open(w));
+    open_leased(w);
     write_everywhere(w);
     size_t before = stream_files(w, GOING), others = stream_files(w, OTHER);
     assert_true(before > 0 && others > 0);
@@ -262,24 +274,101 @@ static void what_stands_in_is_not_passed_on(void **state)
     struct world *w = &f->world;
     w->config.is_shared = true;
     w->config.chain_base_count = 100;
-    assert_ok(world_open(w));
+    open_leased(w);
     for (int i = 0; i < 4; i++)
         cut_everything(w);
     world_close_quick(w);
     fixture_flip(f, "blob/p001/chain/00000002", 2);
     w->config.chain_base_count = 1;
-    assert_ok(world_open(w));
+    open_leased(w);
     for (int i = 0; i < 4; i++)
         cut_everything(w);
     assert_true(w->shards->partitions[OTHER].chain.base_number > 0);
     assert_int_equal(w->shards->partitions[GOING].chain.base_number, 0);
     world_close_quick(w);
     fixture_flip(f, "blob/p001/chain/00000002", 2); /* whole again, as others saw it all the while */
-    assert_ok(world_open(w));
+    open_leased(w);
     for (int i = 0; i < 4; i++)
         cut_everything(w);
     assert_true(w->shards->partitions[GOING].chain.base_number > 0);
     world_expect(w);
+}
+
+static uint64_t chain_entries(const struct world *w)
+{
+    uint64_t count = 0;
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+        count += w->shards->partitions[p].chain.next_number;
+    return count;
+}
+
+static uint64_t log_ends(const struct world *w)
+{
+    uint64_t sum = 0;
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+        sum += log_watermarks(w->log, p).end_offset;
+    return sum;
+}
+
+/* Everything that could be done is tried, as often as it takes; what is asked for, too. */
+static void expect_nothing_decided(struct world *w)
+{
+    uint64_t entries = chain_entries(w), ends = log_ends(w);
+    assert_err(ERR_TIMEOUT, shards_cut_all(w->shards, io_monotonic_ns(w->io) + 50 * NS_PER_MS));
+    for (int i = 0; i < 100; i++) {
+        bool worked;
+        assert_ok(shards_background_step(w->shards, &worked));
+        assert_ok(world_settle(w, 1));
+    }
+    assert_true(chain_entries(w) == entries && log_ends(w) == ends);
+}
+
+/* Of a shared partition who was told nothing decides nothing, nor who was told so, nor whose time is over; what
+ * was cut by others then is committed by others. */
+static void without_a_lease_nothing_is_decided(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    struct partition *p;
+    w->config.is_shared = true;
+    assert_ok(world_open(w));
+    world_write(w, 40);
+    expect_nothing_decided(w);
+    lease_all(w, io_boottime_ns(w->io));
+    expect_nothing_decided(w);
+    lease_all(w, INT64_MIN);
+    p = &w->shards->partitions[GOING];
+    struct control cut = { .kind = CONTROL_CUT, .position = p->open_range->start, .reason = CUT_ASKED };
+    cut.format_version = METRIC_COMPACT_VERSION;
+    control_send(p, &p->cut, &cut);
+    assert_ok(world_settle(w, 100));
+    assert_ok(shards_wait_applied(w->shards, world_soon(w)));
+    assert_true(p->ranges->closed);
+    expect_nothing_decided(w);
+    lease_all(w, io_boottime_ns(w->io) + 3600 * NS_PER_SECOND);
+    assert_ok(shards_cut_all(w->shards, world_soon(w)));
+    assert_true(p->chain.commit_count > 0);
+    world_expect(w);
+}
+
+/* It ends while a range is built: the entry is not put, what is lost is named all the same. */
+static void a_lease_that_ends_meanwhile_is_over(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    struct partition *p;
+    struct pool *scratch = pool_open(w->pool, "scratch", POOL_BYTES_UNLIMITED);
+    w->config.is_shared = true;
+    open_leased(w);
+    p = &w->shards->partitions[GOING];
+    struct chain_loss loss = { LOSS_LOG, { 1, 0 }, { 1, 1 }, { 0, 1 }, 0, false };
+    struct chain_entry accept = { .kind = CHAIN_ACCEPT, .end = p->chain.end }, lost = {
+        .kind = CHAIN_LOSSES, .leader_epoch = LOG_EPOCH_NONE, .losses = &loss, .loss_count = 1
+    };
+    lease_all(w, INT64_MIN);
+    io_mutex_lock(&p->chain_lock);
+    assert_err(ERR_BUSY, partition_entry_put(p, &accept, scratch));
+    assert_ok(partition_entry_put(p, &lost, scratch));
+    io_mutex_unlock(&p->chain_lock);
+    pool_close(scratch);
 }
 
 /* All of it at once, with the threads of a node: a race is for the thread sanitizer to see. */
@@ -323,6 +412,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(files_go_after_an_hour, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_failed_opening_leaves_it_closed, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_stands_in_is_not_passed_on, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(without_a_lease_nothing_is_decided, setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_lease_that_ends_meanwhile_is_over, setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(while_everything_runs, setup, fixture_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

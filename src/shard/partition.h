@@ -201,8 +201,9 @@ struct partition {
     struct chain_loss doubt, lost_end;
     struct gone_back gone_back; /* until the log goes on */
     int64_t tell_ns;            /* monotonic; while it is closed: what was lost is not told before */
-    _Atomic uint32_t rank; /* among the replicas of a shared one: 0 does first what one of them must do */
-    struct range *ended;   /* committed or let go; a query looks into the index after it took them */
+    _Atomic uint32_t rank; /* among the replicas of a shared one: 0 does first what one of them must do, … */
+    _Atomic int64_t decides_until_ns; /* … and none of it from here on (boot time; INT64_MAX: for ever) */
+    struct range *ended; /* committed or let go; a query looks into the index after it took them */
 
     /* From here on all is zero while it is closed (open.c). */
     struct pool *pool;
@@ -322,6 +323,13 @@ struct shards {
     uint32_t thread_count;
 };
 
+/* Has it a lease: may it cut, build, commit, merge and retain now? */
+static inline bool partition_may_decide(const struct partition *p)
+{
+    int64_t until_ns = atomic_load(&p->decides_until_ns);
+    return until_ns == INT64_MAX || io_boottime_ns(p->shards->io) < until_ns;
+}
+
 /* Is a record at this position of a process that ended? Only one process appends to a log that is not shared. */
 static inline bool partition_is_past(const struct partition *p, struct log_position at)
 {
@@ -388,10 +396,11 @@ err partition_spill(struct partition *p);
 
 /* ---- append.c, under chain_lock ---- */
 /* Put an entry under the chain's next number, stamped with it. ERR_EXISTS: one is there, an attempt whose end was
- * not seen or somebody else's; and what encoding and putting return. */
+ * not seen or somebody else's; ERR_BUSY: this replica may not decide, and the entry tells of a decision, not of a
+ * loss; and what encoding and putting return. */
 err partition_entry_put(struct partition *p, struct chain_entry *entry, struct pool *scratch);
 /* The same, and fold it, under the lock for the fold; what is there under that number is taken over first.
- * *out_valid false: it came to nothing. Of a shared chain also ERR_BUSY: what is there cannot be taken over yet,
+ * *out_valid false: it came to nothing. Of a shared chain ERR_BUSY also: what is there cannot be taken over yet,
  * and ERR_ORDER: the partition begins anew. */
 err partition_entry_append(struct partition *p, struct chain_entry *entry, bool *out_valid);
 /* Make every entry that can be read durable: one whose put failed in its last sync is there but not promised.

@@ -67,7 +67,7 @@ err partition_retain(struct partition *p, bool *out_worked)
 {
     struct shards *shards = p->shards;
     int64_t retention_ms = atomic_load(&shards->retention_ms), now_ns = io_monotonic_ns(shards->io);
-    if (retention_ms == 0 || !atomic_load(&shards->is_ready))
+    if (retention_ms == 0 || !atomic_load(&shards->is_ready) || !partition_may_decide(p))
         return OK;
     int64_t cutoff_ms = io_now_ms(shards->io) - retention_ms - partition_patience_ns(p) / NS_PER_MS;
     int64_t advance_ms = retention_ms / ADVANCE_PART;

@@ -119,8 +119,12 @@ err shards_partition_open(struct shards *shards, uint32_t partition, struct err_
 void shards_partition_close(struct shards *shards, uint32_t partition);
 
 /* A replica's place among those of a shared partition: what one of them must do for all (CUT, commit, merge,
- * retain) the one of rank 0 does at once and each other so much later, if nobody did. Any thread. */
-void shards_partition_rank(struct shards *shards, uint32_t partition, uint32_t rank);
+ * retain) the one of rank 0 does at once and each other so much later, if nobody did; and a lease: by
+ * io_boottime_ns from until_ns on it does nothing of that at all, not even what a person asks for, until it is
+ * told again. INT64_MIN: nothing from now on; INT64_MAX: for ever, as it is for partitions that are not shared. A
+ * shared one that was told nothing yet has none; opening and closing it change nothing. What is lost is named with
+ * and without. Any thread. */
+void shards_partition_rank(struct shards *shards, uint32_t partition, uint32_t rank, int64_t until_ns);
 
 struct shard_status shards_partition_status(struct shards *shards, uint32_t partition);
 
@@ -153,7 +157,8 @@ err shards_intake(const struct shards *shards);
 err shards_wait_applied(struct shards *shards, int64_t deadline_ns);
 
 /* Ask every partition with rows to cut, build and commit, and wait for it: before a snapshot, and at a
- * drain. Without threads it runs the steps itself. ERR_TIMEOUT, ERR_SPACE, ERR_IO, ERR_CLOSED. */
+ * drain. Without threads it runs the steps itself. ERR_TIMEOUT (of a shared one also: it has no lease), ERR_SPACE,
+ * ERR_IO, ERR_CLOSED. */
 err shards_cut_all(struct shards *shards, int64_t deadline_ns);
 
 /* The node's metrics as a source; lives as long as the shards. Thread-safe. */
@@ -178,7 +183,8 @@ struct shards_accepted {
 };
 
 /* A person accepts everything that is lost: cut all, then record it. Answers are complete without it from then on;
- * shard_verify lists it until retention passes. Errors as shards_cut_all. */
+ * shard_verify lists it until retention passes. Errors as shards_cut_all, and ERR_BUSY: a lease
+ * ended meanwhile. */
 err shards_losses_accept(struct shards *shards, int64_t deadline_ns, struct shards_accepted *out_accepted);
 
 struct shards_usage {

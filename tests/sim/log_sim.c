@@ -55,6 +55,9 @@ struct log_sim {
     struct handle_partition *partitions;
     void (*wake)(void *context);
     void *wake_context;
+    bool is_holding;
+    struct log_append *held; /* by next */
+    uint64_t hole;           /* before the next record that is read */
 };
 
 struct log_sim_reader {
@@ -149,6 +152,11 @@ uint64_t log_sim_seen(struct log *base, uint32_t partition)
 static void sim_close(struct log *base)
 {
     struct log_sim *log = (struct log_sim *)base;
+    struct log_append *held;
+    while ((held = log->held) != NULL) {
+        log->held = held->next;
+        held->done(held, ERR_CLOSED, (struct log_position){ 0 });
+    }
     for (int i = 0; i < HANDLES_MAX; i++)
         if (log->store->handles[i] == log)
             log->store->handles[i] = NULL;
@@ -187,6 +195,11 @@ static void sim_append(struct log *base, struct log_append *append)
 {
     struct log_sim *log = (struct log_sim *)base;
     struct log_position position = { 0 };
+    if (log->is_holding && !append->is_marker) {
+        append->next = log->held;
+        log->held = append;
+        return;
+    }
     err e = hear(log, append->partition, true)->has_gone_back ? ERR_BUSY : put(log, append, &position);
     append->done(append, e, position);
     if (e == OK && log->wake != NULL)
@@ -242,8 +255,10 @@ static err sim_reader_next(struct log_reader *reader, struct log_record *out_rec
     const struct record *record = &p->records[r->next];
     *out_record = (struct log_record){ .position = { 1, r->next },
                                        .bytes = record->bytes,
+                                       .missing = log->hole,
                                        .t_ms = LOG_TIME_NONE,
                                        .leader_epoch = record->epoch };
+    log->hole = 0;
     r->next++;
     if (r->next > h->seen) {
         h->seen = r->next;
@@ -320,6 +335,9 @@ static const struct log_driver sim_driver = {
     .tidy = sim_tidy,
     .usage = sim_usage,
 };
+
+void log_sim_hold(struct log *handle) { ((struct log_sim *)handle)->is_holding = true; }
+void log_sim_hole(struct log *handle, uint64_t count) { ((struct log_sim *)handle)->hole = count; }
 
 err log_sim_open(struct log_sim_store *store, struct io *io, struct pool *parent, struct log **out_log)
 {

@@ -29,6 +29,13 @@ void log_sim_back(struct log_sim_store *store, uint32_t partition, uint64_t to);
 /* From now on handles hear that the log went back up to so much later, each after another time; 0: at once. */
 void log_sim_delay(struct log_sim_store *store, int64_t max_ns);
 
+/* From now on records that are appended through this handle are on their way for ever (log_close answers them);
+ * markers are answered. */
+void log_sim_hold(struct log *handle);
+
+/* The next record that is read through this handle says that so many before it are lost. */
+void log_sim_hole(struct log *handle, uint64_t count);
+
 /* End of what was read or appended through this handle, and is in the log. */
 uint64_t log_sim_seen(struct log *handle, uint32_t partition);
 

@@ -98,7 +98,7 @@ static uint32_t differ(bool is_first, uint32_t canary)
     replica_open(l, 1);
     for (uint32_t k = 0; k < REPLICA_COUNT; k++)
         for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
-            shards_partition_rank(l->replicas[k].shards, p, (k == 1) == is_first ? 0 : 1);
+            shards_partition_rank(l->replicas[k].shards, p, (k == 1) == is_first ? 0 : 1, INT64_MAX);
     for (int i = 0; i < 40; i++)
         append(l);
     for (size_t i = 0; i < l->w.record_count; i += 3) {

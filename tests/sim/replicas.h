@@ -22,6 +22,7 @@ struct replica {
     struct log *log; /* this process' handle */
     struct shards_config config;
     char stream[8], quarantine[8];
+    int64_t until_ns; /* its lease on all partitions */
 };
 
 /* A time at which the log of a partition lost [to, seen_end) of what processes had seen. */
@@ -73,12 +74,35 @@ enum event { EVENT_COMMIT, EVENT_TAKEN_OVER, EVENT_RACE, EVENT_BEGUN_ANEW, EVENT
 static const char *const event_names[] = { "commits", "entries taken over", "races", "begun anew", "merges" };
 static const enum stat event_stats[] = { STAT_SHARD_COMMITS, STAT_SHARD_TAKEN_OVER, STAT_SHARD_RACES,
                                          STAT_SHARD_BEGUN_ANEW, STAT_SHARD_COMPACTIONS };
-enum deed { DEED_RESTART, DEED_KILL, DEED_WIPE, DEED_CLOSE, DEED_FAULT, DEED_RANK, DEED_BACK, DEED_COUNT };
-static const char *const deed_names[] = { "restarts", "kills", "empty disks",        "closed partitions",
-                                          "faults",   "ranks", "logs that went back" };
+enum deed {
+    DEED_RESTART,
+    DEED_KILL,
+    DEED_WIPE,
+    DEED_CLOSE,
+    DEED_FAULT,
+    DEED_RANK,
+    DEED_BACK,
+    DEED_LEASE,
+    DEED_COUNT
+};
+static const char *const deed_names[] = { "restarts", "kills", "empty disks",         "closed partitions",
+                                          "faults",   "ranks", "logs that went back", "leases that end" };
 static uint64_t deeds[DEED_COUNT];
 
 /* ---- a life ---- */
+
+static void replica_rank(struct life *l, uint32_t k, uint32_t p, uint32_t rank)
+{
+    shards_partition_rank(l->replicas[k].shards, p, rank, l->replicas[k].until_ns);
+}
+
+/* Until then it may decide, and nothing afterwards. */
+static void replica_lease(struct life *l, uint32_t k, int64_t until_ns)
+{
+    l->replicas[k].until_ns = until_ns;
+    for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+        replica_rank(l, k, p, (k + p) % REPLICA_COUNT);
+}
 
 static void replica_open(struct life *l, uint32_t k)
 {
@@ -131,8 +155,7 @@ static void life_open(struct life *l, const struct ground *ground, struct pool *
         r->config.stream_directory = r->stream;
         r->config.quarantine_directory = r->quarantine;
         replica_open(l, k);
-        for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
-            shards_partition_rank(r->shards, p, (k + p) % REPLICA_COUNT);
+        replica_lease(l, k, INT64_MAX);
     }
 }
 
@@ -150,10 +173,14 @@ static void life_close(struct life *l)
 
 static uint64_t draw(struct life *l, uint64_t below) { return test_random_below(&l->w.random, below); }
 
+static int64_t decisions(void) { return stat_get(STAT_SHARD_COMMITS) + stat_get(STAT_SHARD_COMPACTIONS); }
+
 /* Some steps of one replica, as its threads would happen to make them. */
 static void step(struct life *l, uint32_t k, int count)
 {
     struct shards *shards = l->replicas[k].shards;
+    bool may_decide = io_boottime_ns(l->w.io) < l->replicas[k].until_ns; /* no time passes in here */
+    int64_t before = decisions();
     for (int i = 0; i < count; i++) {
         bool worked;
         uint64_t kind = draw(l, 5);
@@ -164,6 +191,7 @@ static void step(struct life *l, uint32_t k, int count)
         else
             ERR_IGNORE(shards_background_step(shards, &worked));
     }
+    assert_true(may_decide || decisions() == before);
 }
 
 static void append(struct life *l)
@@ -196,7 +224,7 @@ static void restart(struct life *l, uint32_t k, bool is_killed, bool is_wiped)
         wipe(l, r->stream);
     replica_open(l, k);
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
-        shards_partition_rank(r->shards, p, (uint32_t)draw(l, REPLICA_COUNT));
+        replica_rank(l, k, p, (uint32_t)draw(l, REPLICA_COUNT));
 }
 
 /* What closed itself, or was closed, is opened again, as the node does. */
@@ -211,7 +239,7 @@ static void reopen(struct life *l, uint32_t k)
 static void disturb(struct life *l)
 {
     uint32_t k = (uint32_t)draw(l, REPLICA_COUNT), p = (uint32_t)draw(l, WORLD_PARTITIONS);
-    switch (draw(l, 14)) {
+    switch (draw(l, 15)) {
     case 0:
         restart(l, k, false, false);
         break;
@@ -238,7 +266,7 @@ static void disturb(struct life *l)
         io_sim_fault_at(l->w.io, 0, false, OK);
         break;
     case 7: /* two of the same rank, or none of rank 0 */
-        shards_partition_rank(l->replicas[k].shards, p, (uint32_t)draw(l, REPLICA_COUNT));
+        replica_rank(l, k, p, (uint32_t)draw(l, REPLICA_COUNT));
         deeds[DEED_RANK]++;
         break;
     case 8:
@@ -250,6 +278,13 @@ static void disturb(struct life *l)
         break;
     case 10:
         l->ground->strike(l);
+        break;
+    case 11: /* one that did not hear that it is over in time, or at once; or that is given another */
+        replica_lease(l, k,
+                      draw(l, 3) == 0   ? INT64_MAX
+                      : draw(l, 2) == 0 ? INT64_MIN
+                                        : io_boottime_ns(l->w.io) + (int64_t)draw(l, 100) * NS_PER_SECOND);
+        deeds[DEED_LEASE] += l->replicas[k].until_ns != INT64_MAX;
         break;
     default:
         l->ground->pass(l, (int64_t)draw(l, 400) * NS_PER_SECOND);
@@ -274,6 +309,9 @@ static void live(struct life *l, int rounds)
 /* Quiet until every patience is over. */
 static void rest(struct life *l)
 {
+    for (uint32_t k = 0; k < REPLICA_COUNT; k++)
+        if (l->replicas[k].until_ns != INT64_MAX)
+            replica_lease(l, k, INT64_MAX);
     for (int i = 0; i < 120; i++) {
         for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
             reopen(l, k);
