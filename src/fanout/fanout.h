@@ -22,8 +22,8 @@ struct fanout_serve {
     struct guard
         *guard; /* this node's bounds for the request, tightened to those of the asker; canceled may be set
                             from another thread when the asker is gone */
-    /* Takes one block, at most some 0.5 MB, and may wait for the asker to take it. Anything but OK ends the
-     * work. */
+    /* Takes one block, at most some 0.5 MB, and may wait for the asker to take it, as long as the guard allows.
+     * Anything but OK ends the work. */
     err (*write)(void *context, struct slice bytes);
     void *context;
 };
