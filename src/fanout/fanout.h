@@ -1,6 +1,6 @@
 /* Queries over many nodes: fanout_serve answers one request of another node from a local source; a struct
  * fanout is a source (model/source.h) that asks the nodes which hold the partitions and puts their answers
- * together. Neither knows how bytes travel: that is a table of functions.
+ * together. Neither knows how bytes travel: that is a table of functions, and http.h has one.
  * docs/decisions/0017-query-fan-out.md. */
 #ifndef FANOUT_FANOUT_H
 #define FANOUT_FANOUT_H
@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/slice.h"
+#include "fanout/http.h"
 #include "model/guard.h"
 #include "model/source.h"
 
