@@ -50,6 +50,7 @@ DECODERS = {
     'remote_write': ['src/ingest/remote_write.c'],
     'remote_write_1': ['src/ingest/remote_write_1.c'],
     'remote_write_2': ['src/ingest/remote_write_2.c', 'src/ingest/remote_histogram.c'],
+    'rpc_stream': ['src/net/rpc.c:stream|frame|fill_to'],
     's3_answer': ['src/blob/s3_answer.c', 'src/blob/s3_credentials.c:^s3_credentials_from|^take$|^take_line|whole|field|trim'],
     'scrape': ['src/ingest/scrape_run.c:parse|line|row|sample|metadata|labels|float|family|exemplar|limits|stale',
                'src/ingest/scrape_cache.c'],

@@ -41,6 +41,10 @@
     X(STAT_CLUSTER_UP, GAUGE, "cluster_up", "1 while this node is a member that is up.")                     \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                                          \
       "Diagnostic lines not written because of the rate limit.")                                             \
+    X(STAT_FANOUT_ANSWERS, COUNTER, "fanout_answers_total", "Questions of other nodes.")                     \
+    X(STAT_FANOUT_CALLS, COUNTER, "fanout_calls_total", "Questions to other nodes.")                         \
+    X(STAT_FANOUT_CALLS_BROKEN, COUNTER, "fanout_calls_broken_total",                                        \
+      "Questions to other nodes whose answers did not come to their end, or were given up.")                 \
     X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                                       \
       "Series whose labels were sent to the log and acknowledged.")                                          \
     X(STAT_INGEST_EXEMPLARS, COUNTER, "ingest_exemplars_total", "Exemplars stored durably.")                 \

@@ -1,6 +1,6 @@
 /* Queries over many nodes: fanout_serve answers one request of another node from a local source; a struct
  * fanout is a source (model/source.h) that asks the nodes which hold the partitions and puts their answers
- * together. Neither knows how bytes travel: that is a table of functions.
+ * together. Neither knows how bytes travel: that is a table of functions, and http.h has one.
  * docs/decisions/0017-query-fan-out.md. */
 #ifndef FANOUT_FANOUT_H
 #define FANOUT_FANOUT_H
@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/pool.h"
 #include "base/slice.h"
+#include "fanout/http.h"
 #include "model/guard.h"
 #include "model/source.h"
 
@@ -22,8 +23,8 @@ struct fanout_serve {
     struct guard
         *guard; /* this node's bounds for the request, tightened to those of the asker; canceled may be set
                             from another thread when the asker is gone */
-    /* Takes one block, at most some 0.5 MB, and may wait for the asker to take it. Anything but OK ends the
-     * work. */
+    /* Takes one block, at most some 0.5 MB, and may wait for the asker to take it, as long as the guard allows.
+     * Anything but OK ends the work. */
     err (*write)(void *context, struct slice bytes);
     void *context;
 };

@@ -1,20 +1,25 @@
 /* Asking nodes for partitions. From: remote.c, with the routes. To: the transport; answers back to remote.c.
  *
  * What is asked is a tree. A part is a set of partitions asked of one node in one call. A part that fails,
- * that is slow, or whose node says that it does not hold some of them, gets children: the same partitions,
- * each asked of the next node of its route that stands nowhere above. An answer cannot be cut by partition,
- * so it counts whole or not.
+ * that is slow, or whose answer does not hold some of them, gets children: the same partitions, each asked of
+ * the next node of its route that stands nowhere above. An answer cannot be cut by partition, so all its rows
+ * count or none.
  *
- *     live ─(proof)→ done           its partitions are answered for, but those it says are not there: children
+ *     live ─(proof)→ done             its partitions are answered for, but those that the proof says are not
+ *       │                               there, or says nothing of: children
  *       ├──(error, garbage)→ failed   children answer for all
- *       └──(slow)→ live, hedged       children are asked too; whoever is through first wins, the other is
- *       given up
+ *       └──(slow)→ live, hedged       children are asked too; whoever is through first wins, the other is given
+ *                                       up, but for what the winner does not hold
  *
  * Invariants
- *  1. Of a partition, the answers that count hold it once: that of the one part on its path that is done.
+ *  1. Of a partition one part answers: the one on its path that is done and holds it. Its rows may stand in one
+ *     more answer, of a hedge that is needed for other partitions.
  *  2. A part below a done part's answered partitions, or above children that won, has no open call.
- *  3. The depth is bounded by the replicas of a route: no node is asked twice for a partition.
- *  4. When the time for answers is over, or nobody is left, what is not answered for is named. */
+ *  3. The depth is bounded by the replicas of a route: no node is asked twice for a partition, but once more when
+ *     there was no memory for hedges.
+ *  4. When the time for answers is over, or nobody is left, what is not answered for is named. No answer, however
+ *     long it goes on, is read beyond that time.
+ *  5. Nothing fails for memory that hedges hold: they are given up first. */
 #include "fanout/gather.h"
 
 #include "base/check.h"
@@ -22,21 +27,24 @@
 
 #include <stdlib.h>
 
-#define PART_COUNT_MAX 4096 /* calls of one question, whatever the routes say */
-#define WAIT_NS        (10 * NS_PER_MS)
-#define UNGUARDED_NS   (10 * NS_PER_SECOND) /* a question without a guard */
-#define NODE_NONE      UINT32_MAX
+#define PART_COUNT_MAX  4096 /* calls of one question, whatever the routes say */
+#define PIECE_COUNT_MAX 64   /* taken of one answer before the others have their turn */
+#define WAIT_NS         (10 * NS_PER_MS)
+#define UNGUARDED_NS    (10 * NS_PER_SECOND) /* a question without a guard */
+#define NODE_NONE       UINT32_MAX
 
 enum part_state { PART_LIVE, PART_DONE, PART_FAILED };
 
 struct part {
     struct part *parent, *children, *sibling;
-    uint32_t node; /* NODE_NONE: the root, which asks nobody */
-    struct gather_bits partitions;
-    struct gather_bits elsewhere; /* DONE: of partitions, those that are not there */
-    struct gather_bits lost;      /* of those that children were to have: nobody is left to ask */
+    uint32_t node;                 /* NODE_NONE: the root, which asks nobody */
+    struct gather_bits partitions; /* it stands for: those asked of the node, less what others had first */
+    struct gather_bits elsewhere;  /* DONE: of partitions, those that the answer does not hold */
+    struct gather_bits lost;       /* of those that children were to have: nobody is left to ask */
     enum part_state state;
     bool has_children; /* they were sought */
+    bool is_narrowed;  /* others had some of what was asked: those rows are not its to count */
+    bool is_dropped;   /* nobody needs it any more */
     void *call;        /* LIVE */
     int64_t begin_ns, last_ns, took_ns;
     struct receive receive; /* while LIVE and DONE: its pool is open */
@@ -54,8 +62,24 @@ struct gathering {
     struct part *root;
     size_t partition_count; /* asked for */
     int64_t until_ns;       /* no answer is waited for beyond */
-    err failure;            /* the question as a whole cannot be answered */
+    struct part *in_hand;   /* whose bytes are being taken */
+    bool has_more;          /* there are bytes to be taken: nothing is waited for */
+    bool is_over;           /* a bound of the question: no memory that is given back helps */
+    bool has_no_hedges;     /* there was no memory for them */
 };
+
+/* ---- sets ---- */
+
+/* Take out of *bits what is not in `in`. Was there any? */
+static bool bits_keep(struct gather_bits *bits, const struct gather_bits *in)
+{
+    uint64_t out = 0;
+    for (size_t i = 0; i < GATHER_WORDS; i++) {
+        out |= bits->word[i] & ~in->word[i];
+        bits->word[i] &= in->word[i];
+    }
+    return out != 0;
+}
 
 /* ---- calls ---- */
 
@@ -121,6 +145,8 @@ static err part_start(struct gathering *g, struct part *part)
         return OK;
     part->call = call;
     part->state = PART_LIVE;
+    part->elsewhere = (struct gather_bits){ { 0 } };
+    part->is_narrowed = false;
     part->begin_ns = part->last_ns = t->now_ns(t->context);
     struct pool *pool = pool_open(g->pool, "answer of a node", POOL_BYTES_UNLIMITED);
     e = receive_open(&part->receive, g->request.kind, &limits, pool);
@@ -184,17 +210,45 @@ static err part_expand(struct gathering *g, struct part *part, const struct gath
     return OK;
 }
 
-/* Nobody needs what is asked below. */
+static void children_drop(struct gathering *g, struct part *part);
+
+/* Nobody needs it, nor what is asked below. */
+static void part_drop(struct gathering *g, struct part *part)
+{
+    children_drop(g, part);
+    if (part->receive.answer.pool != NULL)
+        part_fail(g, part);
+    part->is_dropped = true;
+}
+
 static void children_drop(struct gathering *g, struct part *part)
 {
-    for (struct part *child = part->children; child != NULL; child = child->sibling) {
-        children_drop(g, child);
-        if (child->receive.answer.pool != NULL)
-            part_fail(g, child);
-    }
+    for (struct part *child = part->children; child != NULL; child = child->sibling)
+        part_drop(g, child);
     part->children = NULL;
     part->has_children = false;
-    part->lost = (struct gather_bits){ 0 };
+    part->lost = (struct gather_bits){ { 0 } };
+}
+
+/* Of what is asked below only `wanted` is needed still. Who has some of that goes on, or stays with what it
+ * answered: to ask for less of it once more might find nobody. */
+static void children_narrow(struct gathering *g, struct part *part, const struct gather_bits *wanted)
+{
+    struct part **link = &part->children;
+    (void)bits_keep(&part->lost, wanted);
+    while (*link != NULL) {
+        struct part *child = *link;
+        bool is_less = bits_keep(&child->partitions, wanted);
+        if (gather_is_empty(&child->partitions)) {
+            part_drop(g, child);
+            *link = child->sibling;
+            continue;
+        }
+        child->is_narrowed = child->is_narrowed || is_less;
+        (void)bits_keep(&child->elsewhere, wanted);
+        children_narrow(g, child, wanted);
+        link = &child->sibling;
+    }
 }
 
 static bool children_answer(const struct part *part);
@@ -233,22 +287,22 @@ static bool part_settle(struct gathering *g, struct part *part)
 
 /* ---- answers ---- */
 
-/* Which of the partitions the node says that it does not hold. What it says else of those does not count. */
-static void note_elsewhere(struct part *part)
+/* Which of its partitions the answer does not hold: those that the node says are not there, and those that it says
+ * nothing of, for it may know of fewer. Metadata are of no partition. */
+static void note_elsewhere(const struct gathering *g, struct part *part)
 {
-    struct proof *proof = &part->receive.answer.proof;
-    size_t kept = 0, count = proof->missing_count;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(proof->missing[i].reason, PROOF_NOT_HERE) == 0 &&
-            gather_has(&part->partitions, proof->missing[i].partition))
-            gather_put(&part->elsewhere, proof->missing[i].partition);
-    for (size_t i = 0; i < count; i++)
-        if (!gather_has(&part->elsewhere, proof->missing[i].partition))
-            proof->missing[kept++] = proof->missing[i];
-    /* Was that all that kept it from being complete? A full list may have left out more. */
-    if (kept == 0 && count > 0 && count < PROOF_MISSING_COUNT_MAX)
-        proof->complete = true;
-    proof->missing_count = kept;
+    const struct proof *proof = &part->receive.answer.proof;
+    struct gather_bits told = { { 0 } }, not_here = { { 0 } };
+    if (g->request.kind == WIRE_METADATA)
+        return;
+    for (size_t i = 0; i < proof->partition_count; i++)
+        gather_put(&told, proof->partitions[i].partition);
+    for (size_t i = 0; i < proof->missing_count; i++) {
+        bool is_here = strcmp(proof->missing[i].reason, PROOF_NOT_HERE) != 0;
+        gather_put(is_here ? &told : &not_here, proof->missing[i].partition);
+    }
+    for (size_t i = 0; i < GATHER_WORDS; i++)
+        part->elsewhere.word[i] = part->partitions.word[i] & (~told.word[i] | not_here.word[i]);
 }
 
 static err part_done(struct gathering *g, struct part *part)
@@ -257,9 +311,14 @@ static err part_done(struct gathering *g, struct part *part)
     receive_close(&part->receive);
     part->state = PART_DONE;
     part->took_ns = g->config->transport.now_ns(g->config->transport.context) - part->begin_ns;
-    children_drop(g, part);
-    note_elsewhere(part);
-    return gather_is_empty(&part->elsewhere) ? OK : part_expand(g, part, &part->elsewhere);
+    note_elsewhere(g, part);
+    if (gather_is_empty(&part->elsewhere))
+        children_drop(g, part);
+    else if (part->has_children)
+        children_narrow(g, part, &part->elsewhere);
+    else
+        return part_expand(g, part, &part->elsewhere);
+    return OK;
 }
 
 /* The call is of no use: ask others, if that was not done yet. */
@@ -269,23 +328,47 @@ static err part_broken(struct gathering *g, struct part *part)
     return part->has_children ? OK : part_expand(g, part, &part->partitions);
 }
 
-/* A bound of the question, or this node's memory: asking others does not help. */
-static err over_limit(struct gathering *g, const struct receive *r)
+/* A bound of the question: asking others does not help. */
+static err over_limit(struct gathering *g, int over)
 {
-    if (g->guard != NULL && r->over == RECEIVE_OVER_SERIES)
+    g->is_over = true;
+    if (g->guard != NULL && over == RECEIVE_OVER_SERIES)
         ERR_IGNORE(guard_series(g->guard, UINT64_MAX, g->request.series_max)); /* notes it */
-    if (g->guard != NULL && r->over == RECEIVE_OVER_SAMPLES) {
+    if (g->guard != NULL && over == RECEIVE_OVER_SAMPLES) {
         ERR_IGNORE(guard_samples(g->guard, g->guard->samples_max)); /* notes it */
         ERR_IGNORE(guard_samples(g->guard, 1));
     }
     return ERR_LIMIT;
 }
 
-/* Take what has come. */
+/* Samples of the answers that will count, as far as they have come: of a call and its hedges, who has more. */
+static uint64_t samples_of(const struct part *part)
+{
+    bool counts = part->receive.answer.pool != NULL && !part->is_narrowed;
+    uint64_t own = counts ? part->receive.answer.row_count : 0, below = 0;
+    for (const struct part *child = part->children; child != NULL; child = child->sibling)
+        below += samples_of(child);
+    return part->state == PART_DONE ? own + below : own > below ? own : below;
+}
+
+/* Take bytes of its answer. ERR_LIMIT without is_over: memory. */
+static err part_take(struct gathering *g, struct part *part, struct slice bytes)
+{
+    err e = receive_bytes(&part->receive, bytes);
+    if (e == ERR_LIMIT)
+        return part->receive.over == RECEIVE_OVER_NONE ? e : over_limit(g, part->receive.over);
+    if (e != OK)
+        return part_broken(g, part);
+    if (samples_of(g->root) > g->request.samples_max)
+        return over_limit(g, RECEIVE_OVER_SAMPLES);
+    return part->receive.is_whole ? part_done(g, part) : OK;
+}
+
+/* Take what has come, but so that others have their turn, too. */
 static err part_receive(struct gathering *g, struct part *part)
 {
     const struct fanout_transport *t = &g->config->transport;
-    for (;;) {
+    for (unsigned i = 0; i < PIECE_COUNT_MAX && part->state == PART_LIVE; i++) {
         struct slice bytes;
         err e = t->next(t->context, part->call, &bytes);
         if (e == ERR_BUSY)
@@ -293,16 +376,12 @@ static err part_receive(struct gathering *g, struct part *part)
         if (e != OK)
             return part_broken(g, part);
         part->last_ns = t->now_ns(t->context);
-        e = receive_bytes(&part->receive, bytes);
-        if (e == ERR_LIMIT)
-            return over_limit(g, &part->receive);
-        if (e != OK)
-            return part_broken(g, part);
-        if (part->receive.is_whole)
-            return part_done(g, part);
+        TRY(part_take(g, part, bytes));
         if (g->guard != NULL)
             TRY(guard_check(g->guard));
     }
+    g->has_more = g->has_more || part->state == PART_LIVE;
+    return OK;
 }
 
 /* ---- hedging ---- */
@@ -340,20 +419,43 @@ static struct progress progress_of(const struct gathering *g)
     return progress;
 }
 
+static bool is_silent(const struct gathering *g, const struct part *part, int64_t now_ns)
+{
+    int64_t silent_ns = g->config->silent_ns != 0 ? g->config->silent_ns : FANOUT_SILENT_NS;
+    return now_ns - part->last_ns >= silent_ns;
+}
+
 static bool is_slow(const struct gathering *g, const struct part *part, const struct progress *progress,
                     int64_t now_ns)
 {
     int64_t age_ns = now_ns - part->begin_ns;
     int64_t hedge_ns = g->config->hedge_ns != 0 ? g->config->hedge_ns : FANOUT_HEDGE_NS;
-    int64_t silent_ns = g->config->silent_ns != 0 ? g->config->silent_ns : FANOUT_SILENT_NS;
-    if (now_ns - part->last_ns >= silent_ns)
+    if (is_silent(g, part, now_ns))
         return true;
     if (age_ns < hedge_ns || progress->answered == 0)
         return false;
     return progress->answered * 10 >= g->partition_count * 9 || age_ns / 3 >= progress->median_ns;
 }
 
-/* Ask others for what is slow, if there are others for all of it: a part is answered for whole. */
+struct others {
+    bool any, all; /* of the part's partitions somebody else can be asked for */
+};
+
+static struct others others_of(const struct gathering *g, const struct part *part)
+{
+    struct others others = { .all = true };
+    for (uint32_t p = 0; p < g->config->partition_count; p++) {
+        if (!gather_has(&part->partitions, p))
+            continue;
+        bool is_other = next_node(g, part, p) != NODE_NONE;
+        others.any = others.any || is_other;
+        others.all = others.all && is_other;
+    }
+    return others;
+}
+
+/* Ask others for what is slow, as far as there are others: what only this node has goes on being waited for, and
+ * the rest counts should it never come. Without memory for two, a silent node is given up for them. */
 static err hedge(struct gathering *g)
 {
     int64_t now_ns = g->config->transport.now_ns(g->config->transport.context);
@@ -362,13 +464,35 @@ static err hedge(struct gathering *g)
         struct part *part = g->parts[i];
         if (part->state != PART_LIVE || part->has_children || !is_slow(g, part, &progress, now_ns))
             continue;
-        bool others = true;
-        for (uint32_t p = 0; p < g->config->partition_count && others; p++)
-            others = !gather_has(&part->partitions, p) || next_node(g, part, p) != NODE_NONE;
-        if (others)
+        struct others others = others_of(g, part);
+        if (!g->has_no_hedges && others.any)
             TRY(part_expand(g, part, &part->partitions));
+        else if (g->has_no_hedges && others.all && is_silent(g, part, now_ns))
+            TRY(part_broken(g, part));
     }
     return OK;
+}
+
+/* There was no memory for all that is under way. Hedges can be spared: they go, and do not come again. Whoever
+ * failed begins anew, with what they held. ERR_LIMIT: there are none. */
+static err without_hedges(struct gathering *g)
+{
+    struct part *failed = g->in_hand;
+    bool any = false;
+    for (size_t i = 0; i < g->part_count; i++)
+        if (g->parts[i]->state == PART_LIVE && g->parts[i]->has_children) {
+            children_drop(g, g->parts[i]);
+            any = true;
+        }
+    g->has_no_hedges = true;
+    if (!any)
+        return ERR_LIMIT;
+    if (failed == NULL || failed->is_dropped)
+        return OK;
+    part_drop(g, failed);
+    failed->is_dropped = false;
+    TRY(part_start(g, failed));
+    return failed->state == PART_FAILED ? part_expand(g, failed, &failed->partitions) : OK;
 }
 
 /* ---- the whole ---- */
@@ -402,23 +526,38 @@ static err wait_for_more(struct gathering *g)
     return g->guard != NULL ? guard_check(g->guard) : OK;
 }
 
-static err run(struct gathering *g)
+/* One look at all calls. *out_ended: everything is answered for, or nothing is waited for any more. */
+static err turn(struct gathering *g, bool *out_ended)
 {
     const struct fanout_transport *t = &g->config->transport;
-    TRY(part_expand(g, g->root, &g->root->partitions));
-    for (;;) {
-        for (size_t i = 0; i < g->part_count; i++)
-            if (g->parts[i]->state == PART_LIVE)
-                TRY(part_receive(g, g->parts[i]));
-        if (part_settle(g, g->root))
-            return OK;
-        TRY(hedge(g));
-        if (t->now_ns(t->context) >= g->until_ns) {
-            give_up(g);
-            return OK;
-        }
-        TRY(wait_for_more(g));
+    g->has_more = false;
+    for (size_t i = 0; i < g->part_count; i++) {
+        g->in_hand = g->parts[i];
+        if (g->in_hand->state == PART_LIVE)
+            TRY(part_receive(g, g->in_hand));
     }
+    g->in_hand = NULL;
+    *out_ended = part_settle(g, g->root);
+    if (*out_ended)
+        return OK;
+    TRY(hedge(g));
+    *out_ended = t->now_ns(t->context) >= g->until_ns;
+    if (*out_ended)
+        give_up(g);
+    return *out_ended || g->has_more ? OK : wait_for_more(g);
+}
+
+static err run(struct gathering *g)
+{
+    bool has_ended = false;
+    TRY(part_expand(g, g->root, &g->root->partitions));
+    while (!has_ended) {
+        err e = turn(g, &has_ended);
+        if (e == ERR_LIMIT && !g->is_over)
+            e = without_hedges(g);
+        TRY(e);
+    }
+    return OK;
 }
 
 /* ---- the answers that count, and their proof ---- */
@@ -438,21 +577,33 @@ static int by_partition(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* What a done part says of the partitions that it answers for. */
+/* What a done part says of the partitions that it answers for. What it lacks of others does not make it less
+ * complete; but a full list may have left out more. */
 static void proof_of_part(const struct part *part, struct proof *out)
 {
     const struct proof *proof = &part->receive.answer.proof;
-    out->complete = out->complete && proof->complete;
+    struct gather_bits left = part->partitions;
+    size_t lacking = 0;
+    for (size_t i = 0; i < GATHER_WORDS; i++)
+        left.word[i] &= ~part->elsewhere.word[i];
     if (proof->data_through_ms > out->data_through_ms)
         out->data_through_ms = proof->data_through_ms;
+    for (size_t i = 0; i < proof->missing_count; i++)
+        if (gather_has(&left, proof->missing[i].partition)) {
+            proof_miss(out, &proof->missing[i]);
+            lacking++;
+        }
     for (size_t i = 0; i < proof->partition_count; i++) {
         uint32_t p = proof->partitions[i].partition;
-        if (gather_has(&part->partitions, p) && !gather_has(&part->elsewhere, p))
+        if (gather_has(&left, p)) { /* once, however often it says so */
             out->partitions[out->partition_count++] = proof->partitions[i];
+            left.word[p / 64] &= ~(UINT64_C(1) << p % 64);
+        }
     }
-    for (size_t i = 0; i < proof->missing_count; i++)
-        if (gather_has(&part->partitions, proof->missing[i].partition))
-            proof_miss(out, &proof->missing[i]);
+    bool lacks_of_others =
+        lacking == 0 && proof->missing_count > 0 && proof->missing_count < PROOF_MISSING_COUNT_MAX;
+    if (!proof->complete && !lacks_of_others)
+        out->complete = false;
 }
 
 static void collect(struct gathering *g, struct part *part)

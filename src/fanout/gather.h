@@ -51,9 +51,8 @@ struct gather_answer {
 };
 
 struct gather {
-    struct gather_answer
-        *answers;       /* no two are of the same partition; their pools are open until gather_close */
-    struct proof proof; /* of all; partitions ascend */
+    struct gather_answer *answers; /* the same rows may be in two; their pools are open until gather_close */
+    struct proof proof;            /* of all; partitions ascend */
 };
 
 /* Ask for the partitions of request.partitions (all of partition_count when NULL); request.left_ms,

@@ -7,7 +7,7 @@
  *
  * Invariants
  *  1. A set is immutable but for its exemplars (lock-free: one thread asks for them, as the interface says of
- *     sets).
+ *     sets), which are all there or not at all.
  *  2. Rows that are read were decoded and checked when they came: reading them fails for lack of memory only.
  *  3. Of equal times of the same labels from two answers, one row counts. */
 #include "fanout/fanout.h"
@@ -32,6 +32,12 @@ struct set_series {
     uint32_t twin; /* 1 + index of the same labels from another answer; 0: none */
 };
 
+/* Series by their labels: 1 + index, 0 where none is. */
+struct label_table {
+    uint32_t *slots;
+    size_t mask;
+};
+
 struct source_set {
     struct fanout *fanout;
     struct pool *pool;
@@ -43,9 +49,7 @@ struct source_set {
     size_t count;
     struct gather *exemplars; /* NULL until they are wanted */
     struct set_series *exemplar_series;
-    size_t exemplar_count;
-    uint32_t *exemplar_slots; /* by hash of the labels: 1 + index */
-    size_t exemplar_slot_mask;
+    struct label_table exemplar_table;
     struct proof proof;
 };
 
@@ -95,12 +99,7 @@ static struct wire_request request_of(enum wire_kind kind, const struct source_r
 
 /* ---- sets ---- */
 
-/* A table of `count` series by their labels. */
-struct label_table {
-    uint32_t *slots;
-    size_t mask;
-};
-
+/* For `count` series. */
 static err table_open(struct pool *pool, size_t count, struct label_table *out)
 {
     size_t size = 16;
@@ -316,17 +315,29 @@ static err remote_read_samples(struct source_reader *reader, size_t series, stru
 
 /* ---- exemplars ---- */
 
+/* All or nothing: what fails leaves the set as it was. */
 static err exemplars_fetch(struct source_set *set)
 {
     struct wire_request request = set->request;
+    struct proof proof = set->proof; /* what is named as missing more stands behind its count */
+    struct gather *gather;
+    struct set_series *series;
     struct label_table table;
+    size_t count;
     request.kind = WIRE_EXEMPLARS;
-    TRY(gather_open(&set->fanout->config, &request, set->selector.range, set->guard, set->pool,
-                    &set->exemplars));
-    TRY(series_of(set->exemplars, set->pool, &set->exemplar_series, &set->exemplar_count, &table));
-    set->exemplar_slots = table.slots;
-    set->exemplar_slot_mask = table.mask;
-    return proof_join(&set->proof, &set->exemplars->proof, set->pool);
+    TRY(gather_open(&set->fanout->config, &request, set->selector.range, set->guard, set->pool, &gather));
+    err e = series_of(gather, set->pool, &series, &count, &table);
+    if (e == OK)
+        e = proof_join(&proof, &gather->proof, set->pool);
+    if (e != OK) {
+        gather_close(gather);
+        return e;
+    }
+    set->exemplars = gather;
+    set->exemplar_series = series;
+    set->exemplar_table = table;
+    set->proof = proof;
+    return OK;
 }
 
 static int exemplar_order(const void *a, const void *b)
@@ -351,8 +362,8 @@ static err remote_set_exemplars(struct source_set *set, size_t series, struct po
     check(series < set->count);
     if (set->exemplars == NULL)
         TRY(exemplars_fetch(set));
-    struct label_table table = { set->exemplar_slots, set->exemplar_slot_mask };
-    uint32_t first = *table_slot(&table, set->exemplar_series, set->series[series].series->labels);
+    uint32_t first =
+        *table_slot(&set->exemplar_table, set->exemplar_series, set->series[series].series->labels);
     size_t total = exemplar_total(set, first), count = 0, kept = 0;
     void *at;
     TRY(pool_alloc(pool, total * sizeof(struct source_exemplar) + 1, &at));

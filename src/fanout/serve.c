@@ -3,7 +3,8 @@
  *
  * Invariants
  *  1. Every answer that begins ends with a proof or an error, unless write refused.
- *  2. The bounds of the asker (time, series, samples) hold here: work that it would throw away is not done.
+ *  2. The bounds of the asker (time, series, samples) hold here: work that it would throw away is not done. Every
+ *     loop and every wait looks at the guard.
  *  3. Memory is one block, one series, and what the source needs for its set. */
 #include "fanout/fanout.h"
 
@@ -12,6 +13,8 @@
 #include "fanout/wire.h"
 #include "io/io.h"
 #include "model/labels.h"
+
+#define GUARD_TEXTS 256 /* between looks at the clock */
 
 struct serving {
     const struct fanout_serve *serve;
@@ -103,12 +106,28 @@ static bool is_applied(const struct proof *proof, const struct source_position *
     return false;
 }
 
-/* The source's proof, and that what had to be applied was. */
+/* Does the source say anything of a partition? One that was asked for and that it does not know it does not
+ * name. */
+static bool is_told(const struct proof *proof, uint32_t partition)
+{
+    for (size_t i = 0; i < proof->partition_count; i++)
+        if (proof->partitions[i].partition == partition)
+            return true;
+    for (size_t i = 0; i < proof->missing_count; i++)
+        if (proof->missing[i].partition == partition)
+            return true;
+    return false;
+}
+
+/* The source's proof, that what was asked for is known, and that what had to be applied was. */
 static err end_with(struct serving *s, const struct proof *proof)
 {
     struct proof whole = { .complete = true };
     TRY(proof_join(&whole, proof, s->pool));
     TRY(proof_reserve(&whole, s->pool));
+    for (uint32_t p = 0; p < s->wire.partition_count; p++)
+        if (source_asks(s->wire.partitions, p) && !is_told(proof, p))
+            proof_miss(&whole, &(struct proof_missing){ p, s->requests[0].range, PROOF_NOT_HERE });
     for (size_t i = 0; i < s->wire.after_count; i++) {
         const struct source_position *after = &s->wire.after[i];
         if (source_asks(s->wire.partitions, after->partition) && !is_applied(proof, after))
@@ -177,8 +196,11 @@ static err serve_texts(struct serving *s)
     else
         TRY(s->table->label_values(s->serve->source, s->wire.name, s->requests, s->wire.selector_count,
                                    s->wire.limit, s->pool, &texts, &count, &proof));
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (i % GUARD_TEXTS == 0)
+            TRY(guard_check(s->serve->guard));
         TRY(wire_out_text(s->out, texts[i]));
+    }
     return end_with(s, &proof);
 }
 
@@ -188,8 +210,11 @@ static err serve_metadata(struct serving *s)
     size_t count;
     struct proof proof = { .complete = true };
     TRY(s->table->metadata(s->serve->source, s->wire.tenant, s->wire.name, s->pool, &metadata, &count));
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        if (i % GUARD_TEXTS == 0)
+            TRY(guard_check(s->serve->guard));
         TRY(wire_out_metadata(s->out, &metadata[i]));
+    }
     return wire_out_proof(s->out, &proof);
 }
 

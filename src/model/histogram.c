@@ -196,7 +196,7 @@ static err read_spans(struct reader *r, struct pool *pool, struct histogram_span
     if (!r->ok || count > read_left(r) / 2)
         return ERR_CORRUPT;
     if (count > HISTOGRAM_SPAN_COUNT_MAX)
-        return ERR_LIMIT;
+        return ERR_CORRUPT;
     void *at;
     TRY(pool_alloc(pool, count * sizeof(struct histogram_span) + 1, &at));
     struct histogram_span *spans = at;
@@ -209,7 +209,7 @@ static err read_spans(struct reader *r, struct pool *pool, struct histogram_span
         buckets += length;
     }
     if (buckets > HISTOGRAM_BUCKET_COUNT_MAX)
-        return ERR_LIMIT;
+        return ERR_CORRUPT;
     *out_spans = spans;
     *out_count = (size_t)count;
     *out_buckets = (size_t)buckets;
@@ -271,7 +271,7 @@ err histogram_decode(struct slice bytes, struct pool *pool, struct histogram *ou
     if (schema_is_custom(h.schema)) {
         uint64_t count = read_varint(&r);
         if (count > HISTOGRAM_BUCKET_COUNT_MAX)
-            return r.ok ? ERR_LIMIT : ERR_CORRUPT;
+            return ERR_CORRUPT;
         h.custom_value_count = (size_t)count;
         TRY(read_floats(&r, pool, h.custom_value_count, &h.custom_values));
     }

@@ -49,7 +49,8 @@ err histogram_check(const struct histogram *h, struct err_at *at);
 /* Append canonical bytes. Equal histograms give equal bytes. */
 void histogram_encode(const struct histogram *h, struct buf *out);
 
-/* Decode canonical bytes into pool memory. ERR_CORRUPT, ERR_LIMIT. */
+/* Decode canonical bytes into pool memory. ERR_CORRUPT: they are none, also when they hold more spans or buckets
+ * than there may be; ERR_LIMIT: the pool's. */
 err histogram_decode(struct slice bytes, struct pool *pool, struct histogram *out_histogram);
 
 /* Upper bound of the positive bucket `index`, as Prometheus computes it: 2^(index / 2^schema), the last finite

@@ -270,12 +270,12 @@ static void decode_limits(void **state)
     buf_put_varint(&out, HISTOGRAM_SPAN_COUNT_MAX + 1);
     for (int i = 0; i <= HISTOGRAM_SPAN_COUNT_MAX; i++)
         buf_put_le16(&out, 0);
-    assert_err(ERR_LIMIT, histogram_decode(buf_slice(&out), pool, &decoded));
+    assert_err(ERR_CORRUPT, histogram_decode(buf_slice(&out), pool, &decoded));
     out.len = sizeof head;
     buf_put_varint(&out, 1);
     buf_put_zigzag(&out, 0);
     buf_put_varint(&out, HISTOGRAM_BUCKET_COUNT_MAX + 1);
-    assert_err(ERR_LIMIT, histogram_decode(buf_slice(&out), pool, &decoded));
+    assert_err(ERR_CORRUPT, histogram_decode(buf_slice(&out), pool, &decoded));
     out.at[0] = 2;
     assert_err(ERR_CORRUPT, histogram_decode(buf_slice(&out), pool, &decoded));
     struct histogram h = integer_one();

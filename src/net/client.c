@@ -130,6 +130,10 @@ static size_t on_body(char *at, size_t one, size_t len, void *context)
     if (t->encoded_bytes > t->request->encoded_bytes_max)
         return stop(t, ERR_LIMIT, "body is over the size limit");
     err e = OK;
+    if (t->request->on_body != NULL) {
+        e = t->request->on_body(t->request->body_context, slice_of(at, len));
+        return e == OK ? len : stop(t, e, "its body was refused");
+    }
     if (t->is_gzip) {
         e = gzip_reader_add(t->gzip, slice_of(at, len), t->body);
     } else {
@@ -305,6 +309,7 @@ err net_client_do(struct net_client *client, const struct net_client_request *re
                   struct net_client_response *out_response, struct err_at *at)
 {
     check(request->timeout_ms > 0 && request->header_count <= NET_CLIENT_HEADERS_MAX);
+    check(request->on_body == NULL || !request->accept_gzip);
     CURL *curl = curl_easy_init();
     check(curl != NULL);
     struct transfer t = {

@@ -36,6 +36,10 @@ struct net_tls_options {
  * answer begins, and what was told before belonged to another (a redirect, an interim answer). */
 typedef void (*net_client_on_header)(void *context, struct slice name, struct slice value);
 
+/* A part of the body as it comes, borrowed during the call, which may wait. Anything but OK ends the exchange
+ * with this error and closes the connection. */
+typedef err (*net_client_on_body)(void *context, struct slice part);
+
 /* All strings are NUL-terminated and borrowed during the call. */
 struct net_client_request {
     const char *url;
@@ -54,6 +58,9 @@ struct net_client_request {
     bool path_as_is;                /* "." and ".." stay in the path: what was signed is what is sent */
     net_client_on_header on_header; /* may be NULL */
     void *header_context;
+    net_client_on_body
+        on_body; /* may be NULL; then the body goes there, and not into a buffer; without gzip */
+    void *body_context;
 };
 
 struct net_client_response {
@@ -66,7 +73,8 @@ struct net_client_response {
 err net_client_open(struct io *io, struct pool *pool, struct net_client **out_client);
 void net_client_close(struct net_client *client);
 
-/* Do one request. The decoded body is appended to `body`, whose maximum bounds it (ERR_LIMIT beyond).
+/* Do one request. The decoded body is appended to `body`, whose maximum bounds it (ERR_LIMIT beyond), or handed to
+ * on_body.
  * A status of 400 and more is no error here. at gets a text for people ("connection refused", …).
  * Errors ERR_INPUT a URL or option that is not possible, ERR_IO could not connect, was cut off or answers
  * garbage, ERR_TIMEOUT, ERR_LIMIT, ERR_CANCELED, ERR_DENIED certificate not accepted, ERR_NOT_FOUND no

@@ -291,6 +291,42 @@ static void test_put_and_headers_of_the_answer(void **state)
     net_client_close(client);
 }
 
+struct parts {
+    struct buf bytes;
+    err answer;
+};
+
+static err take_part(void *context, struct slice part)
+{
+    struct parts *parts = context;
+    buf_put_slice(&parts->bytes, part);
+    return parts->answer;
+}
+
+/* A body that is handed out needs no buffer, and ends when whoever takes it says so. */
+static void test_bodies_in_parts(void **state)
+{
+    struct parts parts = { .bytes = buf_open(root, 1 << 20) };
+    struct net_client *client;
+    struct buf body;
+    struct net_client_response response;
+    char text[ERR_TEXT_BYTES_MAX];
+    assert_ok(net_client_open(io, root, &client));
+    struct net_client_request request = {
+        .timeout_ms = 1000, .encoded_bytes_max = SIZE_MAX, .on_body = take_part, .body_context = &parts
+    };
+    assert_ok(get_with(client, &request, "/ok", 0, &body, &response, text));
+    assert_int_equal(response.status, 200);
+    assert_true(slice_equal_str(buf_slice(&parts.bytes), "hello") && body.len == 0);
+    assert_err(ERR_IO, get_with(client, &request, "/short", 0, &body, &response, text));
+    parts.answer = ERR_DENIED;
+    buf_clear(&parts.bytes);
+    assert_err(ERR_DENIED, get_with(client, &request, "/endless", 0, &body, &response, text));
+    assert_true(parts.bytes.len > 0 && parts.bytes.len < 1 << 20);
+    buf_close(&parts.bytes);
+    net_client_close(client);
+}
+
 int main(void)
 {
     root = pool_open(NULL, "client_test", POOL_BYTES_UNLIMITED);
@@ -315,6 +351,8 @@ int main(void)
                                         cmocka_unit_test(test_put_and_headers_of_the_answer),
                                         cmocka_unit_test(test_failures),
                                         cmocka_unit_test(test_names_that_are_looked_up_for_ever) };
+                                        cmocka_unit_test(test_bodies_in_parts),
+                                        cmocka_unit_test(test_failures) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     shutdown(listener, SHUT_RDWR);
     pthread_join(thread, NULL);

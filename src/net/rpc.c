@@ -1,8 +1,9 @@
 /* See rpc.h. What a code covers begins with the kind of message, so that no message is taken for another kind; the
  * fields before the last have fixed lengths or end with a byte that they do not contain.
  *
- * Invariants: 1. Nothing of a head is believed before its code was compared. 2. The comparison takes as long for
- * any code of the right length. */
+ * Invariants: 1. Nothing of a head or a frame is believed before its code was compared. 2. The comparison takes as
+ * long for any code of the right length. 3. A frame's code covers the code before it, and so its place in the
+ * answer, who answers, and what was asked. */
 #include "net/rpc.h"
 
 #include "base/bytes.h"
@@ -12,6 +13,8 @@
 
 #define TARGET_BYTES_MAX 2048
 #define METHOD_BYTES_MAX 16
+#define SIZE_BYTES       4 /* of a frame: bytes of its payload, and whether it is the last */
+#define SIZE_LAST        (UINT32_C(1) << 31)
 
 static void put_head(const struct rpc_head *head, uint8_t *at)
 {
@@ -188,5 +191,124 @@ err rpc_answer_check(struct slice secret, struct slice asked_code, unsigned stat
     if (!is_same(given, right, sizeof right))
         return ERR_DENIED;
     get_head(bytes, out_head);
+    return OK;
+}
+
+void rpc_proof_header(struct rpc_proof *proof, struct slice name, struct slice value)
+{
+    char *to = slice_equal_fold(name, "kelpie-rpc")        ? proof->head
+               : slice_equal_fold(name, "kelpie-rpc-code") ? proof->code
+                                                           : NULL;
+    size_t bytes = to == proof->head ? sizeof proof->head : sizeof proof->code;
+    if (name.len == 0)
+        *proof = (struct rpc_proof){ { 0 }, { 0 } };
+    if (to == NULL)
+        return;
+    size_t len = value.len < bytes ? value.len : 0;
+    if (len > 0)
+        memcpy(to, value.at, len);
+    to[len] = 0;
+}
+
+/* ---- streamed answers ---- */
+
+static void code_of_stream(struct slice secret, const uint8_t asked[SHA256_BYTES], unsigned status,
+                           const uint8_t *head, uint8_t out[SHA256_BYTES])
+{
+    struct covered c = { .len = 0 };
+    uint8_t number[2];
+    put_le16(number, (uint16_t)status);
+    cover(&c, "kelpie rpc stream\n", 18);
+    cover(&c, head, RPC_HEAD_BYTES);
+    cover(&c, asked, SHA256_BYTES);
+    cover(&c, number, sizeof number);
+    sha256_hmac(secret, slice_of(c.at, c.len), out);
+}
+
+/* out may be the memory of before. */
+static void code_of_frame(struct slice secret, const uint8_t before[SHA256_BYTES], const uint8_t *size,
+                          struct slice payload, uint8_t out[SHA256_BYTES])
+{
+    struct covered c = { .len = 0 };
+    cover(&c, "kelpie rpc frame\n", 17);
+    cover(&c, before, SHA256_BYTES);
+    cover(&c, size, SIZE_BYTES);
+    cover_body(&c, payload);
+    sha256_hmac(secret, slice_of(c.at, c.len), out);
+}
+
+void rpc_stream_sign(struct slice secret, struct slice asked_code, unsigned status,
+                     const struct rpc_head *head, struct rpc_sealer *out_sealer, struct rpc_proof *out_proof)
+{
+    uint8_t bytes[RPC_HEAD_BYTES], asked[SHA256_BYTES];
+    check(parse_hex(asked_code, asked, sizeof asked));
+    put_head(head, bytes);
+    out_sealer->secret = secret;
+    code_of_stream(secret, asked, status, bytes, out_sealer->code);
+    print_proof(bytes, out_sealer->code, out_proof);
+}
+
+void rpc_frame_put(struct rpc_sealer *sealer, struct slice payload, bool is_last, struct buf *out)
+{
+    uint8_t size[SIZE_BYTES];
+    check(payload.len <= RPC_FRAME_BYTES_MAX);
+    put_le32(size, (uint32_t)payload.len | (is_last ? SIZE_LAST : 0));
+    code_of_frame(sealer->secret, sealer->code, size, payload, sealer->code);
+    buf_put(out, size, sizeof size);
+    buf_put_slice(out, payload);
+    buf_put(out, sealer->code, sizeof sealer->code);
+}
+
+err rpc_stream_open(struct slice secret, struct slice asked_code, unsigned status, struct slice head,
+                    struct slice code, struct pool *pool, struct rpc_head *out_head,
+                    struct rpc_stream *out_stream)
+{
+    uint8_t bytes[RPC_HEAD_BYTES], asked[SHA256_BYTES], given[SHA256_BYTES], right[SHA256_BYTES];
+    check(parse_hex(asked_code, asked, sizeof asked));
+    TRY(parse_proof(head, code, bytes, given));
+    code_of_stream(secret, asked, status, bytes, right);
+    if (!is_same(given, right, sizeof right))
+        return ERR_DENIED;
+    get_head(bytes, out_head);
+    *out_stream = (struct rpc_stream){ .secret = secret,
+                                       .frame = buf_open(pool, RPC_FRAME_BYTES_MAX + RPC_FRAME_MORE) };
+    memcpy(out_stream->code, right, sizeof right);
+    return OK;
+}
+
+void rpc_stream_close(struct rpc_stream *stream) { buf_close(&stream->frame); }
+
+/* Take of *bytes what the frame lacks of so many. ERR_END: there were less. */
+static err fill_to(struct rpc_stream *s, struct slice *bytes, size_t wanted)
+{
+    size_t lacking = s->frame.len < wanted ? wanted - s->frame.len : 0;
+    size_t len = lacking < bytes->len ? lacking : bytes->len;
+    buf_put(&s->frame, bytes->at, len);
+    *bytes = slice_part(*bytes, len, bytes->len - len);
+    TRY(buf_err(&s->frame));
+    return len == lacking ? OK : ERR_END;
+}
+
+err rpc_stream_next(struct rpc_stream *s, struct slice *bytes, struct rpc_frame *out_frame)
+{
+    uint8_t right[SHA256_BYTES];
+    if (s->is_told)
+        buf_clear(&s->frame);
+    s->is_told = false;
+    if (bytes->len == 0 || s->has_ended)
+        return bytes->len == 0 ? ERR_END : ERR_INPUT;
+    TRY(fill_to(s, bytes, SIZE_BYTES));
+    uint32_t size = get_le32(s->frame.at), len = size & ~SIZE_LAST;
+    if (len > RPC_FRAME_BYTES_MAX)
+        return ERR_INPUT;
+    TRY(fill_to(s, bytes, len + RPC_FRAME_MORE));
+    struct slice payload = slice_of(s->frame.at + SIZE_BYTES, len);
+    code_of_frame(s->secret, s->code, s->frame.at, payload, right);
+    if (!is_same(right, payload.at + len, sizeof right))
+        return ERR_DENIED;
+    memcpy(s->code, right, sizeof right);
+    s->is_told = true;
+    s->has_ended = size != len;
+    *out_frame = (struct rpc_frame){ payload, s->has_ended };
     return OK;
 }

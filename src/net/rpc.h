@@ -6,6 +6,7 @@
 #ifndef NET_RPC_H
 #define NET_RPC_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/sha256.h"
 #include "base/slice.h"
@@ -22,6 +23,8 @@
 #define RPC_SLOT_NONE       UINT32_MAX
 #define RPC_HEAD_NAME       "Kelpie-Rpc" /* the two headers */
 #define RPC_CODE_NAME       "Kelpie-Rpc-Code"
+#define RPC_FRAME_BYTES_MAX (2u << 20)         /* of a payload */
+#define RPC_FRAME_MORE      (4 + SHA256_BYTES) /* what a frame adds to it */
 
 /* Who speaks, in which of its lives, knowing how much. */
 struct rpc_head {
@@ -62,5 +65,48 @@ void rpc_answer_sign(struct slice secret, struct slice asked_code, unsigned stat
  * is not looked at: it answers what was asked just now. */
 err rpc_answer_check(struct slice secret, struct slice asked_code, unsigned status, struct slice body,
                      struct slice head, struct slice code, struct rpc_head *out_head);
+
+/* Keep a header of an answer when it is one of the two. An empty name begins another answer, as
+ * net_client_on_header says; a value that is too long is none. */
+void rpc_proof_header(struct rpc_proof *proof, struct slice name, struct slice value);
+
+/* ---- answers that are sent as they are made ---- */
+
+/* Who answers: the secret, borrowed, and the code of what was sent last. */
+struct rpc_sealer {
+    struct slice secret;
+    uint8_t code[SHA256_BYTES];
+};
+
+/* Prove head and status of the answer to the request that had this code; frames follow as its body. */
+void rpc_stream_sign(struct slice secret, struct slice asked_code, unsigned status,
+                     const struct rpc_head *head, struct rpc_sealer *out_sealer, struct rpc_proof *out_proof);
+/* Append the next frame to out, whose error tells; at most RPC_FRAME_BYTES_MAX. An empty one that is not the last
+ * says only that the answer is still being made. Nothing follows the last one. */
+void rpc_frame_put(struct rpc_sealer *sealer, struct slice payload, bool is_last, struct buf *out);
+
+/* Who asked: one answer as it comes. */
+struct rpc_stream {
+    struct slice secret;
+    uint8_t code[SHA256_BYTES]; /* of what was believed last */
+    struct buf frame;           /* as far as it has come */
+    bool is_told, has_ended;    /* frame was handed out; it was the last */
+};
+
+struct rpc_frame {
+    struct slice payload;
+    bool is_last;
+};
+
+/* The head of a streamed answer, as rpc_answer_check. The secret is borrowed until close; at most one frame is
+ * kept, in pool. */
+err rpc_stream_open(struct slice secret, struct slice asked_code, unsigned status, struct slice head,
+                    struct slice code, struct pool *pool, struct rpc_head *out_head,
+                    struct rpc_stream *out_stream);
+void rpc_stream_close(struct rpc_stream *stream);
+/* Take from *bytes until a frame is whole. OK: a frame that is proven, borrowed until the next call; ERR_END:
+ * all of *bytes is taken, more is needed; ERR_INPUT: too long, or behind the last frame; ERR_DENIED: not the
+ * next frame of who answers; ERR_LIMIT (pool). After an error but ERR_END nothing more of it can be believed. */
+err rpc_stream_next(struct rpc_stream *stream, struct slice *bytes, struct rpc_frame *out_frame);
 
 #endif

@@ -525,10 +525,11 @@ void shards_intake_update(struct shards *shards);
 void shards_wake_work(struct shards *shards);
 void shards_wake_apply(struct shards *shards);
 /* What is durable of the partitions asked for (source_asks), and waiting until the open ones of them have applied
- * it, as shards_wait_applied. out_ends: one for each partition. */
+ * it, as shards_wait_applied; guard, which may be NULL, ends the wait with its error. out_ends: one for each
+ * partition. */
 void shards_ends(struct shards *shards, const uint64_t *partitions, uint64_t *out_ends);
 err shards_ends_wait(struct shards *shards, const uint64_t *partitions, const uint64_t *ends,
-                     int64_t deadline_ns);
+                     int64_t deadline_ns, struct guard *guard);
 /* Append a control record unless one of this kind is on its way; refusals are tried again by the caller's
  * next step. */
 void control_send(struct partition *p, struct control_append *slot, const struct control *control);

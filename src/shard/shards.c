@@ -609,15 +609,15 @@ void shards_ends(struct shards *shards, const uint64_t *partitions, uint64_t *ou
 }
 
 err shards_ends_wait(struct shards *shards, const uint64_t *partitions, const uint64_t *ends,
-                     int64_t deadline_ns)
+                     int64_t deadline_ns, struct guard *guard)
 {
-    if (!shards->has_threads) {
-        while (!is_applied(shards, partitions, ends))
-            if (!step_all(shards))
-                return ERR_TIMEOUT;
-        return OK;
-    }
     while (!is_applied(shards, partitions, ends)) {
+        if (guard != NULL)
+            TRY(guard_check(guard));
+        if (!shards->has_threads && !step_all(shards))
+            return ERR_TIMEOUT;
+        if (!shards->has_threads)
+            continue;
         if (atomic_load(&shards->stopping.canceled))
             return ERR_CLOSED;
         int64_t left_ns = deadline_ns - io_monotonic_ns(shards->io);
@@ -636,7 +636,7 @@ err shards_wait_applied(struct shards *shards, int64_t deadline_ns)
 {
     uint64_t ends[LOG_PARTITION_COUNT_MAX];
     shards_ends(shards, NULL, ends);
-    return shards_ends_wait(shards, NULL, ends, deadline_ns);
+    return shards_ends_wait(shards, NULL, ends, deadline_ns, NULL);
 }
 
 static bool is_cut(struct shards *shards)

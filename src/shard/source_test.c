@@ -32,6 +32,24 @@ static void a_view_keeps_its_series(void **state)
     pool_close(pool);
 }
 
+/* Whoever is gone waits for nothing to be applied. */
+static void a_canceled_question_does_not_wait(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX, .canceled = true };
+    struct source_request request = { .range = { TIME_MS_MIN, TIME_MS_MAX }, .guard = &guard };
+    struct views views;
+    assert_ok(world_open(w));
+    assert_ok(world_append(w, 0, 20, false));
+    struct pool *pool = pool_open(w->pool, "query", POOL_BYTES_UNLIMITED);
+    assert_err(ERR_CANCELED, views_open(w->shards, &request, request.range, pool, &views));
+    atomic_store(&guard.canceled, false);
+    assert_ok(views_open(w->shards, &request, request.range, pool, &views));
+    views_close(&views);
+    pool_close(pool);
+    world_expect(w);
+}
+
 /* Of equal (series, t) the highest position wins, wherever the rows are. */
 static void the_last_row_wins(void **state)
 {
@@ -293,6 +311,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(exemplars_alone_are_kept, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_view_keeps_its_series, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(a_canceled_question_does_not_wait, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(the_last_row_wins, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(names_and_values, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_damaged_block_is_remembered, fixture_setup, fixture_teardown),

@@ -158,7 +158,7 @@ err views_open(struct shards *shards, const struct source_request *request, stru
     uint64_t ends[LOG_PARTITION_COUNT_MAX];
     shards_ends(shards, request->partitions, ends);
     TRY(shards_ends_wait(shards, request->partitions, ends,
-                         request->guard != NULL ? request->guard->deadline_ns : INT64_MAX));
+                         request->guard != NULL ? request->guard->deadline_ns : INT64_MAX, request->guard));
     struct views *views = out_views;
     *views = (struct views){ .shards = shards, .pool = pool };
     void *at;

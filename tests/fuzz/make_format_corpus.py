@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
 tests/fuzz/corpus/{chain,state,stream,log,log_files,batch,index_part,identity,histogram,form,web_config,config,
-node_config,float,compression,matcher,labels,control,rpc,fanout_wire}/golden-*. Seeds of other names are kept: files and
+node_config,float,compression,matcher,labels,control,rpc,rpc_stream,fanout_wire}/golden-*. Seeds of other names are kept: files and
 groups that a node wrote, and what fuzzing found."""
 import os
 import struct
@@ -266,6 +266,16 @@ def wire_seeds():
         b'\1\1' + block(6, b'\x63\0'), b'\2\1' + answer, b'\2\1' + answer[:-3], b'\2\4' + answer]
 
 
+def stream_seeds():
+    """Bodies of streamed answers that nobody proved, and payloads for the harness to seal."""
+    def sealed(how, piece, change, *payloads):
+        return bytes([how, piece]) + struct.pack('<H', change) + b''.join(struct.pack('<H', len(p)) + p for p in payloads)
+    return [b'\0\xff\0\0' + struct.pack('<I', 3) + b'abc' + bytes(32), b'\0\0\0\0' + struct.pack('<I', 1 << 31) + bytes(32),
+            b'\0\7\0\0\xff\xff\xff\x7f' + bytes(40), b'\0\xff\0\0' + struct.pack('<I', 1 << 20) + b'rows',
+            sealed(1, 255, 0, b'rows', b'', b'more rows' * 40, b'the proof'), sealed(1, 0, 40, b'the proof'),
+            sealed(1, 100, 5, b'rows' * 300, b''), sealed(2, 63, 0, b'rows', b'the proof')]
+
+
 def main():
     for i, content in enumerate(wire_seeds()):
         seed('fanout_wire', i, content)
@@ -278,6 +288,8 @@ def main():
     for i, body in enumerate([b'\1\x07\xe7\x24', b'\1\1', b'\1\0', b'\2\0', b'']):   # docs/format/rpc.md
         head = b'01' + b'00' * 60
         seed('rpc', i, bytes([i, len(head)]) + head + bytes([64]) + b'5a' * 32 + body)
+    for i, content in enumerate(stream_seeds()):
+        seed('rpc_stream', i, content)
     bodies = [entry[4:-4] for entry in entries(golden('chain_1'))]   # the harness makes magic and checksum
     seed('chain', 0, b''.join(struct.pack('<H', len(b)) + b for b in bodies))
     for i, body in enumerate(bodies):

@@ -1,11 +1,12 @@
 /* Nodes in one process behind the transport of fanout/fanout.h. An answer is made whole when a call begins;
  * what of it comes, and when, is the fault's business. Invariant: time moves in wait only, to what happens
- * next or by its limit. */
+ * next or by its limit, and with each piece of an endless answer. */
 #include "model/nodes_memory.h"
 
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/time.h"
+#include "fanout/wire.h"
 
 #define ANSWER_BYTES_MAX (256u << 20)
 
@@ -14,23 +15,49 @@ struct node_call {
     struct pool *pool;
     struct buf bytes;
     size_t at, fault_at;
-    int64_t ready_ns;
+    size_t head_bytes, last_at; /* where its second block begins, and its last one */
+    int64_t ready_ns, resume_ns;
 };
 
 static err call_write(void *context, struct slice bytes)
 {
-    buf_put_slice(context, bytes);
-    return buf_err(context);
+    struct node_call *call = context;
+    if (call->bytes.len == 0)
+        call->head_bytes = bytes.len;
+    call->last_at = call->bytes.len;
+    buf_put_slice(&call->bytes, bytes);
+    return buf_err(&call->bytes);
+}
+
+/* The same request without the first of its partitions. */
+static err omit_first(struct pool *pool, struct slice *request)
+{
+    struct wire_request wire;
+    uint64_t bits[FANOUT_PARTITION_MAX / 64] = { 0 };
+    struct buf bytes = buf_open(pool, WIRE_REQUEST_BYTES_MAX);
+    TRY(wire_request_decode(*request, pool, &wire, NULL));
+    check(wire.partition_count > 0);
+    memcpy(bits, wire.partitions, (wire.partition_count + 63) / 64 * sizeof *bits);
+    size_t first = 0;
+    while (bits[first] == 0)
+        first++;
+    bits[first] &= bits[first] - 1;
+    wire.partitions = bits;
+    TRY(wire_request_encode(&wire, &bytes));
+    *request = buf_slice(&bytes);
+    return OK;
 }
 
 static err node_answer(struct node_call *call, struct slice request)
 {
+    if (call->node->fault == NODE_OMITS)
+        TRY(omit_first(call->pool, &request));
     struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX };
     struct fanout_serve serve = { .source = &call->node->source.source,
                                   .pool = call->pool,
                                   .guard = &guard,
                                   .write = call_write,
-                                  .context = &call->bytes };
+                                  .context = call };
     return fanout_serve(&serve, request);
 }
 
@@ -58,6 +85,7 @@ static err nodes_start(void *context, uint32_t node, struct slice request, void 
     call->pool = pool;
     call->bytes = buf_open(pool, ANSWER_BYTES_MAX);
     call->ready_ns = nodes->now_ns + call->node->delay_ns;
+    call->resume_ns = nodes->now_ns + call->node->pause_ns;
     check(node_answer(call, request) == OK);
     spoil(call);
     nodes->open_calls++;
@@ -65,17 +93,39 @@ static err nodes_start(void *context, uint32_t node, struct slice request, void 
     return OK;
 }
 
+/* How far the answer has come. */
+static size_t call_end(const struct node_call *call, int64_t now_ns)
+{
+    switch (call->node->fault) {
+    case NODE_BREAKS:
+    case NODE_STOPS:
+    case NODE_HANGS:
+        return call->fault_at;
+    case NODE_PAUSES:
+        return now_ns < call->resume_ns ? call->fault_at : call->bytes.len;
+    case NODE_ENDLESS:
+        return call->last_at;
+    default:
+        return call->bytes.len;
+    }
+}
+
 static err nodes_next(void *context, void *call_at, struct slice *out_bytes)
 {
     struct nodes_memory *nodes = context;
     struct node_call *call = call_at;
     enum node_fault fault = call->node->fault;
-    size_t end =
-        fault == NODE_BREAKS || fault == NODE_STOPS || fault == NODE_HANGS ? call->fault_at : call->bytes.len;
     if (nodes->now_ns < call->ready_ns)
         return ERR_BUSY;
+    size_t end = call_end(call, nodes->now_ns);
+    if (fault == NODE_ENDLESS) {
+        nodes->now_ns += NS_PER_MS;
+        call->at = call->at == end ? call->head_bytes : call->at;
+    }
+    if (call->at >= end && fault == NODE_BREAKS)
+        return ERR_IO;
     if (call->at >= end)
-        return fault == NODE_BREAKS ? ERR_IO : fault == NODE_HANGS ? ERR_BUSY : ERR_END;
+        return fault == NODE_HANGS || (fault == NODE_PAUSES && end < call->bytes.len) ? ERR_BUSY : ERR_END;
     size_t len = end - call->at < nodes->cut ? end - call->at : nodes->cut;
     *out_bytes = slice_of(call->bytes.at + call->at, len);
     call->at += len;
@@ -109,7 +159,8 @@ static uint32_t nodes_route(void *context, uint32_t partition, uint32_t out_node
 {
     const struct nodes_memory *nodes = context;
     for (uint32_t i = 0; i < nodes->replica_count; i++)
-        out_nodes[i] = (partition + i) % nodes->node_count;
+        out_nodes[i] =
+            nodes->routes != NULL ? nodes->routes[partition][i] : (partition + i) % nodes->node_count;
     return nodes->replica_count;
 }
 

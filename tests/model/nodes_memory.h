@@ -17,6 +17,9 @@ enum node_fault {
     NODE_LIES,    /* the byte there is another */
     NODE_RAMBLES, /* from there on come other bytes */
     NODE_HANGS,   /* falls silent there */
+    NODE_PAUSES,  /* is silent there until pause_ns after the call began */
+    NODE_OMITS,   /* answers well, as if the first partition had not been asked for */
+    NODE_ENDLESS, /* sends the blocks between first and last again and again, one a millisecond */
 };
 
 struct node_memory {
@@ -25,7 +28,8 @@ struct node_memory {
     enum node_fault fault;
     size_t fault_at;  /* taken modulo the length of the answer */
     int64_t delay_ns; /* before the first byte */
-    unsigned asked;   /* calls begun */
+    int64_t pause_ns;
+    unsigned asked; /* calls begun */
     struct pool *pool;
 };
 
@@ -33,6 +37,7 @@ struct nodes_memory {
     struct source *source;
     struct node_memory nodes[NODES_MEMORY_MAX];
     uint32_t node_count, replica_count;
+    const uint32_t (*routes)[FANOUT_REPLICA_COUNT_MAX]; /* of each partition; NULL: as below */
     struct fanout_config config;
     int64_t now_ns;
     size_t cut; /* bytes that come at once, at most */

@@ -39,7 +39,7 @@ static bool is_selected(const struct source_memory *m, const struct source_memor
     uint32_t partition = source_memory_partition(m, series->labels);
     return c->count > 0 && c->t_ms[0] <= request->range.max_ms &&
            c->t_ms[c->count - 1] >= request->range.min_ms && is_held(m, partition) &&
-           (m->partition_count == 0 || source_asks(request->partitions, partition)) &&
+           (m->partition_count == 0 || m->is_everywhere || source_asks(request->partitions, partition)) &&
            matchers_match(request->matchers, request->matcher_count, series->labels);
 }
 

@@ -22,6 +22,7 @@ struct source_memory {
     /* A node among others: a copy of the whole with source.context its own. */
     uint32_t partition_count; /* 0: nothing is said of partitions */
     const uint64_t *held;     /* a bit for each that is here; NULL: all */
+    bool is_everywhere;       /* every series counts as one of whatever partitions are asked for */
     uint64_t applied_offset;
     int64_t data_through_ms;
 };
