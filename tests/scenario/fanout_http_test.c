@@ -56,6 +56,25 @@ static void nodes_over_http_answer_like_one_source(void **state)
     world_stop(&w, &a);
 }
 
+/* What a hung node has others answer; of what nobody else has it is named. */
+static void a_hung_node_is_passed_by(void **state)
+{
+    struct test_random random = test_random_begin("passed by");
+    struct fanout_http_config config = asker();
+    config.quiet_ms_max = 5000;
+    for (uint32_t replicas = 2; replicas > 0; replicas--) {
+        struct asking a = asking_open(&config);
+        struct world w;
+        world_open(&w, &random, NODES, replicas);
+        world_serve(&w, &a);
+        struct source_request request = all_of(&w);
+        nodes[1].mode = MODE_HANG;
+        w.guard.deadline_ns = io_monotonic_ns(io) + 60 * NS_PER_SECOND;
+        assert_int_equal(ask_both(&w, &request, false), replicas == 2 ? 0 : 0x492); /* 1, 4, 7, 10 */
+        world_stop(&w, &a);
+    }
+}
+
 /* Everything that nobody answers for is named. */
 static void assert_nobody_answers(struct world *w)
 {
@@ -596,6 +615,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_over_http_answer_like_one_source),
+        cmocka_unit_test(a_hung_node_is_passed_by),
         cmocka_unit_test(only_who_proves_itself_is_believed),
         cmocka_unit_test(whoever_asks_has_to_prove_itself),
         cmocka_unit_test(no_byte_of_an_answer_may_change),
