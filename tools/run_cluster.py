@@ -115,6 +115,9 @@ class Cluster:
                 self.settings = json.load(f)
             return
         os.makedirs(self.folder, exist_ok=True)
+        for name, text in (('secret', SECRET), ('s3.secret', KEYS[1] + '\n')):
+            with open(self.path(name), 'w', encoding='utf-8') as f:
+                f.write(text)
         self.settings = dict(nodes=3, brokers=3, partitions=24, replicas=2, suspect_age='10s', repair_delay='30s',
                              memory='1GiB', scrapes=True, scrapes_host=False)
         self.settings.update(settings)
@@ -169,7 +172,7 @@ class Cluster:
             with open(self.path(name + '.pid'), encoding='utf-8') as f:
                 pid = int(f.read())
             with open('/proc/%d/cmdline' % pid, 'rb') as f:
-                return pid if self.folder.encode() in f.read() or name == 'exporter' else None
+                return pid if (EXPORTER if name == 'exporter' else self.folder).encode() in f.read() else None
         except (OSError, ValueError):
             return None
 
@@ -212,9 +215,6 @@ class Cluster:
 
     def write_config(self, node):
         os.makedirs(self.path('node-%d' % node), exist_ok=True)
-        for name, text in (('secret', SECRET), ('s3.secret', KEYS[1] + '\n')):
-            with open(self.path(name), 'w', encoding='utf-8') as f:
-                f.write(text)
         more = SCRAPING if self.settings['scrapes'] else ''
         if self.settings['scrapes_host'] and node == 1:
             more += SCRAPING_HOST

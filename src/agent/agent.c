@@ -108,6 +108,11 @@ static bool send(struct agent *agent, enum sending_kind kind, struct slice bytes
     return true;
 }
 
+bool agent_send_record(struct agent *agent, struct slice bytes)
+{
+    return send(agent, SENDING_RECORD, bytes, io_boottime_ns(agent->io));
+}
+
 /* Two ends at once need not be kept: the next marker tells another. */
 static void settle(struct agent *agent, const struct agent_sending *s, int64_t now_ns)
 {
@@ -601,6 +606,7 @@ bool agent_step(struct agent *agent)
         decide(agent, now_ns);
     if (!agent->has_ended)
         look_at_partitions(agent, now_ns);
+    agent_answer_questions(agent, now_ns);
     publish(agent, now_ns);
     return !agent->has_ended;
 }
@@ -656,6 +662,7 @@ err agent_open(const struct agent_config *config, struct io *io, struct pool *po
     }
     io_mutex_init(&agent->lock);
     io_cond_init(&agent->woken);
+    io_cond_init(&agent->answered);
     log_on_durable(config->log, wake, agent);
     *out_agent = agent;
     return OK;
@@ -682,6 +689,7 @@ void agent_close(struct agent *agent)
         check(s->is_done);
     core_close(agent->core);
     routes_close(agent->routes);
+    io_cond_done(&agent->answered);
     io_cond_done(&agent->woken);
     io_mutex_done(&agent->lock);
     pool_close(agent->pool);

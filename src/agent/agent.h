@@ -10,6 +10,7 @@
 #ifndef AGENT_AGENT_H
 #define AGENT_AGENT_H
 
+#include "agent/ask.h"
 #include "agent/opener.h"
 #include "agent/probe.h"
 #include "agent/prober.h"

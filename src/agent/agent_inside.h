@@ -59,7 +59,8 @@ struct agent {
     uint64_t record_count, damaged_count, missing_count, refused_count;
 
     struct io_mutex lock; /* all below; a leaf */
-    struct io_cond woken;
+    struct io_cond woken, answered;
+    struct agent_question *questions; /* ask.c */
     bool is_woken, is_closing, wants_to_join, wants_to_leave;
     bool has_news;                             /* the two tables below have */
     struct member_id heard[CLUSTER_NODES_MAX]; /* by slot: the latest life that was heard */
@@ -68,5 +69,10 @@ struct agent {
     struct agent_view view;
     struct io_thread *thread;
 };
+
+/* Answer what other threads asked: ask.c. The agent's thread. */
+void agent_answer_questions(struct agent *agent, int64_t now_ns);
+/* Append a record. False: too much is on its way. The agent's thread. */
+bool agent_send_record(struct agent *agent, struct slice bytes);
 
 #endif

@@ -15,7 +15,7 @@ struct row {
 
 struct routes {
     struct io_mutex lock; /* all below; a leaf */
-    uint32_t partition_count, slot_count;
+    uint32_t partition_count, slot_count, unowned_count;
     struct row rows[CLUSTER_PARTITIONS_MAX];
     struct route_node nodes[CLUSTER_NODES_MAX]; /* slot SLOT_NONE: nobody is up there */
 };
@@ -26,6 +26,7 @@ err routes_open(struct pool *pool, struct routes **out_routes)
     TRY(pool_zalloc(pool, sizeof(struct routes), &room));
     struct routes *routes = room;
     io_mutex_init(&routes->lock);
+    routes->unowned_count = CLUSTER_PARTITIONS_MAX;
     *out_routes = routes;
     return OK;
 }
@@ -54,11 +55,13 @@ void routes_take(struct routes *routes, const struct core *core, int64_t now_ns)
     routes->slot_count = members_slot_count(members);
     for (uint32_t i = 0; i < routes->slot_count; i++)
         take_node(&routes->nodes[i], members_at(members, i));
+    routes->unowned_count = init != NULL ? 0 : CLUSTER_PARTITIONS_MAX;
     for (uint32_t p = 0; p < routes->partition_count; p++) {
         struct row *row = &routes->rows[p];
         row->count = (uint16_t)core_route(core, now_ns, p, slots, CLUSTER_REPLICAS_MAX);
         for (uint16_t i = 0; i < row->count; i++)
             row->slots[i] = (uint16_t)slots[i];
+        routes->unowned_count += row->count == 0;
     }
     io_mutex_unlock(&routes->lock);
 }
@@ -72,6 +75,14 @@ size_t routes_of(struct routes *routes, uint32_t partition, uint32_t out_slots[C
         for (count = 0; count < row->count; count++)
             out_slots[count] = row->slots[count];
     }
+    io_mutex_unlock(&routes->lock);
+    return count;
+}
+
+uint32_t routes_unowned(struct routes *routes)
+{
+    io_mutex_lock(&routes->lock);
+    uint32_t count = routes->unowned_count;
     io_mutex_unlock(&routes->lock);
     return count;
 }

@@ -20,6 +20,9 @@ void routes_take(struct routes *routes, const struct core *core, int64_t now_ns)
 /* Slots of who may answer for the partition, the best first, as core_route; at most CLUSTER_REPLICAS_MAX. */
 size_t routes_of(struct routes *routes, uint32_t partition, uint32_t out_slots[CLUSTER_REPLICAS_MAX]);
 
+/* Partitions that nobody may answer for; all of them before the cluster has begun. */
+uint32_t routes_unowned(struct routes *routes);
+
 struct route_node {
     struct member_id id;
     char address[CLUSTER_ADDRESS_BYTES_MAX + 1]; /* host:port */

@@ -94,6 +94,30 @@ void admin_confirm_retention(void *context, struct net_request *request, struct 
     call_done(&call, &json);
 }
 
+void admin_cluster(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call = { .api = context, .request = request, .response = response };
+    const struct api_config *config = &call.api->config;
+    struct err_at at = { 0 };
+    if (config->cluster == NULL) {
+        call_fail(&call, CALL_NOT_FOUND, "this node is in no cluster");
+        return;
+    }
+    const struct api_cluster_order order = { .action = request->argument,
+                                             .node = call_param(&call, "node"),
+                                             .zone = call_param(&call, "zone"),
+                                             .is_dry =
+                                                 slice_equal_str(call_param(&call, "dry_run"), "true") };
+    struct json json = call_success(&call);
+    err e = config->cluster(config->context, &order, request->pool, &json, &at);
+    if (e == OK) {
+        call_done(&call, &json);
+        return;
+    }
+    buf_clear(&response->body);
+    call_fail_err(&call, e, &at);
+}
+
 void admin_rpc(void *context, struct net_request *request, struct net_response *response)
 {
     const struct api *api = context;

@@ -266,6 +266,8 @@ static void write_proof(struct json *json, const struct proof *proof)
         json_uint(json_key(json, "generation"), p->generation);
         json_uint(json_key(json, "applied"), p->applied_offset);
         json_uint(json_key(json, "end"), p->end_offset);
+        if (p->node > 0)
+            json_uint(json_key(json, "node"), p->node - 1);
         json_close(json, '}');
     }
     json_close(json, ']');

@@ -10,6 +10,7 @@
 #include "base/pool.h"
 #include "base/slice.h"
 #include "io/io.h"
+#include "model/json.h"
 #include "net/server.h"
 
 #include <stdbool.h>
@@ -18,7 +19,7 @@
 
 #define API_REASON_BYTES_MAX    256
 #define API_IMPORT_BYTES_MAX    (256u << 20) /* of a text import after decompression: 413 */
-#define API_RPC_BYTES_MAX       (4u << 20)   /* of a request of another node */
+#define API_RPC_BYTES_MAX       (1u << 20)   /* of a request of another node */
 #define API_RANGE_POINTS_MAX    11000        /* (end - start) / step of a range query: 400, as Prometheus */
 #define API_SNAPSHOT_NAME_BYTES 64
 #define API_TSDB_LIMIT_MAX      10000 /* entries a list of status/tsdb: 400, as Prometheus */
@@ -40,6 +41,15 @@ struct api_target {
     int64_t interval_ms;
     int64_t timeout_ms;
     bool is_dropped; /* by relabelling */
+};
+
+/* What a person asks of the cluster. */
+struct api_cluster_order {
+    struct slice
+        action; /* empty: to be shown; else "drain", "undrain", "remove", "add", "replace", "rebalance" */
+    struct slice node; /* a node's name; of add the newcomer's zone */
+    struct slice zone; /* of replace: the newcomer's */
+    bool is_dry;       /* only say what would move */
 };
 
 typedef void (*api_target_add)(void *to, const struct api_target *target);
@@ -76,6 +86,10 @@ struct api_config {
     /* Confirm the retention step that waits for a person; its cut-off. ERR_NOT_FOUND: none waits. */
     err (*confirm_retention)(void *context, int64_t *out_cutoff_ms);
 
+    /* Show the cluster, or do what a person asks: the value of `data`. NULL: the node is alone. Errors with
+     * the reason in at. */
+    err (*cluster)(void *context, const struct api_cluster_order *order, struct pool *pool, struct json *json,
+                   struct err_at *at);
     /* A request of another node, below /-/rpc/; NULL: there are none, 404. */
     void (*rpc)(void *context, struct net_request *request, struct net_response *response);
 

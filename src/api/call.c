@@ -158,6 +158,12 @@ bool call_begin(struct call *call, void *context, struct net_request *request, s
         call_fail(call, CALL_BAD_DATA, "invalid parameter \"partial\": must be \"allow\" or \"deny\"");
         return false;
     }
+    struct slice consistency = net_request_header(call->request, CONSISTENCY_HEADER);
+    call->is_strong = slice_equal_str(consistency, "strong");
+    if (consistency.len != 0 && !call->is_strong) {
+        call_fail(call, CALL_BAD_DATA, "invalid " CONSISTENCY_HEADER ": must be \"strong\"");
+        return false;
+    }
     call->wants_proof =
         param_is_true(call_param(call, "proof")) || slice_equal_str(call_param(call, "stats"), "all");
     return true;
@@ -199,6 +205,7 @@ struct query *call_query(struct call *call, struct slice text)
     struct query_options options = {
         .tenant = call->tenant,
         .text = text,
+        .is_strong = call->is_strong,
         .is_canceled = client_gone,
         .context = call->request,
     };

@@ -4,7 +4,7 @@
 #define API_CALL_H
 
 #include "api/api.h"
-#include "api/json.h"
+#include "model/json.h"
 #include "query/query.h"
 
 struct api {
@@ -21,6 +21,8 @@ struct api {
     X(CALL_UNAVAILABLE, "unavailable", 503) \
     X(CALL_NOT_FOUND, "not_found", 404)
 
+#define CONSISTENCY_HEADER "X-Kelpie-Consistency"
+
 #define CALL_ERROR_ENUM(id, name, status) id,
 enum call_error { CALL_ERROR_LIST(CALL_ERROR_ENUM) CALL_ERROR_COUNT };
 #undef CALL_ERROR_ENUM
@@ -32,6 +34,7 @@ struct call {
     struct slice tenant;
     bool is_partial_denied; /* partial=deny */
     bool wants_proof;       /* proof=true, or stats=all */
+    bool is_strong;         /* everything acknowledged before it is in the answer */
 };
 
 /* Is the node ready? Not until then may anything but is_ready, refresh and the like be asked. reason:

@@ -2,9 +2,9 @@
  * Prometheus' behaviour, and what is refused. */
 #include "base/test.h"
 
-#include "api/json.h"
 #include "api/params.h"
 #include "base/time.h"
+#include "model/json.h"
 #include "model/labels.h"
 
 #include <math.h>

@@ -38,6 +38,8 @@
     X(STAT_CLUSTER_MEMBERS_UP, GAUGE, "cluster_members_up", "Nodes that are up, as the control log says.")   \
     X(STAT_CLUSTER_PARTITIONS_OPEN, GAUGE, "cluster_partitions_open",                                        \
       "Partitions that this node is to hold.")                                                               \
+    X(STAT_CLUSTER_PARTITIONS_UNOWNED, GAUGE, "cluster_partitions_unowned",                                  \
+      "Partitions that no node answers for.")                                                                \
     X(STAT_CLUSTER_UP, GAUGE, "cluster_up", "1 while this node is a member that is up.")                     \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                                          \
       "Diagnostic lines not written because of the rate limit.")                                             \

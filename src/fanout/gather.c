@@ -596,7 +596,8 @@ static void proof_of_part(const struct part *part, struct proof *out)
     for (size_t i = 0; i < proof->partition_count; i++) {
         uint32_t p = proof->partitions[i].partition;
         if (gather_has(&left, p)) { /* once, however often it says so */
-            out->partitions[out->partition_count++] = proof->partitions[i];
+            out->partitions[out->partition_count] = proof->partitions[i];
+            out->partitions[out->partition_count++].node = part->node + 1;
             left.word[p / 64] &= ~(UINT64_C(1) << p % 64);
         }
     }
@@ -660,8 +661,9 @@ static int64_t until(const struct fanout_config *config, const struct guard *gua
     return guard->deadline_ns <= now_ns ? now_ns : now_ns + (guard->deadline_ns - now_ns) / 4 * 3;
 }
 
-err gather_open(const struct fanout_config *config, const struct wire_request *request,
-                struct time_range range, struct guard *guard, struct pool *pool, struct gather **out_gather)
+err fanout_gather_open(const struct fanout_config *config, const struct wire_request *request,
+                       struct time_range range, struct guard *guard, struct pool *pool,
+                       struct gather **out_gather)
 {
     struct pool *own;
     void *at;
@@ -679,14 +681,14 @@ err gather_open(const struct fanout_config *config, const struct wire_request *r
     if (e == OK)
         e = finish(g);
     if (e != OK) {
-        gather_close(&g->gather);
+        fanout_gather_close(&g->gather);
         return e;
     }
     *out_gather = &g->gather;
     return OK;
 }
 
-void gather_close(struct gather *gather)
+void fanout_gather_close(struct gather *gather)
 {
     if (gather == NULL)
         return;

@@ -51,17 +51,19 @@ struct gather_answer {
 };
 
 struct gather {
-    struct gather_answer *answers; /* the same rows may be in two; their pools are open until gather_close */
-    struct proof proof;            /* of all; partitions ascend */
+    struct gather_answer
+        *answers;       /* the same rows may be in two; their pools are open until fanout_gather_close */
+    struct proof proof; /* of all; partitions ascend */
 };
 
 /* Ask for the partitions of request.partitions (all of partition_count when NULL); request.left_ms,
  * partitions are filled in. range: what is missing when nobody answers for a partition. Everything is in pool
  * or below it. Errors ERR_LIMIT (series, samples, memory: also when a node says so), ERR_TIMEOUT,
  * ERR_CANCELED. */
-err gather_open(const struct fanout_config *config, const struct wire_request *request,
-                struct time_range range, struct guard *guard, struct pool *pool, struct gather **out_gather);
-void gather_close(struct gather *gather); /* NULL allowed */
+err fanout_gather_open(const struct fanout_config *config, const struct wire_request *request,
+                       struct time_range range, struct guard *guard, struct pool *pool,
+                       struct gather **out_gather);
+void fanout_gather_close(struct gather *gather); /* NULL allowed */
 
 /* ---- receiving, receive.c ---- */
 

@@ -157,8 +157,8 @@ static void remote_set_close(struct source_set *set)
 {
     if (set == NULL)
         return;
-    gather_close(set->gather);
-    gather_close(set->exemplars);
+    fanout_gather_close(set->gather);
+    fanout_gather_close(set->exemplars);
     pool_close(set->pool);
 }
 
@@ -180,8 +180,8 @@ static err set_fill(struct source_set *set, const struct source_request *request
     if (request->after_count > 0)
         memcpy(at, request->after, request->after_count * sizeof *request->after);
     set->request.after = at;
-    TRY(gather_open(&set->fanout->config, &set->request, request->range, request->guard, set->pool,
-                    &set->gather));
+    TRY(fanout_gather_open(&set->fanout->config, &set->request, request->range, request->guard, set->pool,
+                           &set->gather));
     TRY(series_of(set->gather, set->pool, &set->series, &set->count, &table));
     set->proof = set->gather->proof;
     if (set->count > request->series_max)
@@ -325,12 +325,13 @@ static err exemplars_fetch(struct source_set *set)
     struct label_table table;
     size_t count;
     request.kind = WIRE_EXEMPLARS;
-    TRY(gather_open(&set->fanout->config, &request, set->selector.range, set->guard, set->pool, &gather));
+    TRY(fanout_gather_open(&set->fanout->config, &request, set->selector.range, set->guard, set->pool,
+                           &gather));
     err e = series_of(gather, set->pool, &series, &count, &table);
     if (e == OK)
         e = proof_join(&proof, &gather->proof, set->pool);
     if (e != OK) {
-        gather_close(gather);
+        fanout_gather_close(gather);
         return e;
     }
     set->exemplars = gather;
@@ -440,12 +441,12 @@ static err gather_texts(struct source *source, enum wire_kind kind, struct slice
     request.limit = limit;
     request.selectors = selectors;
     request.selector_count = request_count;
-    TRY_OUT(gather_open(&fanout->config, &request, range, requests[0].guard, scratch, &gather));
+    TRY_OUT(fanout_gather_open(&fanout->config, &request, range, requests[0].guard, scratch, &gather));
     TRY_OUT(texts_unite(gather, limit, pool, out_texts, out_count));
     TRY_OUT(proof_join(&proof, &gather->proof, pool));
     *out_proof = proof;
 out:
-    gather_close(gather);
+    fanout_gather_close(gather);
     pool_close(scratch);
     return e;
 }
@@ -516,9 +517,9 @@ static err remote_metadata(struct source *source, struct slice tenant, struct sl
     struct wire_request request = request_of(WIRE_METADATA, &all);
     struct gather *gather;
     request.name = family;
-    TRY(gather_open(&fanout->config, &request, all.range, NULL, pool, &gather));
+    TRY(fanout_gather_open(&fanout->config, &request, all.range, NULL, pool, &gather));
     err e = metadata_unite(gather, pool, out_metadata, out_count);
-    gather_close(gather);
+    fanout_gather_close(gather);
     return e;
 }
 

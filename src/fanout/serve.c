@@ -100,8 +100,9 @@ static bool is_applied(const struct proof *proof, const struct source_position *
     for (size_t i = 0; i < proof->partition_count; i++) {
         const struct proof_partition *p = &proof->partitions[i];
         if (p->partition == after->partition)
-            return p->generation > after->generation ||
-                   (p->generation == after->generation && p->applied_offset >= after->offset);
+            return after->generation == SOURCE_GENERATION_ANY ? p->applied_offset >= after->offset
+                   : p->generation != after->generation       ? p->generation > after->generation
+                                                              : p->applied_offset >= after->offset;
     }
     return false;
 }

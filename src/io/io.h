@@ -99,6 +99,10 @@ struct io_space {
 };
 err io_space(struct io *io, struct io_space *out_space);
 
+/* The path from the file system's root on, for libraries that open files themselves. ERR_LIMIT: longer than
+ * IO_PATH_BYTES_MAX; ERR_IO. */
+err io_path_absolute(struct io *io, const char *path, char out_path[IO_PATH_BYTES_MAX]);
+
 /* Read a whole file of at most bytes_max into arena memory, NUL-terminated (not counted). ERR_LIMIT. */
 err io_read_file(struct io *io, const char *path, size_t bytes_max, struct pool *pool,
                  struct slice *out_bytes);

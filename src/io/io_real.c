@@ -412,6 +412,19 @@ out:
     return e;
 }
 
+err io_path_absolute(struct io *io, const char *path, char out_path[IO_PATH_BYTES_MAX])
+{
+    char link[32], root[IO_PATH_BYTES_MAX] = "";
+    ssize_t len = 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", io->root_fd);
+    if (path[0] != '/')
+        len = readlink(link, root, sizeof root - 1);
+    if (len < 0)
+        return io_err_of(errno);
+    int all = snprintf(out_path, IO_PATH_BYTES_MAX, "%s%s%s", root, path[0] != '/' ? "/" : "", path);
+    return all >= IO_PATH_BYTES_MAX ? ERR_LIMIT : OK;
+}
+
 err io_space(struct io *io, struct io_space *out_space)
 {
     struct statvfs info;

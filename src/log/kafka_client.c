@@ -60,7 +60,6 @@ static err err_of_server(rd_kafka_resp_err_t code)
         return ERR_LIMIT;
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
     case RD_KAFKA_RESP_ERR_INVALID_PARTITIONS:
-    case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR:
     case RD_KAFKA_RESP_ERR_INVALID_CONFIG:
     case RD_KAFKA_RESP_ERR_INVALID_REQUEST:
     case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
@@ -79,6 +78,7 @@ static err err_of_server(rd_kafka_resp_err_t code)
     case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
     case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
     case RD_KAFKA_RESP_ERR_NOT_CONTROLLER:
+    case RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR: /* too few brokers are up: now, or ever */
         return ERR_BUSY;
     default:
         return ERR_IO;

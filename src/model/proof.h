@@ -26,6 +26,7 @@ struct proof_partition {
     uint64_t generation;
     uint64_t applied_offset; /* next offset to be applied when the query began to read */
     uint64_t end_offset;     /* confirmed end of the log when the query began */
+    uint32_t node;           /* of a query over many nodes: 1 + slot of the one that answered; else 0 */
 };
 
 /* Begins as { .complete = true }. */

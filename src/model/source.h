@@ -19,6 +19,8 @@
 
 #include <stdbool.h>
 
+#define SOURCE_GENERATION_ANY UINT64_MAX /* whichever the partition has */
+
 /* How far a partition must have been applied before an answer may count as complete (read your writes). */
 struct source_position {
     uint32_t partition;

@@ -17,19 +17,25 @@
 #include "base/diag.h"
 #include "base/stat.h"
 #include "base/time.h"
+#include "fanout/fanout.h"
 #include "io/thread.h"
 #include "node/cluster_mark.h"
+#include "node/cluster_show.h"
 #include "node/cluster_stores.h"
+#include "node/log_ends.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define LOOK_MS       50    /* between two looks at what is waited for */
-#define TELL_MS       10000 /* between two words about it */
-#define FOUND_MS      10000 /* a topic's creation, once */
-#define BUCKET_MS     2000  /* between two tries to open the bucket */
-#define LEAVE_MS      (CORE_END_MS + 5000)
-#define MEMORY_PART   16
+#define LOOK_MS     50    /* between two looks at what is waited for */
+#define TELL_MS     10000 /* between two words about it */
+#define FOUND_MS    10000 /* a topic's creation, once */
+#define BUCKET_MS   2000  /* between two tries to open the bucket */
+#define OWNERS_MS   30000 /* the first readiness waits so long for somebody to own each partition */
+#define LEAVE_MS    (CORE_END_MS + 5000)
+#define MEMORY_PART 16
+#define ANSWERS_PART \
+    8 /* of the node's memory, for answers to other nodes, and as much for theirs on their way */
 #define MEMBER_FORMAT 1 /* of what this version reads and writes */
 
 struct cluster_node {
@@ -45,13 +51,20 @@ struct cluster_node {
     struct prober *prober;
     struct opener *opener;
     struct shards *shards;
-    uint32_t replica_count;
+    struct fanout_http *http;
+    struct fanout_answers *answers;
+    struct fanout *fanout;
+    struct log_ends *ends;
+    uint32_t replica_count, partition_count;
     _Atomic bool is_aborting;
-    _Atomic bool has_agent; /* requests of other nodes may be answered */
-    _Atomic bool is_joined; /* the owner has called join */
+    _Atomic bool has_agent;   /* requests of other nodes may be answered */
+    _Atomic bool has_answers; /* … about what is stored, too */
+    _Atomic bool is_joined;   /* the owner has called join */
+    _Atomic bool was_ready;
+    int64_t joined_ns;
 
     struct io_mutex lock; /* all below */
-    char why[CLUSTER_NODE_WHY_BYTES_MAX];
+    char why[CLUSTER_NODE_WHY_BYTES_MAX], ended_why[CLUSTER_NODE_WHY_BYTES_MAX];
     bool has_ended, is_error;
 };
 
@@ -76,24 +89,27 @@ static struct waiting wait_for(struct cluster_node *cluster, const char *for_wha
     return (struct waiting){ cluster, for_what, INT64_MIN };
 }
 
+/* ERR_CLOSED: the agent has ended, with its reason in at. */
+static err check_ended(struct cluster_node *cluster, struct err_at *at)
+{
+    io_mutex_lock(&cluster->lock);
+    err e = cluster->has_ended ? err_set(at, ERR_CLOSED, "%s", cluster->ended_why) : OK;
+    io_mutex_unlock(&cluster->lock);
+    return e;
+}
+
 /* Sleep a while. ERR_CLOSED: the agent has ended meanwhile, with its reason in at. */
 static err wait_on(struct waiting *waiting, int64_t ms, const char *text, struct err_at *at)
 {
     struct cluster_node *cluster = waiting->cluster;
     int64_t now_ns = io_boottime_ns(cluster->io);
-    bool is_error;
+    TRY(check_ended(cluster, at));
     set_why(cluster, text[0] != 0 ? "%s: %s" : "%s%s", waiting->for_what, text);
     if (waiting->told_ns == INT64_MIN)
         waiting->told_ns = now_ns;
     if (now_ns - waiting->told_ns >= TELL_MS * NS_PER_MS) {
         waiting->told_ns = now_ns;
         diag(DIAG_WARN, "still waiting", "for=\"%s\" why=\"%s\"", waiting->for_what, text);
-    }
-    if (cluster_node_has_ended(cluster, &is_error)) {
-        io_mutex_lock(&cluster->lock);
-        ERR_IGNORE(err_set(at, ERR_CLOSED, "%s", cluster->why));
-        io_mutex_unlock(&cluster->lock);
-        return ERR_CLOSED;
     }
     io_sleep_ns(cluster->io, ms * NS_PER_MS);
     return OK;
@@ -136,6 +152,7 @@ static void on_stop(void *context, const char *why, bool is_error)
     diag(is_error ? DIAG_ERROR : DIAG_INFO, "this node's part in the cluster has ended", "why=\"%s\"", why);
     set_why(cluster, "%s%s", why, "");
     io_mutex_lock(&cluster->lock);
+    snprintf(cluster->ended_why, sizeof cluster->ended_why, "%s", why);
     cluster->has_ended = true;
     cluster->is_error = is_error;
     io_mutex_unlock(&cluster->lock);
@@ -182,6 +199,12 @@ static void close_partition(void *context, uint32_t partition)
 {
     struct cluster_node *cluster = context;
     shards_partition_close(cluster->shards, partition);
+}
+
+static void abort_bucket(void *context)
+{
+    struct cluster_node *cluster = context;
+    atomic_store(&cluster->is_aborting, true);
 }
 
 /* ---- opening ---- */
@@ -317,7 +340,10 @@ static err open_agent(struct cluster_node *cluster, const struct cluster_mark *m
     io_random(cluster->io, core->self.process_id, sizeof core->self.process_id);
     TRY(agent_open(&config, cluster->io, cluster->pool, &cluster->agent));
     atomic_store(&cluster->has_agent, true);
-    return agent_run_thread(cluster->agent);
+    err e = agent_run_thread(cluster->agent);
+    if (e != OK) /* nobody would ever say that it has left */
+        on_stop(cluster, "its thread could not be started", true);
+    return e;
 }
 
 static err await_beginning(struct cluster_node *cluster, struct agent_view *out_view, struct err_at *at)
@@ -325,6 +351,7 @@ static err await_beginning(struct cluster_node *cluster, struct agent_view *out_
     struct waiting waiting = wait_for(cluster, "the control log");
     for (;;) {
         agent_view(cluster->agent, out_view);
+        TRY(check_ended(cluster, at));
         if (out_view->has_begun && out_view->known_ns != INT64_MIN)
             return OK;
         TRY(wait_on(&waiting, LOOK_MS, out_view->trouble, at));
@@ -353,12 +380,13 @@ static err open_bucket(struct cluster_node *cluster, struct err_at *at)
     }
 }
 
-/* What is in the bucket, put there if nothing is. */
-static err mark_bucket(struct cluster_node *cluster, const uint8_t bytes[CLUSTER_MARK_BYTES],
+/* What is in the bucket, put there if nothing is and the cluster is new: one that has written already has its
+ * mark, and another bucket than its own is a mistake. */
+static err mark_bucket(struct cluster_node *cluster, const uint8_t bytes[CLUSTER_MARK_BYTES], bool is_new,
                        struct pool *pool, struct slice *out_bytes)
 {
     err e = blob_get(cluster->bucket.store, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, out_bytes);
-    if (e != ERR_NOT_FOUND)
+    if (e != ERR_NOT_FOUND || !is_new)
         return e;
     e = blob_put(cluster->bucket.store, CLUSTER_MARK_NAME, slice_of(bytes, CLUSTER_MARK_BYTES));
     if (e != OK && e != ERR_EXISTS)
@@ -366,7 +394,8 @@ static err mark_bucket(struct cluster_node *cluster, const uint8_t bytes[CLUSTER
     return blob_get(cluster->bucket.store, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, out_bytes);
 }
 
-static err check_bucket(struct cluster_node *cluster, const struct cluster_mark *seen, struct err_at *at)
+static err check_bucket(struct cluster_node *cluster, const struct cluster_mark *seen, bool is_new,
+                        struct err_at *at)
 {
     struct waiting waiting = wait_for(cluster, "the bucket");
     uint8_t bytes[CLUSTER_MARK_BYTES];
@@ -375,10 +404,15 @@ static err check_bucket(struct cluster_node *cluster, const struct cluster_mark 
         struct slice found_bytes;
         struct cluster_mark found_mark;
         struct pool *pool = pool_open(cluster->pool, "mark", POOL_BYTES_UNLIMITED);
-        err e = mark_bucket(cluster, bytes, pool, &found_bytes);
+        err e = mark_bucket(cluster, bytes, is_new, pool, &found_bytes);
         bool is_away = passes(e);
         if (e == OK)
             e = cluster_mark_decode(found_bytes, &found_mark, at);
+        else if (e == ERR_NOT_FOUND)
+            e = err_set(
+                at, ERR_CONFLICT,
+                "the bucket has no %s: it is another one than the cluster's, another prefix, or was emptied",
+                CLUSTER_MARK_NAME);
         else if (!is_away)
             e = err_set(at, e == ERR_LIMIT ? ERR_CORRUPT : e, "the bucket's %s cannot be read: %s",
                         CLUSTER_MARK_NAME, e == ERR_LIMIT ? "it is too long" : err_text(e));
@@ -387,18 +421,24 @@ static err check_bucket(struct cluster_node *cluster, const struct cluster_mark 
         pool_close(pool);
         if (!is_away)
             return e;
-        TRY(wait_on(&waiting, BUCKET_MS, err_text(e), at));
+        struct err_at last = { 0 };
+        blob_s3_last_failure(cluster->bucket.bucket, &last);
+        TRY(wait_on(&waiting, BUCKET_MS, last.text[0] != 0 ? last.text : err_text(e), at));
     }
 }
 
-/* The data directory is of this cluster: by its mark, or from now on. */
-static err check_directory(struct cluster_node *cluster, const struct cluster_mark *mark,
-                           const struct cluster_mark *seen, struct err_at *at)
+/* The data directory is of this cluster, by its mark; or it has none. */
+static err check_directory(const struct cluster_mark *mark, const struct cluster_mark *seen,
+                           struct err_at *at)
 {
     static const struct cluster_mark none;
+    return memcmp(mark, &none, sizeof none) == 0 ? OK
+                                                 : cluster_mark_check(mark, seen, "the data directory", at);
+}
+
+static err write_mark(struct cluster_node *cluster, const struct cluster_mark *seen, struct err_at *at)
+{
     uint8_t bytes[CLUSTER_MARK_BYTES];
-    if (memcmp(mark, &none, sizeof none) != 0)
-        return cluster_mark_check(mark, seen, "the data directory", at);
     cluster_mark_encode(seen, bytes);
     err e = io_replace_file(cluster->io, CLUSTER_MARK_NAME, slice_of(bytes, sizeof bytes));
     return e == OK ? OK : err_set(at, e, "cannot write %s: %s", CLUSTER_MARK_NAME, err_text(e));
@@ -414,7 +454,8 @@ static err begin_control(struct cluster_node *cluster, const struct cluster_mark
     memcpy(settings.topic_id, mark->control_topic_id, sizeof settings.topic_id);
     if (is_founder(cluster, mark))
         TRY(found(cluster, &settings, at));
-    TRY(connect(cluster, &settings, "the control log's topic", &cluster->control, at));
+    TRY(connect(cluster, &settings, "the control log's topic (a node with cluster.expect creates it)",
+                &cluster->control, at));
     TRY(open_agent(cluster, mark));
     return await_beginning(cluster, out_view, at);
 }
@@ -444,9 +485,12 @@ err cluster_node_begin(struct cluster_node *cluster, struct identity *identity, 
     memcpy(seen.cluster_id, view.cluster_id, sizeof seen.cluster_id);
     log_kafka_topic_id(cluster->control, seen.control_topic_id);
     log_kafka_topic_id(cluster->log, seen.topic_id);
-    TRY(check_bucket(cluster, &seen, at));
-    TRY(check_directory(cluster, &mark, &seen, at));
+    TRY(check_directory(&mark, &seen, at));
+    TRY(check_bucket(cluster, &seen, !view.is_assigned, at));
+    TRY(write_mark(cluster, &seen, at));
+    set_why(cluster, "%s%s", "its storage to open", "");
     cluster->replica_count = view.init.replica_count;
+    cluster->partition_count = view.init.partition_count;
     identity->partition_count = view.init.partition_count;
     identity->range_bytes_max = view.init.range_bytes_max;
     memcpy(identity->hash_key, view.init.hash_key, sizeof identity->hash_key);
@@ -457,14 +501,84 @@ err cluster_node_begin(struct cluster_node *cluster, struct identity *identity, 
 struct log *cluster_node_log(struct cluster_node *cluster) { return cluster->log; }
 struct blob *cluster_node_blob(struct cluster_node *cluster) { return cluster->bucket.store; }
 
+/* ---- queries ---- */
+
+static uint32_t route(void *context, uint32_t partition, uint32_t out_nodes[FANOUT_REPLICA_COUNT_MAX])
+{
+    struct cluster_node *cluster = context;
+    _Static_assert(CLUSTER_REPLICAS_MAX <= FANOUT_REPLICA_COUNT_MAX, "a node for each replica");
+    return (uint32_t)routes_of(agent_routes(cluster->agent), partition, out_nodes);
+}
+
+static bool find_node(void *context, uint32_t node, struct fanout_http_node *out_node)
+{
+    struct cluster_node *cluster = context;
+    struct route_node found;
+    if (!routes_node(agent_routes(cluster->agent), node, &found))
+        return false;
+    _Static_assert(sizeof found.address <= sizeof out_node->address, "an address fits");
+    memcpy(out_node->address, found.address, sizeof found.address);
+    out_node->slot = found.id.slot;
+    out_node->incarnation = found.id.incarnation;
+    return true;
+}
+
+static void tell_self(void *context, struct rpc_head *out_head)
+{
+    struct cluster_node *cluster = context;
+    struct agent_view view;
+    agent_view(cluster->agent, &view);
+    *out_head = (struct rpc_head){ .slot = view.self.slot,
+                                   .incarnation = view.self.incarnation,
+                                   .epoch = view.epoch };
+    memcpy(out_head->cluster_id, view.cluster_id, sizeof out_head->cluster_id);
+}
+
+static err open_asking(struct cluster_node *cluster)
+{
+    const struct secrets *secrets = cluster->config.secrets;
+    struct fanout_http_config http = { .secret = secrets->cluster,
+                                       .is_tls = cluster->config.is_tls,
+                                       .self = tell_self,
+                                       .find = find_node,
+                                       .context = cluster };
+    struct fanout_config fanout = { .partition_count = cluster->partition_count,
+                                    .route = route,
+                                    .route_context = cluster };
+    if (secrets->cluster_ca_file.len > 0)
+        http.tls.ca_file = (const char *)secrets->cluster_ca_file.at;
+    struct pool *pool = pool_open(cluster->pool, "asking", cluster->config.memory_bytes / ANSWERS_PART);
+    TRY(fanout_http_open(&http, cluster->io, pool, &cluster->http));
+    fanout_http_transport(cluster->http, &fanout.transport);
+    return fanout_open(&fanout, cluster->pool, &cluster->fanout);
+}
+
+err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct cluster_queries *out_queries)
+{
+    struct fanout_answers_config answers = {
+        .secret = cluster->config.secrets->cluster, .source = own, .self = tell_self, .context = cluster
+    };
+    struct pool *pool = pool_open(cluster->pool, "answers", cluster->config.memory_bytes / ANSWERS_PART);
+    TRY(fanout_answers_open(&answers, cluster->io, pool, &cluster->answers));
+    atomic_store(&cluster->has_answers, true);
+    TRY(open_asking(cluster));
+    TRY(log_ends_open(cluster->log, cluster->partition_count, cluster->io, cluster->pool, &cluster->ends));
+    *out_queries = (struct cluster_queries){ .source = fanout_source(cluster->fanout),
+                                             .positions = log_ends_ask,
+                                             .positions_context = cluster->ends };
+    return OK;
+}
+
 err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 {
     struct opener_config config = { .open_partition = open_partition,
                                     .close_partition = close_partition,
+                                    .abort = abort_bucket,
                                     .context = cluster };
     cluster->shards = shards;
     TRY(opener_open(&config, cluster->io, cluster->pool, &cluster->opener));
     set_why(cluster, "%s%s", "", "");
+    cluster->joined_ns = io_boottime_ns(cluster->io);
     atomic_store(&cluster->is_joined, true);
     agent_join(cluster->agent);
     return OK;
@@ -475,24 +589,27 @@ err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 void cluster_node_leave(struct cluster_node *cluster)
 {
     bool is_error;
-    if (cluster->agent == NULL || cluster_node_has_ended(cluster, &is_error))
-        return;
     int64_t end_ns = io_boottime_ns(cluster->io) + LEAVE_MS * NS_PER_MS;
-    agent_leave(cluster->agent);
-    while (!cluster_node_has_ended(cluster, &is_error) && io_boottime_ns(cluster->io) < end_ns)
+    if (cluster->agent != NULL)
+        agent_leave(cluster->agent);
+    while (cluster->agent != NULL && !cluster_node_has_ended(cluster, &is_error) &&
+           io_boottime_ns(cluster->io) < end_ns)
         io_sleep_ns(cluster->io, LOOK_MS * NS_PER_MS);
+    atomic_store(&cluster->is_aborting, true); /* what is still to be written goes to the local disk */
 }
 
 void cluster_node_stop(struct cluster_node *cluster)
 {
-    atomic_store(&cluster->is_aborting, true); /* an opening may be reading the bucket */
     if (cluster->agent != NULL)
         agent_stop(cluster->agent);
     prober_close(cluster->prober);
     cluster->prober = NULL;
     opener_close(cluster->opener);
     cluster->opener = NULL;
-    atomic_store(&cluster->is_aborting, false); /* what is in memory is still to be written */
+    fanout_http_close(cluster->http);
+    cluster->http = NULL;
+    fanout_answers_close(cluster->answers);
+    cluster->answers = NULL;
 }
 
 void cluster_node_close(struct cluster_node *cluster)
@@ -502,6 +619,7 @@ void cluster_node_close(struct cluster_node *cluster)
     prober_close(cluster->prober);
     if (cluster->log != NULL)
         log_close(cluster->log);
+    log_ends_close(cluster->ends); /* its markers are answered now */
     if (cluster->control != NULL)
         log_close(cluster->control); /* answers every append of the agent's */
     if (cluster->agent != NULL)
@@ -533,6 +651,20 @@ static bool is_awaiting(const struct agent_view *view, char why[CLUSTER_NODE_WHY
     return true;
 }
 
+/* A node that answers nothing for a while is better than one whose first answers lack partitions; for one without
+ * an owner anywhere nobody gains by that. */
+static bool knows_owners(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
+{
+    uint32_t unowned = routes_unowned(agent_routes(cluster->agent));
+    bool is_waiting = io_boottime_ns(cluster->io) - cluster->joined_ns < OWNERS_MS * NS_PER_MS;
+    if (unowned > 0 && is_waiting) {
+        snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%u partitions have no owner yet", unowned);
+        return false;
+    }
+    atomic_store(&cluster->was_ready, true);
+    return true;
+}
+
 bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
 {
     struct agent_view view;
@@ -547,12 +679,14 @@ bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_W
         copy_why(cluster, "this node is not up in the cluster: ", why);
         return false;
     }
+    if (atomic_load(&cluster->was_ready)) /* what it opens later is asked of others meanwhile */
+        return true;
     uint32_t waiting = opener_waiting(cluster->opener);
     if (waiting > 0) {
         snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%u partitions are being opened", waiting);
         return false;
     }
-    return true;
+    return knows_owners(cluster, why);
 }
 
 err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
@@ -585,8 +719,20 @@ void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
         say(response, 503, "this node is starting\n");
     else if (slice_equal_str(request->path, PROBE_PATH))
         probe_handle(cluster->agent, cluster->io, cluster->config.secrets->cluster, request, response);
+    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) && atomic_load(&cluster->has_answers))
+        fanout_answers_handle(cluster->answers, request, response);
+    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH))
+        say(response, 503, "this node is starting\n");
     else
         say(response, 404, "no such request between nodes\n");
+}
+
+err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_order *order, struct pool *pool,
+                      struct json *json, struct err_at *at)
+{
+    if (!atomic_load(&cluster->has_agent))
+        return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
+    return cluster_show(cluster->agent, cluster->io, order, pool, json, at);
 }
 
 void cluster_node_refresh(struct cluster_node *cluster)
@@ -599,5 +745,7 @@ void cluster_node_refresh(struct cluster_node *cluster)
     stat_set(STAT_CLUSTER_EPOCH, (int64_t)view.epoch);
     stat_set(STAT_CLUSTER_MEMBERS_UP, view.up_count);
     stat_set(STAT_CLUSTER_PARTITIONS_OPEN, view.open_count);
+    stat_set(STAT_CLUSTER_PARTITIONS_UNOWNED,
+             view.is_assigned ? routes_unowned(agent_routes(cluster->agent)) : 0);
     stat_set(STAT_CLUSTER_UP, view.self.slot != SLOT_NONE);
 }

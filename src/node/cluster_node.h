@@ -9,11 +9,13 @@
 #define NODE_CLUSTER_NODE_H
 
 #include "agent/agent.h"
+#include "api/api.h"
 #include "blob/blob.h"
 #include "net/server.h"
 #include "node/config.h"
 #include "node/identity.h"
 #include "node/secrets.h"
+#include "query/query.h"
 #include "shard/shard.h"
 
 struct cluster_node;
@@ -45,19 +47,30 @@ err cluster_node_begin(struct cluster_node *cluster, struct identity *identity, 
 struct log *cluster_node_log(struct cluster_node *cluster);
 struct blob *cluster_node_blob(struct cluster_node *cluster);
 
+/* Queries: a source over all nodes, of which `own` is what this one holds; other nodes are answered from that.
+ * positions: for query_service_set_positions, with its context. All of it ends with stop; no query runs then. */
+struct cluster_queries {
+    struct source *source;
+    query_positions positions;
+    void *positions_context;
+};
+err cluster_node_attach(struct cluster_node *cluster, struct source *own,
+                        struct cluster_queries *out_queries);
+
 /* Be a member: partitions of shards are opened and closed from now on. shards lives until stop. */
 err cluster_node_join(struct cluster_node *cluster, struct shards *shards);
 
 /* Hand over and leave, if it has joined: returns within CORE_END_MS and some seconds. */
 void cluster_node_leave(struct cluster_node *cluster);
-/* From here on the shards are not touched, and nobody is asked. */
+/* From here on the shards are not touched, and nobody is asked. The server is closed, no query runs. */
 void cluster_node_stop(struct cluster_node *cluster);
 /* NULL is allowed. */
 void cluster_node_close(struct cluster_node *cluster);
 
 /* ---- any thread ---- */
 
-/* Is the node a member, and has what it is to hold been opened and applied? Why not, if not. */
+/* Is the node a member, has what it is to hold been opened, and, before it is ready for the first time, does
+ * it know somebody for each partition (or has waited for that)? Why not, if not. */
 bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
 /* May writes be taken? ERR_BUSY: before the cluster has begun, with whom it waits for. */
 err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
@@ -66,6 +79,9 @@ bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error);
 /* A request below /-/rpc/. */
 void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
                       struct net_response *response);
+/* As api_config.cluster; ERR_BUSY before the node knows its cluster. */
+err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_order *order, struct pool *pool,
+                      struct json *json, struct err_at *at);
 /* Set the gauges of kelpie_cluster_*. */
 void cluster_node_refresh(struct cluster_node *cluster);
 

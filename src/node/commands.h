@@ -3,7 +3,8 @@
 #ifndef NODE_COMMANDS_H
 #define NODE_COMMANDS_H
 
-int command_serve(int argc, char **argv);  /* serve.c */
+int command_serve(int argc, char **argv); /* serve.c */
+int command_cluster(int argc, char **argv);
 int command_config(int argc, char **argv); /* config_command.c */
 int command_query(int argc, char **argv);  /* query_command.c */
 int command_verify(int argc, char **argv); /* offline.c */

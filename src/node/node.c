@@ -27,6 +27,7 @@
 #include "io/thread.h"
 #include "log/log.h"
 #include "node/cluster_node.h"
+#include "node/exposure.h"
 #include "node/identity.h"
 #include "node/loaded.h"
 #include "node/process.h"
@@ -194,6 +195,13 @@ static err node_intake(void *context, char *reason)
     if (e != OK)
         snprintf(reason, API_REASON_BYTES_MAX, "storage takes no rows now: %s", err_text(e));
     return e;
+}
+
+static err node_cluster(void *context, const struct api_cluster_order *order, struct pool *pool,
+                        struct json *json, struct err_at *at)
+{
+    struct node *node = context;
+    return cluster_node_show(node->cluster, order, pool, json, at);
 }
 
 static void node_rpc(void *context, struct net_request *request, struct net_response *response)
@@ -382,30 +390,6 @@ static void watch_space(struct node *node)
 
 /* ---- opening ---- */
 
-/* 127.0.0.0/8 written in digits, [::1], or localhost. */
-static bool is_loopback(const char *listen)
-{
-    const char *colon = strrchr(listen, ':');
-    size_t len = colon != NULL ? (size_t)(colon - listen) : strlen(listen);
-    struct slice host = slice_of(listen, len);
-    bool is_ipv4 = strspn(listen, "0123456789.") == len && slice_starts(host, slice_str("127."));
-    return is_ipv4 || slice_equal_str(host, "localhost") || slice_equal_str(host, "[::1]");
-}
-
-static err check_exposure(const struct node *node, struct err_at *at)
-{
-    const struct net_web_config *web = &node->loaded->web;
-    bool has_port = strchr(node->options.listen, ':') != NULL; /* else the listener will refuse it */
-    bool is_closed = web->cert_file.len > 0 && (web->user_count > 0 || web->token_count > 0 ||
-                                                web->client_auth >= NET_CLIENT_AUTH_VERIFY);
-    if (!has_port || is_loopback(node->options.listen) || is_closed || node->options.is_insecure)
-        return OK;
-    return err_set(at, ERR_INPUT,
-                   "%s is open to others: give --web.config.file with TLS and credentials, or"
-                   " --insecure if that is meant",
-                   node->options.listen);
-}
-
 void node_secret_draw(struct io *io)
 {
     uint64_t secret;
@@ -566,9 +550,13 @@ static err open_ingest(struct node *node, struct err_at *at)
 static err open_queries(struct node *node)
 {
     struct query_config config = loaded_query(node->loaded);
+    struct cluster_queries queries = { .source = shards_source(node->shards) };
     node->query_pool = pool_open(node->pool, "queries", node->memory_bytes / 4);
-    return query_service_open(&config, node->io, shards_source(node->shards), node->query_pool,
-                              &node->queries);
+    if (node->cluster != NULL)
+        TRY(cluster_node_attach(node->cluster, queries.source, &queries));
+    TRY(query_service_open(&config, node->io, queries.source, node->query_pool, &node->queries));
+    query_service_set_positions(node->queries, queries.positions, queries.positions_context);
+    return OK;
 }
 
 static err open_scraping(struct node *node, struct err_at *at)
@@ -596,6 +584,7 @@ static err open_server(struct node *node, struct err_at *at)
         .targets = node_targets,
         .snapshot = node_snapshot,
         .confirm_retention = node_confirm_retention,
+        .cluster = node->cluster != NULL ? node_cluster : NULL,
         .rpc = node->cluster != NULL ? node_rpc : NULL,
         .data_directory = node->options.data_directory,
         .start_ms = node->start_ms,
@@ -621,7 +610,7 @@ static err open_all(struct node *node, struct err_at *at)
         return err_set(at, e, "cannot open the working directory: %s", err_text(e));
     node->start_ms = io_now_ms(node->cwd);
     TRY(loaded_read(&node->options, node->cwd, node->pool, &node->loaded, at));
-    TRY(check_exposure(node, at));
+    TRY(exposure_check(&node->options, node->loaded, at));
     const struct config *config = &node->loaded->config;
     TRY(sink_open(node->cwd, node->pool, config->log_format == CONFIG_JSON, level_of(config), &node->sink));
     node->memory_bytes = memory_budget(node->cwd, config);
@@ -768,10 +757,10 @@ void node_close(struct node *node)
     }
     if (node->scrape != NULL)
         scrape_close(node->scrape);
-    if (node->cluster != NULL)
-        cluster_node_stop(node->cluster);
     if (node->queries != NULL)
         query_service_close(node->queries);
+    if (node->cluster != NULL)
+        cluster_node_stop(node->cluster);
     if (node->ingest != NULL)
         ingest_close(node->ingest);
     if (node->shards != NULL)

@@ -113,16 +113,31 @@ static err read_certificates(const struct config_kafka *k, struct slice director
     return read_pem(key, directory, io, pool, &secrets->kafka_key, at);
 }
 
-static err resolve_paths(const struct config_cluster *c, struct slice directory, struct pool *pool,
-                         struct secrets *secrets, struct err_at *at)
+static err resolve_absolute(const struct source *source, struct slice directory, struct io *io,
+                            struct pool *pool, struct slice *out_path, struct err_at *at)
+{
+    char absolute[IO_PATH_BYTES_MAX];
+    struct slice path = { 0 };
+    TRY(resolve(source, directory, pool, &path, at));
+    if (path.len == 0)
+        return OK;
+    err e = io_path_absolute(io, (const char *)path.at, absolute);
+    if (e != OK)
+        return err_set(at, ERR_INPUT, "%s: the path of %s cannot be made absolute: %s", source->setting,
+                       source->name, err_text(e));
+    return pool_copy(pool, slice_str(absolute), out_path);
+}
+
+static err resolve_paths(const struct config_cluster *c, struct slice directory, struct io *io,
+                         struct pool *pool, struct secrets *secrets, struct err_at *at)
 {
     const struct source ca = { .setting = "cluster.ca_file", .name = c->ca_file };
     const struct source s3_ca = { .setting = "blob.s3.ca_file", .name = c->s3.ca_file };
     const struct source credentials = { .setting = "blob.s3.credentials_file",
                                         .name = c->s3.credentials_file };
-    TRY(resolve(&ca, directory, pool, &secrets->cluster_ca_file, at));
-    TRY(resolve(&s3_ca, directory, pool, &secrets->s3_ca_file, at));
-    return resolve(&credentials, directory, pool, &secrets->s3_credentials_file, at);
+    TRY(resolve_absolute(&ca, directory, io, pool, &secrets->cluster_ca_file, at));
+    TRY(resolve_absolute(&s3_ca, directory, io, pool, &secrets->s3_ca_file, at));
+    return resolve_absolute(&credentials, directory, io, pool, &secrets->s3_credentials_file, at);
 }
 
 err secrets_read(const struct config *config, struct slice directory, struct io *io, struct pool *pool,
@@ -142,7 +157,7 @@ err secrets_read(const struct config *config, struct slice directory, struct io 
         if (c->s3.credentials == CONFIG_CREDENTIALS_ENVIRONMENT)
             TRY(read_environment(pool, &secrets, at));
         TRY(read_certificates(&c->kafka, directory, io, pool, &secrets, at));
-        TRY(resolve_paths(c, directory, pool, &secrets, at));
+        TRY(resolve_paths(c, directory, io, pool, &secrets, at));
     }
     *out_secrets = secrets;
     return OK;

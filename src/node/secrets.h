@@ -16,7 +16,7 @@ struct secrets {
     struct slice kafka_password; /* of log.kafka.sasl */
     struct slice s3_access_key, s3_secret_key, s3_session_token;
     struct slice kafka_ca, kafka_cert, kafka_key; /* PEM, as it is in the files */
-    /* Paths from the io's root. */
+    /* Absolute paths. */
     struct slice cluster_ca_file, s3_ca_file, s3_credentials_file;
 };
 

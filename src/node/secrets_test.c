@@ -11,6 +11,7 @@
 
 static struct pool *pool;
 static struct io *io;
+static char directory[] = "/tmp/secrets_test_XXXXXX";
 
 static struct config config_of(const char *s3)
 {
@@ -94,8 +95,11 @@ static void certificates_and_paths(void **state)
     assert_slice("of an authority\n", secrets.kafka_ca);
     assert_slice("a certificate\n", secrets.kafka_cert);
     assert_slice("a key\n", secrets.kafka_key);
-    assert_slice("below/nodes.pem", secrets.cluster_ca_file);
-    assert_slice("below/s3.pem", secrets.s3_ca_file);
+    char path[IO_PATH_BYTES_MAX];
+    snprintf(path, sizeof path, "%s/below/nodes.pem", directory);
+    assert_slice(path, secrets.cluster_ca_file);
+    snprintf(path, sizeof path, "%s/below/s3.pem", directory);
+    assert_slice(path, secrets.s3_ca_file);
     assert_slice("/etc/aws", secrets.s3_credentials_file);
     ERR_IGNORE(io_unlink(io, "below/secret"));
 }
@@ -174,7 +178,6 @@ int main(void)
         cmocka_unit_test(bad_files),
         cmocka_unit_test(the_environment),
     };
-    char directory[] = "/tmp/secrets_test_XXXXXX";
     if (mkdtemp(directory) == NULL || io_open(directory, &io) != OK)
         return 1;
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);

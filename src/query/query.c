@@ -17,6 +17,7 @@
 #include "base/diag.h"
 #include "base/stat.h"
 #include "io/thread.h"
+#include "query/after.h"
 #include "query/workers.h"
 
 #define WATCH_NS            (50 * NS_PER_MS)
@@ -27,6 +28,8 @@ struct query_service {
     struct io *io;
     struct pool *pool; /* of all queries */
     struct source *source;
+    query_positions positions; /* NULL: every query is strong */
+    void *positions_context;
     struct query_workers *workers;
     struct io_thread *watcher;
 
@@ -63,6 +66,8 @@ struct query {
     int64_t begin_ns;
     int64_t queue_ns;
     bool is_running;
+    struct source *source; /* the service's, or `after` */
+    struct after_source after;
 };
 
 struct query_config query_config_default(void)
@@ -142,6 +147,12 @@ err query_service_open(const struct query_config *config, struct io *io, struct 
         service->watcher = NULL; /* deadlines still hold; only clients that left are noticed late */
     *out_service = service;
     return OK;
+}
+
+void query_service_set_positions(struct query_service *service, query_positions positions, void *context)
+{
+    service->positions = positions;
+    service->positions_context = context;
 }
 
 void query_service_stop(struct query_service *service)
@@ -290,6 +301,19 @@ static void query_fill(struct query *query, const struct query_options *options)
     pool_set_budget(query->pool, config->query_bytes_max < most ? config->query_bytes_max : most);
 }
 
+/* With its slot, so that as many wait at a time as may run. */
+static err take_positions(struct query *query, struct err_at *at)
+{
+    struct query_service *service = query->service;
+    struct source_position *positions;
+    size_t count;
+    err e = service->positions(service->positions_context, &query->guard, query->pool, &positions, &count);
+    if (e != OK)
+        return err_set(at, e, "it is not known where the log ends: %s", err_text(e));
+    query->source = after_source_open(&query->after, service->source, positions, count);
+    return OK;
+}
+
 err query_begin(struct query_service *service, const struct query_options *options, struct query **out_query,
                 struct err_at *at)
 {
@@ -300,6 +324,7 @@ err query_begin(struct query_service *service, const struct query_options *optio
         return err_set(at, e, "all memory for queries is in use");
     struct query *query = room;
     query->service = service;
+    query->source = service->source;
     query->pool = pool;
 
     io_mutex_lock(&service->mutex);
@@ -314,8 +339,15 @@ err query_begin(struct query_service *service, const struct query_options *optio
         return e;
     }
     query->queue_ns = io_monotonic_ns(service->io) - query->begin_ns;
-    *out_query = query;
-    return OK;
+    if (options->is_strong && service->positions != NULL)
+        e = take_positions(query, at);
+    if (e == OK)
+        *out_query = query;
+    else {
+        ERR_IGNORE(query_release(query, e, NULL)); /* counts it */
+        query_end(query);
+    }
+    return e;
 }
 
 /* ---- the end ---- */
@@ -417,7 +449,7 @@ void query_end(struct query *query)
 
 struct pool *query_pool(struct query *query) { return query->pool; }
 struct guard *query_guard(struct query *query) { return &query->guard; }
-struct source *query_source(struct query *query) { return query->service->source; }
+struct source *query_source(struct query *query) { return query->source; }
 struct slice query_tenant(const struct query *query) { return query->tenant; }
 
 uint64_t query_series_max(const struct query *query)
@@ -436,7 +468,7 @@ err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int
     int64_t parsed_ns = io_monotonic_ns(service->io);
     struct promql_request request = {
         .expr = expr,
-        .source = service->source,
+        .source = query->source,
         .tenant = query->tenant,
         .start_ms = start_ms,
         .end_ms = end_ms,

@@ -28,6 +28,8 @@ struct log;  /* log/log.h */
 struct shards;
 
 #define SHARD_RANGE_BYTES_MAX_DEFAULT (UINT64_C(1) << 30)
+#define SHARD_CONFIRMED_MS_MAX        5000 /* an answer is complete up to an end of the log that is no older */
+#define SHARD_AFTER_MS_MAX            5000 /* a query waits so long for positions that it names */
 
 /* Test-only sabotage, one bit each; the simulator proves that its checker finds every one. 0 in use. */
 enum shard_canary {

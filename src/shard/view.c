@@ -65,6 +65,21 @@ static void add_head(struct view *view, struct metric_head *head, struct metric_
         (struct view_piece){ .head = head_view, .head_reference = metric_head_ref(head) };
 }
 
+/* An end that nobody confirmed of late says nothing of what others have written since: a node that is cut off
+ * from the log, and not from who asks it. Nor does one of a log that went back, until that is known here.
+ * protocol §5 */
+static void name_log(struct views *views, struct view *view)
+{
+    struct partition *p = view->partition;
+    struct log_watermarks marks = log_watermarks(p->shards->log, p->number);
+    uint64_t from;
+    if (marks.confirmed_ns == INT64_MIN ||
+        io_boottime_ns(p->shards->io) - marks.confirmed_ns > SHARD_CONFIRMED_MS_MAX * NS_PER_MS)
+        views_missing(views, p->number, view->range, "the log's end is not confirmed");
+    else if (log_went_back(p->shards->log, p->number, &from) != ERR_NOT_FOUND)
+        views_missing(views, p->number, view->range, "the log went back");
+}
+
 /* Under the partition's lock. end_offset: what was durable when the query began. */
 static err take(struct views *views, struct view *view, uint64_t end_offset)
 {
@@ -89,6 +104,7 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
     name_unresolved(views, view);
     if (p->apply_failed != OK || p->applied.offset < end_offset) /* the waiting ended with a failure, too */
         views_missing(views, p->number, view->range, "the log cannot be applied");
+    name_log(views, view);
     for (size_t i = 0; i < p->segment_count; i++)
         if (time_overlaps(p->segments[i]->facts.range, view->range))
             view->segments[view->segment_count++] =
@@ -116,22 +132,26 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
 }
 
 /* Open the segments (first use reads their footers); damaged ones are left out and named. */
-static err open_segments(struct views *views, struct view *view)
+static err open_segments(struct views *views, struct view *view, struct guard *guard)
 {
     size_t kept = 0;
     err result = OK;
     for (size_t i = 0; i < view->segment_count; i++) {
         struct view_segment s = view->segments[i];
-        err e = result == OK ? live_segment_use(s.live, &s.compact) : ERR_CANCELED;
-        if (e == OK) {
+        if (result == OK && guard != NULL)
+            result = guard_check(guard); /* each may take a store that is away as long as its tries last */
+        err e = result == OK ? live_segment_use(s.live, &s.compact) : result;
+        if (result == OK && e == OK) {
             view->segments[kept++] = s;
             continue;
         }
         if (e == ERR_LIMIT)
             result = e;
-        else if (e != ERR_CANCELED)
+        if (result == OK)
             views_missing(views, view->partition->number, s.live->facts.range,
-                          e == ERR_VERSION ? "segment of a newer format" : "damaged segment");
+                          e == ERR_VERSION ? "segment of a newer format"
+                          : is_damage(e)   ? "damaged segment"
+                                           : "segment cannot be read now");
         live_segment_unref(s.live);
     }
     view->segment_count = kept;
@@ -139,7 +159,7 @@ static err open_segments(struct views *views, struct view *view)
 }
 
 /* Take what one partition has, and open it. One that is not here is named. */
-static err view_open(struct views *views, struct view *view, uint64_t end_offset)
+static err view_open(struct views *views, struct view *view, uint64_t end_offset, struct guard *guard)
 {
     struct partition *p = view->partition;
     if (!partition_lock(p)) {
@@ -148,7 +168,51 @@ static err view_open(struct views *views, struct view *view, uint64_t end_offset
     }
     err e = take(views, view, end_offset);
     io_mutex_unlock(&p->lock);
-    return e == OK ? open_segments(views, view) : e;
+    return e == OK ? open_segments(views, view, guard) : e;
+}
+
+/* What is to be applied for the asker's positions, beyond what is known to be durable here. Of another generation
+ * there is nothing to wait for: an earlier one has ended, a later one is not read before its chain has it. */
+static bool raise_ends(struct shards *shards, const struct source_request *request, uint64_t *ends)
+{
+    bool any = false;
+    for (size_t i = 0; i < request->after_count; i++) {
+        const struct source_position *after = &request->after[i];
+        if (after->partition >= shards->config.partition_count ||
+            !source_asks(request->partitions, after->partition) || after->offset <= ends[after->partition] ||
+            after->offset == UINT64_MAX)
+            continue;
+        struct partition *p = &shards->partitions[after->partition];
+        if (!partition_lock(p))
+            continue;
+        bool is_present =
+            after->generation == SOURCE_GENERATION_ANY || after->generation == p->applied.generation;
+        io_mutex_unlock(&p->lock);
+        if (is_present) {
+            ends[after->partition] = after->offset;
+            any = true;
+        }
+    }
+    return any;
+}
+
+/* Wait for what was durable at the call, and, not longer than SHARD_AFTER_MS_MAX, for the asker's positions:
+ * whoever asked names what is not reached. */
+static err wait_applied(struct shards *shards, const struct source_request *request, uint64_t *out_ends)
+{
+    struct guard *guard = request->guard;
+    int64_t deadline_ns = guard != NULL ? guard->deadline_ns : INT64_MAX;
+    uint64_t wanted[LOG_PARTITION_COUNT_MAX];
+    shards_ends(shards, request->partitions, out_ends);
+    memcpy(wanted, out_ends, shards->config.partition_count * sizeof *wanted);
+    if (raise_ends(shards, request, wanted)) {
+        int64_t until_ns = io_monotonic_ns(shards->io) + SHARD_AFTER_MS_MAX * NS_PER_MS;
+        err e = shards_ends_wait(shards, request->partitions, wanted,
+                                 until_ns < deadline_ns ? until_ns : deadline_ns, guard);
+        if (e != ERR_TIMEOUT || (guard != NULL && guard_check(guard) != OK))
+            return e;
+    }
+    return shards_ends_wait(shards, request->partitions, out_ends, deadline_ns, guard);
 }
 
 err views_open(struct shards *shards, const struct source_request *request, struct time_range range,
@@ -156,9 +220,7 @@ err views_open(struct shards *shards, const struct source_request *request, stru
 {
     uint32_t count = shards->config.partition_count;
     uint64_t ends[LOG_PARTITION_COUNT_MAX];
-    shards_ends(shards, request->partitions, ends);
-    TRY(shards_ends_wait(shards, request->partitions, ends,
-                         request->guard != NULL ? request->guard->deadline_ns : INT64_MAX, request->guard));
+    TRY(wait_applied(shards, request, ends));
     struct views *views = out_views;
     *views = (struct views){ .shards = shards, .pool = pool };
     void *at;
@@ -175,7 +237,7 @@ err views_open(struct shards *shards, const struct source_request *request, stru
         view->partition = &shards->partitions[i];
         view->range = range;
         if (source_asks(request->partitions, i))
-            e = view_open(views, view, ends[i]);
+            e = view_open(views, view, ends[i], request->guard);
     }
     if (e != OK)
         views_close(views);

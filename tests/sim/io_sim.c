@@ -583,6 +583,12 @@ err io_space(struct io *io, struct io_space *out_space)
     return OK;
 }
 
+err io_path_absolute(struct io *io, const char *path, char out_path[IO_PATH_BYTES_MAX])
+{
+    int len = snprintf(out_path, IO_PATH_BYTES_MAX, "%s%s", path[0] != '/' ? "/" : "", path);
+    return len >= IO_PATH_BYTES_MAX ? ERR_LIMIT : OK;
+}
+
 /* ---- clocks, chance, the machine ---- */
 
 int64_t io_now_ms(struct io *io) { return wall_ms(io); }

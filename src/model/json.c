@@ -1,10 +1,10 @@
 /* The JSON writer. See json.h.
  *
- * Data comes from the API groups, one call a token, and goes into the buf of an answer or of a chunk.
+ * Data comes from whoever answers in JSON, one call a token, and goes into the buf of an answer or of a chunk.
  *
  * Invariant: j->comma is true exactly when the next value or name must be preceded by a comma: set by
  * every complete value, cleared by an opening bracket and by a name. */
-#include "api/json.h"
+#include "model/json.h"
 
 #include "base/decimal.h"
 #include "model/labels.h"

@@ -2,8 +2,8 @@
  *
  * The writer is a few bytes of state, so that an answer can be written in pieces: keep the state, let
  * the buf be emptied in between. Failures stick in the buf (buf_err). */
-#ifndef API_JSON_H
-#define API_JSON_H
+#ifndef MODEL_JSON_H
+#define MODEL_JSON_H
 
 #include "base/buf.h"
 #include "base/slice.h"

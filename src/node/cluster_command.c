@@ -1,0 +1,186 @@
+/* kelpie cluster: show the cluster that a node is in, and order what people decide. Over HTTP, at any of its
+ * nodes; the answer's JSON is read with the YAML parser, of which JSON is a subset. */
+#include "model/yaml.h"
+#include "node/ask.h"
+#include "node/commands.h"
+#include "node/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ANSWER_BYTES_MAX (16u << 20)
+#define FORM_BYTES_MAX   4096
+#define TIMEOUT_MS       15000
+
+struct order {
+    struct ask_whom whom;
+    const char *action, *node, *zone;
+    bool is_dry, is_json;
+};
+
+static struct slice text_of(const struct yaml_node *map, const char *key)
+{
+    const struct yaml_node *node = map != NULL ? yaml_find(map, key) : NULL;
+    return node != NULL && node->type == YAML_SCALAR ? node->text : slice_str("?");
+}
+
+static bool is_true(const struct yaml_node *map, const char *key)
+{
+    return slice_equal_str(text_of(map, key), "true");
+}
+
+static const struct yaml_node *list_of(const struct yaml_node *map, const char *key)
+{
+    const struct yaml_node *node = map != NULL ? yaml_find(map, key) : NULL;
+    return node != NULL && node->type == YAML_SEQUENCE ? node : NULL;
+}
+
+static void print_node(const struct yaml_node *node)
+{
+    char notes[100];
+    snprintf(notes, sizeof notes, "%s%s%s%s", is_true(node, "silent") ? " silent" : "",
+             is_true(node, "suspected") ? " suspected" : "", is_true(node, "draining") ? " draining" : "",
+             is_true(node, "leaving") ? " leaving" : "");
+    printf("%-20.*s %-12.*s %-24.*s %-8.*s %8.*s %8.*s %s\n", SLICE_ARG(text_of(node, "name")),
+           SLICE_ARG(text_of(node, "zone")), SLICE_ARG(text_of(node, "address")),
+           SLICE_ARG(text_of(node, "status")), SLICE_ARG(text_of(node, "assigned")),
+           SLICE_ARG(text_of(node, "owned")), notes);
+}
+
+static void print_cluster(const struct yaml_node *data)
+{
+    const struct yaml_node *nodes = list_of(data, "nodes"), *r = yaml_find(data, "redundancy");
+    printf("cluster %.*s: %.*s partitions × %.*s replicas, epoch %.*s\n",
+           SLICE_ARG(text_of(data, "clusterId")), SLICE_ARG(text_of(data, "partitions")),
+           SLICE_ARG(text_of(data, "replicas")), SLICE_ARG(text_of(data, "epoch")));
+    printf("live owners of the partition with the fewest: %.*s; partitions without an owner: %.*s, with too "
+           "few: %.*s\n\n",
+           SLICE_ARG(text_of(r, "ownersMin")), SLICE_ARG(text_of(r, "unowned")),
+           SLICE_ARG(text_of(r, "lacking")));
+    printf("%-20s %-12s %-24s %-8s %8s %8s\n", "name", "zone", "address", "status", "assigned", "owned");
+    for (size_t i = 0; nodes != NULL && i < nodes->count; i++)
+        print_node(nodes->items[i]);
+}
+
+static void print_preview(const struct yaml_node *data)
+{
+    const struct yaml_node *nodes = list_of(data, "nodes");
+    printf("%.*s would move %.*s replicas; the partition with the fewest would have %.*s\n\n",
+           SLICE_ARG(text_of(data, "action")), SLICE_ARG(text_of(data, "moved")),
+           SLICE_ARG(text_of(data, "replicasMin")));
+    printf("%-20s %10s %8s %8s\n", "name", "partitions", "gained", "lost");
+    for (size_t i = 0; nodes != NULL && i < nodes->count; i++) {
+        const struct yaml_node *node = nodes->items[i];
+        struct slice name = is_true(node, "isNew") ? slice_str("(the new node)") : text_of(node, "name");
+        printf("%-20.*s %10.*s %8.*s %8.*s\n", SLICE_ARG(name), SLICE_ARG(text_of(node, "partitions")),
+               SLICE_ARG(text_of(node, "gained")), SLICE_ARG(text_of(node, "lost")));
+    }
+}
+
+/* Exit status. */
+static int print_answer(const struct order *order, struct slice body, struct pool *pool)
+{
+    struct yaml_node *root;
+    struct err_at at = { 0 };
+    if (yaml_parse(body, pool, &root, &at) != OK) {
+        fprintf(stderr, "kelpie cluster: the answer is not JSON: %s\n", at.text);
+        return 1;
+    }
+    const struct yaml_node *error = yaml_find(root, "error"), *data = yaml_find(root, "data");
+    if (error != NULL || data == NULL) {
+        fprintf(stderr, "kelpie cluster: %.*s\n",
+                SLICE_ARG(error != NULL ? error->text : slice_str("the answer has no data")));
+        return 1;
+    }
+    if (order->action == NULL)
+        print_cluster(data);
+    else if (order->is_dry)
+        print_preview(data);
+    else
+        printf("%s %s: decided; kelpie cluster shows how far it is\n", order->action, order->node);
+    return 0;
+}
+
+static bool put_form(const struct order *order, struct buf *form)
+{
+    const struct {
+        const char *name, *value;
+    } params[] = { { "node", order->node },
+                   { "zone", order->zone },
+                   { "dry_run", order->is_dry ? "true" : NULL } };
+    for (size_t i = 0; i < sizeof params / sizeof params[0]; i++) {
+        const char *value = params[i].value;
+        if (value == NULL)
+            continue;
+        if (strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
+            strlen(value)) {
+            fprintf(stderr, "kelpie cluster: %s \"%s\" is no name: letters, digits, '-', '_' and '.'\n",
+                    params[i].name, value);
+            return false;
+        }
+        buf_printf(form, "%s%s=%s", form->len > 0 ? "&" : "", params[i].name, value);
+    }
+    return true;
+}
+
+static int run(const struct order *order)
+{
+    struct pool *pool = pool_open(NULL, "cluster", POOL_BYTES_UNLIMITED);
+    struct buf form = buf_open(pool, FORM_BYTES_MAX);
+    struct slice body;
+    unsigned status;
+    int result = 1;
+    char path[100];
+    snprintf(path, sizeof path, "/api/v1/admin/cluster%s%.40s", order->action != NULL ? "/" : "",
+             order->action != NULL ? order->action : "");
+    if (put_form(order, &form)) {
+        const struct ask_question asked = { .command = "cluster",
+                                            .path = path,
+                                            .form = buf_slice(&form),
+                                            .answer_bytes_max = ANSWER_BYTES_MAX,
+                                            .timeout_ms = TIMEOUT_MS };
+        if (ask_post(&order->whom, &asked, pool, &status, &body)) {
+            result = status >= 400;
+            if (order->is_json)
+                printf("%.*s\n", SLICE_ARG(body));
+            else
+                result = print_answer(order, body, pool);
+        }
+    }
+    pool_close(pool);
+    return result;
+}
+
+int command_cluster(int argc, char **argv)
+{
+    struct order order = { .whom = ASK_WHOM_DEFAULT };
+    const struct option list[] = {
+        { "--dry-run", NULL, "only print what would move", NULL, &order.is_dry },
+        { "--zone", "NAME", "of the new node, for replace", &order.zone, NULL },
+        { "--json", NULL, "print the answer as it came", NULL, &order.is_json },
+        ASK_OPTIONS(&order.whom),
+    };
+    const struct command self = {
+        .name = "cluster",
+        .operands = "[drain|undrain|remove|replace NODE | add ZONE | rebalance]",
+        .options = list,
+        .summary = "Show the cluster that a node is in; or drain a node (others are to hold what it holds), "
+                   "undrain it, remove\n"
+                   "it for good; or, with --dry-run, what replacing or adding one would move.",
+        .option_count = sizeof list / sizeof list[0],
+        .operands_max = 2,
+    };
+    const char *operands[OPTIONS_OPERANDS_MAX];
+    int status;
+    if (!options_parse(&self, argc, argv, operands, &status))
+        return status;
+    order.action = operands[0];
+    order.node = operands[1];
+    bool is_alone = order.action != NULL && strcmp(order.action, "rebalance") == 0;
+    if (order.action != NULL && !is_alone && order.node == NULL) {
+        fprintf(stderr, "kelpie cluster: %s needs the name of a node or zone; see kelpie cluster --help\n",
+                order.action);
+        return 2;
+    }
+    return run(&order);
+}
