@@ -10,6 +10,7 @@
  *      check; waiting on a condition is one too. */
 #include "sim/io_sim.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
