@@ -310,6 +310,89 @@ static void memory_is_not_spent_on_hedges(void **state)
     world_close(&w);
 }
 
+/* ---- all of it at once ---- */
+
+/* Random nodes for each partition, some of which have handed it over. */
+static void routes_make(struct world *w, struct test_random *random, routes r)
+{
+    for (uint32_t p = 0; p < PARTITIONS; p++) {
+        uint32_t first = (uint32_t)test_random_below(random, w->nodes->node_count),
+                 step = 1 + (uint32_t)test_random_below(random, 2);
+        for (uint32_t i = 0; i < w->nodes->replica_count; i++)
+            r[p][i] = (first + i * step) % w->nodes->node_count;
+    }
+    routes_take(w, (const routes *)r);
+    for (uint32_t i = 0; i < w->nodes->node_count; i++)
+        if (test_random_below(random, 3) == 0)
+            w->nodes->nodes[i].held[0] &= test_random_u64(random);
+}
+
+static void faults_make(struct world *w, struct test_random *random)
+{
+    static const enum node_fault faults[] = { NODE_AWAY,    NODE_BREAKS, NODE_STOPS,  NODE_LIES,
+                                              NODE_RAMBLES, NODE_HANGS,  NODE_PAUSES, NODE_OMITS };
+    for (uint32_t i = 0; i < w->nodes->node_count; i++) {
+        struct node_memory *node = &w->nodes->nodes[i];
+        node->fault = test_random_below(random, 2) == 0 ? NODE_FINE : faults[test_random_below(random, 8)];
+        node->fault_at = test_random_u64(random);
+        node->delay_ns = (int64_t)test_random_below(random, 100) * NS_PER_MS;
+        node->pause_ns = (int64_t)test_random_below(random, 4000) * NS_PER_MS;
+    }
+}
+
+/* The partitions that somebody without a fault holds, and those that anybody holds, of whom routes know. */
+static void holders(const struct world *w, routes r, uint64_t *out_safe, uint64_t *out_held)
+{
+    *out_safe = *out_held = 0;
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        for (uint32_t i = 0; i < w->nodes->replica_count; i++) {
+            const struct node_memory *node = &w->nodes->nodes[r[p][i]];
+            bool is_held = (node->held[0] >> p & 1) != 0;
+            *out_held |= (uint64_t)is_held << p;
+            *out_safe |= (uint64_t)(is_held && (node->fault == NODE_FINE || node->fault == NODE_PAUSES)) << p;
+        }
+}
+
+/* Whatever happens, what is answered is right and what is not is named; what a healthy node holds is answered,
+ * unless memory is short: then the query may fail, and hedges may be missed. */
+static void no_trouble_makes_an_answer_wrong(void **state)
+{
+    struct test_random random = test_random_begin("trouble");
+    unsigned complete = 0, named = 0, refused = 0;
+    for (unsigned turn = 0; turn < 150; turn++) {
+        struct world w;
+        struct source_set *set;
+        routes r;
+        uint64_t safe, held;
+        world_open(&w, &random, 5, 1 + (uint32_t)test_random_below(&random, 4));
+        routes_make(&w, &random, r);
+        faults_make(&w, &random);
+        holders(&w, r, &safe, &held);
+        w.nodes->cut = 1000 + test_random_below(&random, 100000);
+        w.guard.deadline_ns = w.nodes->now_ns + 120 * NS_PER_SECOND;
+        struct source_request request = all_of(&w);
+        bool is_tight = turn % 3 == 0;
+        struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
+        pool_set_budget(pool,
+                        is_tight ? 1000000 + test_random_below(&random, 4000000) : POOL_BYTES_UNLIMITED);
+        err e = w.nodes->source->table->select(w.nodes->source, &request, pool, &set);
+        pool_set_budget(pool, POOL_BYTES_UNLIMITED);
+        assert_true(e == OK || (is_tight && e == ERR_LIMIT));
+        refused += e != OK;
+        if (e == OK) {
+            uint64_t missing = compare_set(&w, &request, set, pool, false);
+            assert_true((missing & ~held) == (ALL & ~held));
+            assert_true(is_tight || (missing & safe) == 0);
+            complete += missing == 0;
+            named += missing != 0;
+            w.nodes->source->table->set_close(set);
+        }
+        pool_close(pool);
+        world_close(&w);
+    }
+    assert_true(complete > 10 && named > 10 && refused > 5);
+}
+
 /* ---- what fails behind select ---- */
 
 /* Few rows, so that all failures are met soon. */
@@ -470,6 +553,7 @@ int main(void)
         cmocka_unit_test(an_endless_answer_ends_with_the_time),
         cmocka_unit_test(samples_are_counted_over_all_answers),
         cmocka_unit_test(memory_is_not_spent_on_hedges),
+        cmocka_unit_test(no_trouble_makes_an_answer_wrong),
         cmocka_unit_test(reading_may_fail_and_succeed_later),
         cmocka_unit_test(names_values_and_metadata_may_lack_memory),
         cmocka_unit_test(nobody_is_answered_who_is_gone),

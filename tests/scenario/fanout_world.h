@@ -194,15 +194,15 @@ static inline void proofs_compare(const struct proof *want, const struct proof *
     assert_int_equal(want->missing_count, got->missing_count);
 }
 
-/* Ask the nodes, then the whole for what the nodes did not name as missing. Returns the missing partitions. */
-static inline uint64_t ask_both(struct world *w, const struct source_request *request, bool exemplars)
+/* What the nodes answered against what the whole has of all that they did not name as missing. Returns the missing
+ * partitions. */
+static inline uint64_t compare_set(struct world *w, const struct source_request *request,
+                                   struct source_set *got_set, struct pool *pool, bool exemplars)
 {
-    struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
     const struct source_table *remote = w->nodes->source->table, *local = w->whole.source.table;
-    struct source_set *got_set, *want_set;
+    struct source_set *want_set;
     struct one *got, *want;
     uint64_t asked = request->partitions != NULL ? request->partitions[0] : (UINT64_C(1) << PARTITIONS) - 1;
-    assert_ok(remote->select(w->nodes->source, request, pool, &got_set));
     size_t count = read_all(remote, got_set, pool, exemplars, &got);
     const struct proof *proof = remote->set_proof(got_set);
     uint64_t left = not_missing(proof, asked);
@@ -215,9 +215,18 @@ static inline uint64_t ask_both(struct world *w, const struct source_request *re
     if (left == asked)
         proofs_compare(local->set_proof(want_set), proof);
     local->set_close(want_set);
-    remote->set_close(got_set);
-    pool_close(pool);
     return asked & ~left;
+}
+
+static inline uint64_t ask_both(struct world *w, const struct source_request *request, bool exemplars)
+{
+    struct pool *pool = pool_open(NULL, "query", POOL_BYTES_UNLIMITED);
+    struct source_set *set;
+    assert_ok(w->nodes->source->table->select(w->nodes->source, request, pool, &set));
+    uint64_t missing = compare_set(w, request, set, pool, exemplars);
+    w->nodes->source->table->set_close(set);
+    pool_close(pool);
+    return missing;
 }
 
 struct question {
