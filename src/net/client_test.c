@@ -346,19 +346,20 @@ int main(void)
         return 1;
     buf_close(&zeros);
     pthread_create(&thread, NULL, serve, NULL);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(test_answers),
-                                        cmocka_unit_test(test_headers_and_reuse),
-                                        cmocka_unit_test(test_put_and_headers_of_the_answer),
-                                        cmocka_unit_test(test_failures),
-                                        cmocka_unit_test(test_names_that_are_looked_up_for_ever) };
-    cmocka_unit_test(test_bodies_in_parts), cmocka_unit_test(test_failures)
-};
-int failed = cmocka_run_group_tests(tests, NULL, NULL);
-shutdown(listener, SHUT_RDWR);
-pthread_join(thread, NULL);
-close(listener);
-buf_close(&bomb);
-io_close(io);
-pool_close(root);
-return failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_headers_and_reuse),
+        cmocka_unit_test(test_put_and_headers_of_the_answer),
+        cmocka_unit_test(test_bodies_in_parts),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_names_that_are_looked_up_for_ever),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    shutdown(listener, SHUT_RDWR);
+    pthread_join(thread, NULL);
+    close(listener);
+    buf_close(&bomb);
+    io_close(io);
+    pool_close(root);
+    return failed;
 }
