@@ -344,6 +344,7 @@ static void without_a_lease_nothing_is_decided(void **state)
     assert_ok(shards_wait_applied(w->shards, world_soon(w)));
     assert_true(p->ranges->closed);
     expect_nothing_decided(w);
+    assert_int_equal(w->shards->temp_number, 0); /* nor was anything built */
     lease_all(w, io_boottime_ns(w->io) + 3600 * NS_PER_SECOND);
     assert_ok(shards_cut_all(w->shards, world_soon(w)));
     assert_true(p->chain.commit_count > 0);
