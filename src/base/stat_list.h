@@ -219,6 +219,8 @@
       "Exemplars not kept: no row of their series came in the same hour or so.")                             \
     X(STAT_SHARD_LOST_RECORDS, COUNTER, "shard_lost_records_total",                                          \
       "Log records that were damaged; answers name what may be missing.")                                    \
+    X(STAT_SHARD_OBJECTS_DOUBTED, COUNTER, "shard_objects_doubted_total",                                    \
+      "Objects of which bytes were wrong by a checksum, and were read once more.")                           \
     X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total", "Files and objects found damaged.")        \
     X(STAT_SHARD_RACES, COUNTER, "shard_races_total",                                                        \
       "Manifest entries whose number was found taken, by another replica or an earlier attempt.")            \

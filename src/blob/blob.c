@@ -122,10 +122,13 @@ err blob_delete(struct blob *blob, const char *key)
     return blob->driver->delete_(blob, key);
 }
 
-err blob_doubt(struct blob *blob, const char *key)
+bool blob_doubt(struct blob *blob, const char *key)
 {
-    TRY(blob_key_check(key));
-    if (blob->driver->doubt != NULL)
-        blob->driver->doubt(blob, key);
-    return OK;
+    return blob->driver->doubt != NULL && blob_key_check(key) == OK && blob->driver->doubt(blob, key);
+}
+
+void blob_tend(struct blob *blob)
+{
+    if (blob->driver->tend != NULL)
+        blob->driver->tend(blob);
 }

@@ -120,9 +120,14 @@ struct blob_cache_config blob_cache_defaults(void);
 err blob_open_cached(struct blob *inner, const struct blob_cache_config *config, struct io *io,
                      struct pool *pool, struct blob **out_blob, struct err_at *at);
 
-/* The bytes read of this object were wrong: forget copies of them, so that the next read asks the store. Of a
- * store without a cache nothing happens. Errors ERR_INPUT (key). */
-err blob_doubt(struct blob *blob, const char *key);
+/* The bytes read of this object were wrong by a checksum of the reader's: may another read give others? True: a
+ * cache has forgotten its copies, and asks the store again; a bucket may have been misunderstood on the way. False,
+ * at no cost: a directory gives the same bytes again (or it is no key). Handles stay open. */
+bool blob_doubt(struct blob *blob, const char *key);
+
+/* Let a store look after itself, about every second, from any one thread: a cache gives back what the local disk
+ * lacks below its floor, which it sees at each read and put else. Takes as long as removing those files. */
+void blob_tend(struct blob *blob);
 
 /* Every handle is closed by now. NULL is allowed. */
 void blob_close(struct blob *blob);

@@ -9,8 +9,9 @@
  * Invariants:
  *   1. Every key that is not immutable goes through untouched: its handles are the store's own.
  *   2. What the store fails to do fails; what the local disk fails to do is counted and asked of the store.
- *   3. A handle asks the store for its object when it needs it for the first time, and that has the
- *      handle's size. */
+ *   3. A handle asks the store for its object when it needs it for the first time, and again once the object was
+ *      forgotten; and that has the handle's size.
+ *   4. What is kept was read of an object that was opened, or put, after the last time that it was forgotten. */
 #include "blob/blob.h"
 
 #include <string.h>
@@ -35,12 +36,20 @@ struct cache_blob {
     uint64_t bytes_max;
 };
 
+/* The store's handle of an object. */
+struct opened {
+    struct pool *pool;
+    struct blob_handle *handle;
+    uint64_t mark;  /* of before it was opened */
+    uint32_t users; /* who reads through it, and the cache's handle while it is the newest */
+};
+
 struct cache_handle {
     struct blob_handle base;
     struct pool *pool;
     struct cache_key key;
-    struct io_mutex lock; /* of what follows; never held during a call of the store */
-    struct blob_handle *inner;
+    struct io_mutex lock; /* of what follows, and of users; never held during a call of the store */
+    struct opened *opened;
 };
 
 static struct cache_blob *cache_of(struct blob *blob) { return (struct cache_blob *)blob; }
@@ -88,73 +97,140 @@ static void keep_file(struct cache_blob *c, const struct cache_key *key, struct 
 static err cache_put(struct blob *base, const char *key, struct slice bytes)
 {
     struct cache_blob *c = cache_of(base);
-    uint64_t mark = cache_files_mark(c->files);
+    struct cache_key k = cache_key_of(key);
+    uint64_t mark = cache_files_mark(c->files, &k);
     TRY(blob_put(c->inner, key, bytes));
-    if (is_kept_whole(c, key, bytes.len)) {
-        struct cache_key k = cache_key_of(key);
+    if (is_kept_whole(c, key, bytes.len))
         keep_bytes(c, &k, bytes, mark);
-    }
     return OK;
 }
 
 static err cache_put_file(struct blob *base, const char *key, const char *temp_path)
 {
     struct cache_blob *c = cache_of(base);
+    struct cache_key k = cache_key_of(key);
     struct io_file *file = NULL;
-    uint64_t size = 0, mark = cache_files_mark(c->files);
+    uint64_t size = 0, mark = cache_files_mark(c->files, &k);
     if (!c->is_immutable(key))
         return blob_put_file(c->inner, key, temp_path);
     bool is_readable =
         io_file_open(c->io, temp_path, IO_READ, &file) == OK && io_file_size(file, &size) == OK;
     err e = blob_put_file(c->inner, key, temp_path);
-    if (e == OK && is_readable && is_kept_whole(c, key, size)) {
-        struct cache_key k = cache_key_of(key);
+    if (e == OK && is_readable && is_kept_whole(c, key, size))
         keep_file(c, &k, file, size, mark);
-    }
     io_file_close(file);
     return e;
 }
 
-static void cache_doubt(struct blob *base, const char *key)
+static void forget(struct cache_blob *c, const char *key)
 {
-    struct cache_blob *c = cache_of(base);
     struct cache_key k = cache_key_of(key);
     if (c->is_immutable(key))
         cache_files_forget(c->files, &k);
-    ERR_IGNORE(blob_doubt(c->inner, key)); /* the key was checked */
+}
+
+static bool cache_doubt(struct blob *base, const char *key)
+{
+    struct cache_blob *c = cache_of(base);
+    bool may_help = blob_doubt(c->inner, key);
+    forget(c, key);
+    return may_help || c->is_immutable(key);
 }
 
 /* Before and after: a reader may keep what it read meanwhile. */
 static err cache_replace(struct blob *base, const char *key, struct slice bytes)
 {
-    cache_doubt(base, key);
-    err e = blob_replace(cache_of(base)->inner, key, bytes);
-    cache_doubt(base, key);
+    struct cache_blob *c = cache_of(base);
+    forget(c, key);
+    err e = blob_replace(c->inner, key, bytes);
+    forget(c, key);
     return e;
 }
 
 static err cache_replace_file(struct blob *base, const char *key, const char *temp_path)
 {
-    cache_doubt(base, key);
-    err e = blob_replace_file(cache_of(base)->inner, key, temp_path);
-    cache_doubt(base, key);
+    struct cache_blob *c = cache_of(base);
+    forget(c, key);
+    err e = blob_replace_file(c->inner, key, temp_path);
+    forget(c, key);
     return e;
 }
 
 static err cache_delete(struct blob *base, const char *key)
 {
-    cache_doubt(base, key);
-    err e = blob_delete(cache_of(base)->inner, key);
-    cache_doubt(base, key);
+    struct cache_blob *c = cache_of(base);
+    forget(c, key);
+    err e = blob_delete(c->inner, key);
+    forget(c, key);
     return e;
 }
 
 /* ---- handles ---- */
 
+/* Open an object in the store, for one user. mark: asked for before. */
+static err open_inner(struct cache_blob *c, const struct cache_key *key, uint64_t mark,
+                      struct opened **out_opened)
+{
+    struct pool *pool;
+    void *at;
+    TRY(pool_open_object(c->pool, "blob_cache_inner", sizeof(struct opened), &pool, &at));
+    struct opened *opened = at;
+    *opened = (struct opened){ .pool = pool, .mark = mark, .users = 1 };
+    err e = blob_open(c->inner, key->text, &opened->handle);
+    if (e == OK)
+        *out_opened = opened;
+    else
+        pool_close(pool);
+    return e;
+}
+
+/* NULL is allowed. */
+static void let_go(struct cache_handle *h, struct opened *opened)
+{
+    if (opened == NULL)
+        return;
+    io_mutex_lock(&h->lock);
+    bool is_last = --opened->users == 0;
+    io_mutex_unlock(&h->lock);
+    if (!is_last)
+        return;
+    blob_handle_close(opened->handle);
+    pool_close(opened->pool);
+}
+
+/* The store's handle of the same object, opened after that was last forgotten; to be let go. */
+static err take_inner(struct cache_handle *h, struct opened **out_opened)
+{
+    struct cache_blob *c = cache_of(h->base.blob);
+    uint64_t mark = cache_files_mark(c->files, &h->key);
+    io_mutex_lock(&h->lock);
+    struct opened *opened = h->opened;
+    bool is_there = opened != NULL && opened->mark == mark;
+    if (is_there)
+        opened->users++;
+    io_mutex_unlock(&h->lock);
+    if (!is_there) {
+        TRY(open_inner(c, &h->key, mark, &opened));
+        if (blob_handle_size(opened->handle) != h->base.size) { /* what is kept is not what is there */
+            let_go(h, opened);
+            cache_files_forget(c->files, &h->key);
+            return ERR_CONFLICT;
+        }
+        opened->users++;
+        io_mutex_lock(&h->lock);
+        struct opened *before = h->opened;
+        h->opened = opened;
+        io_mutex_unlock(&h->lock);
+        let_go(h, before);
+    }
+    *out_opened = opened;
+    return OK;
+}
+
 static void cache_handle_close(struct blob_handle *base)
 {
     struct cache_handle *h = (struct cache_handle *)base;
-    blob_handle_close(h->inner);
+    let_go(h, h->opened);
     io_mutex_done(&h->lock);
     pool_close(h->pool);
 }
@@ -174,9 +250,10 @@ static err cache_open(struct blob *base, const char *key, struct blob_handle **o
     io_mutex_init(&h->lock);
     TRY_OUT(pool_copy(pool, slice_str(key), &copy));
     h->key = cache_key_of((const char *)copy.at);
+    uint64_t mark = cache_files_mark(c->files, &h->key);
     if (cache_files_size(c->files, &h->key, &h->base.size) != OK) {
-        TRY_OUT(blob_open(c->inner, key, &h->inner));
-        h->base.size = blob_handle_size(h->inner);
+        TRY_OUT(open_inner(c, &h->key, mark, &h->opened));
+        h->base.size = blob_handle_size(h->opened->handle);
         if (cache_block_count(c->files, h->base.size) == UINT32_MAX) /* their numbers have 32 bits */
             TRY_OUT(ERR_LIMIT);
     }
@@ -185,33 +262,6 @@ out:
     if (e != OK)
         cache_handle_close(&h->base);
     return e;
-}
-
-/* The store's handle of the same object. */
-static err inner_of(struct cache_handle *h, struct blob_handle **out_inner)
-{
-    struct cache_blob *c = cache_of(h->base.blob);
-    struct blob_handle *opened = NULL;
-    io_mutex_lock(&h->lock);
-    *out_inner = h->inner;
-    io_mutex_unlock(&h->lock);
-    if (*out_inner != NULL)
-        return OK;
-    TRY(blob_open(c->inner, h->key.text, &opened));
-    if (blob_handle_size(opened) != h->base.size) { /* what is kept is not what is there */
-        blob_handle_close(opened);
-        cache_files_forget(c->files, &h->key);
-        return ERR_CONFLICT;
-    }
-    io_mutex_lock(&h->lock);
-    bool is_first = h->inner == NULL;
-    if (is_first)
-        h->inner = opened;
-    *out_inner = h->inner;
-    io_mutex_unlock(&h->lock);
-    if (!is_first)
-        blob_handle_close(opened);
-    return OK;
 }
 
 /* ---- reading ---- */
@@ -258,25 +308,26 @@ static err fetch_run(struct cache_blob *c, struct cache_handle *h, struct range 
     uint64_t begin = (uint64_t)first * block_bytes, end = begin + (uint64_t)count * block_bytes;
     end = end < h->base.size ? end : h->base.size;
     size_t given = end - range->offset < range->len ? (size_t)(end - range->offset) : range->len;
-    uint64_t mark = cache_files_mark(c->files);
     struct pool *pool = pool_open(c->pool, "blob_cache_fetch", POOL_BYTES_UNLIMITED);
-    struct blob_handle *inner;
+    struct opened *inner = NULL;
     void *at = NULL;
     err e = OK;
     stat_add(STAT_BLOB_CACHE_MISSES, count);
-    TRY_OUT(inner_of(h, &inner));
+    TRY_OUT(take_inner(h, &inner));
     if (pool_alloc(pool, (size_t)(end - begin), &at) != OK) { /* no room to keep any of it */
-        e = blob_read(inner, range->offset, range->at, given);
+        e = blob_read(inner->handle, range->offset, range->at, given);
         goto out;
     }
-    TRY_OUT(blob_read(inner, begin, at, (size_t)(end - begin)));
+    TRY_OUT(blob_read(inner->handle, begin, at, (size_t)(end - begin)));
     memcpy(range->at, (const uint8_t *)at + (range->offset - begin), given);
     for (uint32_t i = 0; i < count; i++) {
         size_t from = i * block_bytes, left = (size_t)(end - begin) - from;
         cache_files_put(c->files, &h->key, h->base.size, first + i,
-                        slice_of((const uint8_t *)at + from, left < block_bytes ? left : block_bytes), mark);
+                        slice_of((const uint8_t *)at + from, left < block_bytes ? left : block_bytes),
+                        inner->mark);
     }
 out:
+    let_go(h, inner);
     pool_close(pool);
     if (e == OK)
         take_off(range, given);
@@ -338,7 +389,7 @@ static err cache_get(struct blob *base, const char *key, size_t bytes_max, struc
     struct cache_key k = cache_key_of(key);
     if (get_kept(c, &k, bytes_max, pool, out_bytes) == OK)
         return OK;
-    uint64_t mark = cache_files_mark(c->files);
+    uint64_t mark = cache_files_mark(c->files, &k);
     TRY(blob_get(c->inner, key, bytes_max, pool, out_bytes));
     stat_add(STAT_BLOB_CACHE_MISSES, cache_block_count(c->files, out_bytes->len));
     if (is_kept_whole(c, key, out_bytes->len))
@@ -357,6 +408,13 @@ static err cache_list(struct blob *base, const char *prefix, struct pool *pool,
                       struct blob_entry **out_entries, size_t *out_count)
 {
     return blob_list(cache_of(base)->inner, prefix, pool, out_entries, out_count);
+}
+
+static void cache_tend(struct blob *base)
+{
+    struct cache_blob *c = cache_of(base);
+    cache_files_tend(c->files);
+    blob_tend(c->inner);
 }
 
 static void cache_close(struct blob *base)
@@ -381,6 +439,7 @@ static const struct blob_driver cache_driver = {
     .list = cache_list,
     .delete_ = cache_delete,
     .doubt = cache_doubt,
+    .tend = cache_tend,
 };
 
 err blob_open_cached(struct blob *inner, const struct blob_cache_config *config, struct io *io,

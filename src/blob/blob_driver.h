@@ -21,7 +21,9 @@ struct blob_driver {
     err (*list)(struct blob *blob, const char *prefix, struct pool *pool, struct blob_entry **out_entries,
                 size_t *out_count);
     err (*delete_)(struct blob *blob, const char *key); /* `delete` is a word of C++ */
-    void (*doubt)(struct blob *blob, const char *key);  /* NULL: keeps no copies */
+    /* NULL: the same bytes would come again */
+    bool (*doubt)(struct blob *blob, const char *key);
+    void (*tend)(struct blob *blob); /* NULL: nothing to do */
 };
 
 /* ERR_INPUT: no key. */

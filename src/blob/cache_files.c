@@ -1,8 +1,9 @@
 /* Blocks of objects as files of the local disk. See cache_files.h.
  *
- *   put:   oldest evicted, entry FILLING ─→ file written, not synced ─→ READY   fails: BAD, and removed
+ *   put:   oldest removed, entry FILLING ─→ file written, not synced ─→ READY   fails: BAD, and removed
  *   read:  entry pinned ─→ head checked, pages read and checked ─→ unpinned     fails: BAD, and removed
- *   evict: file unlinked ─→ entry freed                                         fails: BAD, and the next one
+ *   remove: off the list of use ─→ file unlinked ─→ entry freed                 fails: BAD, back on the list as the
+ *           newest, and no file is removed for a while
  *
  * A file's name is the hash of the object's key and the number of the block, so that a start needs no look into
  * any. Its head holds the key itself, the object's size and the checksums of its pages, and is checksummed as
@@ -12,9 +13,10 @@
  *   1. bytes is what all entries take of the disk, and at most bytes_max; so is the count of entries.
  *   2. A file of our names has an entry, from before it is made until after it is unlinked; but for those that a
  *      start finds no room for and cannot unlink.
- *   3. An entry with readers, and one that is FILLING, is not evicted: its name is nobody else's meanwhile.
+ *   3. An entry with readers, and one that is FILLING, is not removed: its name is nobody else's meanwhile.
  *   4. Bytes are given out only if their checksum and the key in their head are right.
- *   5. The local disk's errors end here. */
+ *   5. The local disk's errors end here.
+ *   6. The lock is not held during a call of the disk. A disk that cannot unlink is asked to once in a while. */
 #include "blob/cache_files.h"
 
 #include <stdio.h>
@@ -34,7 +36,10 @@
 #define ENTRY_BYTES_MEAN (64u << 10) /* so many bytes of the cache may have one entry */
 #define PAUSE_NS         (10 * NS_PER_SECOND)
 #define PATH_BYTES       (IO_PATH_BYTES_MAX + CACHE_NAME_BYTES)
-#define FREE_CHECK_BYTES (64u << 20) /* the disk is asked for its space each time so much was put */
+#define FREE_CHECK_BYTES (64u << 20)   /* the disk is asked for its space each time so much was put, … */
+#define FREE_CHECK_NS    NS_PER_SECOND /* … and by a read or a put after so long */
+#define REMOVE_COUNT     32            /* files that a read or a put removes for the disk's sake */
+#define MARK_COUNT       1024          /* keys whose hashes are alike modulo this are forgotten together */
 
 enum state {
     FILLING, /* being written */
@@ -49,7 +54,9 @@ struct entry {
     uint32_t block;
     uint32_t bytes; /* of the disk */
     uint32_t readers;
-    enum state state;
+    uint8_t state;   /* enum state */
+    bool is_leaving; /* off the list of use, by who removes its file; `older` links those that go together */
+    bool is_gone;    /* … its file is */
 };
 
 struct cache_files {
@@ -58,14 +65,18 @@ struct cache_files {
     uint64_t bytes_max, free_bytes_min, check_bytes;
     size_t block_bytes, page_bytes;
     size_t entries_max, bucket_mask;
-    struct io_mutex lock; /* of what follows, and of the pool; held while files are unlinked */
+    struct io_mutex lock; /* of what follows, and of the pool; never held during a call of the disk */
     struct entry **buckets;
     struct entry *newest, *oldest;
     uint64_t bytes;
     size_t count;
-    uint64_t mark;            /* how often something was forgotten */
-    int64_t paused_until_ns;  /* nothing is put: a write failed */
-    uint64_t unchecked_bytes; /* put since the disk was asked for its space */
+    uint64_t marks[MARK_COUNT]; /* how often something was forgotten; by the key's hash … */
+    uint64_t forgotten_count;   /* … and in all */
+    int64_t paused_until_ns;    /* nothing is put: a write failed */
+    int64_t stuck_until_ns;     /* no file is removed: one could not be */
+    uint64_t unchecked_bytes;   /* put since the disk was asked for its space */
+    int64_t look_ns;            /* it is to be asked again */
+    bool is_short;              /* it had less than the floor, or did not say: nothing is put */
     char directory[IO_PATH_BYTES_MAX];
 };
 
@@ -121,18 +132,25 @@ static struct entry *find(struct cache_files *f, struct hash128 hash, uint32_t b
     return entry;
 }
 
-static void unlink_entry(struct cache_files *f, struct entry *entry)
+static void list_remove(struct cache_files *f, struct entry *entry)
 {
     *(entry->newer != NULL ? &entry->newer->older : &f->newest) = entry->older;
     *(entry->older != NULL ? &entry->older->newer : &f->oldest) = entry->newer;
     entry->newer = entry->older = NULL;
 }
 
-static void link_newest(struct cache_files *f, struct entry *entry)
+static void list_newest(struct cache_files *f, struct entry *entry)
 {
     entry->older = f->newest;
     *(f->newest != NULL ? &f->newest->newer : &f->oldest) = entry;
     f->newest = entry;
+}
+
+static void list_oldest(struct cache_files *f, struct entry *entry)
+{
+    entry->newer = f->oldest;
+    *(f->oldest != NULL ? &f->oldest->older : &f->newest) = entry;
+    f->oldest = entry;
 }
 
 static uint32_t disk_bytes(uint64_t file_bytes)
@@ -150,54 +168,144 @@ static struct entry *add(struct cache_files *f, struct hash128 hash, uint32_t bl
     *entry =
         (struct entry){ .next = *bucket, .hash = hash, .block = block, .bytes = bytes, .state = FILLING };
     *bucket = entry;
-    link_newest(f, entry);
+    list_newest(f, entry);
     f->bytes += bytes;
     f->count++;
     stat_add(STAT_BLOB_CACHE_BYTES, bytes);
     return entry;
 }
 
+/* One that is on no list. */
 static void drop(struct cache_files *f, struct entry *entry)
 {
     struct entry **link = bucket_of(f, entry->hash, entry->block);
     while (*link != entry)
         link = &(*link)->next;
     *link = entry->next;
-    unlink_entry(f, entry);
     f->bytes -= entry->bytes;
     f->count--;
     stat_add(STAT_BLOB_CACHE_BYTES, -(int64_t)entry->bytes);
     pool_block_free(f->pool, entry);
 }
 
-/* Remove the file of an entry that nobody uses, and the entry. False: the file cannot be removed; it stays
- * known. */
-static bool remove_entry(struct cache_files *f, struct entry *entry)
+/* ---- removing; locked but for what `unlink_files` does ---- */
+
+static bool may_remove(const struct cache_files *f) { return io_monotonic_ns(f->io) >= f->stuck_until_ns; }
+
+static bool is_idle(const struct entry *entry)
 {
-    char path[PATH_BYTES];
-    path_of(f, entry->hash, entry->block, path);
-    err e = io_unlink(f->io, path);
-    if (e == OK || e == ERR_NOT_FOUND) {
-        drop(f, entry);
-        return true;
-    }
-    entry->state = BAD;
-    stat_add(STAT_BLOB_CACHE_FAILURES, 1);
-    return false;
+    return entry->readers == 0 && entry->state != FILLING && !entry->is_leaving;
 }
 
-/* Evict until `bytes` and one entry more fit below `bytes_max`. False: they do not. */
-static bool make_room(struct cache_files *f, uint64_t bytes_max, uint64_t bytes)
+/* An idle one, before `list`. */
+static void take_out(struct cache_files *f, struct entry *entry, struct entry **list)
 {
-    struct entry *next;
-    for (struct entry *e = f->oldest; e != NULL; e = next) {
-        if (f->bytes + bytes <= bytes_max && f->count < f->entries_max)
-            break;
-        next = e->newer;
-        if (e->readers == 0 && e->state != FILLING && remove_entry(f, e))
-            stat_add(STAT_BLOB_CACHE_EVICTIONS, 1);
+    list_remove(f, entry);
+    entry->is_leaving = true;
+    entry->is_gone = false;
+    entry->older = *list;
+    *list = entry;
+}
+
+/* Not locked. The first that cannot be removed is the last that is tried; it is returned, or NULL. */
+static struct entry *unlink_files(struct cache_files *f, struct entry *list)
+{
+    for (struct entry *entry = list; entry != NULL; entry = entry->older) {
+        char path[PATH_BYTES];
+        path_of(f, entry->hash, entry->block, path);
+        err e = io_unlink(f->io, path);
+        if (e != OK && e != ERR_NOT_FOUND)
+            return entry;
+        entry->is_gone = true;
     }
-    return f->bytes + bytes <= bytes_max && f->count < f->entries_max;
+    return NULL;
+}
+
+struct removed {
+    size_t count;
+    uint64_t bytes;
+};
+
+/* Remove the files of what was taken out, for which the lock is left, and the entries. One whose file stays is BAD,
+ * and the newest, so that the next attempt is another's; those behind it were not tried and are as they were, unless
+ * something was forgotten meanwhile, which did not see them. */
+static struct removed remove_out(struct cache_files *f, struct entry *list)
+{
+    struct removed removed = { 0 };
+    struct entry *older;
+    uint64_t forgotten_count = f->forgotten_count;
+    io_mutex_unlock(&f->lock);
+    struct entry *stuck = unlink_files(f, list);
+    io_mutex_lock(&f->lock);
+    if (stuck != NULL) {
+        stat_add(STAT_BLOB_CACHE_FAILURES, 1);
+        f->stuck_until_ns = io_monotonic_ns(f->io) + PAUSE_NS;
+        stuck->state = BAD;
+    }
+    for (struct entry *entry = list; entry != NULL; entry = older) {
+        older = entry->older;
+        entry->older = NULL;
+        entry->is_leaving = false;
+        if (entry->is_gone) {
+            removed.count++;
+            removed.bytes += entry->bytes;
+            drop(f, entry);
+        } else if (entry == stuck) {
+            list_newest(f, entry);
+        } else {
+            list_oldest(f, entry);
+            if (f->forgotten_count != forgotten_count)
+                entry->state = BAD;
+        }
+    }
+    return removed;
+}
+
+/* An entry that is BAD goes, if nobody reads it and files can be removed; else later. */
+static void remove_bad(struct cache_files *f, struct entry *entry)
+{
+    struct entry *list = NULL;
+    if (entry->state != BAD || !is_idle(entry) || !may_remove(f))
+        return;
+    take_out(f, entry, &list);
+    (void)remove_out(f, list);
+}
+
+/* Remove the least recently used, of `bytes` and at least one, at most count_max. Nothing: none can be removed. */
+static struct removed evict(struct cache_files *f, uint64_t bytes, size_t count_max)
+{
+    struct entry *list = NULL, *newer;
+    struct removed taken = { 0 }, removed = { 0 };
+    for (struct entry *e = may_remove(f) ? f->oldest : NULL; e != NULL; e = newer) {
+        newer = e->newer;
+        if (taken.count == count_max || (taken.count > 0 && taken.bytes >= bytes))
+            break;
+        if (!is_idle(e))
+            continue;
+        taken.count++;
+        taken.bytes += e->bytes;
+        take_out(f, e, &list);
+    }
+    if (list != NULL)
+        removed = remove_out(f, list);
+    stat_add(STAT_BLOB_CACHE_EVICTIONS, (int64_t)removed.count);
+    return removed;
+}
+
+static bool has_room(const struct cache_files *f, uint64_t bytes)
+{
+    return f->bytes + bytes <= f->bytes_max && f->count < f->entries_max;
+}
+
+/* Evict until one entry more of `bytes` fits. False: it does not. Others put meanwhile. */
+static bool make_room(struct cache_files *f, uint64_t bytes)
+{
+    while (!has_room(f, bytes)) {
+        uint64_t over = f->bytes + bytes > f->bytes_max ? f->bytes + bytes - f->bytes_max : 0;
+        if (evict(f, over, REMOVE_COUNT).count == 0)
+            return false;
+    }
+    return true;
 }
 
 /* ---- heads ---- */
@@ -249,17 +357,67 @@ static bool head_take(const struct cache_files *f, const struct cache_key *key, 
     return (uint64_t)block * f->block_bytes <= out->size && out->len == len_of(f, out->size, block);
 }
 
+/* ---- the floor of free space ---- */
+
+/* Is the disk to be asked for its space? When `bytes` more are to be put, or none. */
+static bool look_is_due(struct cache_files *f, uint64_t bytes)
+{
+    if (f->free_bytes_min == 0)
+        return false;
+    io_mutex_lock(&f->lock);
+    f->unchecked_bytes += bytes;
+    bool is_due = io_monotonic_ns(f->io) >= f->look_ns ||
+                  (bytes > 0 && (f->is_short || f->unchecked_bytes >= f->check_bytes));
+    if (is_due) { /* nobody else looks at the same time */
+        f->unchecked_bytes = 0;
+        f->look_ns = io_monotonic_ns(f->io) + FREE_CHECK_NS;
+    }
+    io_mutex_unlock(&f->lock);
+    return is_due;
+}
+
+/* Ask the disk for its space, which is others' too. Below the floor nothing is put, and what lacks is given back:
+ * count_max files at most. */
+static void look_at_disk(struct cache_files *f, size_t count_max)
+{
+    struct io_space space = { 0 };
+    bool is_known = io_space(f->io, &space) == OK;
+    uint64_t lacking =
+        is_known && space.free_bytes < f->free_bytes_min ? f->free_bytes_min - space.free_bytes : 0;
+    io_mutex_lock(&f->lock);
+    f->is_short = !is_known || lacking > 0;
+    while (lacking > 0 && count_max > 0) {
+        struct removed removed = evict(f, lacking, count_max < REMOVE_COUNT ? count_max : REMOVE_COUNT);
+        if (removed.count == 0)
+            break;
+        lacking -= removed.bytes < lacking ? removed.bytes : lacking;
+        count_max -= removed.count;
+    }
+    io_mutex_unlock(&f->lock);
+}
+
+void cache_files_tend(struct cache_files *f)
+{
+    if (f->free_bytes_min > 0)
+        look_at_disk(f, SIZE_MAX);
+}
+
 /* ---- reading ---- */
+
+static bool is_readable(const struct entry *entry)
+{
+    return entry != NULL && entry->state == READY && !entry->is_leaving;
+}
 
 /* Pin a block that can be read, as the newest. NULL: there is none. */
 static struct entry *pin(struct cache_files *f, const struct cache_key *key, uint32_t block)
 {
     io_mutex_lock(&f->lock);
     struct entry *entry = find(f, key->hash, block);
-    if (entry != NULL && entry->state == READY) {
+    if (is_readable(entry)) {
         entry->readers++;
-        unlink_entry(f, entry);
-        link_newest(f, entry);
+        list_remove(f, entry);
+        list_newest(f, entry);
     } else {
         entry = NULL;
     }
@@ -277,8 +435,7 @@ static err unpin(struct cache_files *f, struct entry *entry, err e)
         entry->state = BAD;
         stat_add(e == ERR_CORRUPT ? STAT_BLOB_CACHE_DAMAGED : STAT_BLOB_CACHE_FAILURES, 1);
     }
-    if (entry->state == BAD && entry->readers == 0)
-        (void)remove_entry(f, entry);
+    remove_bad(f, entry);
     io_mutex_unlock(&f->lock);
     return is_lost ? ERR_NOT_FOUND : e;
 }
@@ -344,6 +501,8 @@ err cache_files_read(struct cache_files *f, const struct cache_key *key, uint64_
     uint32_t block = (uint32_t)(offset / f->block_bytes);
     size_t from = (size_t)(offset - (uint64_t)block * f->block_bytes);
     check(len > 0 && offset + len <= size && from + len <= f->block_bytes);
+    if (look_is_due(f, 0))
+        look_at_disk(f, REMOVE_COUNT);
     struct entry *entry = pin(f, key, block);
     if (entry == NULL)
         return ERR_NOT_FOUND;
@@ -369,29 +528,16 @@ bool cache_files_has(struct cache_files *f, const struct cache_key *key, uint32_
 {
     io_mutex_lock(&f->lock);
     const struct entry *entry = find(f, key->hash, block);
-    bool has = entry != NULL && entry->state == READY;
+    bool has = is_readable(entry);
     io_mutex_unlock(&f->lock);
     return has;
 }
 
 /* ---- keeping ---- */
 
-/* Locked. The disk's space is others' too: below the floor the cache gives back. */
-static bool disk_allows(struct cache_files *f, uint64_t bytes)
+static uint64_t *mark_of(struct cache_files *f, const struct cache_key *key)
 {
-    struct io_space space;
-    if (f->free_bytes_min == 0 || (f->unchecked_bytes += bytes) < f->check_bytes)
-        return true;
-    f->unchecked_bytes = f->check_bytes; /* until it is enough */
-    if (io_space(f->io, &space) != OK)
-        return false;
-    if (space.free_bytes < f->free_bytes_min) {
-        uint64_t lacking = f->free_bytes_min - space.free_bytes;
-        (void)make_room(f, f->bytes > lacking ? f->bytes - lacking : 0, 0);
-        return false;
-    }
-    f->unchecked_bytes = 0;
-    return true;
+    return &f->marks[key->hash.low % MARK_COUNT];
 }
 
 /* An entry for a block that is about to be written. NULL: it is there, or is not to be kept. */
@@ -399,9 +545,14 @@ static struct entry *reserve(struct cache_files *f, const struct cache_key *key,
                              uint32_t bytes)
 {
     struct entry *entry = NULL;
+    if (look_is_due(f, bytes))
+        look_at_disk(f, REMOVE_COUNT);
     io_mutex_lock(&f->lock);
-    if (find(f, key->hash, block) == NULL && io_monotonic_ns(f->io) >= f->paused_until_ns &&
-        disk_allows(f, bytes) && make_room(f, f->bytes_max, bytes))
+    struct entry *there = find(f, key->hash, block);
+    if (there != NULL) /* it could not be removed when it was found to be bad */
+        remove_bad(f, there);
+    if (!f->is_short && io_monotonic_ns(f->io) >= f->paused_until_ns && find(f, key->hash, block) == NULL &&
+        make_room(f, bytes) && find(f, key->hash, block) == NULL)
         entry = add(f, key->hash, block, bytes);
     io_mutex_unlock(&f->lock);
     return entry;
@@ -440,37 +591,40 @@ void cache_files_put(struct cache_files *f, const struct cache_key *key, uint64_
     }
     err e = write_block(f, key, &head, bytes);
     io_mutex_lock(&f->lock);
-    entry->state = e == OK && mark == f->mark ? READY : BAD;
+    entry->state = e == OK && mark == *mark_of(f, key) ? READY : BAD;
     if (e != OK) {
         stat_add(STAT_BLOB_CACHE_FAILURES, 1);
         f->paused_until_ns = io_monotonic_ns(f->io) + PAUSE_NS;
     }
-    if (entry->state == BAD)
-        (void)remove_entry(f, entry);
+    remove_bad(f, entry);
     io_mutex_unlock(&f->lock);
 }
 
-uint64_t cache_files_mark(struct cache_files *f)
+uint64_t cache_files_mark(struct cache_files *f, const struct cache_key *key)
 {
     io_mutex_lock(&f->lock);
-    uint64_t mark = f->mark;
+    uint64_t mark = *mark_of(f, key);
     io_mutex_unlock(&f->lock);
     return mark;
 }
 
 void cache_files_forget(struct cache_files *f, const struct cache_key *key)
 {
-    struct entry *older;
+    struct entry *older, *list = NULL;
     io_mutex_lock(&f->lock);
-    f->mark++;
+    bool removes = may_remove(f);
+    (*mark_of(f, key))++;
+    f->forgotten_count++;
     for (struct entry *e = f->newest; e != NULL; e = older) {
         older = e->older;
         if (!hash128_equal(e->hash, key->hash) || e->state == FILLING) /* that one sees the mark */
             continue;
         e->state = BAD;
-        if (e->readers == 0) /* else the last of them removes it */
-            (void)remove_entry(f, e);
+        if (removes && is_idle(e)) /* else who reads it last does, or who finds it in the way */
+            take_out(f, e, &list);
     }
+    if (list != NULL)
+        (void)remove_out(f, list);
     io_mutex_unlock(&f->lock);
 }
 
@@ -542,10 +696,8 @@ static err take_found(struct cache_files *f)
             continue;
         }
         entry->state = READY;
-        unlink_entry(f, entry); /* what comes later is older */
-        entry->newer = f->oldest;
-        *(f->oldest != NULL ? &f->oldest->older : &f->newest) = entry;
-        f->oldest = entry;
+        list_remove(f, entry); /* what comes later is older */
+        list_oldest(f, entry);
     }
 out:
     pool_close(pool);
@@ -587,7 +739,6 @@ err cache_files_open(const struct blob_cache_config *config, struct io *io, stru
     f->page_bytes = config->block_bytes / CACHE_PAGES;
     f->entries_max = entries < 1024 ? 1024 : entries > ENTRIES_MAX ? ENTRIES_MAX : (size_t)entries;
     f->check_bytes = f->bytes_max / 16 < FREE_CHECK_BYTES ? f->bytes_max / 16 : FREE_CHECK_BYTES;
-    f->unchecked_bytes = f->check_bytes;
     memcpy(f->directory, config->directory, strlen(config->directory) + 1);
     io_mutex_init(&f->lock);
     size_t buckets = 1024;

@@ -44,15 +44,19 @@ err cache_files_read(struct cache_files *files, const struct cache_key *key, uin
 /* The size of an object whose first block is there. Errors ERR_NOT_FOUND. */
 err cache_files_size(struct cache_files *files, const struct cache_key *key, uint64_t *out_size);
 
-/* To be asked before bytes are fetched that will be put: what was fetched before something was forgotten is not
- * put, for it may be that. */
-uint64_t cache_files_mark(struct cache_files *files);
+/* To be asked before an object is opened in the store whose bytes will be put: what was fetched of one that was
+ * opened before it was forgotten is not put, for it may be what is wrong. */
+uint64_t cache_files_mark(struct cache_files *files, const struct cache_key *key);
 
 /* Keep a whole block, if there is room and a disk for it. */
 void cache_files_put(struct cache_files *files, const struct cache_key *key, uint64_t size, uint32_t block,
                      struct slice bytes, uint64_t mark);
 
-/* Forget all blocks of an object. A crash may bring them back, whole. Cost O(all blocks). */
+/* Forget all blocks of an object. A crash, or a start after a file could not be removed, may bring them back,
+ * whole. Cost O(all blocks). */
 void cache_files_forget(struct cache_files *files, const struct cache_key *key);
+
+/* Ask the disk for its space, and give back all that it lacks below the floor. */
+void cache_files_tend(struct cache_files *files);
 
 #endif

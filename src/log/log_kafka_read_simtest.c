@@ -135,6 +135,22 @@ static void expect_back(uint64_t at)
     assert_int_equal(from, at);
 }
 
+/* A reader has read up to 50, and the log went back to 44. It is known, and the reader is closed. */
+static void back_from_50_to_44(void)
+{
+    begin();
+    open_reader(50, 4);
+    tell_ends(0, 50, 4);
+    tell_truncated(50, 44, 4);
+    pump_for(100);
+    answer_made(last_made(), KAFKA_ACKED, 45);
+    pump_for(1000);
+    tell_truncated(50, 44, 4);
+    expect_back(44);
+    log_reader_close(reader);
+    reader = NULL;
+}
+
 /* A generation begins with the epoch of what stays: readers that begin there are checked by it. */
 static void the_epoch_below_is_known(void **state)
 {
@@ -201,17 +217,7 @@ static void go_on_and_open(void)
 static void who_goes_on_lower_hears_of_the_rest(void **state)
 {
     struct request r;
-    begin();
-    open_reader(50, 4);
-    tell_ends(0, 50, 4);
-    tell_truncated(50, 44, 4);
-    pump_for(100);
-    answer_made(last_made(), KAFKA_ACKED, 45);
-    pump_for(1000);
-    tell_truncated(50, 44, 4);
-    expect_back(44);
-    log_reader_close(reader);
-    reader = NULL;
+    back_from_50_to_44();
     log_go_on(kafka, 0, 40);
     append(&r, 0, "new");
     pump();
@@ -229,16 +235,7 @@ static void who_goes_on_lower_hears_of_the_rest(void **state)
 static void a_reader_of_the_new_generation_reads(void **state)
 {
     struct log_record record;
-    begin();
-    open_reader(50, 4);
-    tell_ends(0, 50, 4);
-    tell_truncated(50, 44, 4);
-    pump_for(100);
-    answer_made(last_made(), KAFKA_ACKED, 45);
-    pump_for(1000);
-    tell_truncated(50, 44, 4);
-    expect_back(44);
-    log_reader_close(reader);
+    back_from_50_to_44();
     script.meanwhile = go_on_and_open;
     tell_ends(0, 50, 4);
     pump_for(3000);

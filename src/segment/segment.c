@@ -5,7 +5,8 @@
  *   verify ─ front to end, every byte
  *
  * Nothing read is trusted: lengths and counts are bounded before use, and the footer must account for every
- * byte of the file. Invariant: the directory is immutable after open, so any thread may read. */
+ * byte of the file. Whatever has a checksum that differs (tail, footer, block, head) is doubted and read once more, if
+ * the source says that this may help. Invariant: the directory is immutable after open, so any thread may read. */
 #include "segment/segment.h"
 #include "base/check.h"
 #include "codec/int.h"
@@ -39,6 +40,11 @@ static err read_at(struct segment_source source, uint64_t offset, void *at, size
     return e;
 }
 
+static bool doubts(struct segment_source source)
+{
+    return source.doubt != NULL && source.doubt(source.context);
+}
+
 static err file_read(void *context, uint64_t offset, void *at, size_t len)
 {
     return io_file_read(context, offset, at, len, NULL);
@@ -60,9 +66,10 @@ struct segment_source segment_source_bytes(const struct slice *bytes)
 
 err segment_source_file(struct io_file *file, struct segment_source *out_source)
 {
-    out_source->read = file_read;
-    out_source->context = file;
-    return io_file_size(file, &out_source->size);
+    struct segment_source source = { .read = file_read, .context = file };
+    TRY(io_file_size(file, &source.size));
+    *out_source = source;
+    return OK;
 }
 
 static err read_info(struct segment *s, struct reader *r)
@@ -226,7 +233,11 @@ static err open_with(struct segment_source source, struct segment_cache *cache, 
     TRY_OUT(pool_zalloc(own, sizeof *s, (void **)&s));
     s->pool = own;
     s->source = source;
-    TRY_OUT(read_footer(s, scratch, at));
+    e = read_footer(s, scratch, at);
+    if (e == ERR_CORRUPT && doubts(source))
+        e = read_footer(s, scratch,
+                        at); /* all of it anew; what the first attempt took goes with the segment */
+    TRY_OUT(e);
     if (cache == NULL) {
         TRY_OUT(segment_cache_open(own, 0, 1, &s->own_cache));
         cache = s->own_cache;
@@ -294,15 +305,28 @@ uint64_t segment_stored_bytes(const struct segment *segment, unsigned section)
     return bytes;
 }
 
-/* Check stored bytes and turn them into content; stored may be content itself (no second stage). */
+/* The stored bytes of a block, checked. */
+static err read_stored(const struct segment *s, const struct segment_entry *entry, uint8_t *stored,
+                       struct err_at *at)
+{
+    struct slice bytes = slice_of(stored, entry->stored_bytes);
+    TRY(read_at(s->source, entry->offset, stored, entry->stored_bytes, at));
+    bool is_right = crc32c(bytes, 0) == entry->crc;
+    if (!is_right && doubts(s->source)) {
+        TRY(read_at(s->source, entry->offset, stored, entry->stored_bytes, at));
+        is_right = crc32c(bytes, 0) == entry->crc;
+    }
+    return is_right ? OK
+                    : err_set(at, ERR_CORRUPT, "block at offset %llu (section %u): checksum differs",
+                              (unsigned long long)entry->offset, entry->section);
+}
+
+/* Turn stored bytes into content; they may be content itself (no second stage). */
 static err decode_block(const struct segment_entry *entry, const uint8_t *stored, uint8_t *content,
                         struct err_at *at)
 {
     struct slice in = slice_of(stored, entry->stored_bytes);
     err e = OK;
-    if (crc32c(in, 0) != entry->crc)
-        return err_set(at, ERR_CORRUPT, "block at offset %llu (section %u): checksum differs",
-                       (unsigned long long)entry->offset, entry->section);
     if (entry->stage == STAGE_LZ4)
         e = lz4_block_decode(in, content, entry->content_bytes);
     else if (entry->stage == STAGE_ZSTD)
@@ -317,13 +341,11 @@ static err decode_block(const struct segment_entry *entry, const uint8_t *stored
 static err load_block(struct segment *s, const struct segment_entry *entry, struct pool *scratch,
                       uint8_t *content, struct err_at *at)
 {
-    if (entry->stage == STAGE_NONE) {
-        TRY(read_at(s->source, entry->offset, content, entry->stored_bytes, at));
-        return decode_block(entry, content, content, at);
-    }
+    if (entry->stage == STAGE_NONE)
+        return read_stored(s, entry, content, at);
     void *stored;
     TRY(pool_alloc(scratch, entry->stored_bytes, &stored));
-    TRY(read_at(s->source, entry->offset, stored, entry->stored_bytes, at));
+    TRY(read_stored(s, entry, stored, at));
     return decode_block(entry, stored, content, at);
 }
 
@@ -404,12 +426,14 @@ static err verify_blocks(struct segment *s, struct sha256 *sha, uint8_t *stored,
     uint8_t head[SEGMENT_HEAD_BYTES], expected[SEGMENT_HEAD_BYTES];
     TRY(read_at(s->source, 0, head, sizeof head, at));
     segment_put_head(expected, s->info.kind);
+    if (memcmp(head, expected, sizeof head) != 0 && doubts(s->source))
+        TRY(read_at(s->source, 0, head, sizeof head, at));
     if (memcmp(head, expected, sizeof head) != 0)
         return err_set(at, ERR_CORRUPT, "the head is damaged");
     sha256_add(sha, slice_of(head, sizeof head));
     for (uint32_t i = 0; i < s->entry_count; i++) {
         const struct segment_entry *entry = &s->entries[i];
-        TRY(read_at(s->source, entry->offset, stored, entry->stored_bytes, at));
+        TRY(read_stored(s, entry, stored, at));
         sha256_add(sha, slice_of(stored, entry->stored_bytes));
         TRY(decode_block(entry, stored, content, at));
     }

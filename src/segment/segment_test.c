@@ -340,12 +340,102 @@ static void test_faults(void **state)
     close_fixture(&f);
 }
 
+/* A source that gives wrong bytes, once or from then on. */
+struct liar {
+    struct memory memory;
+    unsigned reads, doubts;
+    unsigned lies_at; /* the number of a read; 0 = never */
+    bool goes_on;
+    unsigned fails_at; /* … which is ERR_IO */
+};
+
+static err liar_read(void *context, uint64_t offset, void *at, size_t len)
+{
+    struct liar *l = context;
+    l->reads++;
+    if (l->reads == l->fails_at)
+        return ERR_IO;
+    TRY(memory_read(&l->memory, offset, at, len));
+    if (l->lies_at != 0 && (l->reads == l->lies_at || (l->goes_on && l->reads > l->lies_at)))
+        ((uint8_t *)at)[len / 2] ^= 4;
+    return OK;
+}
+
+static bool liar_doubt(void *context)
+{
+    ((struct liar *)context)->doubts++;
+    return true;
+}
+
+static struct segment_source liar_source(struct liar *l, unsigned lies_at, bool goes_on, bool may_be_doubted)
+{
+    l->reads = l->doubts = l->fails_at = 0;
+    l->lies_at = lies_at;
+    l->goes_on = goes_on;
+    return (struct segment_source){
+        .read = liar_read, .doubt = may_be_doubted ? liar_doubt : NULL, .context = l, .size = l->memory.len
+    };
+}
+
+/* What is wrong by a checksum is read once more, where that may help, and not more often. */
+static void test_doubts(void **state)
+{
+    struct fixture f;
+    uint8_t digest[SHA256_BYTES];
+    struct err_at at;
+    open_fixture(&f);
+    struct liar l = { .memory = write_file(&f, 9, 300, digest) };
+    assert_ok(io_unlink(f.io, "s"));
+    assert_ok(segment_verify(liar_source(&l, 0, false, true), digest, f.pool, &at));
+    unsigned reads = l.reads; /* tail, footer, head, blocks */
+    assert_int_equal(reads, 12);
+    assert_int_equal(l.doubts, 0);
+    for (unsigned nth = 1; nth <= reads; nth++) {
+        assert_ok(segment_verify(liar_source(&l, nth, false, true), digest, f.pool, &at));
+        assert_int_equal(l.doubts, 1);
+        assert_int_equal(l.reads, reads + (nth == 2 ? 2 : 1)); /* the footer with its tail */
+        assert_err(ERR_CORRUPT, segment_verify(liar_source(&l, nth, true, true), digest, f.pool, &at));
+        assert_int_equal(l.doubts, 1);
+        assert_int_equal(l.reads, nth + 1);
+        assert_err(ERR_CORRUPT, segment_verify(liar_source(&l, nth, false, false), digest, f.pool, &at));
+        assert_int_equal(l.reads, nth);
+        struct segment_source source = liar_source(&l, nth, false, true);
+        l.fails_at = nth + 1;
+        assert_err(ERR_IO, segment_verify(source, digest, f.pool, &at));
+        err e = ERR_LIMIT;
+        for (uint64_t alloc = 1; e != OK; alloc++) {
+            pool_fault_at(f.pool, alloc, false);
+            e = segment_verify(liar_source(&l, nth, false, true), digest, f.pool, &at);
+            pool_fault_at(f.pool, 0, false);
+            assert_true(e == OK || e == ERR_LIMIT);
+        }
+    }
+    for (unsigned nth = 3; nth <= 11; nth++) { /* one by one, through a cache: what was wrong is not kept */
+        struct segment *s;
+        struct segment_block b;
+        uint8_t content[300];
+        assert_ok(segment_open(liar_source(&l, nth, false, true), NULL, f.pool, &s, &at));
+        for (unsigned i = 0; i < 9; i++) {
+            size_t len = 1 + (size_t)i * 7919 % 300;
+            assert_ok(segment_block_get(s, i % 3 * 31, i / 3, &b, &at));
+            content_of(content, len, i, i % 2 == 0);
+            assert_true(slice_equal(b.content, slice_of(content, len)));
+            segment_block_release(s, &b);
+        }
+        assert_int_equal(l.doubts, 1);
+        assert_int_equal(l.reads, 12);
+        segment_close(s);
+    }
+    test_free(l.memory.at);
+    close_fixture(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_runs),
         cmocka_unit_test(test_every_bit),  cmocka_unit_test(test_hostile_footer),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_faults),     cmocka_unit_test(test_doubts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

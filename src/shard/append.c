@@ -81,10 +81,7 @@ static err is_same_entry(const struct chain_entry *entry, const struct chain_ent
 err partition_entry_read(struct partition *p, uint64_t number, struct pool *scratch, struct slice *out_bytes,
                          struct chain_entry *out_entry)
 {
-    char key[SHARD_KEY_BYTES_MAX];
-    chain_key(p->number, number, key);
-    TRY(blob_get(p->shards->blob, key, CHAIN_ENTRY_BYTES_MAX, scratch, out_bytes));
-    return chain_entry_decode(*out_bytes, scratch, out_entry);
+    return chain_entry_read(p->shards->blob, p->number, number, scratch, out_bytes, out_entry);
 }
 
 static err append_pending(struct partition *p, struct chain_loss *pending);

@@ -690,11 +690,18 @@ static err stoppable_read(void *context, uint64_t offset, void *at, size_t len)
     return s->source.read(s->source.context, offset, at, len);
 }
 
+static bool stoppable_doubt(void *context)
+{
+    const struct stoppable *s = context;
+    return s->source.doubt != NULL && s->source.doubt(s->source.context);
+}
+
 err stoppable_verify(struct shards *shards, struct segment_source source, const uint8_t digest[SHA256_BYTES],
                      struct pool *pool, struct segment_info *out_info, struct err_at *at)
 {
     struct stoppable stoppable = { .shards = shards, .source = source };
     source.read = stoppable_read;
+    source.doubt = stoppable_doubt;
     source.context = &stoppable;
     return metric_compact_verify(source, digest, pool, out_info, at);
 }

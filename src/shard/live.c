@@ -6,6 +6,7 @@
  *  2. A segment that cannot be opened is never asked again; answers name its times. One with a damaged block is:
  *     answers that need the block name it each time, those that do not are complete. That it is damaged is known
  *     from the first read on: counted, told once, no input of a merge.
+ *     What a checksum finds wrong is read once more where that may help (object.c), until it is known so.
  *  3. Tables of open segments are within one budget. Whoever has a reader of a segment has a reference, so that
  *     one without references but the partition's can be closed. */
 #include "shard/partition.h"
@@ -62,33 +63,58 @@ void live_segment_unref(struct live_segment *segment)
     pool_close(segment->pool);
 }
 
-static err handle_read(void *context, uint64_t offset, void *at, size_t len)
+/* As object_source, but a segment that is known to be damaged is not doubted again: each question would forget, and
+ * fetch, all of it. */
+static err live_read(void *context, uint64_t offset, void *at, size_t len)
 {
-    return blob_read(context, offset, at, len);
+    const struct live_segment *segment = context;
+    return blob_read(segment->handle, offset, at, len);
 }
 
-struct segment_source object_source(struct blob_handle *handle)
+static bool live_doubt(void *context)
 {
-    return (
-        struct segment_source){ .read = handle_read, .context = handle, .size = blob_handle_size(handle) };
+    const struct live_segment *segment = context;
+    char key[SHARD_KEY_BYTES_MAX];
+    segment_key(segment->partition, segment->facts.digest, key);
+    return !atomic_load(&segment->is_damaged) && object_doubt(segment->shards->blob, key);
 }
 
-static err open_locked(struct live_segment *segment, struct err_at *at)
+static struct segment_source live_source(struct live_segment *segment)
+{
+    return (struct segment_source){
+        .read = live_read, .doubt = live_doubt, .context = segment, .size = blob_handle_size(segment->handle)
+    };
+}
+
+/* *out_is_other: with ERR_CORRUPT, it is whole, and not what the chain names. */
+static err open_once(struct live_segment *segment, bool *out_is_other, struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
     err e = OK;
     segment_key(segment->partition, segment->facts.digest, key);
+    *out_is_other = false;
     segment->opened = pool_open(segment->shards->opened, "segment", POOL_BYTES_UNLIMITED);
     TRY_OUT(blob_open(segment->shards->blob, key, &segment->handle));
-    struct segment_source source = object_source(segment->handle);
-    if (source.size != segment->facts.bytes)
+    struct segment_source source = live_source(segment);
+    *out_is_other = source.size != segment->facts.bytes;
+    if (*out_is_other)
         TRY_OUT(err_set(at, ERR_CORRUPT, "the object has another size than the chain says"));
     TRY_OUT(metric_compact_open(source, segment->shards->cache, segment->opened, &segment->compact, at));
-    if (!sum_equal(metric_compact_info(segment->compact)->sum, segment->facts.sum))
+    *out_is_other = !sum_equal(metric_compact_info(segment->compact)->sum, segment->facts.sum);
+    if (*out_is_other)
         e = err_set(at, ERR_CORRUPT, "the footer's SUM is not the chain's");
 out:
     if (e != OK)
         close_locked(segment);
+    return e;
+}
+
+static err open_locked(struct live_segment *segment, struct err_at *at)
+{
+    bool is_other;
+    err e = open_once(segment, &is_other, at);
+    if (is_other && live_doubt(segment))
+        e = open_once(segment, &is_other, at);
     return e;
 }
 
@@ -200,8 +226,7 @@ err live_segment_examine(struct live_segment *segment, struct pool *pool)
 {
     struct segment_info info;
     struct err_at at = { 0 };
-    err e = stoppable_verify(segment->shards, object_source(segment->handle), segment->facts.digest, pool,
-                             &info, &at);
+    err e = stoppable_verify(segment->shards, live_source(segment), segment->facts.digest, pool, &info, &at);
     if (e == ERR_CORRUPT || e == ERR_END)
         live_segment_damaged(segment, e, &at);
     return e;

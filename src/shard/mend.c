@@ -111,11 +111,8 @@ static err name_entry(const struct chain_reader *r, uint64_t number, err e, stru
 static err read_entry(const struct chain_reader *r, uint64_t number, struct pool *pool,
                       struct chain_entry *out_entry, struct err_at *at)
 {
-    char key[SHARD_KEY_BYTES_MAX];
     struct slice bytes;
-    chain_key(r->partition, number, key);
-    TRY(blob_get(r->blob, key, CHAIN_ENTRY_BYTES_MAX, pool, &bytes));
-    err e = chain_entry_decode(bytes, pool, out_entry);
+    err e = chain_entry_read(r->blob, r->partition, number, pool, &bytes, out_entry);
     if (e == ERR_VERSION)
         return name_entry(r, number, chain_entry_newer(bytes, at), at);
     TRY(e);
@@ -164,11 +161,11 @@ static bool is_named(const struct mend *m, const uint8_t digest[SHA256_BYTES])
 static err read_segment(const struct mend *m, const char *key, const uint8_t digest[SHA256_BYTES],
                         struct chain_segment *out, struct sum *out_inputs)
 {
-    struct blob_handle *handle;
+    struct object object;
     struct segment_info info;
-    TRY(blob_open(m->r->blob, key, &handle));
+    TRY(object_open(m->r->blob, key, &object));
     struct pool *scratch = pool_open(m->pool, "segment", POOL_BYTES_UNLIMITED);
-    struct segment_source source = object_source(handle);
+    struct segment_source source = object_source(&object);
     err e = metric_compact_verify(source, digest, scratch, &info, NULL);
     if (e == OK && (info.partition != m->r->partition || info.sum.count == 0))
         e = ERR_CORRUPT;
@@ -188,7 +185,7 @@ static err read_segment(const struct mend *m, const char *key, const uint8_t dig
         sum_add(out_inputs, info.expired);
     }
     pool_close(scratch);
-    blob_handle_close(handle);
+    object_close(&object);
     return e;
 }
 

@@ -21,6 +21,7 @@
 #include "segment/segment.h"
 #include "shard/chain.h"
 #include "shard/mend.h"
+#include "shard/object.h"
 #include "shard/state.h"
 #include "shard/stream.h"
 
@@ -407,7 +408,7 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
  * Putting and removing a mark beside them syncs their directory. */
 #define CHAIN_MARK "mark"
 err partition_chain_promise(struct partition *p);
-/* The entry of a number, and its bytes, in scratch. Errors of blob_get and chain_entry_decode. */
+/* The entry of a number, and its bytes, in scratch, as chain_entry_read. */
 err partition_entry_read(struct partition *p, uint64_t number, struct pool *scratch, struct slice *out_bytes,
                          struct chain_entry *out_entry);
 /* Takes chain_lock: take over what others appended. *out_worked: something was there. */
@@ -467,8 +468,6 @@ err built_file_verify(struct shards *shards, const char *path, const uint8_t dig
                       struct pool *pool, struct segment_info *out_info, struct err_at *at);
 
 /* ---- live.c ---- */
-/* An object as a segment is read; the handle stays open as long. */
-struct segment_source object_source(struct blob_handle *handle);
 err live_segment_open(struct shards *shards, uint32_t partition, const struct chain_segment *facts,
                       struct live_segment **out_segment);
 struct live_segment *live_segment_ref(struct live_segment *segment);

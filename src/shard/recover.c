@@ -115,19 +115,29 @@ static bool is_zero(const uint8_t digest[SHA256_BYTES])
     return any == 0;
 }
 
+/* Its bytes, and what they hold, in scratch. */
+static err read_state_once(struct partition *p, const char *key, struct pool *scratch,
+                           struct slice *out_bytes, struct state *out_state)
+{
+    struct finder finder = { .p = p };
+    struct state_series series = { find_reference, find_labels, &finder };
+    TRY(blob_get(p->shards->blob, key, STATE_BYTES_MAX, scratch, out_bytes));
+    return state_object_decode(*out_bytes, &series, scratch, out_state);
+}
+
 static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BYTES], bool is_newest,
                              struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
     state_key(p->number, digest, key);
     struct pool *scratch = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
-    struct finder finder = { .p = p };
-    struct state_series series = { find_reference, find_labels, &finder };
     struct slice bytes;
     struct state state;
-    err e = blob_get(p->shards->blob, key, STATE_BYTES_MAX, scratch, &bytes);
-    if (e == OK)
-        e = state_object_decode(bytes, &series, scratch, &state);
+    err e = read_state_once(p, key, scratch, &bytes, &state);
+    if (e == ERR_CORRUPT && object_doubt(p->shards->blob, key)) {
+        pool_reset(scratch);
+        e = read_state_once(p, key, scratch, &bytes, &state);
+    }
     if (e == ERR_VERSION) {
         struct err_at why = { 0 };
         ERR_IGNORE(state_object_check(bytes, &why));

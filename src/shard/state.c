@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "codec/zstd.h"
 #include "model/labels.h"
+#include "shard/object.h"
 
 #define OBJECT_MAGIC      UINT32_C(0x4154534b) /* "KSTA" */
 #define OBJECT_HEAD_BYTES 24
@@ -457,14 +458,23 @@ err state_object_check(struct slice bytes, struct err_at *at)
     return get_le64(bytes.at + 16) == bytes.len - OBJECT_HEAD_BYTES - 4 ? OK : ERR_CORRUPT;
 }
 
-err state_object_read(struct blob *blob, const char *key, const uint8_t digest[SHA256_BYTES],
-                      struct pool *pool, struct slice *out_bytes)
+static err read_once(struct blob *blob, const char *key, const uint8_t digest[SHA256_BYTES],
+                     struct pool *pool, struct slice *out_bytes)
 {
     uint8_t actual[SHA256_BYTES];
     *out_bytes = slice_of("", 0);
     TRY(blob_get(blob, key, STATE_BYTES_MAX, pool, out_bytes));
     sha256_of(*out_bytes, actual);
     return memcmp(actual, digest, SHA256_BYTES) == 0 ? OK : ERR_CORRUPT;
+}
+
+err state_object_read(struct blob *blob, const char *key, const uint8_t digest[SHA256_BYTES],
+                      struct pool *pool, struct slice *out_bytes)
+{
+    err e = read_once(blob, key, digest, pool, out_bytes);
+    if (e == ERR_CORRUPT && object_doubt(blob, key))
+        e = read_once(blob, key, digest, pool, out_bytes);
+    return e;
 }
 
 err state_object_decode(struct slice bytes, const struct state_series *series, struct pool *pool,

@@ -75,21 +75,21 @@ static err quarantine_stream(struct verifier *v, const char *name)
 static err verify_segment(struct verifier *v, uint32_t partition, const struct chain_segment *facts)
 {
     char key[SHARD_KEY_BYTES_MAX];
-    struct blob_handle *handle = NULL;
+    struct object object = { 0 };
     struct segment_info info;
     struct err_at at = { 0 };
     segment_key(partition, facts->digest, key);
     pool_reset(v->pool);
-    err e = blob_open(v->blob, key, &handle);
+    err e = object_open(v->blob, key, &object);
     if (e == OK) {
-        struct segment_source source = object_source(handle);
+        struct segment_source source = object_source(&object);
         v->check.file_count++;
         v->check.byte_count += source.size;
         e = metric_compact_verify(source, facts->digest, v->pool, &info, &at);
         if (e == OK && (!sum_equal(info.sum, facts->sum) || source.size != facts->bytes))
             e = err_set(&at, ERR_CORRUPT, "its SUM or size is not the chain's");
     }
-    blob_handle_close(handle);
+    object_close(&object);
     progress(v, facts->bytes);
     if (e == ERR_VERSION) {
         say_newer(v, "segment", key, at.text);

@@ -70,12 +70,13 @@ struct world {
     uint64_t incarnation_count;
     bool announce_marks_at_send; /* canary: protocol §1.2 broken */
     uint64_t log_file_bytes, log_queue_bytes;
-    uint32_t series_count;    /* of each partition, that records are made for */
-    int64_t step_ms;          /* between the rows of a series */
-    bool was_complete;        /* what the last check's answer said of itself */
-    uint64_t alloc_fault_nth; /* 0 = none; of the node, counted from its opening */
-    uint64_t allocations_max; /* the most of a life, while alloc_fault_nth is not 0 */
-    bool is_space_low;        /* the log refuses appends */
+    uint32_t series_count;        /* of each partition, that records are made for */
+    int64_t step_ms;              /* between the rows of a series */
+    bool was_complete;            /* what the last check's answer said of itself */
+    uint64_t alloc_fault_nth;     /* 0 = none; of the node, counted from its opening */
+    uint64_t allocations_max;     /* the most of a life, while alloc_fault_nth is not 0 */
+    bool is_space_low;            /* the log refuses appends */
+    err (*wrap)(struct world *w); /* puts something before the blob store; NULL = nothing */
 };
 
 static inline struct shards_config world_config(void)
@@ -164,6 +165,8 @@ static inline err world_open(struct world *w)
     err e = log_open(&config, w->io, w->node_pool, &w->log, &at);
     if (e == OK)
         e = blob_open_dir("blob", w->io, w->node_pool, &w->blob);
+    if (e == OK && w->wrap != NULL)
+        e = w->wrap(w);
     if (e == OK)
         e = shards_open(&w->config, w->io, w->log, w->blob, w->node_pool, &w->shards, &at);
     if (e != OK)
