@@ -121,8 +121,8 @@ err blob_open_cached(struct blob *inner, const struct blob_cache_config *config,
                      struct pool *pool, struct blob **out_blob, struct err_at *at);
 
 /* The bytes read of this object were wrong by a checksum of the reader's: may another read give others? True: a
- * cache has forgotten its copies, and asks the store again; a bucket may have been misunderstood on the way. False,
- * at no cost: a directory gives the same bytes again (or it is no key). Handles stay open. */
+ * cache has forgotten its copies, and asks the store again; a bucket may have been misunderstood on the way.
+ * False, at no cost: a directory gives the same bytes again (or it is no key). Handles stay open. */
 bool blob_doubt(struct blob *blob, const char *key);
 
 /* Let a store look after itself, about every second, from any one thread: a cache gives back what the local disk

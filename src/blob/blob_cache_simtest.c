@@ -225,8 +225,8 @@ static void test_what_is_wrong_is_forgotten(void **state)
     world_end();
 }
 
-/* A directory's handle may have the file of before: what it gives is not kept once the object was forgotten, and asked
- * for anew. */
+/* A directory's handle may have the file of before: what it gives is not kept once the object was forgotten,
+ * and asked for anew. */
 static void test_a_handle_from_before(void **state)
 {
     struct blob_cache_config config = config_of(100 * FILE_DISK);

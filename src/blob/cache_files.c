@@ -2,8 +2,8 @@
  *
  *   put:   oldest removed, entry FILLING ─→ file written, not synced ─→ READY   fails: BAD, and removed
  *   read:  entry pinned ─→ head checked, pages read and checked ─→ unpinned     fails: BAD, and removed
- *   remove: off the list of use ─→ file unlinked ─→ entry freed                 fails: BAD, back on the list as the
- *           newest, and no file is removed for a while
+ *   remove: off the list of use ─→ file unlinked ─→ entry freed                 fails: BAD, back on the list
+ *           as the newest, and no file is removed for a while
  *
  * A file's name is the hash of the object's key and the number of the block, so that a start needs no look into
  * any. Its head holds the key itself, the object's size and the checksums of its pages, and is checksummed as
@@ -226,9 +226,9 @@ struct removed {
     uint64_t bytes;
 };
 
-/* Remove the files of what was taken out, for which the lock is left, and the entries. One whose file stays is BAD,
- * and the newest, so that the next attempt is another's; those behind it were not tried and are as they were, unless
- * something was forgotten meanwhile, which did not see them. */
+/* Remove the files of what was taken out, for which the lock is left, and the entries. One whose file stays is
+ * BAD, and the newest, so that the next attempt is another's; those behind it were not tried and are as they
+ * were, unless something was forgotten meanwhile, which did not see them. */
 static struct removed remove_out(struct cache_files *f, struct entry *list)
 {
     struct removed removed = { 0 };

@@ -1,6 +1,6 @@
-/* Goal: what the cache takes of the local disk is bounded, by its own size and by what others need of the disk, and a
- * disk that fails is left alone. Method: cache_world.h, on a simulated disk that is filled, or holds names that
- * cannot be unlinked. */
+/* Goal: what the cache takes of the local disk is bounded, by its own size and by what others need of the
+ * disk, and a disk that fails is left alone. Method: cache_world.h, on a simulated disk that is filled, or
+ * holds names that cannot be unlinked. */
 #include "sim/cache_world.h"
 
 static void test_the_least_used_goes(void **state)

@@ -63,8 +63,8 @@ void live_segment_unref(struct live_segment *segment)
     pool_close(segment->pool);
 }
 
-/* As object_source, but a segment that is known to be damaged is not doubted again: each question would forget, and
- * fetch, all of it. */
+/* As object_source, but a segment that is known to be damaged is not doubted again: each question would
+ * forget, and fetch, all of it. */
 static err live_read(void *context, uint64_t offset, void *at, size_t len)
 {
     const struct live_segment *segment = context;

@@ -1,5 +1,5 @@
-/* Objects of the blob store as this room reads them: bytes that a checksum finds wrong are doubted, and read once more
- * before they count as damage. See object.c. */
+/* Objects of the blob store as this room reads them: bytes that a checksum finds wrong are doubted, and read
+ * once more before they count as damage. See object.c. */
 #ifndef SHARD_OBJECT_H
 #define SHARD_OBJECT_H
 
@@ -7,8 +7,8 @@
 #include "segment/segment.h"
 #include "shard/chain.h"
 
-/* Bytes of this object are wrong by a checksum. True: they are to be read once more (blob_doubt); it is counted, and
- * told to people. */
+/* Bytes of this object are wrong by a checksum. True: they are to be read once more (blob_doubt); it is
+ * counted, and told to people. */
 bool object_doubt(struct blob *blob, const char *key);
 
 /* One that is read as a segment. key and blob are borrowed until it is closed. Errors of blob_open. */

@@ -1,5 +1,5 @@
-/* Test only: a cache on a simulated disk in front of a store in memory, which fails only when told to. Every byte that
- * is read through the cache is compared with what the store holds. */
+/* Test only: a cache on a simulated disk in front of a store in memory, which fails only when told to. Every
+ * byte that is read through the cache is compared with what the store holds. */
 #ifndef SIM_CACHE_WORLD_H
 #define SIM_CACHE_WORLD_H
 

@@ -1,5 +1,5 @@
-/* Test only: a store in front of another one that gives wrong bytes when told to, once or for ever of an object. All
- * bytes of such a read are wrong, so that whoever uses any of them, and checks it, finds out. */
+/* Test only: a store in front of another one that gives wrong bytes when told to, once or for ever of an
+ * object. All bytes of such a read are wrong, so that whoever uses any of them, and checks it, finds out. */
 #ifndef SIM_LIAR_BLOB_H
 #define SIM_LIAR_BLOB_H
 
