@@ -213,7 +213,7 @@ class Cluster:
     def data(self, node):
         return self.path('node-%d' % node, 'data')
 
-    def write_config(self, node):
+    def write_config(self, node, edit=None):
         os.makedirs(self.path('node-%d' % node), exist_ok=True)
         more = SCRAPING if self.settings['scrapes'] else ''
         if self.settings['scrapes_host'] and node == 1:
@@ -221,10 +221,12 @@ class Cluster:
         names = dict(self.settings, node=node, port=self.port(node), bootstrap=self.bootstrap, bucket=BUCKET, access=KEYS[0])
         names['exporter'] = self.settings['http'] + 9
         with open(self.path('node-%d' % node, 'kelpie.yaml'), 'w', encoding='utf-8') as f:
-            f.write(CONFIG.format(more=more.format(**names), **names))
+            text = CONFIG.format(more=more.format(**names), **names)
+            f.write(edit(text) if edit else text)
 
-    def start_node(self, node):
-        self.write_config(node)
+    def start_node(self, node, edit=None):
+        """edit: what its configuration is changed by, from text to text."""
+        self.write_config(node, edit)
         self.launch('node-%d' % node, [BINARY, 'serve', '--config', self.path('node-%d' % node, 'kelpie.yaml'),
                                        '--data', self.data(node), '--http', '127.0.0.1:%d' % self.port(node)])
 
@@ -233,6 +235,12 @@ class Cluster:
 
     def kill_node(self, node):
         return self.end('node-%d' % node, signal.SIGKILL, 10)
+
+    def is_running(self, node):
+        pid = self.pid('node-%d' % node)
+        if pid is not None:
+            reap(pid)
+        return self.pid('node-%d' % node) is not None
 
     def output(self, node):
         with open(self.path('node-%d.out' % node), encoding='utf-8', errors='replace') as f:

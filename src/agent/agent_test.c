@@ -264,6 +264,62 @@ static void what_closes_itself_comes_back(void **state)
     stop(&nodes[0]);
 }
 
+static bool all_are_routed(void)
+{
+    for (int i = 0; i < 2; i++)
+        if (routes_unowned(agent_routes(nodes[i].agent)) > 0)
+            return false;
+    return true;
+}
+
+/* A copy of what the cluster is, a person's order, and whom to ask: from another thread than the agent's. */
+static void others_ask_the_agent(void **state)
+{
+    struct agent_copy *copy;
+    struct route_node node;
+    uint32_t slots[CLUSTER_REPLICAS_MAX];
+    start(&nodes[0]);
+    assert_int_equal(routes_unowned(agent_routes(nodes[0].agent)), CLUSTER_PARTITIONS_MAX);
+    assert_int_equal(routes_of(agent_routes(nodes[0].agent), 0, slots), 0);
+    start(&nodes[1]);
+    wait_until(all_is_shared_out);
+    wait_until(all_are_routed);
+    assert_ok(agent_copy(nodes[1].agent, pool, &copy));
+    const struct member *a = members_find(copy->members, slice_str("a"));
+    assert_non_null(a);
+    assert_int_equal(members_up_count(copy->members), 2);
+    assert_string_equal(members_at(copy->members, copy->self.slot)->name, "b");
+    assert_true(routes_node(agent_routes(nodes[1].agent), a->id.slot, &node));
+    assert_string_equal(node.address, a->address);
+    assert_true(node.id.incarnation == a->id.incarnation);
+    assert_false(routes_node(agent_routes(nodes[1].agent), 7, &node));
+    assert_int_equal(routes_of(agent_routes(nodes[1].agent), 0, slots), 2);
+    assert_int_equal(slots[0], copy->self.slot); /* its own first */
+    assert_int_equal(routes_of(agent_routes(nodes[1].agent), PARTITIONS, slots), 0);
+
+    struct control_record drain = { .kind = CONTROL_REMOVE, .of = a->id, .removal = REMOVAL_DRAIN };
+    memcpy(drain.cluster_id, members_cluster_id(copy->members), sizeof drain.cluster_id);
+    members_close(copy->members);
+    assert_ok(agent_append(nodes[1].agent, &drain, pool));
+    for (bool is_draining = false; !is_draining;) { /* as long as it takes */
+        assert_ok(agent_copy(nodes[0].agent, pool, &copy));
+        is_draining = members_find(copy->members, slice_str("a"))->is_draining;
+        members_close(copy->members);
+        io_sleep_ns(io, 10 * NS_PER_MS);
+    }
+    agent_leave(nodes[1].agent);
+    wait_until(second_has_stopped);
+    for (err e = OK; e == OK;) { /* its last step may answer yet */
+        e = agent_copy(nodes[1].agent, pool, &copy);
+        if (e == OK)
+            members_close(copy->members);
+        else
+            assert_err(ERR_CLOSED, e);
+    }
+    stop(&nodes[1]);
+    stop(&nodes[0]);
+}
+
 static bool first_is_up(void)
 {
     struct agent_view view;
@@ -524,10 +580,10 @@ static void who_does_not_answer_is_given_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(two_nodes_share_leave_and_come_back), TEST(what_closes_itself_comes_back),
-        TEST(whoever_asks_has_to_prove_itself),    TEST(only_a_proven_answer_is_heard),
-        TEST(who_refuses_for_the_clock_is_alive),  TEST(an_empty_secret_is_none),
-        TEST(who_does_not_answer_is_given_up),
+        TEST(others_ask_the_agent),          TEST(two_nodes_share_leave_and_come_back),
+        TEST(what_closes_itself_comes_back), TEST(whoever_asks_has_to_prove_itself),
+        TEST(only_a_proven_answer_is_heard), TEST(who_refuses_for_the_clock_is_alive),
+        TEST(an_empty_secret_is_none),       TEST(who_does_not_answer_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

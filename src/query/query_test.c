@@ -8,6 +8,7 @@
 #include "query/workers.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 static struct io *io;
 static struct pool *pool;
@@ -121,6 +122,71 @@ static void waiters_get_their_turn(void **state)
         io_thread_join(threads[i]);
     assert_int_equal(atomic_load(&line.next), 8);
     query_service_close(line.service);
+}
+
+/* Positions of a strong query go with every request to the source; without them it does not begin. */
+static struct source_request asked;
+static err positions_result;
+
+static err fake_select(struct source *source, const struct source_request *request, struct pool *p,
+                       struct source_set **out_set)
+{
+    asked = *request;
+    return ERR_IO;
+}
+
+static err fake_names(struct source *source, const struct source_request *requests, size_t count,
+                      size_t limit, struct pool *p, struct slice **out_names, size_t *out_count,
+                      struct proof *out_proof)
+{
+    asked = requests[count - 1];
+    return ERR_IO;
+}
+
+static err fake_positions(void *context, struct guard *guard, struct pool *p,
+                          struct source_position **out_positions, size_t *out_count)
+{
+    static struct source_position positions[2] = { { 0, 1, 10 }, { 1, 1, 20 } };
+    assert_ok(guard_check(guard));
+    *out_positions = positions;
+    *out_count = 2;
+    return positions_result;
+}
+
+static void strong_queries_know_how_far(void **state)
+{
+    static const struct source_table table = { .select = fake_select, .label_names = fake_names };
+    struct query_service *service = open_service(1, 1, 1000);
+    struct query_options options = { .tenant = slice_str("t"), .is_strong = true };
+    struct source_request requests[2] = { { .series_max = 3 }, { .series_max = 4 } };
+    struct source_set *set;
+    struct slice *names;
+    size_t count;
+    struct proof proof;
+    struct err_at at = { 0 };
+    struct query *query;
+    no_source.table = &table;
+    query_service_set_positions(service, fake_positions, NULL);
+    query = begin(service); /* not a strong one */
+    assert_true(query_source(query) == &no_source);
+    query_end(query);
+    assert_ok(query_begin(service, &options, &query, &at));
+    struct source *source = query_source(query);
+    assert_err(ERR_IO, source->table->select(source, &requests[0], query_pool(query), &set));
+    assert_true(asked.series_max == 3 && asked.after_count == 2 && asked.after[1].offset == 20);
+    assert_err(ERR_IO,
+               source->table->label_names(source, requests, 2, 0, query_pool(query), &names, &count, &proof));
+    assert_true(asked.series_max == 4 && asked.after_count == 2);
+    assert_int_equal(requests[0].after_count, 0);
+    query_end(query);
+    positions_result = ERR_TIMEOUT;
+    int64_t before = stat_get(STAT_QUERIES_TIMED_OUT);
+    assert_err(ERR_TIMEOUT, query_begin(service, &options, &query, &at));
+    assert_non_null(strstr(at.text, "where the log ends"));
+    assert_int_equal(stat_get(STAT_QUERIES_TIMED_OUT), before + 1);
+    assert_int_equal(query_service_usage(service).running, 0);
+    positions_result = OK;
+    query_service_close(service);
 }
 
 static void stopping(void **state)
@@ -282,10 +348,15 @@ static void workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slots_and_queue),   cmocka_unit_test(waiting_ends),
-        cmocka_unit_test(clients_that_left), cmocka_unit_test(waiters_get_their_turn),
-        cmocka_unit_test(stopping),          cmocka_unit_test(evaluation_and_budgets),
-        cmocka_unit_test(memory_of_others),  cmocka_unit_test(bad_configurations),
+        cmocka_unit_test(slots_and_queue),
+        cmocka_unit_test(waiting_ends),
+        cmocka_unit_test(clients_that_left),
+        cmocka_unit_test(waiters_get_their_turn),
+        cmocka_unit_test(strong_queries_know_how_far),
+        cmocka_unit_test(stopping),
+        cmocka_unit_test(evaluation_and_budgets),
+        cmocka_unit_test(memory_of_others),
+        cmocka_unit_test(bad_configurations),
         cmocka_unit_test(workers),
     };
     if (io_open(".", &io) != OK)

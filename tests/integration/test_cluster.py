@@ -1,5 +1,6 @@
 """Three nodes on three real brokers and a real S3 store: what any node takes, every node answers; a node that dies, stops,
 or loses its disk is not missed. Started by the script of `./dev cluster`."""
+import json
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import urllib.request
 import pytest
 
 import remote_write
-from conftest import BINARY, TOP, Reply
+from conftest import BINARY, TOP, Reply, run_kelpie
 from round_robin import RoundRobin
 
 sys.path.insert(0, os.path.join(TOP, 'tools'))
@@ -178,6 +179,119 @@ def test_a_disk_is_lost(cluster):
     cluster.start_node(1)
     cluster.wait_ready(1)
     load.must_be_answered_by((1, 2, 3))
+
+
+def kelpie_cluster(cluster, *arguments, node=1, status=0):
+    run = run_kelpie('cluster', *arguments, '--url', cluster.url(node))
+    assert run.returncode == status, run.stdout + run.stderr
+    return run.stdout if status == 0 else run.stderr
+
+
+def nodes_of(cluster, node=1):
+    """By name, as the cluster shows them."""
+    return {n['name']: n for n in json.loads(kelpie_cluster(cluster, '--json', node=node))['data']['nodes']}
+
+
+def test_drain_and_undrain(cluster):
+    """Under load: no write fails, no answer lacks anything, and the dry run says what moves."""
+    count, load = cluster.settings['partitions'], Load(cluster, 'drained')
+    shown = kelpie_cluster(cluster, node=3)
+    assert all('node-%d' % n in shown for n in (1, 2, 3)) and 'partitions without an owner: 0, with too few: 0' in shown
+    held = nodes_of(cluster)['node-2']['assigned']
+    assert 'drain would move %d replicas' % held in kelpie_cluster(cluster, 'drain', 'node-2', '--dry-run')
+    assert nodes_of(cluster)['node-2']['assigned'] == held   # nothing but said
+    assert 'decided' in kelpie_cluster(cluster, 'drain', 'node-2')
+    end = time.monotonic() + 60
+    while (nodes := nodes_of(cluster))['node-2']['owned'] > 0:
+        assert time.monotonic() < end, nodes
+        assert load.write(1 + len(load.written) // 50 % 3, count=50) in (200, 204)
+        assert load.ask(3, **STRONG) == (True, load.written)
+    assert nodes['node-1']['owned'] == nodes['node-3']['owned'] == count and nodes['node-2']['draining']
+    load.must_be_answered_by((1, 2, 3))
+    assert 'decided' in kelpie_cluster(cluster, 'undrain', 'node-2', node=2)
+    wait_until('node-2 holds its share again', 60, lambda: nodes_of(cluster)['node-2']['owned'] == held)
+    load.must_be_answered_by((1, 2, 3))
+
+
+def test_wrong_orders(cluster):
+    assert 'there is no node "node-9"' in kelpie_cluster(cluster, 'drain', 'node-9', status=1)
+    assert 'no action "frob"' in kelpie_cluster(cluster, 'frob', 'x', status=1)
+    assert 'it joins by itself' in kelpie_cluster(cluster, 'add', 'zone-9', status=1)
+    assert 'needs the name' in kelpie_cluster(cluster, 'drain', status=2)
+    assert '(the new node)' in kelpie_cluster(cluster, 'replace', 'node-1', '--zone', 'zone-1', '--dry-run')
+
+
+def wait_until(what, seconds, condition):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def test_brokers_are_away(cluster):
+    """Nothing is acknowledged, and no answer is called complete, until they are back; then everything goes on by itself."""
+    load = Load(cluster, 'brokers')
+    assert load.write(1) in (200, 204)
+    load.must_be_answered_by((1, 2, 3))
+    for broker in (1, 2, 3):
+        cluster.kafka('pause', broker)
+    try:
+        begun = time.monotonic()
+        assert load.write(2) == 503
+        print('refused after %.1f s' % (time.monotonic() - begun))
+        assert time.monotonic() - begun < 15
+        for node in (1, 2, 3):
+            wait_until('node %d says that it is incomplete' % node, 20, lambda: not load.ask(node)[0])
+    finally:
+        for broker in (1, 2, 3):
+            cluster.kafka('cont', broker)
+    wait_until('a write is taken again', 60, lambda: load.write(2) in (200, 204))
+    load.must_be_answered_by((1, 2, 3), seconds=60)
+    assert [cluster.pid('node-%d' % node) is not None for node in (1, 2, 3)] == [True] * 3
+
+
+def test_the_bucket_is_away(cluster):
+    """Writes and answers go on; a node that starts says what it waits for."""
+    load = Load(cluster, 'bucket')
+    assert load.write(1) in (200, 204)
+    cluster.s3('pause')
+    try:
+        assert load.write(3) in (200, 204)
+        load.must_be_answered_by((1, 2, 3))
+        cluster.kill_node(2)
+        cluster.start_node(2)
+        wait_until('node 2 waits for the bucket', 30, lambda: 'the bucket' in ready_text(cluster, 2))
+        assert load.write(1) in (200, 204)
+    finally:
+        cluster.s3('cont')
+    cluster.wait_ready(2)
+    load.must_be_answered_by((1, 2, 3))
+
+
+def ready_text(cluster, node):
+    try:
+        return request(cluster.url(node) + '/-/ready').text
+    except OSError:
+        return ''
+
+
+@pytest.mark.parametrize('change, text', [
+    (('bucket: telemetry', 'bucket: telemetry\n    prefix: other'), 'the bucket has no CLUSTER'),
+    (('control_topic: kelpie-control', 'control_topic: kelpie'), 'topic and control_topic are the same'),
+    (('topic: kelpie\n', 'topic: kelpie-control-2\n'), None),   # not there: it is waited for
+])
+def test_wrong_settings(cluster, change, text):
+    cluster.kill_node(3)
+    said = len(cluster.output(3))
+    cluster.start_node(3, edit=lambda config: config.replace(*change))
+    if text is None:
+        wait_until('node 3 waits for its topic', 30, lambda: "the log's topic" in ready_text(cluster, 3))
+        cluster.kill_node(3)
+    else:
+        wait_until('node 3 ends', 30, lambda: not cluster.is_running(3))
+        assert text in cluster.output(3)[said:]
+    cluster.start_node(3)
+    cluster.wait_ready(3)
 
 
 def test_all_are_killed_at_once(cluster):
