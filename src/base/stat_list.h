@@ -221,6 +221,8 @@
       "Log records that were damaged; answers name what may be missing.")                                    \
     X(STAT_SHARD_OBJECTS_DOUBTED, COUNTER, "shard_objects_doubted_total",                                    \
       "Objects of which bytes were wrong by a checksum, and were read once more.")                           \
+    X(STAT_SHARD_OBJECTS_REMOVED, COUNTER, "shard_objects_removed_total",                                    \
+      "Objects of a shared store that no manifest had named for a day, removed.")                            \
     X(STAT_SHARD_QUARANTINED, COUNTER, "shard_quarantined_total", "Files and objects found damaged.")        \
     X(STAT_SHARD_RACES, COUNTER, "shard_races_total",                                                        \
       "Manifest entries whose number was found taken, by another replica or an earlier attempt.")            \
@@ -228,6 +230,8 @@
       "Bytes of frames written to stream files.")                                                            \
     X(STAT_SHARD_SPILLED_ROWS, COUNTER, "shard_spilled_rows_total",                                          \
       "Rows of heads written to stream files.")                                                              \
+    X(STAT_SHARD_SWEEPS_SKIPPED, COUNTER, "shard_sweeps_skipped_total",                                      \
+      "Looks for such objects that were not made, because something was in doubt or under way.")             \
     X(STAT_SHARD_TAKEN_OVER, COUNTER, "shard_taken_over_total",                                              \
       "Manifest entries of other replicas that were taken over.")                                            \
     X(STAT_WRITES_REFUSED, COUNTER, "writes_refused_total",                                                  \

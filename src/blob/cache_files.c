@@ -226,9 +226,9 @@ struct removed {
     uint64_t bytes;
 };
 
-/* Remove the files of what was taken out, for which the lock is left, and the entries. One whose file stays is
- * BAD, and the newest, so that the next attempt is another's; those behind it were not tried and are as they
- * were, unless something was forgotten meanwhile, which did not see them. */
+/* Remove the files of what was taken out, for which the lock is left, and the entries. One whose file stays
+ * is BAD, and the newest, so that the next attempt is another's; those behind it were not tried and are as
+ * they were, unless something was forgotten meanwhile, which did not see them. */
 static struct removed remove_out(struct cache_files *f, struct entry *list)
 {
     struct removed removed = { 0 };

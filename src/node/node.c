@@ -658,6 +658,7 @@ uint16_t node_port(const struct node *node) { return net_server_port(node->serve
 void node_step(struct node *node)
 {
     watch_space(node);
+    blob_tend(node->blob);
     ingest_step(node->ingest);
     err e = log_tidy(node->log);
     if (e != OK)

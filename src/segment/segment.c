@@ -6,8 +6,8 @@
  *
  * Nothing read is trusted: lengths and counts are bounded before use, and the footer must account for every
  * byte of the file. Whatever has a checksum that differs (tail, footer, block, head) is doubted and read once
- * more, if the source says that this may help. Invariant: the directory is immutable after open, so any thread
- * may read. */
+ * more, if the source says that this may help. Invariant: the directory is immutable after open, so any
+ * thread may read. */
 #include "segment/segment.h"
 #include "base/check.h"
 #include "codec/int.h"

@@ -92,8 +92,8 @@ struct segment_cache_usage segment_cache_usage(struct segment_cache *cache);
 /* ---- reading ---- */
 
 /* Where the bytes come from. read: exactly len bytes at offset; ERR_END when the object ends before. doubt: a
- * checksum finds bytes wrong that read gave; may another read give others? Then they are read once more before
- * they count as damaged. NULL: it would give the same. Both safe from any thread. */
+ * checksum finds bytes wrong that read gave; may another read give others? Then they are read once more
+ * before they count as damaged. NULL: it would give the same. Both safe from any thread. */
 struct segment_source {
     err (*read)(void *context, uint64_t offset, void *at, size_t len);
     bool (*doubt)(void *context);

@@ -42,28 +42,6 @@ void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES
     snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/chain/%08llu", partition, (unsigned long long)number);
 }
 
-static int key_order(const void *a, const void *b) { return strcmp(a, b); }
-
-err named_open(const struct chain *chain, bool is_state, struct pool *pool, struct named *out_named)
-{
-    size_t count = is_state ? 2 : chain->segment_count;
-    void *at;
-    TRY(pool_alloc(pool, count * SHARD_KEY_BYTES_MAX + 1, &at));
-    *out_named = (struct named){ .keys = at, .count = count };
-    for (size_t i = 0; i < count; i++)
-        if (is_state)
-            state_key(chain->partition, chain->state_digests[i], out_named->keys[i]);
-        else
-            segment_key(chain->partition, chain->segments[i].digest, out_named->keys[i]);
-    qsort(out_named->keys, count, SHARD_KEY_BYTES_MAX, key_order);
-    return OK;
-}
-
-bool named_has(const struct named *named, const char *key)
-{
-    return bsearch(key, named->keys, named->count, SHARD_KEY_BYTES_MAX, key_order) != NULL;
-}
-
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX])
 {
     snprintf(out_path, IO_PATH_BYTES_MAX, "%s/build-%llu.tmp", shards->config.stream_directory,
@@ -81,12 +59,61 @@ err object_put_again(struct blob *blob, const char *key, struct slice bytes)
     return e == ERR_EXISTS ? blob_replace(blob, key, bytes) : e;
 }
 
+#define NAMED_MAX_NS (12 * 3600 * NS_PER_SECOND) /* so old an object may be that an entry names */
+#define OLD_MS       (12 * MS_PER_HOUR)
+#define NAME_AFTER_NS \
+    (120 * NS_PER_SECOND) /* longer than a list of objects is believed, and a request takes */
+
+/* An object of a shared store that is to be put is there already. If it is old, a sweep may have it in its list:
+ * then nothing is named until that is over, and what is needed is put once more. */
+static err mind_the_sweep(struct partition *p, const char *key)
+{
+    if (!p->shards->config.is_shared)
+        return OK;
+    struct pool *pool = pool_open(p->shards->pool, "renew", POOL_BYTES_UNLIMITED);
+    struct blob_entry *entries;
+    size_t count;
+    int64_t present_ms, t_ms = 0;
+    char prefix[SHARD_KEY_BYTES_MAX];
+    err e = OK;
+    TRY_OUT(partition_present(p, pool, &entries, &count, &present_ms));
+    snprintf(prefix, sizeof prefix, "%.*s", (int)(strrchr(key, '/') - key), key);
+    TRY_OUT(blob_list(p->shards->blob, prefix, pool, &entries, &count));
+    for (size_t i = 0; i < count && t_ms == 0; i++)
+        t_ms = strcmp(entries[i].key, key) == 0 ? entries[i].t_ms : 0;
+    if (t_ms < present_ms - OLD_MS)
+        atomic_store(&p->name_after_ns, io_monotonic_ns(p->shards->io) + NAME_AFTER_NS);
+out:
+    pool_close(pool);
+    return e;
+}
+
+err partition_may_name(struct partition *p, int64_t begun_ns)
+{
+    struct io *io = p->shards->io;
+    bool is_old = io_boottime_ns(io) - begun_ns >= NAMED_MAX_NS;
+    bool must_wait = io_monotonic_ns(io) < atomic_load(&p->name_after_ns);
+    return p->shards->config.is_shared && (is_old || must_wait) ? ERR_BUSY : OK;
+}
+
 err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES])
 {
     char key[SHARD_KEY_BYTES_MAX];
     segment_key(p->number, digest, key);
     err e = blob_put_file(p->shards->blob, key, temp_path);
-    return e == ERR_EXISTS ? blob_replace_file(p->shards->blob, key, temp_path) : e;
+    if (e != ERR_EXISTS)
+        return e;
+    TRY(mind_the_sweep(p, key));
+    return blob_replace_file(p->shards->blob, key, temp_path);
+}
+
+static err state_put(struct partition *p, const char *key, struct slice bytes)
+{
+    err e = blob_put(p->shards->blob, key, bytes);
+    if (e != ERR_EXISTS)
+        return e;
+    TRY(mind_the_sweep(p, key));
+    return blob_replace(p->shards->blob, key, bytes);
 }
 
 /* The segment of a digest, looked for from *from on, where it is when the lists are alike. NULL: none. */
@@ -174,7 +201,7 @@ static err put_state(struct partition *p, struct range *range, struct pool *scra
     sha256_of(buf_slice(&bytes), entry->state_digest);
     entry->state_bytes = bytes.len;
     state_key(p->number, entry->state_digest, key);
-    e = object_put_again(p->shards->blob, key, buf_slice(&bytes));
+    e = state_put(p, key, buf_slice(&bytes));
     buf_close(&bytes);
     return e;
 }
@@ -300,11 +327,13 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     TRY_OUT(pool_zalloc(scratch, count * sizeof *entry.segments + 1, &at));
     entry.segments = at;
     entry.segment_count = count;
+    int64_t begun_ns = io_boottime_ns(p->shards->io);
     for (size_t i = 0; i < count; i++) {
         entry.segments[i] = outputs[i].segment;
         TRY_OUT(partition_segment_put(p, outputs[i].path, outputs[i].segment.digest));
     }
     TRY_OUT(put_state(p, range, scratch, &entry));
+    TRY_OUT(partition_may_name(p, begun_ns));
     uint8_t old_state[SHA256_BYTES];
     memcpy(old_state, p->chain.state_digests[1], SHA256_BYTES);
     if (p->shards->config.canary & SHARD_CANARY_TRIM_FIRST)
@@ -501,6 +530,7 @@ static bool send_controls(struct partition *p, int64_t now_ns)
 static bool commit_is_due(struct partition *p, int64_t now_ns)
 {
     return p->ranges->closed && p->ranges->frozen == NULL && now_ns >= p->commit_retry_ns &&
+           now_ns >= atomic_load(&p->name_after_ns) &&
            now_ns - p->ranges->closed_ns >= partition_patience_ns(p) && partition_may_decide(p);
 }
 
@@ -514,6 +544,20 @@ static bool follow_is_due(struct partition *p, int64_t now_ns)
     if (is_due)
         p->follow_ns = now_ns + (p->ranges->closed ? FOLLOW_SOON_NS : FOLLOW_NS);
     return is_due;
+}
+
+#define SWEEP_FIRST_NS (3600 * NS_PER_SECOND)
+#define SWEEP_NS       (6 * 3600 * NS_PER_SECOND)
+
+/* Is it time to look for what nobody named for a day? Locked. */
+static bool sweep_is_due(struct partition *p, int64_t now_ns)
+{
+    const struct shards_config *config = &p->shards->config;
+    if (!config->is_shared || config->read_only || config->may_sweep == NULL)
+        return false;
+    if (p->sweep_ns == 0)
+        p->sweep_ns = now_ns + SWEEP_FIRST_NS;
+    return now_ns >= p->sweep_ns && atomic_load(&p->rank) == 0 && partition_may_decide(p) && !p->compacting;
 }
 
 err shards_commit_step(struct shards *shards, bool *out_worked)
@@ -532,6 +576,8 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
         bool follows = taken && !due && follow_is_due(p, now_ns);
         bool is_back = taken && p->shards->config.is_shared && now_ns >= p->commit_retry_ns &&
                        log_went_back(shards->log, p->number, &back_to) == OK;
+        bool sweeps = taken && !due && !follows && !is_back && sweep_is_due(p, now_ns);
+        p->compacting = p->compacting || sweeps; /* nothing is put meanwhile */
         p->committing = true;
         io_mutex_unlock(&p->lock);
         if (!taken)
@@ -545,6 +591,8 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
             *out_worked = e == OK;
         } else if (follows) {
             e = partition_follow(p, out_worked);
+        } else if (sweeps) {
+            *out_worked = partition_sweep(p);
         } else {
             bool is_sending = send_controls(p, now_ns), retained = false;
             if (now_ns >= p->commit_retry_ns) /* also while the log refuses: it may be what gives it room */
@@ -553,6 +601,10 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
         }
         io_mutex_lock(&p->lock);
         p->committing = false;
+        if (sweeps) {
+            p->compacting = false;
+            p->sweep_ns = now_ns + SWEEP_NS;
+        }
         if (e != OK)
             p->commit_retry_ns = now_ns + SHARD_RETRY_NS;
         io_mutex_unlock(&p->lock);

@@ -161,6 +161,7 @@ struct merge {
     char path[IO_PATH_BYTES_MAX];
     struct chain_segment output;
     bool has_output;
+    int64_t put_ns; /* boot time; before the output was put */
     struct sum in, dropped, distinct;
 };
 
@@ -229,6 +230,7 @@ static err verify_merged(struct merge *m, struct pool *pool)
     TRY(built_file_verify(m->p->shards, m->path, m->output.digest, pool, &info, &at));
     if (!sum_equal(info.sum, m->output.sum) || !sum_equal(info.distinct, m->output.sum))
         return ERR_CORRUPT; /* a merge keeps one row of each (series, t): all of them, and nothing else */
+    m->put_ns = io_boottime_ns(m->p->shards->io);
     return partition_segment_put(m->p, m->path, m->output.digest);
 }
 
@@ -260,6 +262,8 @@ static err append_replace(struct merge *m)
                                  .segments = &m->output,
                                  .segment_count = m->has_output };
     bool valid;
+    if (m->has_output)
+        TRY(partition_may_name(p, m->put_ns));
     io_mutex_lock(&p->chain_lock);
     err e = partition_entry_append(p, &entry, &valid);
     if (e == OK) {

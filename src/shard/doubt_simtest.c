@@ -1,6 +1,6 @@
 /* Objects that come wrongly out of the store, once or for ever, with a cache of blocks in front of it and without.
- * What a checksum finds wrong is doubted and read once more: nothing that is right in the store is mended, set
- * aside or named as missing; what is wrong there is damage, as it is where nothing can be doubted. */
+ * What a checksum finds wrong is doubted and read once more: nothing that is right in the store is mended,
+ * set aside or named as missing; what is wrong there is damage, as it is where nothing can be doubted. */
 #include "shard/fixture.h"
 
 #include "base/stat.h"

@@ -4,9 +4,9 @@
  *          wrong ─ blob_doubt: may another read give other bytes? ─ no (a directory) ─→ damage
  *                                                                  yes ─ read once more ─ wrong again ─→ damage
  *
- * The store's copy may be right while what came of it is not: by the network, or out of a cache of blocks that
- * kept what came wrongly once. Damage has consequences (an answer that is not complete, an entry in whose
- * place another is put), so it is not believed at the first word.
+ * The store's copy may be right while what came of it is not: by the network, or out of a cache of blocks
+ * that kept what came wrongly once. Damage has consequences (an answer that is not complete, an entry in
+ * whose place another is put), so it is not believed at the first word.
  *
  * Invariants
  *  1. Each checksum that differs causes one more read at most, of what it covers. A segment that is known to be

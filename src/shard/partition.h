@@ -254,6 +254,8 @@ struct partition {
     uint64_t sure_end; /* … one more than an end that was confirmed since then; 0: none was */
     err follow_failed;
     int64_t cut_wanted_ns, merge_wanted_ns; /* shared: since when; 0: it is not */
+    int64_t sweep_ns;                       /* shared: next sweep (monotonic); 0: not known yet */
+    _Atomic int64_t name_after_ns;          /* shared: nothing that was put is named before (monotonic) */
     struct live_segment *doomed;            /* not live any more; references to be dropped outside the lock */
     bool cut_asked;                         /* the range that starts at cut_asked_start is to be cut */
     struct log_position cut_asked_start;
@@ -443,14 +445,32 @@ void partition_doomed_release(struct partition *p);
 void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
 void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
 void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX]);
-/* The segments, or the states, that a chain's fold names. In pool. ERR_LIMIT. */
-struct named {
-    char (*keys)[SHARD_KEY_BYTES_MAX]; /* sorted */
-    size_t count;
-};
-err named_open(const struct chain *chain, bool is_state, struct pool *pool, struct named *out_named);
-bool named_has(const struct named *named, const char *key);
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX]);
+
+/* Of a shared store: may an entry name objects of which the first was put at begun_ns (boot time)? ERR_BUSY:
+ * they are to be put again, because they are old, or one of them was. */
+err partition_may_name(struct partition *p, int64_t begun_ns);
+
+/* ---- clean.c ---- */
+/* Segments and states that are named. Zero but for pool, of which digests is a block; to be sorted before it is
+ * asked. */
+struct named {
+    struct pool *pool;
+    uint8_t (*digests)[SHA256_BYTES];
+    size_t count, capacity;
+};
+/* What a chain's fold names. ERR_LIMIT. */
+err named_add_chain(struct named *named, const struct chain *chain);
+void named_sort(struct named *named);
+bool named_has(const struct named *named, const char *key);
+/* Of an own store, at the start: builds and merges that a crash cut short, inputs not deleted in time. */
+err partition_remove_unnamed(struct partition *p);
+/* The list of a partition's entries, in pool, and the time of the newest: what the store has for a clock. */
+err partition_present(struct partition *p, struct pool *pool, struct blob_entry **out_entries,
+                      size_t *out_count, int64_t *out_ms);
+/* Of a shared store, by who has set committing and compacting: remove what nobody named for a day, if that is
+ * allowed. Takes chain_lock. True: there was something. */
+bool partition_sweep(struct partition *p);
 
 /* ---- build.c ---- */
 struct build_output {

@@ -60,30 +60,6 @@ err partition_chain_read(struct partition *p, uint64_t log_start, struct err_at 
     return p->chain.next_number > 1 && !shards->config.read_only ? partition_chain_promise(p) : OK;
 }
 
-/* Objects that the fold does not name: builds and merges that a crash cut short, inputs not deleted in time. */
-static err remove_unnamed(struct partition *p)
-{
-    static const char *const kinds[] = { "segment", "state" };
-    err e = OK;
-    struct pool *scratch = pool_open(p->shards->pool, "clean", POOL_BYTES_UNLIMITED);
-    for (int kind = 0; kind < 2; kind++) {
-        char prefix[SHARD_KEY_BYTES_MAX];
-        struct blob_entry *entries;
-        struct named named;
-        size_t count;
-        snprintf(prefix, sizeof prefix, "p%03u/%s", p->number, kinds[kind]);
-        TRY_OUT(named_open(&p->chain, kind == 1, scratch, &named));
-        TRY_OUT(blob_list(p->shards->blob, prefix, scratch, &entries, &count));
-        for (size_t i = 0; i < count; i++)
-            if (!named_has(&named, entries[i].key) && /* a file of somebody else stays */
-                shard_is_object(entries[i].key, p->shards->config.partition_count))
-                TRY_OUT(blob_delete(p->shards->blob, entries[i].key));
-    }
-out:
-    pool_close(scratch);
-    return e;
-}
-
 /* ---- state ---- */
 
 /* Where a decoder finds series again. */
@@ -598,7 +574,7 @@ err partition_recover(struct partition *p, struct err_at *at)
     bool is_own = !p->shards->config.read_only && !p->shards->config.is_shared;
     if (is_own && !p->was_open && /* else queries may still hold what it had */
         w.start_offset <= p->chain.end.offset && p->chain.lost_count == 0)
-        TRY(remove_unnamed(p));
+        TRY(partition_remove_unnamed(p));
     TRY(partition_segments_sync(p));
     TRY(read_state(p, at));
     p->applied = p->chain.end;

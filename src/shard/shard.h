@@ -70,8 +70,12 @@ struct shards_config {
     uint32_t thread_count;     /* threads that merge; 0 = half the cores, at least one */
     uint32_t canary;           /* enum shard_canary */
     bool starts_closed;        /* no partition is open at first: shards_partition_open */
-    bool is_shared;   /* log and blob store are those of other nodes, too: producers live elsewhere, other
-                                  replicas append to the chains, and nothing is trimmed or deleted */
+    bool is_shared; /* log and blob store are those of other nodes, too: producers live elsewhere, other
+                                  replicas append to the chains, nothing is trimmed, and sweeps alone delete */
+    /* May a shared partition be swept now: what no manifest named for a day removed? Not while something is copied
+     * from the store, or opened somewhere, or compared. Asked from any thread; NULL: never. */
+    bool (*may_sweep)(void *context, uint32_t partition);
+    void *sweep_context;
     bool read_only;   /* for tools: no file is created, changed or removed */
     bool without_log; /* for tools: a snapshot, whose chains are all there is */
 };

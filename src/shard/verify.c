@@ -152,7 +152,7 @@ static err verify_states(struct verifier *v, const struct chain *chain)
 struct owned {
     const struct verifier *v;
     const struct chain *chain;
-    struct named segments, states;
+    struct named named;
 };
 
 static int classify_object(void *context, const char *path, bool is_dir, const char **out_why)
@@ -168,7 +168,7 @@ static int classify_object(void *context, const char *path, bool is_dir, const c
         return SHARD_CLASS_LEFTOVER;
     if (!shard_is_object(key, o->v->config->partition_count))
         return SHARD_CLASS_FOREIGN;
-    if (strncmp(path, "chain/", 6) == 0 || named_has(&o->segments, key) || named_has(&o->states, key))
+    if (strncmp(path, "chain/", 6) == 0 || named_has(&o->named, key))
         return SHARD_CLASS_LIVE;
     if (o->v->config->without_log)
         *out_why = "named by no entry; the first start of what is restored removes it";
@@ -184,12 +184,12 @@ static int classify_object(void *context, const char *path, bool is_dir, const c
 static err account_objects(struct verifier *v, const struct chain *chain)
 {
     struct pool *pool = pool_open(v->pool, "account", POOL_BYTES_UNLIMITED);
-    struct owned owned = { .v = v, .chain = chain };
+    struct owned owned = { .v = v, .chain = chain, .named.pool = pool };
     struct shard_walk walk = { v->io, pool, v->report, &v->check, classify_object, &owned };
     char path[IO_PATH_BYTES_MAX];
     err e = OK;
-    TRY_OUT(named_open(chain, false, pool, &owned.segments));
-    TRY_OUT(named_open(chain, true, pool, &owned.states));
+    TRY_OUT(named_add_chain(&owned.named, chain));
+    named_sort(&owned.named);
     if (snprintf(path, sizeof path, "%s/p%03u", v->config->blob_directory, chain->partition) >=
         IO_PATH_BYTES_MAX)
         TRY_OUT(ERR_LIMIT);

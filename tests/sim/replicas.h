@@ -132,6 +132,8 @@ static void replica_close(struct life *l, uint32_t k)
     l->ground->process_close(l, k);
 }
 
+static bool may_sweep(void *context, uint32_t partition) { return true; }
+
 static void life_open(struct life *l, const struct ground *ground, struct pool *pool, uint64_t seed,
                       uint32_t canary)
 {
@@ -152,6 +154,7 @@ static void life_open(struct life *l, const struct ground *ground, struct pool *
         r->config.is_shared = true;
         r->config.canary = canary;
         r->config.chain_base_count = 4;
+        r->config.may_sweep = may_sweep;
         r->config.stream_directory = r->stream;
         r->config.quarantine_directory = r->quarantine;
         replica_open(l, k);
