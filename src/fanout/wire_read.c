@@ -424,12 +424,19 @@ err wire_metadata_read(struct slice body, struct pool *pool, struct wire_metadat
 /* Reasons outlive the answer they came in, so they are ours. */
 static const char *reason_of(struct slice text)
 {
-    static const char *const known[] = {
-        PROOF_NOT_HERE,      PROOF_NOT_APPLIED,           PROOF_UNANSWERED,
-        "unresolved series", "the log cannot be applied", "segment of a newer format",
-        "damaged segment",   "damaged segment index",     "damaged block",
-        "damaged row group"
-    };
+    static const char *const known[] = { PROOF_NOT_HERE,
+                                         PROOF_NOT_APPLIED,
+                                         PROOF_UNANSWERED,
+                                         "unresolved series",
+                                         "the log cannot be applied",
+                                         "segment of a newer format",
+                                         "damaged segment",
+                                         "damaged segment index",
+                                         "damaged block",
+                                         "damaged row group",
+                                         "segment cannot be read now",
+                                         "the log's end is not confirmed",
+                                         "the log went back" };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (slice_equal_str(text, known[i]))
             return known[i];

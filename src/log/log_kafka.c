@@ -178,6 +178,7 @@ static void begin_generation(struct kafka_partition *p)
     p->acked = p->found = p->fell_to = KAFKA_OFFSET_UNKNOWN;
     p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
     p->seen = (struct log_seen){ p->goes_on_at, LOG_EPOCH_NONE };
+    p->end_asked = KAFKA_OFFSET_UNKNOWN;
     p->confirmed_ns = INT64_MIN;
     log_kafka_doubt_reset(p, place, p->found_epoch);
     p->found_epoch = KAFKA_EPOCH_UNKNOWN;
@@ -468,7 +469,8 @@ static void ask_ends(struct log_kafka *log, int64_t now_ns)
     if (log->stage != LOG_KAFKA_RUNNING || log->ends_cookie != 0 || now_ns < log->ends_at_ns)
         return;
     for (uint32_t i = 0; i < log->log.partition_count; i++) {
-        const struct kafka_partition *p = &log->partitions[i];
+        struct kafka_partition *p = &log->partitions[i];
+        p->end_asked = p->end;
         if (p->reader != NULL || p->has_acked || p->anchor == KAFKA_OFFSET_UNKNOWN)
             partitions[count++] = i;
     }
@@ -499,8 +501,11 @@ static void on_ends(struct log_kafka *log, const struct kafka_event *event)
         io_mutex_lock(&log->mutex);
         p->epoch = ends->leader_epoch;
         p->start = ends->start_offset;
-        if (is_any || (ends->end_offset >= p->end && !p->has_gone_back)) {
-            p->end = ends->end_offset;
+        /* What was read or acknowledged meanwhile may be beyond it: a log that is written to all the time
+         * would hardly ever be confirmed else. */
+        if (is_any || (ends->end_offset >= p->end_asked && !p->has_gone_back)) {
+            if (is_any || ends->end_offset > p->end)
+                p->end = ends->end_offset;
             p->confirmed_ns = log->ends_asked_ns;
         } /* else the log went back: then readers and doubts find out */
         io_mutex_unlock(&log->mutex);

@@ -169,6 +169,7 @@ struct kafka_partition {
     } epochs[KAFKA_EPOCHS_MAX]; /* rising */
     size_t epoch_count;
     uint64_t start, end;  /* as confirmed; end never goes down but when the log went back */
+    uint64_t end_asked;   /* end, when the ends were asked for; KAFKA_OFFSET_UNKNOWN: of another generation */
     uint64_t hollow_from; /* a reader met nothing from here … */
     uint64_t hollow_to;   /* … to the end, when that was here … */
     int32_t hollow_epoch; /* … and this the highest epoch: another leader's log may have something there */

@@ -66,22 +66,24 @@ static void add_head(struct view *view, struct metric_head *head, struct metric_
 }
 
 /* An end that nobody confirmed of late says nothing of what others have written since: a node that is cut off
- * from the log, and not from who asks it. Nor does one of a log that went back, until that is known here.
+ * from the log, and not from who asks it. Whoever asks for positions knows the end (is_told), and looks
+ * whether they were reached. Nor does one of a log that went back, until that is known here.
  * protocol §5 */
-static void name_log(struct views *views, struct view *view)
+static void name_log(struct views *views, struct view *view, bool is_told)
 {
     struct partition *p = view->partition;
     struct log_watermarks marks = log_watermarks(p->shards->log, p->number);
     uint64_t from;
-    if (marks.confirmed_ns == INT64_MIN ||
-        io_boottime_ns(p->shards->io) - marks.confirmed_ns > SHARD_CONFIRMED_MS_MAX * NS_PER_MS)
+    bool is_old = marks.confirmed_ns == INT64_MIN ||
+                  io_boottime_ns(p->shards->io) - marks.confirmed_ns > SHARD_CONFIRMED_MS_MAX * NS_PER_MS;
+    if (is_old && !is_told)
         views_missing(views, p->number, view->range, "the log's end is not confirmed");
     else if (log_went_back(p->shards->log, p->number, &from) != ERR_NOT_FOUND)
         views_missing(views, p->number, view->range, "the log went back");
 }
 
 /* Under the partition's lock. end_offset: what was durable when the query began. */
-static err take(struct views *views, struct view *view, uint64_t end_offset)
+static err take(struct views *views, struct view *view, uint64_t end_offset, bool is_told)
 {
     struct partition *p = view->partition;
     size_t piece_max = 1, range_max = 0;
@@ -104,7 +106,7 @@ static err take(struct views *views, struct view *view, uint64_t end_offset)
     name_unresolved(views, view);
     if (p->apply_failed != OK || p->applied.offset < end_offset) /* the waiting ended with a failure, too */
         views_missing(views, p->number, view->range, "the log cannot be applied");
-    name_log(views, view);
+    name_log(views, view, is_told);
     for (size_t i = 0; i < p->segment_count; i++)
         if (time_overlaps(p->segments[i]->facts.range, view->range))
             view->segments[view->segment_count++] =
@@ -158,17 +160,27 @@ static err open_segments(struct views *views, struct view *view, struct guard *g
     return result;
 }
 
+/* Does the asker know the partition's end? */
+static bool is_told(const struct source_request *request, uint32_t partition)
+{
+    for (size_t i = 0; i < request->after_count; i++)
+        if (request->after[i].partition == partition)
+            return true;
+    return false;
+}
+
 /* Take what one partition has, and open it. One that is not here is named. */
-static err view_open(struct views *views, struct view *view, uint64_t end_offset, struct guard *guard)
+static err view_open(struct views *views, struct view *view, uint64_t end_offset,
+                     const struct source_request *request)
 {
     struct partition *p = view->partition;
     if (!partition_lock(p)) {
         views_missing(views, p->number, view->range, PROOF_NOT_HERE);
         return OK;
     }
-    err e = take(views, view, end_offset);
+    err e = take(views, view, end_offset, is_told(request, p->number));
     io_mutex_unlock(&p->lock);
-    return e == OK ? open_segments(views, view, guard) : e;
+    return e == OK ? open_segments(views, view, request->guard) : e;
 }
 
 /* What is to be applied for the asker's positions, beyond what is known to be durable here. Of another generation
@@ -237,7 +249,7 @@ err views_open(struct shards *shards, const struct source_request *request, stru
         view->partition = &shards->partitions[i];
         view->range = range;
         if (source_asks(request->partitions, i))
-            e = view_open(views, view, ends[i], request->guard);
+            e = view_open(views, view, ends[i], request);
     }
     if (e != OK)
         views_close(views);

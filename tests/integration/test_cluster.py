@@ -195,8 +195,8 @@ def nodes_of(cluster, node=1):
 def test_drain_and_undrain(cluster):
     """Under load: no write fails, no answer lacks anything, and the dry run says what moves."""
     count, load = cluster.settings['partitions'], Load(cluster, 'drained')
-    shown = kelpie_cluster(cluster, node=3)
-    assert all('node-%d' % n in shown for n in (1, 2, 3)) and 'partitions without an owner: 0, with too few: 0' in shown
+    wait_until('all is owned', 60, lambda: 'without an owner: 0, with too few: 0' in kelpie_cluster(cluster, node=3))
+    assert all('node-%d' % n in kelpie_cluster(cluster) for n in (1, 2, 3))
     held = nodes_of(cluster)['node-2']['assigned']
     assert 'drain would move %d replicas' % held in kelpie_cluster(cluster, 'drain', 'node-2', '--dry-run')
     assert nodes_of(cluster)['node-2']['assigned'] == held   # nothing but said
@@ -242,6 +242,7 @@ def test_brokers_are_away(cluster):
         assert time.monotonic() - begun < 15
         for node in (1, 2, 3):
             wait_until('node %d says that it is incomplete' % node, 20, lambda: not load.ask(node)[0])
+        assert not load.ask(1, **STRONG)[0]
     finally:
         for broker in (1, 2, 3):
             cluster.kafka('cont', broker)
