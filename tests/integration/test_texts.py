@@ -42,7 +42,9 @@ def test_a_cluster(tmp_path):
                     "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc}}\n")
     assert '%s/s cannot be read: not found' % tmp_path in refusal('serve', '--check-config', '--config', path)
     (tmp_path / 's').write_text('a secret of 16 and more\n')
-    assert run('serve', '--check-config', '--config', path).stdout == 'the configuration is fine\n'
+    assert run_kelpie('serve', '--check-config', '--config', path).stdout == 'the configuration is fine\n'
+    assert 'the other nodes are to reach this one at a:1' in refusal('serve', '--config', path, '--data', tmp_path / 'x', '--http', '127.0.0.1:0')
+    path.write_text(path.read_text().replace('a:1', '127.0.0.1:1'))
     alone = Node(tmp_path / 'alone').start()
     alone.end()
     assert 'it holds the data of a node that was alone' in refusal('serve', '--config', path, '--data', alone.data, '--http', '127.0.0.1:0')
