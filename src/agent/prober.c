@@ -58,37 +58,9 @@ struct prober {
 
 /* ---- one exchange ---- */
 
-struct answer_proof {
-    char head[RPC_HEAD_TEXT_BYTES], code[SHA256_HEX_BYTES];
-};
-
-static void keep(struct slice value, char *to, size_t bytes)
-{
-    size_t len = value.len < bytes ? value.len : 0; /* longer: it is none */
-    if (len > 0)
-        memcpy(to, value.at, len);
-    to[len] = 0;
-}
-
-static bool is_named(struct slice name, const char *wanted)
-{
-    char lower[32];
-    size_t len = strlen(wanted);
-    check(len < sizeof lower);
-    for (size_t i = 0; i <= len; i++)
-        lower[i] = wanted[i] >= 'A' && wanted[i] <= 'Z' ? (char)(wanted[i] | 0x20) : wanted[i];
-    return slice_equal_fold(name, lower);
-}
-
 static void on_header(void *context, struct slice name, struct slice value)
 {
-    struct answer_proof *proof = context;
-    if (name.len == 0)
-        *proof = (struct answer_proof){ { 0 }, { 0 } };
-    else if (is_named(name, RPC_HEAD_NAME))
-        keep(value, proof->head, sizeof proof->head);
-    else if (is_named(name, RPC_CODE_NAME))
-        keep(value, proof->code, sizeof proof->code);
+    rpc_proof_header(context, name, value);
 }
 
 static void sign(const struct worker *worker, const struct agent_probe *probe, struct slice body,
@@ -109,8 +81,8 @@ static void sign(const struct worker *worker, const struct agent_probe *probe, s
  * proves that it was asked just now and refuses for the clocks alone: nodes whose clocks differ see each other, or
  * each would take itself for the first of the owners, and put the other out. */
 static err judge_answer(const struct worker *worker, const struct agent_probe *probe, struct slice asked_code,
-                        const struct answer_proof *proof, unsigned status, struct slice body,
-                        bool *out_is_here, struct err_at *at)
+                        const struct rpc_proof *proof, unsigned status, struct slice body, bool *out_is_here,
+                        struct err_at *at)
 {
     struct rpc_head head;
     err e = rpc_answer_check(worker->prober->config.secret, asked_code, status, body, slice_str(proof->head),
@@ -137,7 +109,7 @@ static err exchange(struct worker *worker, const struct agent_probe *probe, bool
     const char *const headers[] = { head, code, "Content-Type: application/octet-stream" };
     struct buf body = buf_open(worker->pool, PROBE_BYTES_MAX), answer = buf_open(worker->pool, 4096);
     struct rpc_proof proof;
-    struct answer_proof back = { { 0 }, { 0 } };
+    struct rpc_proof back = { { 0 }, { 0 } };
     struct net_client_response response;
     probe_encode(probe->of, &body);
     err e = buf_err(&body);
@@ -253,6 +225,14 @@ static void add_worker(struct prober *prober)
     if (worker->client != NULL)
         net_client_close(worker->client);
     pool_close(pool);
+}
+
+static void keep(struct slice value, char *to, size_t bytes)
+{
+    size_t len = value.len < bytes ? value.len : 0; /* longer: it is none */
+    if (len > 0)
+        memcpy(to, value.at, len);
+    to[len] = 0;
 }
 
 void prober_ask(struct prober *prober, const struct agent_probe *probe)

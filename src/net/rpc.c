@@ -105,16 +105,24 @@ static void code_of_request(struct slice secret, const struct rpc_request *reque
     sha256_hmac(secret, slice_of(c.at, c.len), out);
 }
 
-static void code_of_answer(struct slice secret, const uint8_t asked[SHA256_BYTES], unsigned status,
-                           struct slice body, const uint8_t *head, uint8_t out[SHA256_BYTES])
+/* What both kinds of answers begin with. label: of 18 bytes. */
+static struct covered answer_begin(const char *label, const uint8_t asked[SHA256_BYTES], unsigned status,
+                                   const uint8_t *head)
 {
     struct covered c = { .len = 0 };
     uint8_t number[2];
     put_le16(number, (uint16_t)status);
-    cover(&c, "kelpie rpc answer\n", 18);
+    cover(&c, label, 18);
     cover(&c, head, RPC_HEAD_BYTES);
     cover(&c, asked, SHA256_BYTES);
     cover(&c, number, sizeof number);
+    return c;
+}
+
+static void code_of_answer(struct slice secret, const uint8_t asked[SHA256_BYTES], unsigned status,
+                           struct slice body, const uint8_t *head, uint8_t out[SHA256_BYTES])
+{
+    struct covered c = answer_begin("kelpie rpc answer\n", asked, status, head);
     cover_body(&c, body);
     sha256_hmac(secret, slice_of(c.at, c.len), out);
 }
@@ -215,13 +223,7 @@ void rpc_proof_header(struct rpc_proof *proof, struct slice name, struct slice v
 static void code_of_stream(struct slice secret, const uint8_t asked[SHA256_BYTES], unsigned status,
                            const uint8_t *head, uint8_t out[SHA256_BYTES])
 {
-    struct covered c = { .len = 0 };
-    uint8_t number[2];
-    put_le16(number, (uint16_t)status);
-    cover(&c, "kelpie rpc stream\n", 18);
-    cover(&c, head, RPC_HEAD_BYTES);
-    cover(&c, asked, SHA256_BYTES);
-    cover(&c, number, sizeof number);
+    struct covered c = answer_begin("kelpie rpc stream\n", asked, status, head);
     sha256_hmac(secret, slice_of(c.at, c.len), out);
 }
 
