@@ -174,7 +174,7 @@ static void judge_owner(struct node *node)
 
 static void tick(void)
 {
-    bool is_witnessed = w.now_ms - w.spoken_ms <= 20000;
+    w.bound_ms += w.now_ms - w.spoken_ms <= 20000 ? STEP_MS : 0; /* by who spoke before it */
     w.now_ms += STEP_MS;
     append_late();
     for (uint32_t i = 0; i <= w.node_count; i++) {
@@ -187,7 +187,6 @@ static void tick(void)
         if (w.now_ms % 1000 == 0)
             judge_owner(node);
     }
-    w.bound_ms += is_witnessed ? STEP_MS : 0;
     deliver();
 }
 
