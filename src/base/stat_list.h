@@ -35,11 +35,15 @@
     X(STAT_CLUSTER_DECIDES, GAUGE, "cluster_may_decide", "1 while this node may cut and commit.")            \
     X(STAT_CLUSTER_EPOCH, GAUGE, "cluster_epoch",                                                            \
       "Offset behind the last record of the control log that was read.")                                     \
+    X(STAT_CLUSTER_LOG_RETENTION_S, GAUGE, "cluster_log_retention_seconds",                                  \
+      "How long the brokers keep a record of the log; 315360000 where nothing expires.")                     \
     X(STAT_CLUSTER_MEMBERS_UP, GAUGE, "cluster_members_up", "Nodes that are up, as the control log says.")   \
     X(STAT_CLUSTER_PARTITIONS_OPEN, GAUGE, "cluster_partitions_open",                                        \
       "Partitions that this node is to hold.")                                                               \
     X(STAT_CLUSTER_PARTITIONS_UNOWNED, GAUGE, "cluster_partitions_unowned",                                  \
       "Partitions that no node answers for.")                                                                \
+    X(STAT_CLUSTER_UNSAVED_EXPIRES_S, GAUGE, "cluster_unsaved_expires_seconds",                              \
+      "Until the oldest record that this node holds and that is in no segment yet expires in the log.")      \
     X(STAT_CLUSTER_UP, GAUGE, "cluster_up", "1 while this node is a member that is up.")                     \
     X(STAT_DIAG_LINES_DROPPED, COUNTER, "diag_lines_dropped_total",                                          \
       "Diagnostic lines not written because of the rate limit.")                                             \

@@ -238,6 +238,15 @@ enum log_kafka_stage log_kafka_stage(struct log *log, struct err_at *at);
 /* The topic's id, to be kept for the next open; zero: brokers that have none, or not known yet. */
 void log_kafka_topic_id(struct log *log, uint8_t *out_id);
 
+#define LOG_RETENTION_UNKNOWN 0
+#define LOG_RETENTION_NONE    (-1) /* nothing expires */
+/* For how many ms the brokers keep a record, as the topic was last described; UNKNOWN, NONE. *out_refused: why
+ * they would not have it raised when that was last asked; empty: they did not refuse. */
+int64_t log_kafka_retention(struct log *log, struct err_at *out_refused);
+/* Have the brokers keep records so many ms from now on. The thread that pumps asks, once; log_kafka_retention
+ * tells what came of it. */
+void log_kafka_retain(struct log *log, int64_t retention_ms);
+
 /* What a file in the file driver's directory is, by its name. For tools. */
 enum log_name_kind {
     LOG_NAME_FOREIGN,

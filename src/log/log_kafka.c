@@ -541,6 +541,8 @@ static void on_event(struct log_kafka *log, const struct kafka_event *event)
             log_kafka_read_event(log, event);
         break;
     case KAFKA_EVENT_DONE:
+        log_kafka_on_done(log, event);
+        break;
     case KAFKA_EVENT_TROUBLE:
         break;
     }
@@ -573,6 +575,7 @@ static err pump(struct log_kafka *log, int64_t budget_ms)
     set_pumping(log, true);
     take_orders(log);
     log_kafka_ask_topic(log, now_ns);
+    log_kafka_ask_retain(log, now_ns);
     keep_producer(log, now_ns);
     ask_ends(log, now_ns);
     log_kafka_read_timers(log, now_ns);

@@ -198,8 +198,11 @@ struct log_kafka {
     struct err_at refused;
     bool is_producing, is_stopping_producer;
     int64_t producer_retry_ns, topic_at_ns, topic_delay_ms, ends_asked_ns, ends_at_ns;
-    uint64_t topic_cookie, ends_cookie, next_cookie;
-    uint8_t topic_id[16];  /* under the mutex */
+    uint64_t topic_cookie, ends_cookie, retain_cookie, next_cookie;
+    uint8_t topic_id[16]; /* under the mutex, as the next three */
+    int64_t retention_ms; /* LOG_RETENTION_UNKNOWN, LOG_RETENTION_NONE */
+    int64_t retain_ms;    /* wanted; LOG_RETENTION_UNKNOWN: nothing is */
+    struct err_at retain_refused;
     uint32_t reader_count; /* under the mutex */
     uint32_t topic_looks;
     uint32_t turn; /* which partition is first to be handed over */
@@ -246,6 +249,8 @@ bool log_kafka_open_record(const struct log_kafka *log, struct slice bytes, enum
 /* log_kafka_topic.c */
 void log_kafka_ask_topic(struct log_kafka *log, int64_t now_ns);
 void log_kafka_on_topic(struct log_kafka *log, const struct kafka_event *event);
+void log_kafka_ask_retain(struct log_kafka *log, int64_t now_ns);
+void log_kafka_on_done(struct log_kafka *log, const struct kafka_event *event);
 
 /* log_kafka_doubt.c */
 /* It was acknowledged, above all before it. */

@@ -486,6 +486,36 @@ static void another_topic_of_the_name_is_refused(void **state)
     assert_int_equal(r.result, OK);
 }
 
+static void the_topic_is_told_to_keep_more(void **state)
+{
+    struct err_at at;
+    begin();
+    assert_int_equal(log_kafka_retention(kafka, &at), topic.retention_ms);
+    log_kafka_retain(kafka, 2 * INT64_C(604800000));
+    pump_for(1000);
+    assert_int_equal(script.altered, 1); /* once */
+    assert_int_equal(script.altered_ms, 2 * INT64_C(604800000));
+    push_event((struct kafka_event){ .kind = KAFKA_EVENT_DONE,
+                                     .cookie = script.altered_cookie,
+                                     .result = ERR_DENIED,
+                                     .text = "no right to alter" });
+    pump_for(LOG_KAFKA_RETRY_MS); /* it looks at once what came of it */
+    tell_topic();
+    assert_int_equal(log_kafka_retention(kafka, &at), topic.retention_ms);
+    assert_string_equal(at.text, "no right to alter");
+    log_kafka_retain(kafka, 2 * INT64_C(604800000));
+    pump();
+    assert_int_equal(script.altered, 2);
+    push_event((struct kafka_event){ .kind = KAFKA_EVENT_DONE, .cookie = script.altered_cookie });
+    int64_t before_ms = topic.retention_ms;
+    topic.retention_ms = 2 * INT64_C(604800000);
+    pump_for(LOG_KAFKA_RETRY_MS);
+    tell_topic();
+    assert_int_equal(log_kafka_retention(kafka, &at), topic.retention_ms);
+    assert_string_equal(at.text, "");
+    topic.retention_ms = before_ms;
+}
+
 static void appends_wake_the_pump(void **state)
 {
     struct request r[3];
@@ -626,6 +656,7 @@ int main(void)
         TEST(what_came_before_a_pause_is_kept),
         TEST(who_slept_was_not_acknowledged),
         TEST(another_topic_of_the_name_is_refused),
+        TEST(the_topic_is_told_to_keep_more),
         TEST(appends_wake_the_pump),
         TEST(what_is_open_is_sent_again),
         TEST(what_may_be_stored_is_not_called_refused),

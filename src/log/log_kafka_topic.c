@@ -118,6 +118,8 @@ void log_kafka_on_topic(struct log_kafka *log, const struct kafka_event *event)
     io_mutex_lock(&log->mutex);
     if (is_found)
         log->stage = e == OK ? LOG_KAFKA_RUNNING : LOG_KAFKA_REFUSED;
+    if (e == OK)
+        log->retention_ms = event->topic->retention_ms;
     if (e == OK && is_zero(log->topic_id))
         memcpy(log->topic_id, event->topic->id, sizeof log->topic_id);
     log->refused = at;
@@ -139,4 +141,51 @@ void log_kafka_ask_topic(struct log_kafka *log, int64_t now_ns)
     log->topic_looks++;
     if (kafka_ask_topic(log->client, LOG_KAFKA_ASK_MS, ++log->next_cookie) == OK)
         log->topic_cookie = log->next_cookie;
+}
+
+/* ---- how long it keeps records ---- */
+
+int64_t log_kafka_retention(struct log *log, struct err_at *out_refused)
+{
+    struct log_kafka *k = (struct log_kafka *)log;
+    io_mutex_lock(&k->mutex);
+    int64_t retention_ms = k->retention_ms;
+    *out_refused = k->retain_refused;
+    io_mutex_unlock(&k->mutex);
+    return retention_ms;
+}
+
+void log_kafka_retain(struct log *log, int64_t retention_ms)
+{
+    struct log_kafka *k = (struct log_kafka *)log;
+    io_mutex_lock(&k->mutex);
+    k->retain_ms = retention_ms;
+    io_mutex_unlock(&k->mutex);
+}
+
+void log_kafka_ask_retain(struct log_kafka *log, int64_t now_ns)
+{
+    io_mutex_lock(&log->mutex);
+    int64_t retention_ms = log->stage == LOG_KAFKA_RUNNING ? log->retain_ms : LOG_RETENTION_UNKNOWN;
+    if (retention_ms != LOG_RETENTION_UNKNOWN)
+        log->retain_ms = LOG_RETENTION_UNKNOWN;
+    io_mutex_unlock(&log->mutex);
+    if (retention_ms == LOG_RETENTION_UNKNOWN)
+        return;
+    log->retain_cookie = ++log->next_cookie;
+    if (kafka_alter_retention(log->client, retention_ms, LOG_KAFKA_ASK_MS, log->retain_cookie) == OK)
+        log->topic_at_ns = now_ns + LOG_KAFKA_RETRY_MS * NS_PER_MS; /* what came of it is seen there */
+}
+
+void log_kafka_on_done(struct log_kafka *log, const struct kafka_event *event)
+{
+    if (event->cookie != log->retain_cookie)
+        return;
+    io_mutex_lock(&log->mutex);
+    log->retain_refused = (struct err_at){ 0 };
+    if (event->result != OK)
+        ERR_IGNORE(
+            err_set(&log->retain_refused, event->result, "%s", /* told by log_kafka_retention */
+                    event->text != NULL && event->text[0] != 0 ? event->text : err_text(event->result)));
+    io_mutex_unlock(&log->mutex);
 }

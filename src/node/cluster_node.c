@@ -23,6 +23,7 @@
 #include "node/cluster_show.h"
 #include "node/cluster_stores.h"
 #include "node/log_ends.h"
+#include "node/retention_guard.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -55,6 +56,7 @@ struct cluster_node {
     struct fanout_answers *answers;
     struct fanout *fanout;
     struct log_ends *ends;
+    struct retention_guard guard;
     uint32_t replica_count, partition_count;
     _Atomic bool is_aborting;
     _Atomic bool has_agent;   /* requests of other nodes may be answered */
@@ -733,6 +735,13 @@ err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_ord
     if (!atomic_load(&cluster->has_agent))
         return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
     return cluster_show(cluster->agent, cluster->io, order, pool, json, at);
+}
+
+void cluster_node_step(struct cluster_node *cluster)
+{
+    if (atomic_load(&cluster->is_joined))
+        retention_guard_step(&cluster->guard, cluster->log, cluster->shards,
+                             cluster->settings.kafka.retention_max_ms, cluster->io);
 }
 
 void cluster_node_refresh(struct cluster_node *cluster)

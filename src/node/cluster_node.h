@@ -82,6 +82,8 @@ void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
 /* As api_config.cluster; ERR_BUSY before the node knows its cluster. */
 err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_order *order, struct pool *pool,
                       struct json *json, struct err_at *at);
+/* What is looked at once a second, by the owner's thread: see retention_guard.h. */
+void cluster_node_step(struct cluster_node *cluster);
 /* Set the gauges of kelpie_cluster_*. */
 void cluster_node_refresh(struct cluster_node *cluster);
 

@@ -57,9 +57,10 @@ struct config_kafka {
     char ca_file[CONFIG_PATH_BYTES], cert_file[CONFIG_PATH_BYTES], key_file[CONFIG_PATH_BYTES];
     uint64_t mechanism; /* enum config_sasl */
     char user[256], password_file[CONFIG_PATH_BYTES];
-    bool accept_weak_topic; /* settings that could lose what was acknowledged are told, not refused */
-    uint64_t replicas;      /* of topics that a founder creates, … */
-    int64_t retention_ms;   /* … and of the log's for how long */
+    bool accept_weak_topic;   /* settings that could lose what was acknowledged are told, not refused */
+    uint64_t replicas;        /* of topics that a founder creates, … */
+    int64_t retention_ms;     /* … and of the log's for how long */
+    int64_t retention_max_ms; /* to which it may be raised; 0: never */
 };
 
 enum config_credentials {

@@ -171,7 +171,7 @@ static void a_cluster_is_read(void **state)
     assert_string_equal(c->zone, "default");
     assert_true(c->cache_bytes == 10ULL << 30 && c->partitions == 128 && c->replicas == 2);
     assert_true(c->kafka.replicas == 3 && c->kafka.retention_ms == 7 * INT64_C(86400000) &&
-                !c->kafka.accept_weak_topic);
+                c->kafka.retention_max_ms == 28 * INT64_C(86400000) && !c->kafka.accept_weak_topic);
 }
 
 static void a_cluster_prints_and_reads_back(void **state)

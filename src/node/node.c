@@ -659,6 +659,8 @@ void node_step(struct node *node)
 {
     watch_space(node);
     blob_tend(node->blob);
+    if (node->cluster != NULL)
+        cluster_node_step(node->cluster);
     ingest_step(node->ingest);
     err e = log_tidy(node->log);
     if (e != OK)

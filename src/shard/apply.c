@@ -574,6 +574,10 @@ err apply_record(struct partition *p, const struct log_record *record)
     int32_t epoch_before = p->leader_epoch;
     p->applied.offset++;
     p->leader_epoch = record->leader_epoch; /* a range that ends here names it */
+    if (range->record_count == 0)
+        range->first_ms = record->t_ms;
+    if (record->t_ms != LOG_TIME_NONE)
+        p->newest_ms = record->t_ms;
     range->record_count++;
     range->log_bytes += record->bytes.len;
     if (!end.is_end &&

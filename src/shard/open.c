@@ -103,6 +103,7 @@ static err try_open(struct partition *p, struct err_at *at)
     p->scratch = &shards->scratch[0];
     p->pool = pool_open(shards->pool, "partition", POOL_BYTES_UNLIMITED);
     p->data_through_ms = INT64_MIN;
+    p->newest_ms = LOG_TIME_NONE;
     p->heard_ns = p->retain_at_ns = io_monotonic_ns(shards->io);
     p->retain_is_first = true;
     p->closing.io = shards->io;

@@ -83,6 +83,8 @@ struct range {
     size_t loss_count, loss_capacity;
     uint64_t far_future_rows;
     int64_t opened_ns, closed_ns; /* monotonic */
+    int64_t
+        first_ms; /* of the first record, by the log; LOG_TIME_NONE: none was applied, or it is not known */
 
     struct stream_part *parts, **parts_end;
     uint32_t part_count;         /* names used so far */
@@ -225,6 +227,7 @@ struct partition {
     struct state_metadata *metadata; /* block; the texts of each are a block of their own */
     size_t metadata_count, metadata_capacity, metadata_checkpointed; /* oldest first */
     int64_t data_through_ms;
+    int64_t newest_ms; /* of the records applied, by the log; LOG_TIME_NONE: of none */
     uint64_t open_end; /* durable end when the shards were opened */
     err apply_failed;  /* OK, or corrupt: this partition applies no more */
     bool apply_waits;  /* a record waits for memory or spill: intake is closed meanwhile */

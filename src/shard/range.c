@@ -23,6 +23,7 @@ err range_open(struct shards *shards, struct log_position start, struct range **
     range->worker_pool = pool_open(pool, "stream", POOL_BYTES_UNLIMITED);
     range->start = range->end = start;
     range->opened_ns = io_monotonic_ns(shards->io);
+    range->first_ms = LOG_TIME_NONE;
     range->parts_end = &range->parts;
     range->groups_end = &range->groups;
     range->frozen_end = &range->frozen;

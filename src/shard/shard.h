@@ -212,6 +212,13 @@ struct shards_usage {
 };
 struct shards_usage shards_usage(struct shards *shards);
 
+/* What is in the log alone, over all open partitions: in no segment that the chain names. */
+struct shards_unsaved {
+    int64_t since_ms; /* append time of the oldest such record, or an earlier one; INT64_MAX: there is none */
+    int64_t newest_ms; /* append time of the newest record that was applied here; LOG_TIME_NONE: none was */
+};
+struct shards_unsaved shards_unsaved(struct shards *shards);
+
 /* May rows of this series be brought? False: it is not in the live index, and that has taken its share of the
  * memory (bindings, stream numbers and what ingest keeps take as much again). Any thread. Labels canonical. */
 bool shards_have_room(struct shards *shards, struct slice tenant, struct slice labels);

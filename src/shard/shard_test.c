@@ -174,6 +174,32 @@ static void a_resent_record_counts_once(void **state)
     assert_true(shards_usage(w->shards).duplicate_records > 10);
 }
 
+static void what_is_in_the_log_alone_has_an_age(void **state)
+{
+    struct world *w = &((struct fixture *)*state)->world;
+    assert_ok(world_open(w));
+    struct partition *p = &w->shards->partitions[0];
+    assert_true(shards_unsaved(w->shards).since_ms == INT64_MAX);
+    for (int i = 0; i < 2; i++) {
+        assert_ok(world_append(w, 0, 20, false));
+        assert_ok(world_settle(w, 1000));
+        assert_int_equal(p->open_range->first_ms, LOG_TIME_NONE); /* this log has no times */
+        int64_t saved_ms = p->chain.data_through_ms;
+        assert_true(shards_unsaved(w->shards).since_ms == (i == 0 ? INT64_MAX : saved_ms));
+        p->open_range->first_ms = 7;
+        assert_true(shards_unsaved(w->shards).since_ms == 7);
+        assert_ok(world_append(w, 0, 20, false));
+        assert_ok(world_settle(w, 1000));
+        assert_true(shards_unsaved(w->shards).since_ms == 7);
+        assert_ok(shards_cut_all(w->shards, world_soon(w)));
+        assert_true(shards_unsaved(w->shards).since_ms == INT64_MAX);
+    }
+    p->newest_ms = 9;
+    p->apply_failed = ERR_ORDER; /* what is behind is not known */
+    assert_true(shards_unsaved(w->shards).since_ms == 9 && shards_unsaved(w->shards).newest_ms == 9);
+    p->apply_failed = OK;
+}
+
 /* Rows whose labels were in a record that was not applied wait for the next announcement. */
 static void unresolved_rows_wait(void **state)
 {
@@ -741,6 +767,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_quiet_range_waits_as_long_as_it_is_small, fixture_setup,
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(what_is_in_the_log_alone_has_an_age, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(unresolved_rows_wait, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(labels_that_come_without_memory, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(retention_hides_and_drops, fixture_setup, fixture_teardown),

@@ -737,6 +737,35 @@ struct shards_usage shards_usage(struct shards *shards)
     return u;
 }
 
+/* Of what a start read from stream files the first record's time is not known: it came after what the chain has.
+ * Behind what is applied there is something if that cannot go on. */
+static int64_t unsaved_since_ms(const struct partition *p)
+{
+    int64_t since_ms = INT64_MAX;
+    for (const struct range *r = p->ranges; r != NULL && since_ms == INT64_MAX; r = r->next)
+        if (r->record_count > 0)
+            since_ms = r->first_ms != LOG_TIME_NONE ? r->first_ms : p->chain.data_through_ms;
+    if (since_ms == INT64_MAX && (p->apply_failed != OK || p->has_pending))
+        since_ms = p->newest_ms != LOG_TIME_NONE ? p->newest_ms : p->chain.data_through_ms;
+    return since_ms != INT64_MIN ? since_ms
+                                 : INT64_MAX; /* nothing was ever saved, and the process is young */
+}
+
+struct shards_unsaved shards_unsaved(struct shards *shards)
+{
+    struct shards_unsaved unsaved = { INT64_MAX, LOG_TIME_NONE };
+    for (uint32_t i = 0; i < shards->config.partition_count; i++) {
+        struct partition *p = &shards->partitions[i];
+        if (!partition_lock(p))
+            continue;
+        int64_t since_ms = unsaved_since_ms(p);
+        unsaved.since_ms = since_ms < unsaved.since_ms ? since_ms : unsaved.since_ms;
+        unsaved.newest_ms = p->newest_ms > unsaved.newest_ms ? p->newest_ms : unsaved.newest_ms;
+        io_mutex_unlock(&p->lock);
+    }
+    return unsaved;
+}
+
 struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition)
 {
     check(partition < shards->config.partition_count);

@@ -31,7 +31,9 @@ struct script {
     size_t made_count;
     bool is_producing, is_stopping, is_full, is_too_small, is_closed, records_are_wanted;
     unsigned producers, wakes;
-    uint64_t topic_cookie, ends_cookie;
+    uint64_t topic_cookie, ends_cookie, altered_cookie;
+    unsigned altered; /* orders to keep records longer */
+    int64_t altered_ms;
     bool is_assigned[PARTITIONS];
     uint64_t assigned[PARTITIONS]; /* from which offset */
     int32_t assigned_epoch[PARTITIONS];
@@ -49,7 +51,7 @@ static struct kafka_ends ends[PARTITIONS];
 static inline void push_event(struct kafka_event event)
 {
     assert_true(script.event_count < MADE_MAX);
-    event.text = "";
+    event.text = event.text != NULL ? event.text : "";
     script.events[script.event_count++] = event;
 }
 
@@ -160,6 +162,15 @@ static inline err script_ask_topic(struct kafka_client *client, int64_t budget_m
     return OK;
 }
 
+static inline err script_alter(struct kafka_client *client, int64_t retention_ms, int64_t budget_ms,
+                               uint64_t cookie)
+{
+    script.altered++;
+    script.altered_ms = retention_ms;
+    script.altered_cookie = cookie;
+    return OK;
+}
+
 static const struct kafka_client_calls calls = {
     .close = script_close,
     .poll = script_poll,
@@ -171,6 +182,7 @@ static const struct kafka_client_calls calls = {
     .unassign = script_unassign,
     .ask_ends = script_ask_ends,
     .ask_topic = script_ask_topic,
+    .alter_retention = script_alter,
 };
 
 /* ---- appends ---- */
