@@ -553,6 +553,11 @@ static void publish(struct agent *agent, int64_t now_ns)
     view.is_assigned = members_assigned(members, 0) != NULL;
     if (view.has_begun)
         view.init = *members_init(members);
+    for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++) {
+        int64_t left_ms = members_suspension(members, (enum control_automation)i)->until_ms;
+        left_ms = left_ms == INT64_MIN ? 0 : left_ms - members_append_ms(members);
+        view.suspended_ms[i] = left_ms > 0 ? left_ms : 0;
+    }
     view.may_decide = view.decides_until_ns != INT64_MIN;
     for (size_t i = 0; trouble != NULL && trouble[i] != 0 && i < AGENT_WHY_BYTES_MAX - 1; i++)
         view.trouble[i] = trouble[i];

@@ -123,8 +123,9 @@ struct agent_view {
     int64_t stepped_ns;                      /* by io_boottime_ns */
     int64_t here_until_ns, decides_until_ns; /* if no step is made; INT64_MIN: it is not, does not */
     uint64_t record_count, damaged_count, missing_count; /* of the log, since the start */
-    uint64_t refused_count;            /* appends that were not acknowledged, or not made for want of room */
-    char trouble[AGENT_WHY_BYTES_MAX]; /* empty: none; cut when longer */
+    uint64_t refused_count; /* appends that were not acknowledged, or not made for want of room */
+    int64_t suspended_ms[AUTOMATION_END]; /* of each automation: for how long more it is; 0: it is not */
+    char trouble[AGENT_WHY_BYTES_MAX];    /* empty: none; cut when longer */
 };
 void agent_view(struct agent *agent, struct agent_view *out_view);
 

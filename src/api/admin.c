@@ -106,10 +106,29 @@ void admin_cluster(void *context, struct net_request *request, struct net_respon
     const struct api_cluster_order order = { .action = request->argument,
                                              .node = call_param(&call, "node"),
                                              .zone = call_param(&call, "zone"),
+                                             .owner = call_param(&call, "owner"),
+                                             .reason = call_param(&call, "reason"),
+                                             .duration = call_param(&call, "duration"),
                                              .is_dry =
                                                  slice_equal_str(call_param(&call, "dry_run"), "true") };
     struct json json = call_success(&call);
     err e = config->cluster(config->context, &order, request->pool, &json, &at);
+    if (e == OK) {
+        call_done(&call, &json);
+        return;
+    }
+    buf_clear(&response->body);
+    call_fail_err(&call, e, &at);
+}
+
+void admin_health(void *context, struct net_request *request, struct net_response *response)
+{
+    struct call call = { .api = context, .request = request, .response = response };
+    const struct api_config *config = &call.api->config;
+    struct err_at at = { 0 };
+    struct json json = call_success(&call);
+    err e =
+        config->health != NULL ? config->health(config->context, request->pool, &json, &at) : ERR_UNSUPPORTED;
     if (e == OK) {
         call_done(&call, &json);
         return;

@@ -30,6 +30,7 @@ static const struct net_route routes[] = {
     { .methods = NET_POST | NET_PUT, .path = "/api/v1/admin/tsdb/snapshot", .handle = admin_snapshot },
     { .methods = NET_POST, .path = "/api/v1/admin/retention/confirm", .handle = admin_confirm_retention },
     { .methods = READ, .path = "/api/v1/admin/cluster", .handle = admin_cluster },
+    { .methods = READ, .path = "/api/v1/admin/health", .handle = admin_health },
     { .methods = NET_POST, .path = "/api/v1/admin/cluster/{action}", .handle = admin_cluster },
     { .methods = NET_POST, .path = "/api/v1/write", .handle = prom_write, .has_raw_body = true },
     { .methods = NET_POST, .path = "/api/v1/import/prometheus", .handle = prom_import, .has_raw_body = true },

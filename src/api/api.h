@@ -45,11 +45,13 @@ struct api_target {
 
 /* What a person asks of the cluster. */
 struct api_cluster_order {
-    struct slice
-        action; /* empty: to be shown; else "drain", "undrain", "remove", "add", "replace", "rebalance" */
-    struct slice node; /* a node's name; of add the newcomer's zone */
+    /* Empty: to be shown; else "drain", "undrain", "remove", "add", "replace", "rebalance", "may-stop", "suspend",
+     * "resume". */
+    struct slice action;
+    struct slice node; /* a node's name; of add the newcomer's zone; of suspend and resume the automation */
     struct slice zone; /* of replace: the newcomer's */
-    bool is_dry;       /* only say what would move */
+    struct slice owner, reason, duration; /* of suspend: who, why, and for how long ("2h") */
+    bool is_dry;                          /* only say what would move */
 };
 
 typedef void (*api_target_add)(void *to, const struct api_target *target);
@@ -90,6 +92,8 @@ struct api_config {
      * the reason in at. */
     err (*cluster)(void *context, const struct api_cluster_order *order, struct pool *pool, struct json *json,
                    struct err_at *at);
+    /* What is not well: the value of `data`. NULL: unsupported. Errors with the reason in at. */
+    err (*health)(void *context, struct pool *pool, struct json *json, struct err_at *at);
     /* A request of another node, below /-/rpc/; NULL: there are none, 404. */
     void (*rpc)(void *context, struct net_request *request, struct net_response *response);
 

@@ -37,6 +37,7 @@ void admin_ready(void *context, struct net_request *request, struct net_response
 void admin_reload(void *context, struct net_request *request, struct net_response *response);
 void admin_snapshot(void *context, struct net_request *request, struct net_response *response);
 void admin_confirm_retention(void *context, struct net_request *request, struct net_response *response);
+void admin_health(void *context, struct net_request *request, struct net_response *response);
 void admin_cluster(void *context, struct net_request *request, struct net_response *response);
 void admin_rpc(void *context, struct net_request *request, struct net_response *response);
 void admin_metrics(void *context, struct net_request *request, struct net_response *response);

@@ -42,6 +42,12 @@
       "Partitions that this node is to hold.")                                                               \
     X(STAT_CLUSTER_PARTITIONS_UNOWNED, GAUGE, "cluster_partitions_unowned",                                  \
       "Partitions that no node answers for.")                                                                \
+    X(STAT_CLUSTER_SUSPENDED_EVICTION_S, GAUGE, "cluster_eviction_suspended_seconds",                        \
+      "For how long more nobody is put out because a person wants it so; 0: it is not suspended.")           \
+    X(STAT_CLUSTER_SUSPENDED_PLACEMENT_S, GAUGE, "cluster_placement_suspended_seconds",                      \
+      "The same of placing partitions anew.")                                                                \
+    X(STAT_CLUSTER_SUSPENDED_REPAIR_S, GAUGE, "cluster_repair_suspended_seconds",                            \
+      "The same of giving away what nodes held that are gone.")                                              \
     X(STAT_CLUSTER_UNSAVED_EXPIRES_S, GAUGE, "cluster_unsaved_expires_seconds",                              \
       "Until the oldest record that this node holds and that is in no segment yet expires in the log.")      \
     X(STAT_CLUSTER_UP, GAUGE, "cluster_up", "1 while this node is a member that is up.")                     \

@@ -27,6 +27,14 @@ const char *control_kind_text(enum control_kind kind)
     return kind < CONTROL_KIND_END && texts[kind] != NULL ? texts[kind] : "?";
 }
 
+const char *control_automation_text(enum control_automation automation)
+{
+    static const char *const texts[AUTOMATION_END] = { [AUTOMATION_PLACEMENT] = "placement",
+                                                       [AUTOMATION_EVICTION] = "eviction",
+                                                       [AUTOMATION_REPAIR] = "repair" };
+    return automation < AUTOMATION_END && texts[automation] != NULL ? texts[automation] : "?";
+}
+
 bool cluster_name_valid(struct slice name)
 {
     for (size_t i = 0; i < name.len; i++) {
@@ -45,6 +53,8 @@ static bool text_valid(struct slice text, size_t least, size_t most)
             return false;
     return text.len >= least && text.len <= most;
 }
+
+bool control_text_valid(struct slice text) { return text_valid(text, 1, CLUSTER_TEXT_BYTES_MAX); }
 
 static bool settings_valid(const struct control_settings *s)
 {
@@ -81,8 +91,7 @@ static bool record_valid(const struct control_record *r)
         return r->hold.count >= 1;
     case CONTROL_SUSPEND:
         return r->suspend.automation >= AUTOMATION_PLACEMENT && r->suspend.automation < AUTOMATION_END &&
-               text_valid(r->suspend.owner, 1, CLUSTER_TEXT_BYTES_MAX) &&
-               text_valid(r->suspend.reason, 1, CLUSTER_TEXT_BYTES_MAX);
+               control_text_valid(r->suspend.owner) && control_text_valid(r->suspend.reason);
     case CONTROL_SET:
         return settings_valid(&r->settings);
     default:

@@ -131,6 +131,12 @@ err control_record_decode(struct slice bytes, struct pool *pool, struct control_
 
 const char *control_kind_text(enum control_kind kind);
 
+/* "placement", "eviction", "repair". */
+const char *control_automation_text(enum control_automation automation);
+
+/* Who suspends an automation, and why: 1 … CLUSTER_TEXT_BYTES_MAX printable bytes. */
+bool control_text_valid(struct slice text);
+
 /* Names of nodes and zones: 1 … CLUSTER_NAME_BYTES_MAX bytes of [A-Za-z0-9._-]. */
 bool cluster_name_valid(struct slice name);
 

@@ -112,6 +112,11 @@ bool members_is_suspended(const struct members *members, enum control_automation
     return members->suspensions[automation].until_ms > append_ms;
 }
 
+const struct suspension *members_suspension(const struct members *members, enum control_automation automation)
+{
+    return &members->suspensions[automation];
+}
+
 static uint32_t age_ms(const struct members *members, int64_t now_ms)
 {
     uint32_t former_ms = now_ms < members->former_until_ms ? members->former_age_ms : 0;

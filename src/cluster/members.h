@@ -153,6 +153,16 @@ struct preview {
 err members_preview(const struct members *members, const struct preview_request *request, struct pool *pool,
                     struct preview *out_preview);
 
+/* An automation that a person had stand still, until the log's append time says that it is over. */
+struct suspension {
+    int64_t until_ms; /* append time; INT64_MIN: none */
+    char owner[CLUSTER_TEXT_BYTES_MAX + 1];
+    char reason[CLUSTER_TEXT_BYTES_MAX + 1];
+};
+/* The last one of this automation. */
+const struct suspension *members_suspension(const struct members *members,
+                                            enum control_automation automation);
+
 /* How many live owners partitions have: those that are up and stay. */
 struct redundancy {
     uint32_t owner_count_min; /* of the partition with the fewest */

@@ -7,12 +7,6 @@
 #define OFFSET_NONE         UINT64_MAX
 #define MEMBERS_TIME_MS_MAX (INT64_C(1) << 52) /* later ones are no times */
 
-struct suspension {
-    int64_t until_ms; /* append time; INT64_MIN: none */
-    char owner[CLUSTER_TEXT_BYTES_MAX + 1];
-    char reason[CLUSTER_TEXT_BYTES_MAX + 1];
-};
-
 struct members {
     struct pool *pool, *scratch;
     unsigned plants;

@@ -14,7 +14,7 @@
 
 struct order {
     struct ask_whom whom;
-    const char *action, *node, *zone;
+    const char *action, *node, *zone, *owner, *reason, *duration;
     bool is_dry, is_json;
 };
 
@@ -77,6 +77,16 @@ static void print_preview(const struct yaml_node *data)
     }
 }
 
+/* Exit status: 1 for no. */
+static int print_may_stop(const struct order *order, const struct yaml_node *data)
+{
+    bool may_stop = is_true(data, "mayStop");
+    printf("%s %s be stopped: partitions with too few live owners now: %.*s, without an owner then: %.*s\n",
+           order->node, may_stop ? "may" : "must not", SLICE_ARG(text_of(data, "lacking")),
+           SLICE_ARG(text_of(data, "unownedWithout")));
+    return may_stop ? 0 : 1;
+}
+
 /* Exit status. */
 static int print_answer(const struct order *order, struct slice body, struct pool *pool)
 {
@@ -96,22 +106,38 @@ static int print_answer(const struct order *order, struct slice body, struct poo
         print_cluster(data);
     else if (order->is_dry)
         print_preview(data);
+    else if (strcmp(order->action, "may-stop") == 0)
+        return print_may_stop(order, data);
     else
         printf("%s %s: decided; kelpie cluster shows how far it is\n", order->action, order->node);
     return 0;
+}
+
+static void put_text(const char *name, const char *value, struct buf *form)
+{
+    buf_printf(form, "%s%s=", form->len > 0 ? "&" : "", name);
+    for (const unsigned char *c = (const unsigned char *)value; *c != 0; c++)
+        buf_printf(form, "%%%02X", *c);
 }
 
 static bool put_form(const struct order *order, struct buf *form)
 {
     const struct {
         const char *name, *value;
-    } params[] = { { "node", order->node },
-                   { "zone", order->zone },
-                   { "dry_run", order->is_dry ? "true" : NULL } };
+        bool is_text; /* not a name */
+    } params[] = {
+        { "node", order->node, false },         { "zone", order->zone, false },
+        { "duration", order->duration, false }, { "owner", order->owner, true },
+        { "reason", order->reason, true },      { "dry_run", order->is_dry ? "true" : NULL, false }
+    };
     for (size_t i = 0; i < sizeof params / sizeof params[0]; i++) {
         const char *value = params[i].value;
         if (value == NULL)
             continue;
+        if (params[i].is_text) {
+            put_text(params[i].name, value, form);
+            continue;
+        }
         if (strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
             strlen(value)) {
             fprintf(stderr, "kelpie cluster: %s \"%s\" is no name: letters, digits, '-', '_' and '.'\n",
@@ -156,17 +182,25 @@ int command_cluster(int argc, char **argv)
     struct order order = { .whom = ASK_WHOM_DEFAULT };
     const struct option list[] = {
         { "--dry-run", NULL, "only print what would move", NULL, &order.is_dry },
+        { "--for", "DURATION", "of a suspension, as 2h", &order.duration, NULL },
+        { "--owner", "TEXT", "of a suspension: who answers for it", &order.owner, NULL },
+        { "--reason", "TEXT", "of a suspension", &order.reason, NULL },
         { "--zone", "NAME", "of the new node, for replace", &order.zone, NULL },
         { "--json", NULL, "print the answer as it came", NULL, &order.is_json },
         ASK_OPTIONS(&order.whom),
     };
     const struct command self = {
         .name = "cluster",
-        .operands = "[drain|undrain|remove|replace NODE | add ZONE | rebalance]",
+        .operands =
+            "[drain|undrain|remove|replace|may-stop NODE | add ZONE | rebalance | suspend|resume AUTOMATION]",
         .options = list,
         .summary = "Show the cluster that a node is in; or drain a node (others are to hold what it holds), "
                    "undrain it, remove\n"
-                   "it for good; or, with --dry-run, what replacing or adding one would move.",
+                   "it for good; or, with --dry-run, what replacing or adding one would move. may-stop exits "
+                   "with 0 if\n"
+                   "no partition would be without an owner and all have caught up. Automations (placement, "
+                   "eviction,\n"
+                   "repair) are suspended for a while, by somebody, for a reason.",
         .option_count = sizeof list / sizeof list[0],
         .operands_max = 2,
     };
@@ -178,8 +212,10 @@ int command_cluster(int argc, char **argv)
     order.node = operands[1];
     bool is_alone = order.action != NULL && strcmp(order.action, "rebalance") == 0;
     if (order.action != NULL && !is_alone && order.node == NULL) {
-        fprintf(stderr, "kelpie cluster: %s needs the name of a node or zone; see kelpie cluster --help\n",
-                order.action);
+        fprintf(
+            stderr,
+            "kelpie cluster: %s needs the name of a node, zone or automation; see kelpie cluster --help\n",
+            order.action);
         return 2;
     }
     return run(&order);

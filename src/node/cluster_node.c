@@ -737,6 +737,27 @@ err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_ord
     return cluster_show(cluster->agent, cluster->io, order, pool, json, at);
 }
 
+err cluster_node_health(struct cluster_node *cluster, struct pool *pool, struct health *health,
+                        struct json *json, struct err_at *at)
+{
+    struct agent_copy *copy;
+    if (!atomic_load(&cluster->has_agent))
+        return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
+    err e = agent_copy(cluster->agent, pool, &copy);
+    if (e != OK)
+        return err_set(at, e, "this node's part in the cluster does not answer: %s", err_text(e));
+    const struct health_cluster facts = { .copy = copy,
+                                          .may_decide = agent_may_decide(cluster->agent),
+                                          .retention = atomic_load(&cluster->guard.level),
+                                          .left_ms = atomic_load(&cluster->guard.left_ms) };
+    if (members_init(copy->members) != NULL)
+        health_of_cluster(health, &facts, json);
+    else
+        health_add(health, HEALTH_ALARM, "members", "the cluster has not begun");
+    members_close(copy->members);
+    return OK;
+}
+
 void cluster_node_step(struct cluster_node *cluster)
 {
     if (atomic_load(&cluster->is_joined))
@@ -756,5 +777,8 @@ void cluster_node_refresh(struct cluster_node *cluster)
     stat_set(STAT_CLUSTER_PARTITIONS_OPEN, view.open_count);
     stat_set(STAT_CLUSTER_PARTITIONS_UNOWNED,
              view.is_assigned ? routes_unowned(agent_routes(cluster->agent)) : 0);
+    stat_set(STAT_CLUSTER_SUSPENDED_EVICTION_S, view.suspended_ms[AUTOMATION_EVICTION] / 1000);
+    stat_set(STAT_CLUSTER_SUSPENDED_PLACEMENT_S, view.suspended_ms[AUTOMATION_PLACEMENT] / 1000);
+    stat_set(STAT_CLUSTER_SUSPENDED_REPAIR_S, view.suspended_ms[AUTOMATION_REPAIR] / 1000);
     stat_set(STAT_CLUSTER_UP, view.self.slot != SLOT_NONE);
 }

@@ -13,6 +13,7 @@
 #include "blob/blob.h"
 #include "net/server.h"
 #include "node/config.h"
+#include "node/health.h"
 #include "node/identity.h"
 #include "node/secrets.h"
 #include "query/query.h"
@@ -82,6 +83,9 @@ void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
 /* As api_config.cluster; ERR_BUSY before the node knows its cluster. */
 err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_order *order, struct pool *pool,
                       struct json *json, struct err_at *at);
+/* Findings about the cluster, and members of an open JSON object that show it. Errors as cluster_node_show. */
+err cluster_node_health(struct cluster_node *cluster, struct pool *pool, struct health *health,
+                        struct json *json, struct err_at *at);
 /* What is looked at once a second, by the owner's thread: see retention_guard.h. */
 void cluster_node_step(struct cluster_node *cluster);
 /* Set the gauges of kelpie_cluster_*. */

@@ -6,12 +6,14 @@
 #include "node/cluster_show.h"
 
 #include "base/time.h"
+#include "model/yaml.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define DECIDE_MS 5000 /* an order is read back by then */
 #define LOOK_MS   50
+#define NEAR_MS   60000 /* a suspension that ends so much earlier than asked for is taken for that one */
 
 static void put_hex(struct json *json, const char *name, const uint8_t id[CLUSTER_ID_BYTES])
 {
@@ -88,17 +90,19 @@ struct action {
     enum control_removal removal; /* 0: no order does it */
     bool needs_node;              /* that is a member */
     const char *instead;          /* what a person does, where no order does it */
+    bool is_question;             /* nothing is decided */
 };
 
 static const struct action actions[] = {
-    { "drain", PREVIEW_DRAIN, REMOVAL_DRAIN, true, NULL },
-    { "undrain", PREVIEW_UNDRAIN, REMOVAL_UNDRAIN, true, NULL },
-    { "remove", PREVIEW_REMOVE, REMOVAL_GONE, true, NULL },
-    { "replace", PREVIEW_REPLACE, 0, true,
-      "start the new node, then remove the old one: it takes its place" },
-    { "add", PREVIEW_ADD, 0, false, "start the node: it joins by itself" },
+    { "drain", PREVIEW_DRAIN, REMOVAL_DRAIN, true, NULL, false },
+    { "undrain", PREVIEW_UNDRAIN, REMOVAL_UNDRAIN, true, NULL, false },
+    { "remove", PREVIEW_REMOVE, REMOVAL_GONE, true, NULL, false },
+    { "replace", PREVIEW_REPLACE, 0, true, "start the new node, then remove the old one: it takes its place",
+      false },
+    { "add", PREVIEW_ADD, 0, false, "start the node: it joins by itself", false },
     { "rebalance", PREVIEW_REBALANCE, 0, false,
-      "partitions are placed anew by themselves when members change" },
+      "partitions are placed anew by themselves when members change", false },
+    { .name = "may-stop", .needs_node = true, .is_question = true },
 };
 
 static const struct action *find_action(struct slice name)
@@ -148,25 +152,20 @@ static err preview(const struct agent_copy *copy, const struct action *action, u
 
 /* ---- orders ---- */
 
-/* Has it been decided so? */
-static bool is_done(const struct members *members, const struct action *action, struct member_id of)
-{
-    const struct member *m = of.slot < members_slot_count(members) ? members_at(members, of.slot) : NULL;
-    bool is_there = m != NULL && m->status != MEMBER_NONE && m->id.incarnation == of.incarnation;
-    if (action->removal == REMOVAL_GONE)
-        return !is_there;
-    return is_there && m->is_draining == (action->removal == REMOVAL_DRAIN);
-}
+/* Give the order, and wait until it is seen to have counted: is_so of the state as it is then. */
+struct order {
+    struct control_record record;
+    bool (*is_so)(const struct members *members, const struct order *order);
+};
 
-static err do_it(struct agent *agent, struct io *io, const struct action *action, const struct member *m,
-                 const struct members *members, struct pool *pool, struct json *json, struct err_at *at)
+static err decide(struct agent *agent, struct io *io, struct order *order, const struct members *members,
+                  struct pool *pool, struct err_at *at)
 {
-    struct control_record record = { .kind = CONTROL_REMOVE, .of = m->id, .removal = action->removal };
     int64_t end_ns = io_boottime_ns(io) + DECIDE_MS * NS_PER_MS;
-    bool is_so = is_done(members, action, m->id);
-    memcpy(record.cluster_id, members_cluster_id(members), sizeof record.cluster_id);
+    bool is_so = order->is_so(members, order);
+    memcpy(order->record.cluster_id, members_cluster_id(members), sizeof order->record.cluster_id);
     if (!is_so) {
-        err e = agent_append(agent, &record, pool);
+        err e = agent_append(agent, &order->record, pool);
         if (e != OK)
             return err_set(at, e, "the order could not be given: %s", err_text(e));
     }
@@ -179,31 +178,132 @@ static err do_it(struct agent *agent, struct io *io, const struct action *action
         struct pool *one = pool_open(pool, "look", POOL_BYTES_UNLIMITED);
         err e = agent_copy(agent, one, &now);
         if (e == OK) {
-            is_so = is_done(now->members, action, m->id);
+            is_so = order->is_so(now->members, order);
             members_close(now->members);
         }
         pool_close(one);
         if (e != OK)
             return err_set(at, e, "the order was given; what became of it is not known: %s", err_text(e));
     }
-    json_open(json, '{');
-    json_str(json_key(json, "action"), action->name);
-    json_bool(json_key(json, "dryRun"), false);
-    json_str(json_key(json, "node"), m->name);
-    json_close(json, '}');
     return OK;
+}
+
+static bool is_done(const struct members *members, const struct order *order)
+{
+    struct member_id of = order->record.of;
+    const struct member *m = of.slot < members_slot_count(members) ? members_at(members, of.slot) : NULL;
+    bool is_there = m != NULL && m->status != MEMBER_NONE && m->id.incarnation == of.incarnation;
+    if (order->record.removal == REMOVAL_GONE)
+        return !is_there;
+    return is_there && m->is_draining == (order->record.removal == REMOVAL_DRAIN);
+}
+
+static void put_done(const char *action, const char *what, const char *name, struct json *json)
+{
+    json_open(json, '{');
+    json_str(json_key(json, "action"), action);
+    json_bool(json_key(json, "dryRun"), false);
+    json_str(json_key(json, what), name);
+    json_close(json, '}');
+}
+
+static err do_it(struct agent *agent, struct io *io, const struct action *action, const struct member *m,
+                 const struct members *members, struct pool *pool, struct json *json, struct err_at *at)
+{
+    struct order order = { .record = { .kind = CONTROL_REMOVE, .of = m->id, .removal = action->removal },
+                           .is_so = is_done };
+    TRY(decide(agent, io, &order, members, pool, at));
+    put_done(action->name, "node", m->name, json);
+    return OK;
+}
+
+/* ---- automations that stand still ---- */
+
+#define SUSPEND_MS_MAX (INT64_C(365) * MS_PER_DAY)
+
+static bool is_suspended_so(const struct members *members, const struct order *order)
+{
+    const struct suspension *s = members_suspension(members, order->record.suspend.automation);
+    bool is_running = s->until_ms <= members_append_ms(members);
+    if (order->record.suspend.duration_ms == 0)
+        return is_running;
+    return !is_running && slice_equal_str(order->record.suspend.owner, s->owner) &&
+           slice_equal_str(order->record.suspend.reason, s->reason) &&
+           s->until_ms - members_append_ms(members) > (int64_t)order->record.suspend.duration_ms - NEAR_MS;
+}
+
+static err read_suspension(const struct api_cluster_order *asked, struct order *out, struct err_at *at)
+{
+    bool is_resumed = slice_equal_str(asked->action, "resume");
+    int64_t duration_ms = 0;
+    *out = (struct order){ .record = { .kind = CONTROL_SUSPEND }, .is_so = is_suspended_so };
+    for (int i = AUTOMATION_PLACEMENT; i < AUTOMATION_END; i++)
+        if (slice_equal_str(asked->node, control_automation_text((enum control_automation)i)))
+            out->record.suspend.automation = (enum control_automation)i;
+    if (out->record.suspend.automation == 0)
+        return err_set(at, ERR_INPUT, "no automation \"%.*s\": placement, eviction or repair",
+                       SLICE_ARG(asked->node));
+    if (!is_resumed && (!yaml_duration_parse(asked->duration, &duration_ms) || duration_ms <= 0 ||
+                        duration_ms > SUSPEND_MS_MAX))
+        return err_set(at, ERR_INPUT, "a suspension needs a duration, as 2h, up to 365d");
+    if (!is_resumed && (!control_text_valid(asked->owner) || !control_text_valid(asked->reason)))
+        return err_set(at, ERR_INPUT, "a suspension needs an owner and a reason, of at most %d bytes each",
+                       CLUSTER_TEXT_BYTES_MAX);
+    out->record.suspend.duration_ms = (uint64_t)duration_ms;
+    out->record.suspend.owner = is_resumed ? slice_str("-") : asked->owner;
+    out->record.suspend.reason = is_resumed ? slice_str("-") : asked->reason;
+    return OK;
+}
+
+static err suspend_it(struct agent *agent, struct io *io, const struct api_cluster_order *asked,
+                      const struct members *members, struct pool *pool, struct json *json, struct err_at *at)
+{
+    struct order order;
+    TRY(read_suspension(asked, &order, at));
+    order.record.by.slot = SLOT_NONE;
+    TRY(decide(agent, io, &order, members, pool, at));
+    put_done(order.record.suspend.duration_ms == 0 ? "resume" : "suspend", "automation",
+             control_automation_text(order.record.suspend.automation), json);
+    return OK;
+}
+
+/* ---- may a node be stopped? ---- */
+
+/* Whoever restarts nodes one after the other asks before each: the answer is yes only while every partition
+ * has all the owners it is to have, so that the one which was restarted last has caught up. */
+static void may_stop(const struct members *members, const struct member *m, struct json *json)
+{
+    struct redundancy now = members_redundancy(members, SLOT_NONE),
+                      without = members_redundancy(members, m->id.slot);
+    bool is_gone = m->status != MEMBER_UP;
+    json_open(json, '{');
+    json_str(json_key(json, "action"), "may-stop");
+    json_str(json_key(json, "node"), m->name);
+    json_bool(json_key(json, "mayStop"), is_gone || (now.lacking_count == 0 && without.unowned_count == 0));
+    json_uint(json_key(json, "lacking"), now.lacking_count);
+    json_uint(json_key(json, "unownedWithout"), without.unowned_count);
+    json_close(json, '}');
 }
 
 static err order_it(struct agent *agent, struct io *io, const struct api_cluster_order *order,
                     const struct agent_copy *copy, struct pool *pool, struct json *json, struct err_at *at)
 {
+    if (slice_equal_str(order->action, "suspend") || slice_equal_str(order->action, "resume"))
+        return suspend_it(agent, io, order, copy->members, pool, json, at);
     const struct action *action = find_action(order->action);
     if (action == NULL)
-        return err_set(at, ERR_INPUT, "no action \"%.*s\": drain, undrain, remove, replace, add or rebalance",
-                       SLICE_ARG(order->action));
+        return err_set(
+            at, ERR_INPUT,
+            "no action \"%.*s\": drain, undrain, remove, replace, add, rebalance, may-stop, suspend or"
+            " resume",
+            SLICE_ARG(order->action));
     const struct member *m = members_find(copy->members, order->node);
     if (action->needs_node && m == NULL)
         return err_set(at, ERR_INPUT, "there is no node \"%.*s\" in the cluster", SLICE_ARG(order->node));
+    if (action->is_question) {
+        may_stop(copy->members, m, json);
+        return OK;
+    }
     if (order->is_dry)
         return preview(copy, action, action->needs_node ? m->id.slot : SLOT_NONE,
                        action->needs_node ? order->zone : order->node, pool, json, at);

@@ -10,6 +10,7 @@
 #include "node/config.h"
 
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/time.h"
 #include "model/labels.h"
 #include "model/yaml.h"
@@ -561,6 +562,19 @@ void config_print(const struct config *config, struct buf *out)
     }
     if (config->root != NULL)
         print_scraping(config->root, out);
+}
+
+void config_hash(const struct config *config, char out_hash[CONFIG_HASH_BYTES])
+{
+    struct config alike = *config;
+    struct pool *pool = pool_open(NULL, "hash", POOL_BYTES_UNLIMITED);
+    struct buf text = buf_open(pool, CONFIG_BYTES_MAX);
+    alike.root = NULL;
+    alike.cluster.name[0] = alike.cluster.zone[0] = alike.cluster.address[0] = 0;
+    alike.cluster.expect = 0;
+    config_print(&alike, &text);
+    snprintf(out_hash, CONFIG_HASH_BYTES, "%016llx", (unsigned long long)hash64(buf_slice(&text), 0));
+    pool_close(pool);
 }
 
 /* ---- comparing ---- */

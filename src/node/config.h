@@ -159,6 +159,11 @@ err config_parse(struct slice text, struct pool *pool, struct config *out_config
  * them is given; then `global` and `scrape_configs` as they were written, secrets masked. */
 void config_print(const struct config *config, struct buf *out);
 
+/* A fingerprint, in hex, of what the nodes of a cluster are to have alike: all settings but their names, zones and
+ * addresses, what they found, and what they scrape. */
+#define CONFIG_HASH_BYTES 17 /* with the end */
+void config_hash(const struct config *config, char out_hash[CONFIG_HASH_BYTES]);
+
 /* Names of the settings that differ and need a restart, appended to out as "storage.ack, http.cors"; their
  * values in *next are set back to those of *running, so that *next is what is in force. */
 void config_keep_restart(const struct config *running, struct config *next, struct buf *out);

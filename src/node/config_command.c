@@ -1,10 +1,28 @@
 /* kelpie config show: the configuration in force, defaults included. */
 #include "node/commands.h"
+#include "node/loaded.h"
 #include "node/node.h"
 #include "node/options.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* The configuration in force with these options, as YAML, appended to out. */
+static err print_config(const struct node_options *options, struct buf *out, struct err_at *at)
+{
+    struct io *cwd;
+    struct loaded *loaded;
+    TRY(io_open(".", &cwd));
+    struct pool *pool = pool_open(NULL, "print", POOL_BYTES_UNLIMITED);
+    err e = loaded_read(options, cwd, pool, &loaded, at);
+    if (e == OK) {
+        config_print(&loaded->config, out);
+        loaded_free(loaded);
+    }
+    pool_close(pool);
+    io_close(cwd);
+    return e;
+}
 
 int command_config(int argc, char **argv)
 {
@@ -34,7 +52,7 @@ int command_config(int argc, char **argv)
     struct pool *pool = pool_open(NULL, "config", POOL_BYTES_UNLIMITED);
     struct buf out = buf_open(pool, CONFIG_BYTES_MAX);
     struct err_at at = { 0 };
-    err e = node_print_config(&options, &out, &at);
+    err e = print_config(&options, &out, &at);
     if (e == OK)
         fwrite(out.at, 1, out.len, stdout);
     else

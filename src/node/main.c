@@ -26,6 +26,7 @@ static const struct entry entries[] = {
     { "serve", command_serve, "run a node" },
     { "config", command_config, "show the configuration in force" },
     { "cluster", command_cluster, "show the cluster that a running node is in, drain or remove nodes" },
+    { "health", command_health, "tell what is not well with a running node and its cluster" },
     { "query", command_query, "ask a running node" },
     { "export", command_export, "print the rows of a data directory whose node does not run" },
     { "verify", command_verify, "read and check everything a data directory holds; changes nothing" },

@@ -28,6 +28,7 @@
 #include "log/log.h"
 #include "node/cluster_node.h"
 #include "node/exposure.h"
+#include "node/gauges.h"
 #include "node/identity.h"
 #include "node/loaded.h"
 #include "node/process.h"
@@ -75,22 +76,6 @@ struct node {
 };
 
 /* ---- configuration ---- */
-
-err node_print_config(const struct node_options *options, struct buf *out, struct err_at *at)
-{
-    struct io *cwd;
-    struct loaded *loaded;
-    TRY(io_open(".", &cwd));
-    struct pool *pool = pool_open(NULL, "print", POOL_BYTES_UNLIMITED);
-    err e = loaded_read(options, cwd, pool, &loaded, at);
-    if (e == OK) {
-        config_print(&loaded->config, out);
-        loaded_free(loaded);
-    }
-    pool_close(pool);
-    io_close(cwd);
-    return e;
-}
 
 /* 60 % of the machine's or the cgroup's memory unless configured. */
 static uint64_t memory_budget(struct io *io, const struct config *config)
@@ -204,6 +189,41 @@ static err node_cluster(void *context, const struct api_cluster_order *order, st
     return cluster_node_show(node->cluster, order, pool, json, at);
 }
 
+static void take_config_hash(struct node *node, char out_hash[CONFIG_HASH_BYTES])
+{
+    io_mutex_lock(&node->reload_mutex);
+    config_hash(&node->loaded->config, out_hash);
+    io_mutex_unlock(&node->reload_mutex);
+}
+
+static err node_health(void *context, struct pool *pool, struct json *json, struct err_at *at)
+{
+    struct node *node = context;
+    char waits[API_REASON_BYTES_MAX], refuses[API_REASON_BYTES_MAX];
+    struct health health = { 0 };
+    struct health_node facts = { 0 };
+    bool is_ready = node_is_ready(node, waits);
+    bool is_started = atomic_load_explicit(&node->is_started, memory_order_acquire);
+    struct shards_usage usage = { 0 };
+    if (is_started)
+        usage = shards_usage(node->shards);
+    facts = (struct health_node){ .not_ready = is_ready ? NULL : waits,
+                                  .refuses = is_started && node_intake(node, refuses) != OK ? refuses : NULL,
+                                  .losses = usage.losses,
+                                  .damaged_segments = usage.quarantined_count,
+                                  .retention_waits = usage.retention_waits };
+    health_of_node(&health, &facts);
+    json_open(json, '{');
+    char hash[CONFIG_HASH_BYTES];
+    take_config_hash(node, hash);
+    json_str(json_key(json, "configHash"), hash);
+    if (node->cluster != NULL)
+        TRY(cluster_node_health(node->cluster, pool, &health, json, at));
+    health_put(&health, json);
+    json_close(json, '}');
+    return OK;
+}
+
 static void node_rpc(void *context, struct net_request *request, struct net_response *response)
 {
     struct node *node = context;
@@ -250,35 +270,21 @@ static void node_refresh(void *context)
     struct shards_usage shards = shards_usage(node->shards);
     struct log_usage log = log_usage(node->log);
     struct query_service_usage queries = query_service_usage(node->queries);
-    stat_set(STAT_NODE_DATA_THROUGH_MS, shards.data_through_ms);
-    stat_set(STAT_NODE_FAR_FUTURE_ROWS, (int64_t)shards.far_future_rows);
-    stat_set(STAT_NODE_HEAD_BYTES, (int64_t)shards.head_bytes);
-    stat_set(STAT_NODE_HEAD_ROWS, (int64_t)shards.head_rows);
+    gauges_of_rooms(&shards, &log, &queries);
     stat_set(STAT_NODE_INTAKE_CLOSED, atomic_load(&node->intake_floor) || shards_intake(node->shards) != OK);
-    stat_set(STAT_NODE_LOSSES, (int64_t)shards.losses);
-    stat_set(STAT_NODE_LOSSES_ACCEPTED, (int64_t)shards.losses_accepted);
-    stat_set(STAT_NODE_LOG_LIVE_BYTES, (int64_t)log.live_bytes);
-    stat_set(STAT_NODE_LOG_RECYCLED_BYTES, (int64_t)log.recycled_bytes);
-    stat_set(STAT_NODE_QUARANTINED, (int64_t)shards.quarantined_count);
-    stat_set(STAT_NODE_QUERIES_RUNNING, queries.running);
-    stat_set(STAT_NODE_QUERIES_WAITING, queries.waiting);
-    stat_set(STAT_NODE_QUERY_BYTES, (int64_t)queries.bytes_used);
-    stat_set(STAT_NODE_RETENTION_WAITS, shards.retention_waits);
-    stat_set(STAT_NODE_CACHE_BYTES, (int64_t)shards.cache_bytes);
-    stat_set(STAT_NODE_SEGMENT_BYTES, (int64_t)shards.segment_bytes);
-    stat_set(STAT_NODE_SEGMENT_ROWS, (int64_t)shards.segment_rows);
-    stat_set(STAT_NODE_SEGMENTS, (int64_t)shards.segment_count);
-    stat_set(STAT_NODE_SERIES, (int64_t)shards.series_count);
-    stat_set(STAT_NODE_STREAM_BYTES, (int64_t)shards.stream_bytes);
-    stat_set(STAT_NODE_STREAM_GROUPS, (int64_t)shards.stream_group_count);
-    stat_set(STAT_NODE_STREAM_ROWS, (int64_t)shards.stream_rows);
-    stat_set(STAT_NODE_UNRESOLVED_ROWS, (int64_t)shards.unresolved_rows);
 }
 
 static void node_metrics_text(void *context, struct buf *out)
 {
-    const struct node *node = context;
+    struct node *node = context;
+    char hash[CONFIG_HASH_BYTES];
+    take_config_hash(node, hash);
     process_metrics(node->io, node->start_ms, out);
+    buf_printf(out,
+               "# HELP kelpie_config_info The configuration in force, but for what nodes are to have each "
+               "their own.\n"
+               "# TYPE kelpie_config_info gauge\nkelpie_config_info{hash=\"%s\"} 1\n",
+               hash);
 }
 
 static void node_targets(void *context, struct pool *pool, api_target_add add, void *to)
@@ -586,6 +592,7 @@ static err open_server(struct node *node, struct err_at *at)
         .confirm_retention = node_confirm_retention,
         .cluster = node->cluster != NULL ? node_cluster : NULL,
         .rpc = node->cluster != NULL ? node_rpc : NULL,
+        .health = node_health,
         .data_directory = node->options.data_directory,
         .start_ms = node->start_ms,
         .retention_ms = config->retention_ms,

@@ -30,9 +30,6 @@ struct node;
 /* Read and check the configuration files without starting anything. The reason in at. */
 err node_check_config(const struct node_options *options, struct err_at *at);
 
-/* The configuration in force with these options, as YAML, appended to out. */
-err node_print_config(const struct node_options *options, struct buf *out, struct err_at *at);
-
 /* Start everything; the server listens when this returns OK (readiness may come later). After an error
  * nothing runs and nothing is left open. */
 err node_open(const struct node_options *options, struct node **out_node, struct err_at *at);

@@ -47,6 +47,21 @@ def cluster(tmp_path_factory):
         one.destroy()
 
 
+def kelpie(command, cluster, *arguments, node=1, status=0):
+    run = run_kelpie(command, *arguments, '--url', cluster.url(node))
+    assert run.returncode == status, run.stdout + run.stderr
+    return run
+
+
+def kelpie_cluster(cluster, *arguments, node=1, status=0):
+    run = kelpie('cluster', cluster, *arguments, node=node, status=status)
+    return run.stdout if status == 0 else run.stderr
+
+
+def health_of(cluster, node):
+    return json.loads(kelpie('health', cluster, '--json', node=node).stdout)['data']
+
+
 class Load:
     """Series of one metric, each with a value of its own; what was acknowledged is known."""
     def __init__(self, cluster, name):
@@ -165,9 +180,38 @@ def test_a_node_stops(cluster):
     assert 'has left the cluster' in cluster.output(3)
     assert load.write(1) in (200, 204)
     load.must_be_answered_by((1, 2))
+    health = health_of(cluster, 2)
+    assert health['state'] == 'warning' and health['members'] == {'expected': 3, 'present': 2}, health
+    assert any(f['text'].startswith('node node-3 has left') for f in health['findings']), health
+    assert 'must not be stopped' in kelpie('cluster', cluster, 'may-stop', 'node-1', status=1).stdout
     cluster.start_node(3)
     cluster.wait_ready(3)
     load.must_be_answered_by((3,))
+    wait_until('all is well again', 60, lambda: health_of(cluster, 1)['state'] == 'well')
+    assert 'may be stopped' in kelpie('cluster', cluster, 'may-stop', 'node-1').stdout
+    assert kelpie('health', cluster).stdout == 'well\n'
+    assert len({health_of(cluster, n)['configHash'] for n in (1, 2, 3)}) == 1
+
+
+def test_what_a_person_suspends(cluster):
+    """It has an end, an owner and a reason, which every node shows until it is resumed."""
+    words = ('--for', '2h', '--owner', 'ada', '--reason', 'work & more, 100 %')
+    assert 'decided' in kelpie('cluster', cluster, 'suspend', 'eviction', *words).stdout
+    wait_until('node 3 knows it', 20, lambda: health_of(cluster, 3)['suspensions'])
+    (suspension,) = health_of(cluster, 3)['suspensions']
+    assert suspension['owner'] == 'ada' and suspension['reason'] == 'work & more, 100 %'
+    assert 7100 < suspension['leftSeconds'] <= 7200, suspension
+    text = kelpie('health', cluster, status=1).stdout
+    assert text.startswith('warning\n') and 'eviction is suspended by ada' in text, text
+    metrics = request(cluster.url(1) + '/metrics').body.decode()
+    assert 'kelpie_cluster_placement_suspended_seconds 0\n' in metrics
+    assert 'kelpie_cluster_eviction_suspended_seconds 7' in metrics
+    assert 'kelpie_cluster_unsaved_expires_seconds ' in metrics
+    assert 'decided' in kelpie('cluster', cluster, 'resume', 'eviction', node=2).stdout
+    wait_until('node 3 knows that, too', 20, lambda: not health_of(cluster, 3)['suspensions'])
+    for wrong, text in ((('eviction',), 'needs a duration'), (('naps', *words), 'no automation "naps"'),
+                        (('repair', '--for', '2h'), 'needs an owner and a reason')):
+        assert text in kelpie('cluster', cluster, 'suspend', *wrong, status=1).stderr
 
 
 def test_a_disk_is_lost(cluster):
@@ -179,12 +223,6 @@ def test_a_disk_is_lost(cluster):
     cluster.start_node(1)
     cluster.wait_ready(1)
     load.must_be_answered_by((1, 2, 3))
-
-
-def kelpie_cluster(cluster, *arguments, node=1, status=0):
-    run = run_kelpie('cluster', *arguments, '--url', cluster.url(node))
-    assert run.returncode == status, run.stdout + run.stderr
-    return run.stdout if status == 0 else run.stderr
 
 
 def nodes_of(cluster, node=1):

@@ -101,7 +101,11 @@ def test_asking_a_node(node):
     assert '{' not in wrong.stderr
     wrong = ask('sum(', '--json')
     assert wrong.returncode == 1 and wrong.stdout.startswith('{"status":"error"'), wrong.stdout
+    well = run_kelpie('health', *here)
+    assert (well.returncode, well.stdout) == (0, 'well\n'), well
     missing = ['--url', 'http://127.0.0.1:%d' % free_port()]
+    unknown = run_kelpie('health', *missing)
+    assert unknown.returncode == 2 and 'onnect' in unknown.stderr, unknown
     for command in (['query', 'up'], ['snapshot'], ['retention', '--confirm']):
         text = refusal(*command, *missing)
         assert text.startswith('kelpie %s: %s: ' % (command[0], missing[1])) and 'onnect' in text, text

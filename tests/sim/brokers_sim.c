@@ -643,7 +643,8 @@ void brokers_sim_delete_topic(struct brokers_sim *sim, uint32_t topic, bool agai
     for (uint32_t p = 0; p < t->settings.partition_count; p++) {
         t->parts[p]->version = ++sim->version;
         t->parts[p]->leader = NOBODY;
-        part_shorten_truth(sim, t->parts[p], 0); /* of an empty one, too: it grows until its brokers hear of it */
+        part_shorten_truth(sim, t->parts[p],
+                           0); /* of an empty one, too: it grows until its brokers hear of it */
     }
     if (again)
         topic_create(sim, topic, t->settings.partition_count);
