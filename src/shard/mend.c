@@ -537,6 +537,26 @@ static err begin_at_base(const struct chain_reader *r, struct chain *chain, uint
     return OK;
 }
 
+/* Where to begin with a chain of which nothing is ever removed: at the newest base that can be read, or at
+ * `first`. A year of entries is 70,000. */
+static err find_base(const struct chain_reader *r, uint64_t first, uint64_t last, struct pool *scratch,
+                     uint64_t *out_number, struct err_at *at)
+{
+    *out_number = first;
+    for (uint64_t number = last; number > first; number--) {
+        struct chain_entry entry;
+        pool_reset(scratch);
+        err e = read_entry(r, number, scratch, &entry, at);
+        if (e != OK && !is_damage(e))
+            return e;
+        if (e == OK && entry.kind == CHAIN_BASE) {
+            *out_number = number;
+            return OK;
+        }
+    }
+    return OK;
+}
+
 /* Segments of a newer format are known by their entries: nothing is begun that their rows would be missing in. */
 static err check_formats(const struct chain_reader *r, const struct chain *chain, struct err_at *at)
 {
@@ -561,6 +581,8 @@ err shard_chain_read(const struct chain_reader *r, struct chain *chain, struct e
     err e = OK;
     struct err_at why = { 0 };
     TRY_OUT(find_numbers(r, scratch, &first, &last));
+    if (r->config->is_shared && last > 0)
+        TRY_OUT(find_base(r, first, last, scratch, &first, &why));
     if (first > 1) {
         TRY_OUT(begin_at_base(r, chain, first, last, scratch, &why));
         chain->first_number = first < chain->next_number ? first : chain->next_number;

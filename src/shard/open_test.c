@@ -292,6 +292,12 @@ static void what_stands_in_is_not_passed_on(void **state)
         cut_everything(w);
     assert_true(w->shards->partitions[GOING].chain.base_number > 0);
     world_expect(w);
+    world_close_quick(w);
+    fixture_flip(f, "blob/p001/chain/00000001", 2); /* before the newest base nothing is read */
+    open_leased(w);
+    const struct chain *chain = &w->shards->partitions[GOING].chain;
+    assert_true(chain->first_number == chain->base_number && chain->lost_count == 0 && !chain->has_stand_in);
+    world_expect(w);
 }
 
 static uint64_t chain_entries(const struct world *w)
