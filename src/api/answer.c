@@ -237,6 +237,10 @@ static void write_stats(struct answer *answer)
     json_uint(json_key(json, "totalQueryableSamples"), answer->samples);
     json_uint(json_key(json, "peakSamples"), answer->samples);
     json_close(json, '}');
+    json_open(json_key(json, "received"), '{');
+    json_uint(json_key(json, "rowsBytes"), answer->rows_bytes);
+    json_uint(json_key(json, "groupsBytes"), answer->groups_bytes);
+    json_close(json, '}');
     json_close(json, '}');
 }
 

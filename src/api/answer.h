@@ -36,7 +36,8 @@ struct answer {
     bool wants_stats;
     struct query_times times;
     uint64_t samples;
-    struct pool *scratch; /* for decoding histograms */
+    uint64_t rows_bytes, groups_bytes; /* that answers of other nodes brought */
+    struct pool *scratch;              /* for decoding histograms */
     struct source_set **sets;
     size_t set_count; /* closed at the end */
 };

@@ -368,6 +368,7 @@ static void proofs(void **state)
     expect_part(503, "more\"}");
     get("/api/v1/query?query=up&time=3&stats=all");
     expect_part(200, "\"stats\":{\"timings\":{\"evalTotalTime\":");
+    expect_part(200, "\"received\":{\"rowsBytes\":0,\"groupsBytes\":0}");
     expect_part(200, "\"complete\":false");
     fake.proof = whole;
 }

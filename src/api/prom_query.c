@@ -65,6 +65,8 @@ static void run(struct call *call, const struct range_params *range)
         return;
     }
     fill(answer, result, range);
+    answer->rows_bytes = atomic_load(&query_guard(query)->rows_bytes);
+    answer->groups_bytes = atomic_load(&query_guard(query)->groups_bytes);
     answer_send(call, answer, weight_of(result));
 }
 

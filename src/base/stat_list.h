@@ -57,6 +57,10 @@
     X(STAT_FANOUT_CALLS, COUNTER, "fanout_calls_total", "Questions to other nodes.")                         \
     X(STAT_FANOUT_CALLS_BROKEN, COUNTER, "fanout_calls_broken_total",                                        \
       "Questions to other nodes whose answers did not come to their end, or were given up.")                 \
+    X(STAT_FANOUT_GROUPS_BYTES, COUNTER, "fanout_received_groups_bytes_total",                               \
+      "Bytes of answers of nodes with groups of series.")                                                    \
+    X(STAT_FANOUT_ROWS_BYTES, COUNTER, "fanout_received_rows_bytes_total",                                   \
+      "Bytes of answers of nodes with series and rows, or their names.")                                     \
     X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                                       \
       "Series whose labels were sent to the log and acknowledged.")                                          \
     X(STAT_INGEST_EXEMPLARS, COUNTER, "ingest_exemplars_total", "Exemplars stored durably.")                 \

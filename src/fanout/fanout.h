@@ -11,6 +11,7 @@
 #include "fanout/http.h"
 #include "model/guard.h"
 #include "model/source.h"
+#include "promql/promql.h"
 
 #define FANOUT_REPLICA_COUNT_MAX 5
 #define FANOUT_PARTITION_MAX     1024
@@ -27,6 +28,7 @@ struct fanout_serve {
      * Anything but OK ends the work. */
     err (*write)(void *context, struct slice bytes);
     void *context;
+    const struct promql_runner *runner; /* helps to evaluate units; NULL: nobody does */
 };
 
 /* Answer one request, given as its bytes, to the end: with a proof, or with an error as the last block. OK: the
@@ -49,6 +51,8 @@ struct fanout_transport {
     /* Wait until one of the calls has something, at most timeout_ns. */
     void (*wait)(void *context, void *const *calls, size_t count, int64_t timeout_ns);
     int64_t (*now_ns)(void *context); /* the clock of guard.deadline_ns */
+    /* When the node last said that it is at work; NULL: only what comes of its answer tells. */
+    int64_t (*heard_ns)(void *context, void *call);
 };
 
 struct fanout_config {
@@ -58,8 +62,10 @@ struct fanout_config {
      * thread. */
     uint32_t (*route)(void *context, uint32_t partition, uint32_t out_nodes[FANOUT_REPLICA_COUNT_MAX]);
     void *route_context;
-    int64_t hedge_ns;  /* no call is asked elsewhere before it is so old; 0: FANOUT_HEDGE_NS */
-    int64_t silent_ns; /* one that is silent so long always is; 0: FANOUT_SILENT_NS */
+    int64_t hedge_ns; /* no call is asked elsewhere before it is so old; 0: FANOUT_HEDGE_NS */
+    int64_t
+        silent_ns; /* one that is silent so long, and does not say that it is at work either, always is; 0:
+                          FANOUT_SILENT_NS */
 };
 
 #define FANOUT_HEDGE_NS  (10 * NS_PER_MS)

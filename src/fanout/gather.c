@@ -13,16 +13,19 @@
  *
  * Invariants
  *  1. Of a partition one part answers: the one on its path that is done and holds it. Its rows may stand in one
- *     more answer, of a hedge that is needed for other partitions.
+ *     more answer, of a hedge that is needed for other partitions; groups of them do not (6).
  *  2. A part below a done part's answered partitions, or above children that won, has no open call.
  *  3. The depth is bounded by the replicas of a route: no node is asked twice for a partition, but once more when
- *     there was no memory for hedges.
+ *     there was no memory for hedges, or for less of what it makes groups of.
  *  4. When the time for answers is over, or nobody is left, what is not answered for is named. No answer, however
  *     long it goes on, is read beyond that time.
- *  5. Nothing fails for memory that hedges hold: they are given up first. */
+ *  5. Nothing fails for memory that hedges hold: they are given up first.
+ *  6. Groups cannot be told apart by partition, nor by series: an answer with groups stands for exactly the
+ *     partitions that were asked of it and that it holds. What is needed less of is asked again. */
 #include "fanout/gather.h"
 
 #include "base/check.h"
+#include "base/stat.h"
 #include "base/time.h"
 
 #include <stdlib.h>
@@ -136,7 +139,8 @@ static err part_start(struct gathering *g, struct part *part)
 {
     const struct fanout_transport *t = &g->config->transport;
     struct buf bytes = buf_open(g->pool, WIRE_REQUEST_BYTES_MAX);
-    struct receive_limits limits = { g->range, g->request.series_max, g->request.samples_max };
+    struct receive_limits limits = { g->range, g->request.series_max, g->request.samples_max,
+                                     g->request.unit.step_count, g->request.unit.column_count };
     void *call;
     TRY(request_bytes(g, part, &bytes));
     err e = t->start(t->context, part->node, buf_slice(&bytes), &call);
@@ -230,9 +234,18 @@ static void children_drop(struct gathering *g, struct part *part)
     part->lost = (struct gather_bits){ { 0 } };
 }
 
+/* Ask its node for what is left of its partitions, others when it fails. What it has, and what is below, goes. */
+static err part_again(struct gathering *g, struct part *part)
+{
+    part_drop(g, part);
+    part->is_dropped = false;
+    TRY(part_start(g, part));
+    return part->state == PART_FAILED ? part_expand(g, part, &part->partitions) : OK;
+}
+
 /* Of what is asked below only `wanted` is needed still. Who has some of that goes on, or stays with what it
- * answered: to ask for less of it once more might find nobody. */
-static void children_narrow(struct gathering *g, struct part *part, const struct gather_bits *wanted)
+ * answered: to ask for less of it once more might find nobody. Groups would count what is not wanted. */
+static err children_narrow(struct gathering *g, struct part *part, const struct gather_bits *wanted)
 {
     struct part **link = &part->children;
     (void)bits_keep(&part->lost, wanted);
@@ -244,11 +257,16 @@ static void children_narrow(struct gathering *g, struct part *part, const struct
             *link = child->sibling;
             continue;
         }
+        link = &child->sibling;
+        if (is_less && g->request.kind == WIRE_GROUPS && child->state != PART_FAILED) {
+            TRY(part_again(g, child));
+            continue;
+        }
         child->is_narrowed = child->is_narrowed || is_less;
         (void)bits_keep(&child->elsewhere, wanted);
-        children_narrow(g, child, wanted);
-        link = &child->sibling;
+        TRY(children_narrow(g, child, wanted));
     }
+    return OK;
 }
 
 static bool children_answer(const struct part *part);
@@ -315,7 +333,7 @@ static err part_done(struct gathering *g, struct part *part)
     if (gather_is_empty(&part->elsewhere))
         children_drop(g, part);
     else if (part->has_children)
-        children_narrow(g, part, &part->elsewhere);
+        return children_narrow(g, part, &part->elsewhere);
     else
         return part_expand(g, part, &part->elsewhere);
     return OK;
@@ -351,10 +369,22 @@ static uint64_t samples_of(const struct part *part)
     return part->state == PART_DONE ? own + below : own > below ? own : below;
 }
 
-/* Take bytes of its answer. ERR_LIMIT without is_over: memory. */
+static void count_bytes(struct gathering *g, size_t bytes)
+{
+    bool has_groups = g->request.kind == WIRE_GROUPS;
+    stat_add(has_groups ? STAT_FANOUT_GROUPS_BYTES : STAT_FANOUT_ROWS_BYTES, (int64_t)bytes);
+    if (g->guard != NULL)
+        atomic_fetch_add_explicit(has_groups ? &g->guard->groups_bytes : &g->guard->rows_bytes, bytes,
+                                  memory_order_relaxed);
+}
+
+/* Take bytes of its answer. ERR_UNSUPPORTED: it makes no groups of this. ERR_LIMIT without is_over: memory. */
 static err part_take(struct gathering *g, struct part *part, struct slice bytes)
 {
+    count_bytes(g, bytes.len);
     err e = receive_bytes(&part->receive, bytes);
+    if (part->receive.is_refused)
+        return ERR_UNSUPPORTED;
     if (e == ERR_LIMIT)
         return part->receive.over == RECEIVE_OVER_NONE ? e : over_limit(g, part->receive.over);
     if (e != OK)
@@ -364,6 +394,17 @@ static err part_take(struct gathering *g, struct part *part, struct slice bytes)
     return part->receive.is_whole ? part_done(g, part) : OK;
 }
 
+/* Who selects for long, or makes groups, which go out when all of them are made, says meanwhile that it is at
+ * work: that is no silence. */
+static void note_work(const struct gathering *g, struct part *part)
+{
+    const struct fanout_transport *t = &g->config->transport;
+    if (t->heard_ns == NULL)
+        return;
+    int64_t heard_ns = t->heard_ns(t->context, part->call);
+    part->last_ns = heard_ns > part->last_ns ? heard_ns : part->last_ns;
+}
+
 /* Take what has come, but so that others have their turn, too. */
 static err part_receive(struct gathering *g, struct part *part)
 {
@@ -371,8 +412,10 @@ static err part_receive(struct gathering *g, struct part *part)
     for (unsigned i = 0; i < PIECE_COUNT_MAX && part->state == PART_LIVE; i++) {
         struct slice bytes;
         err e = t->next(t->context, part->call, &bytes);
-        if (e == ERR_BUSY)
+        if (e == ERR_BUSY) {
+            note_work(g, part);
             return OK;
+        }
         if (e != OK)
             return part_broken(g, part);
         part->last_ns = t->now_ns(t->context);
@@ -489,10 +532,7 @@ static err without_hedges(struct gathering *g)
         return ERR_LIMIT;
     if (failed == NULL || failed->is_dropped)
         return OK;
-    part_drop(g, failed);
-    failed->is_dropped = false;
-    TRY(part_start(g, failed));
-    return failed->state == PART_FAILED ? part_expand(g, failed, &failed->partitions) : OK;
+    return part_again(g, failed);
 }
 
 /* ---- the whole ---- */

@@ -34,6 +34,12 @@ struct gather_series {
     size_t first_exemplar, exemplar_count;
 };
 
+struct gather_group {
+    struct slice labels;
+    bool drop_name;
+    size_t first_piece; /* of as many as its steps need */
+};
+
 /* What one node answered: everything in pool. */
 struct gather_answer {
     struct gather_answer *next;
@@ -44,7 +50,12 @@ struct gather_answer {
     size_t piece_count, piece_capacity;
     struct source_exemplar *exemplars;
     size_t exemplar_count, exemplar_capacity;
-    uint64_t row_count;
+    struct gather_group *groups;
+    size_t group_count, group_capacity;
+    struct wire_group *group_pieces;
+    size_t group_piece_count, group_piece_capacity;
+    struct source_groups of_unit; /* but its proof */
+    uint64_t row_count;           /* that came, or that were read for groups */
     struct wire_texts texts;
     struct wire_metadata metadata;
     struct proof proof;
@@ -52,14 +63,15 @@ struct gather_answer {
 
 struct gather {
     struct gather_answer
-        *answers;       /* the same rows may be in two; their pools are open until fanout_gather_close */
+        *answers; /* the same rows may be in two, groups of the same series not; their pools are open until
+                     fanout_gather_close */
     struct proof proof; /* of all; partitions ascend */
 };
 
 /* Ask for the partitions of request.partitions (all of partition_count when NULL); request.left_ms,
  * partitions are filled in. range: what is missing when nobody answers for a partition. Everything is in pool
  * or below it. Errors ERR_LIMIT (series, samples, memory: also when a node says so), ERR_TIMEOUT,
- * ERR_CANCELED. */
+ * ERR_CANCELED; of groups ERR_UNSUPPORTED, when a node says that it cannot make them. */
 err fanout_gather_open(const struct fanout_config *config, const struct wire_request *request,
                        struct time_range range, struct guard *guard, struct pool *pool,
                        struct gather **out_gather);
@@ -70,6 +82,8 @@ void fanout_gather_close(struct gather *gather); /* NULL allowed */
 struct receive_limits {
     struct time_range range; /* rows outside are no answer */
     uint64_t series_max, samples_max;
+    uint64_t step_count; /* of groups, as asked for */
+    uint32_t column_count;
 };
 
 /* One answer as it comes. */
@@ -78,7 +92,10 @@ struct receive {
     struct receive_limits limits;
     struct wire_in in;
     struct wire_series *series;
+    struct wire_groups *groups;
     bool is_whole;
+    bool has_unit;
+    bool is_refused; /* the node ended it because it does not evaluate this unit */
     enum {
         RECEIVE_OVER_NONE,
         RECEIVE_OVER_SERIES,

@@ -13,6 +13,7 @@
 #include "net/server.h"
 
 struct fanout_transport; /* fanout/fanout.h */
+struct promql_runner;    /* promql/promql.h */
 struct source;
 
 #define FANOUT_HTTP_PATH           "/-/rpc/query"
@@ -78,6 +79,8 @@ struct fanout_answers_config {
 /* pool: its budget is that of all answers being made. ERR_LIMIT. */
 err fanout_answers_open(const struct fanout_answers_config *config, struct io *io, struct pool *pool,
                         struct fanout_answers **out_answers);
+/* Who helps to evaluate units, from now on; once. Its context lives until the server is closed. */
+void fanout_answers_set_runner(struct fanout_answers *answers, const struct promql_runner *runner);
 /* The server that handles the route is closed. NULL allowed. */
 void fanout_answers_close(struct fanout_answers *answers);
 

@@ -38,6 +38,8 @@ struct fanout_answers {
     struct pool *pool, *budget; /* budget: of all answers being made */
     struct fanout_answers_config config;
     _Atomic unsigned running;
+    struct promql_runner runner; /* when there is one */
+    _Atomic bool has_runner;
 };
 
 /* One answer being made. It lives in the request's pool. */
@@ -92,7 +94,9 @@ static void run(void *context)
                                         .pool = a->answers->budget,
                                         .guard = &a->guard,
                                         .write = hand_on,
-                                        .context = a };
+                                        .context = a,
+                                        .runner = atomic_load(&a->answers->has_runner) ? &a->answers->runner
+                                                                                       : NULL };
     ERR_IGNORE(fanout_serve(&serve, a->request->body)); /* an answer that has no last block is cut */
     io_mutex_lock(&a->lock);
     a->is_over = true;
@@ -290,6 +294,13 @@ err fanout_answers_open(const struct fanout_answers_config *config, struct io *i
     }
     *out_answers = answers;
     return OK;
+}
+
+void fanout_answers_set_runner(struct fanout_answers *answers, const struct promql_runner *runner)
+{
+    check(!atomic_load(&answers->has_runner));
+    answers->runner = *runner;
+    atomic_store(&answers->has_runner, true);
 }
 
 void fanout_answers_close(struct fanout_answers *answers)

@@ -349,10 +349,20 @@ static void http_wait(void *context, void *const *calls, size_t count, int64_t t
 
 static int64_t http_now(void *context) { return io_monotonic_ns(((struct fanout_http *)context)->io); }
 
+static int64_t http_heard(void *context, void *call_at)
+{
+    struct fanout_http *http = context;
+    const struct call *call = call_at;
+    io_mutex_lock(&http->lock);
+    int64_t heard_ns = call->heard_ns;
+    io_mutex_unlock(&http->lock);
+    return heard_ns;
+}
+
 void fanout_http_transport(struct fanout_http *http, struct fanout_transport *out_transport)
 {
     *out_transport =
-        (struct fanout_transport){ http, http_start, http_next, http_close, http_wait, http_now };
+        (struct fanout_transport){ http, http_start, http_next, http_close, http_wait, http_now, http_heard };
 }
 
 /* ---- open and close ---- */

@@ -1,7 +1,7 @@
-/* One answer as it comes: bytes → blocks → series, texts, metadata, proof. From: gather.c. See gather.h.
+/* One answer as it comes: bytes → blocks → series, groups, texts, metadata, proof. From: gather.c. See gather.h.
  *
- * Invariants: 1. Nothing of an answer is used before is_whole. 2. Blocks stay where they are; series point into
- * them. 3. What passes the asker's bounds ends the answer at once: memory is bounded by them. */
+ * Invariants: 1. Nothing of an answer is used before is_whole. 2. Blocks stay where they are; series and
+ * groups point into them. 3. What passes the asker's bounds ends the answer at once: memory is bounded by them. */
 #include "fanout/gather.h"
 
 #include "base/check.h"
@@ -13,13 +13,16 @@ err receive_open(struct receive *r, enum wire_kind kind, const struct receive_li
     *r = (struct receive){ .answer = { .pool = pool },
                            .limits = *limits,
                            .in = { .pool = pool, .kind = kind } };
-    return wire_series_open(pool, &r->series);
+    return kind == WIRE_GROUPS ? wire_groups_open(pool, limits->step_count, limits->column_count, &r->groups)
+                               : wire_series_open(pool, &r->series);
 }
 
 void receive_close(struct receive *r)
 {
     wire_series_close(r->series);
+    wire_groups_close(r->groups);
     r->series = NULL;
+    r->groups = NULL;
 }
 
 static err add_exemplars(struct gather_answer *a, const struct wire_entry *entry)
@@ -78,11 +81,69 @@ static err add_series(struct receive *r, struct slice body)
     return e == ERR_END ? OK : e;
 }
 
+/* What it was evaluated from: bounds hold for that as they do for series that come. */
+static err add_unit(struct receive *r, struct slice body)
+{
+    struct gather_answer *a = &r->answer;
+    if (r->has_unit)
+        return ERR_INPUT;
+    TRY(wire_unit_read(body, a->pool, r->limits.step_count, r->limits.column_count, &a->of_unit));
+    r->has_unit = true;
+    a->row_count = a->of_unit.sample_count;
+    r->over = a->of_unit.series_count > r->limits.series_max ? RECEIVE_OVER_SERIES
+              : a->row_count > r->limits.samples_max         ? RECEIVE_OVER_SAMPLES
+                                                             : RECEIVE_OVER_NONE;
+    return r->over == RECEIVE_OVER_NONE ? OK : ERR_LIMIT;
+}
+
+/* A group has a series at least. */
+static err add_group(struct receive *r, const struct wire_group *piece)
+{
+    struct gather_answer *a = &r->answer;
+    if (!piece->continues) {
+        if (a->group_count == a->of_unit.series_count)
+            return ERR_INPUT;
+        TRY(pool_block_reserve(a->pool, (void **)&a->groups, sizeof *a->groups, a->group_count + 1,
+                               &a->group_capacity));
+        struct gather_group *group = &a->groups[a->group_count];
+        *group = (struct gather_group){ .drop_name = piece->drop_name, .first_piece = a->group_piece_count };
+        TRY(pool_copy(a->pool, piece->labels, &group->labels));
+        a->group_count++;
+    }
+    TRY(pool_block_reserve(a->pool, (void **)&a->group_pieces, sizeof *a->group_pieces,
+                           a->group_piece_count + 1, &a->group_piece_capacity));
+    a->group_pieces[a->group_piece_count++] = *piece;
+    return OK;
+}
+
+static err add_groups(struct receive *r, struct slice body)
+{
+    struct wire_group piece;
+    err e;
+    if (!r->has_unit)
+        return ERR_INPUT;
+    wire_groups_block(r->groups, body);
+    while ((e = wire_groups_next(r->groups, &piece)) == OK)
+        TRY(add_group(r, &piece));
+    return e == ERR_END ? OK : e;
+}
+
+static err take_proof(struct receive *r, struct slice body)
+{
+    TRY(wire_proof_read(body, r->answer.pool, &r->answer.proof));
+    if (r->groups != NULL && (!r->has_unit || !wire_groups_are_whole(r->groups)))
+        return ERR_INPUT;
+    r->is_whole = true;
+    return OK;
+}
+
 static err take_error(struct receive *r, struct slice body)
 {
     err error;
     uint64_t series_over;
     TRY(wire_error_read(body, &error, &series_over));
+    r->is_refused =
+        r->groups != NULL && (error == ERR_UNSUPPORTED || error == ERR_VERSION || error == ERR_INPUT);
     if (error == ERR_LIMIT)
         r->over = series_over != 0 ? RECEIVE_OVER_SERIES : RECEIVE_OVER_SAMPLES;
     return error;
@@ -100,10 +161,12 @@ static err take_block(struct receive *r, const struct wire_block *block)
         return wire_metadata_read(block->body, a->pool, &a->metadata);
     case WIRE_BLOCK_ERROR:
         return take_error(r, block->body);
+    case WIRE_BLOCK_UNIT:
+        return add_unit(r, block->body);
+    case WIRE_BLOCK_GROUPS:
+        return add_groups(r, block->body);
     default:
-        TRY(wire_proof_read(block->body, a->pool, &a->proof));
-        r->is_whole = true;
-        return OK;
+        return take_proof(r, block->body);
     }
 }
 

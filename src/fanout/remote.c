@@ -3,7 +3,7 @@
  * select asks for series with all their rows and returns when every answer is in: reading then touches
  * nothing but memory, from any thread. Exemplars are asked for when the first are wanted. A series lives in
  * one partition, so answers are put one behind the other; should two hold the same labels all the same, their
- * rows are merged.
+ * rows are merged. Groups of a unit are handed over answer by answer: merging them is the evaluator's.
  *
  * Invariants
  *  1. A set is immutable but for its exemplars (lock-free: one thread asks for them, as the interface says of
@@ -20,6 +20,8 @@
 #include "model/labels.h"
 
 #include <stdlib.h>
+
+#define WORK_COUNT (1u << 20) /* steps that are merged between looks at the guard */
 
 struct fanout {
     struct fanout_config config;
@@ -529,6 +531,124 @@ static err remote_cardinality(struct source *source, struct slice tenant, size_t
     return ERR_UNSUPPORTED; /* a node's counts are over all that it holds, replicas included: no sum is right */
 }
 
+/* ---- groups ---- */
+
+struct group_columns {
+    double *values[SOURCE_GROUP_COLUMNS_MAX];
+};
+
+static err group_columns_open(const struct source_unit *unit, struct pool *pool, struct group_columns *out)
+{
+    for (uint32_t i = 0; i < unit->column_count; i++) {
+        void *at;
+        TRY(pool_alloc(pool, unit->step_count * sizeof(double), &at));
+        out->values[i] = at;
+    }
+    return OK;
+}
+
+/* Hand over a group: its pieces, put one behind the other. */
+static err hand_over(const struct gather_answer *answer, const struct gather_group *group,
+                     const struct source_unit *unit, const struct group_columns *columns)
+{
+    struct source_group whole = { .labels = group->labels, .drop_name = group->drop_name };
+    size_t piece = group->first_piece;
+    for (uint64_t at = 0; at < unit->step_count; at += WIRE_PIECE_ROW_COUNT_MAX) {
+        double *to[SOURCE_GROUP_COLUMNS_MAX];
+        for (uint32_t i = 0; i < unit->column_count; i++)
+            to[i] = columns->values[i] + at;
+        wire_group_read(&answer->group_pieces[piece++], unit->column_count, to);
+    }
+    for (uint32_t i = 0; i < unit->column_count; i++)
+        whole.columns[i] = columns->values[i];
+    return unit->take(unit->context, &whole);
+}
+
+static err hand_over_all(const struct gather *gather, const struct source_unit *unit, struct guard *guard,
+                         struct pool *pool)
+{
+    struct group_columns columns;
+    size_t work = 0;
+    TRY(group_columns_open(unit, pool, &columns));
+    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
+        for (size_t i = 0; i < a->group_count; i++) {
+            TRY(hand_over(a, &a->groups[i], unit, &columns));
+            work += unit->step_count;
+            if (work < WORK_COUNT)
+                continue;
+            work = 0;
+            if (guard != NULL)
+                TRY(guard_check(guard));
+        }
+    return OK;
+}
+
+static err notes_copy(const struct slice *from, size_t count, struct pool *pool, struct slice *to,
+                      size_t *to_count)
+{
+    for (size_t i = 0; i < count; i++)
+        TRY(pool_copy(pool, from[i], &to[(*to_count)++]));
+    return OK;
+}
+
+/* Sums and unions of what the answers say. */
+static err groups_unite(const struct gather *gather, struct pool *pool, struct source_groups *out)
+{
+    size_t warnings = 0, infos = 0;
+    void *warnings_at, *infos_at;
+    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next) {
+        warnings += a->of_unit.warning_count;
+        infos += a->of_unit.info_count;
+    }
+    *out = (struct source_groups){ .proof = { .complete = true } };
+    TRY(pool_alloc(pool, warnings * sizeof(struct slice) + 1, &warnings_at));
+    TRY(pool_alloc(pool, infos * sizeof(struct slice) + 1, &infos_at));
+    out->warnings = warnings_at;
+    out->infos = infos_at;
+    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next) {
+        const struct source_groups *one = &a->of_unit;
+        out->series_count += one->series_count;
+        out->sample_count += one->sample_count;
+        TRY(notes_copy(one->warnings, one->warning_count, pool, out->warnings, &out->warning_count));
+        TRY(notes_copy(one->infos, one->info_count, pool, out->infos, &out->info_count));
+    }
+    return proof_join(&out->proof, &gather->proof, pool);
+}
+
+/* The bounds hold for what all of them read together. */
+static err account(const struct source_request *request, const struct source_groups *groups)
+{
+    if (groups->series_count > request->series_max)
+        return request->guard == NULL
+                   ? ERR_LIMIT
+                   : guard_series(request->guard, groups->series_count, request->series_max);
+    return request->guard != NULL ? guard_samples(request->guard, groups->sample_count) : OK;
+}
+
+static err remote_groups(struct source *source, const struct source_request *request,
+                         const struct source_unit *unit, struct pool *pool, struct source_groups *out_groups)
+{
+    struct fanout *fanout = source->context;
+    struct gather *gather = NULL;
+    struct source_groups groups;
+    struct wire_selector times = { .range = request->range };
+    struct wire_request wire = request_of(WIRE_GROUPS, request);
+    struct pool *scratch = pool_open(pool, "groups of other nodes", POOL_BYTES_UNLIMITED);
+    err e;
+    wire.unit = *unit;
+    wire.selectors = &times;
+    wire.selector_count = 1;
+    TRY_OUT(fanout_gather_open(&fanout->config, &wire, request->range, request->guard, scratch, &gather));
+    TRY_OUT(groups_unite(gather, pool, &groups));
+    TRY_OUT(account(request, &groups));
+    TRY_OUT(hand_over_all(gather, unit, request->guard, scratch));
+    *out_groups = groups;
+out:
+    fanout_gather_close(gather);
+    pool_close(scratch);
+    return e;
+}
+
 static const struct source_table remote_table = {
     .select = remote_select,
     .set_count = remote_set_count,
@@ -543,6 +663,7 @@ static const struct source_table remote_table = {
     .set_exemplars = remote_set_exemplars,
     .metadata = remote_metadata,
     .cardinality = remote_cardinality,
+    .groups = remote_groups,
 };
 
 err fanout_open(const struct fanout_config *config, struct pool *pool, struct fanout **out_fanout)

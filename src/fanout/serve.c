@@ -5,7 +5,7 @@
  *  1. Every answer that begins ends with a proof or an error, unless write refused.
  *  2. The bounds of the asker (time, series, samples) hold here: work that it would throw away is not done. Every
  *     loop and every wait looks at the guard.
- *  3. Memory is one block, one series, and what the source needs for its set. */
+ *  3. Memory is one block, one series, and what the source needs for its set; of a unit, its groups. */
 #include "fanout/fanout.h"
 
 #include "base/check.h"
@@ -15,6 +15,9 @@
 #include "model/labels.h"
 
 #define GUARD_TEXTS 256 /* between looks at the clock */
+
+_Static_assert(WIRE_STEP_COUNT_MAX == PROMQL_STEP_COUNT_MAX, "what may be asked for travels");
+_Static_assert(ERR_TEXT_BYTES_MAX <= WIRE_NOTE_BYTES_MAX, "so do annotations");
 
 struct serving {
     const struct fanout_serve *serve;
@@ -186,6 +189,55 @@ out:
     return e;
 }
 
+/* What is known of a unit goes out before its first group. */
+struct unit_out {
+    struct serving *s;
+    struct source_groups groups;
+    bool has_unit;
+};
+
+static err put_unit(struct unit_out *out)
+{
+    const struct source_unit *unit = &out->s->wire.unit;
+    if (out->has_unit)
+        return OK;
+    out->has_unit = true;
+    return wire_out_unit(out->s->out, &out->groups, unit->step_count, unit->column_count);
+}
+
+static err take_group(void *context, const struct source_group *group)
+{
+    struct unit_out *out = context;
+    TRY(put_unit(out));
+    TRY(guard_check(out->s->serve->guard));
+    return wire_out_group(out->s->out, group);
+}
+
+/* Groups need memory, rows go out as they are read: who has none for them says so. */
+static err no_memory(const struct serving *s)
+{
+    const struct guard *guard = s->serve->guard;
+    bool is_bound =
+        atomic_load(&guard->series_over) != 0 || atomic_load(&guard->samples_used) > guard->samples_max;
+    return is_bound || pool_was_crowded(s->pool) ? ERR_LIMIT : ERR_UNSUPPORTED;
+}
+
+static err serve_groups(struct serving *s)
+{
+    struct source_unit unit = s->wire.unit;
+    struct unit_out out = { .s = s };
+    unit.take = take_group;
+    unit.context = &out;
+    TRY(guard_check(s->serve->guard)); /* there may be nothing to read that asks it */
+    err e =
+        promql_unit_eval(s->serve->source, &s->requests[0], &unit, s->serve->runner, s->pool, &out.groups);
+    if (e == ERR_LIMIT && !out.has_unit)
+        e = no_memory(s);
+    TRY(e);
+    TRY(put_unit(&out));
+    return end_with(s, &out.groups.proof);
+}
+
 static err serve_texts(struct serving *s)
 {
     struct slice *texts;
@@ -229,6 +281,8 @@ static err serve_kind(struct serving *s)
     case WIRE_NAMES:
     case WIRE_VALUES:
         return serve_texts(s);
+    case WIRE_GROUPS:
+        return serve_groups(s);
     default:
         return serve_metadata(s);
     }

@@ -44,11 +44,27 @@ static void put_selector(const struct wire_selector *selector, struct buf *out)
     }
 }
 
+static void put_unit(const struct source_unit *unit, struct buf *out)
+{
+    buf_put_string(out, unit->text);
+    buf_put_varint(out, unit->begin);
+    buf_put_varint(out, unit->end);
+    buf_put_zigzag(out, unit->query_start_ms);
+    buf_put_zigzag(out, unit->query_end_ms);
+    buf_put_zigzag(out, unit->query_step_ms);
+    buf_put_zigzag(out, unit->start_ms);
+    buf_put_zigzag(out, unit->step_ms);
+    buf_put_varint(out, unit->step_count);
+    buf_put_zigzag(out, unit->lookback_ms);
+    buf_put_zigzag(out, unit->subquery_step_ms);
+    buf_put_varint(out, unit->column_count);
+}
+
 err wire_request_encode(const struct wire_request *request, struct buf *out)
 {
     size_t begin = out->len;
     buf_put_le32(out, MAGIC);
-    buf_put_u8(out, WIRE_VERSION);
+    buf_put_u8(out, wire_version(request->kind));
     buf_put_u8(out, (uint8_t)request->kind);
     buf_put_string(out, request->tenant);
     buf_put_string(out, request->name);
@@ -61,6 +77,8 @@ err wire_request_encode(const struct wire_request *request, struct buf *out)
     buf_put_varint(out, request->selector_count);
     for (size_t i = 0; i < request->selector_count; i++)
         put_selector(&request->selectors[i], out);
+    if (request->kind == WIRE_GROUPS)
+        put_unit(&request->unit, out);
     TRY(buf_err(out));
     buf_put_le32(out, crc32c(slice_of(out->at + begin, out->len - begin), 0));
     TRY(buf_err(out));
@@ -160,6 +178,30 @@ static err read_selectors(struct reader *r, struct pool *pool, struct wire_reque
     return OK;
 }
 
+/* Whether its times make sense is for who evaluates. */
+static void read_unit(struct reader *r, struct source_unit *out)
+{
+    out->text = read_string(r);
+    uint64_t begin = read_varint(r), end = read_varint(r);
+    out->query_start_ms = read_zigzag(r);
+    out->query_end_ms = read_zigzag(r);
+    out->query_step_ms = read_zigzag(r);
+    out->start_ms = read_zigzag(r);
+    out->step_ms = read_zigzag(r);
+    out->step_count = read_varint(r);
+    out->lookback_ms = read_zigzag(r);
+    out->subquery_step_ms = read_zigzag(r);
+    uint64_t columns = read_varint(r);
+    if (begin > end || end > out->text.len || out->step_count < 1 || out->step_count > WIRE_STEP_COUNT_MAX ||
+        columns < 1 || columns > SOURCE_GROUP_COLUMNS_MAX) {
+        read_bad(r);
+        return;
+    }
+    out->begin = (uint32_t)begin;
+    out->end = (uint32_t)end;
+    out->column_count = (uint32_t)columns;
+}
+
 /* Does the kind go with the rest? */
 static bool request_makes_sense(const struct wire_request *request)
 {
@@ -174,6 +216,8 @@ static bool request_makes_sense(const struct wire_request *request)
         return selectors >= 1 && request->name.len == 0;
     case WIRE_VALUES:
         return selectors >= 1 && request->name.len > 0;
+    case WIRE_GROUPS:
+        return selectors == 1 && request->selectors[0].matcher_count == 0 && request->name.len == 0;
     default:
         return selectors == 0;
     }
@@ -184,7 +228,7 @@ err wire_request_decode(struct slice bytes, struct pool *pool, struct wire_reque
 {
     if (bytes.len < 10 || bytes.len > WIRE_REQUEST_BYTES_MAX || get_le32(bytes.at) != MAGIC)
         return err_set(at, ERR_INPUT, "not a request of a node");
-    if (bytes.at[4] != WIRE_VERSION)
+    if (bytes.at[4] == 0 || bytes.at[4] > WIRE_VERSION)
         return err_set(at, ERR_VERSION, "a request of version %u, known is %d", bytes.at[4], WIRE_VERSION);
     struct slice checked = slice_part(bytes, 0, bytes.len - 4);
     if (crc32c(checked, 0) != get_le32(bytes.at + checked.len))
@@ -192,7 +236,7 @@ err wire_request_decode(struct slice bytes, struct pool *pool, struct wire_reque
     struct reader r = reader_of(slice_part(checked, 5, checked.len - 5));
     struct wire_request out = { 0 };
     uint8_t kind = read_u8(&r);
-    if (kind == 0 || kind >= WIRE_KIND_END)
+    if (kind == 0 || kind >= WIRE_KIND_END || wire_version((enum wire_kind)kind) != bytes.at[4])
         return err_set(at, ERR_INPUT, "a request of unknown kind %u", kind);
     out.kind = (enum wire_kind)kind;
     out.tenant = read_string(&r);
@@ -204,6 +248,8 @@ err wire_request_decode(struct slice bytes, struct pool *pool, struct wire_reque
     TRY(read_partitions(&r, pool, &out));
     TRY(read_after(&r, pool, &out));
     TRY(read_selectors(&r, pool, &out));
+    if (out.kind == WIRE_GROUPS)
+        read_unit(&r, &out.unit);
     if (!r.ok || read_left(&r) != 0 || !request_makes_sense(&out))
         return err_set(at, ERR_INPUT, "a malformed request");
     *out_request = out;

@@ -1,10 +1,10 @@
 /* Bytes between the node that asks and the node that answers: one request, and an answer as a stream of blocks.
  * docs/format/query.md.
  *
- * Asking: wire_request_encode → bytes → wire_request_decode. Answering: wire_out_open, then series, texts or
- * metadata, then wire_out_proof or wire_out_error as the last block → bytes → wire_in_next block by block,
- * and the cursors over what a block holds. Everything that is read is checked: a damaged or invented byte is
- * ERR_INPUT, never more memory than the bounds below. */
+ * Asking: wire_request_encode → bytes → wire_request_decode. Answering: wire_out_open, then series, texts,
+ * metadata, or a unit and its groups, then wire_out_proof or wire_out_error as the last block → bytes →
+ * wire_in_next block by block, and the cursors over what a block holds. Everything that is read is checked: a
+ * damaged or invented byte is ERR_INPUT, never more memory than the bounds below. */
 #ifndef FANOUT_WIRE_H
 #define FANOUT_WIRE_H
 
@@ -16,14 +16,16 @@
 #include "model/sample.h"
 #include "model/source.h"
 
-#define WIRE_VERSION             1
+#define WIRE_VERSION             2 /* the newest; each kind travels in the one that brought it */
 #define WIRE_REQUEST_BYTES_MAX   (1u << 20)
 #define WIRE_BLOCK_BYTES_WANTED  (64u << 10) /* a block is sent when it holds so much */
 #define WIRE_BLOCK_BYTES_MAX     (1u << 20)
 #define WIRE_BLOCK_HEAD_BYTES    9
 #define WIRE_PARTITION_COUNT_MAX 1024
 #define WIRE_SELECTOR_COUNT_MAX  1024
-#define WIRE_PIECE_ROW_COUNT_MAX 4096 /* rows of one series that travel together */
+#define WIRE_PIECE_ROW_COUNT_MAX 4096 /* rows of one series, or steps of a group, that travel together */
+#define WIRE_STEP_COUNT_MAX      1000000
+#define WIRE_NOTE_BYTES_MAX      1000 /* of a text that comes with groups */
 
 enum wire_kind {
     WIRE_SAMPLES = 1, /* series with their samples */
@@ -31,8 +33,12 @@ enum wire_kind {
     WIRE_NAMES,
     WIRE_VALUES,
     WIRE_METADATA,
+    WIRE_GROUPS, /* partial states of a unit's groups */
     WIRE_KIND_END,
 };
+
+/* The version of its request, and of the answer. */
+static inline uint8_t wire_version(enum wire_kind kind) { return kind < WIRE_GROUPS ? 1 : 2; }
 
 /* ---- the request ---- */
 
@@ -59,8 +65,9 @@ struct wire_request {
     const uint64_t *partitions; /* a bit for each of partition_count; NULL with 0: all there are */
     const struct source_position *after;
     size_t after_count;
-    const struct wire_selector *selectors; /* SAMPLES, EXEMPLARS: one; METADATA: none */
+    const struct wire_selector *selectors; /* SAMPLES, EXEMPLARS, GROUPS: one; METADATA: none */
     size_t selector_count;
+    struct source_unit unit; /* GROUPS, whose selector tells the times alone; but for take and context */
 };
 
 /* Append the request. Errors: out's; ERR_LIMIT when it is larger than a request may be. */
@@ -80,6 +87,8 @@ enum wire_block_type {
     WIRE_BLOCK_METADATA,
     WIRE_BLOCK_PROOF, /* last: the answer is whole */
     WIRE_BLOCK_ERROR, /* last: what came before is void */
+    WIRE_BLOCK_UNIT,  /* first of an answer with groups */
+    WIRE_BLOCK_GROUPS,
     WIRE_BLOCK_TYPE_END,
 };
 
@@ -97,6 +106,12 @@ err wire_out_series(struct wire_out *out, struct slice labels, const struct samp
 err wire_out_text(struct wire_out *out, struct slice text);
 err wire_out_metadata(struct wire_out *out, const struct source_metadata *metadata);
 
+/* What is known of a unit, before its first group; no more texts than fit a block. step_count and column_count of
+ * each group. */
+err wire_out_unit(struct wire_out *out, const struct source_groups *groups, uint64_t step_count,
+                  uint32_t column_count);
+err wire_out_group(struct wire_out *out, const struct source_group *group);
+
 /* The last block, one of the two. series_over: the bound that was passed, or 0. */
 err wire_out_proof(struct wire_out *out, const struct proof *proof);
 err wire_out_error(struct wire_out *out, err error, uint64_t series_over);
@@ -112,6 +127,7 @@ struct wire_in {
     uint8_t *body;
     uint32_t body_len;
     bool begun, ended;
+    bool is_refused; /* who answers has not read the request: only an error can follow */
 };
 
 struct wire_block {
@@ -178,6 +194,34 @@ struct wire_metadata {
 };
 /* The same of metadata, borrowed from the block. */
 err wire_metadata_read(struct slice body, struct pool *pool, struct wire_metadata *metadata);
+
+/* What a unit block says; texts are copied to pool, the proof is left alone. Its numbers are to be those asked
+ * for. ERR_INPUT, ERR_LIMIT. */
+err wire_unit_read(struct slice body, struct pool *pool, uint64_t step_count, uint32_t column_count,
+                   struct source_groups *out_groups);
+
+/* Over the groups of blocks, one block after the other. */
+struct wire_groups;
+err wire_groups_open(struct pool *pool, uint64_t step_count, uint32_t column_count,
+                     struct wire_groups **out_groups);
+void wire_groups_close(struct wire_groups *groups); /* NULL allowed */
+void wire_groups_block(struct wire_groups *groups, struct slice body);
+
+/* Some steps of a group as they came: the block must live as long. Of n steps a group has n ÷
+ * WIRE_PIECE_ROW_COUNT_MAX pieces, rounded up, all but the last one full. */
+struct wire_group {
+    bool continues;      /* the group before */
+    bool drop_name;      /* of one that begins */
+    struct slice labels; /* until the next is read */
+    const uint8_t *at, *end;
+    uint32_t steps;
+};
+/* OK, ERR_END, ERR_INPUT, ERR_LIMIT. The columns were decoded once. */
+err wire_groups_next(struct wire_groups *groups, struct wire_group *out_group);
+/* Has the last group all its steps? */
+bool wire_groups_are_whole(const struct wire_groups *groups);
+/* Write a checked piece's columns, each from columns[i][0]. */
+void wire_group_read(const struct wire_group *piece, uint32_t column_count, double *const columns[]);
 
 /* Memory in pool; reasons become static texts, one that is not known PROOF_ELSEWHERE. ERR_INPUT, ERR_LIMIT. */
 #define PROOF_ELSEWHERE   "lost at another node"

@@ -5,7 +5,8 @@
  *  1. A block is decoded alone but for the labels of the series that it continues.
  *  2. No block is larger than WIRE_BLOCK_BYTES_MAX. A body is flushed at WIRE_BLOCK_BYTES_WANTED (64 KiB);
  *     what one entry can add is labels (64 KiB), 4,096 rows in 16 vectors of three columns (16 × (2 × 2,080 +
- *     2,560) = 108 KB), histograms and exemplars, each up to 64 KiB and one more of 64 KiB: below 450 KiB.
+ *     2,560) = 108 KB), histograms and exemplars, each up to 64 KiB and one more of 64 KiB: below 450 KiB. 4,096
+ *     steps of a group are three columns of floats, 123 KB; a unit's texts 2 × 128 KiB.
  *  3. After a failure of write or memory nothing more is written, but an error if memory allows. */
 #include "fanout/wire.h"
 
@@ -17,7 +18,8 @@
 #include "model/histogram.h"
 #include "model/labels.h"
 
-#define EXTRA_BYTES (64u << 10) /* of histograms, or exemplars, that end a piece */
+#define EXTRA_BYTES (64u << 10)  /* of histograms, or exemplars, that end a piece */
+#define NOTES_BYTES (128u << 10) /* of warnings, or infos */
 
 struct wire_out {
     err (*write)(void *context, struct slice bytes);
@@ -29,6 +31,8 @@ struct wire_out {
     struct buf before; /* labels or text before, in this block */
     int64_t *times;    /* of the piece before, in this block */
     uint32_t times_count;
+    uint64_t step_count; /* of each group, as the unit block says */
+    uint32_t column_count;
 };
 
 err wire_out_open(struct pool *pool, enum wire_kind kind, err (*write)(void *context, struct slice bytes),
@@ -80,7 +84,7 @@ static err send_head(struct wire_out *out)
         return OK;
     block_begin(out, WIRE_BLOCK_HEAD);
     buf_put_le32(&out->block, WIRE_ANSWER_MAGIC);
-    buf_put_u8(&out->block, WIRE_VERSION);
+    buf_put_u8(&out->block, wire_version(out->kind));
     buf_put_u8(&out->block, (uint8_t)out->kind);
     TRY(block_send(out));
     out->begun = true;
@@ -148,17 +152,23 @@ static bool has_starts(const struct sample_columns *c, size_t from, uint32_t row
     return false;
 }
 
+static err put_values(struct wire_out *out, const double *values, uint32_t count)
+{
+    uint64_t bits[CODEC_VECTOR_COUNT_MAX];
+    for (uint32_t at = 0; at < count; at += CODEC_VECTOR_COUNT_MAX) {
+        uint32_t more = count - at < CODEC_VECTOR_COUNT_MAX ? count - at : CODEC_VECTOR_COUNT_MAX;
+        memcpy(bits, values + at, more * sizeof *bits);
+        TRY(float_column_encode(bits, more, CODEC_FAST, &out->block));
+    }
+    return OK;
+}
+
 static err put_columns(struct wire_out *out, const struct sample_columns *c, size_t from, uint32_t rows,
                        uint8_t flags)
 {
     if ((flags & WIRE_ROWS_SAME_TIMES) == 0)
         TRY(int_column_encode(c->t_ms + from, rows, CODEC_FAST, &out->block));
-    uint64_t bits[CODEC_VECTOR_COUNT_MAX];
-    for (uint32_t at = 0; at < rows; at += CODEC_VECTOR_COUNT_MAX) {
-        uint32_t count = rows - at < CODEC_VECTOR_COUNT_MAX ? rows - at : CODEC_VECTOR_COUNT_MAX;
-        memcpy(bits, c->values + from + at, count * sizeof *bits);
-        TRY(float_column_encode(bits, count, CODEC_FAST, &out->block));
-    }
+    TRY(put_values(out, c->values + from, rows));
     return (flags & WIRE_ROWS_STARTS) == 0
                ? OK
                : int_column_encode(c->start_ms + from, rows, CODEC_FAST, &out->block);
@@ -239,6 +249,53 @@ err wire_out_series(struct wire_out *out, struct slice labels, const struct samp
             return OK;
         TRY(block_continue(out));
     }
+}
+
+/* ---- groups ---- */
+
+static void put_notes(struct wire_out *out, const struct slice *texts, size_t count)
+{
+    size_t fit = 0;
+    for (size_t bytes = 0; fit < count && fit < SOURCE_NOTE_COUNT_MAX; fit++) {
+        bytes += texts[fit].len + 2;
+        if (bytes > NOTES_BYTES || texts[fit].len > WIRE_NOTE_BYTES_MAX)
+            break;
+    }
+    buf_put_varint(&out->block, fit);
+    for (size_t i = 0; i < fit; i++)
+        buf_put_string(&out->block, texts[i]);
+}
+
+err wire_out_unit(struct wire_out *out, const struct source_groups *groups, uint64_t step_count,
+                  uint32_t column_count)
+{
+    out->step_count = step_count;
+    out->column_count = column_count;
+    TRY(flush(out));
+    block_begin(out, WIRE_BLOCK_UNIT);
+    buf_put_varint(&out->block, column_count);
+    buf_put_varint(&out->block, step_count);
+    buf_put_varint(&out->block, groups->series_count);
+    buf_put_varint(&out->block, groups->sample_count);
+    put_notes(out, groups->warnings, groups->warning_count);
+    put_notes(out, groups->infos, groups->info_count);
+    return flush(out);
+}
+
+err wire_out_group(struct wire_out *out, const struct source_group *group)
+{
+    for (uint64_t at = 0; at < out->step_count; at += WIRE_PIECE_ROW_COUNT_MAX) {
+        uint64_t left = out->step_count - at;
+        uint32_t steps = left < WIRE_PIECE_ROW_COUNT_MAX ? (uint32_t)left : WIRE_PIECE_ROW_COUNT_MAX;
+        TRY(block_for(out, WIRE_BLOCK_GROUPS));
+        put_front(out, group->labels);
+        buf_put_u8(&out->block, (uint8_t)((group->drop_name ? WIRE_GROUP_DROPS_NAME : 0) |
+                                          (at > 0 ? WIRE_GROUP_CONTINUES : 0)));
+        for (uint32_t i = 0; i < out->column_count; i++)
+            TRY(put_values(out, group->columns[i] + at, steps));
+        TRY(buf_err(&out->block));
+    }
+    return OK;
 }
 
 /* ---- the rest ---- */

@@ -35,17 +35,21 @@ static err head_check(struct wire_in *in)
     return OK;
 }
 
-/* What the head block says of the answer. */
+/* What the head block says of the answer. Who cannot read a request answers it as one for samples. */
 static err begin_check(struct wire_in *in)
 {
     if (in->body_len < 5 || get_le32(in->body) != WIRE_ANSWER_MAGIC)
         return ERR_INPUT;
-    if (in->body[4] != WIRE_VERSION)
+    uint8_t version = in->body[4];
+    if (version == 0 || version > WIRE_VERSION)
         return ERR_VERSION;
-    if (in->body_len != 6 || in->body[5] != in->kind)
+    if (in->body_len != 6)
         return ERR_INPUT;
     in->begun = true;
-    return OK;
+    if (in->body[5] == in->kind && version == wire_version(in->kind))
+        return OK;
+    in->is_refused = in->body[5] == WIRE_SAMPLES && version == wire_version(WIRE_SAMPLES);
+    return in->is_refused ? OK : ERR_INPUT;
 }
 
 static bool goes_with(enum wire_kind kind, enum wire_block_type type)
@@ -57,6 +61,9 @@ static bool goes_with(enum wire_kind kind, enum wire_block_type type)
         return kind == WIRE_NAMES || kind == WIRE_VALUES;
     case WIRE_BLOCK_METADATA:
         return kind == WIRE_METADATA;
+    case WIRE_BLOCK_UNIT:
+    case WIRE_BLOCK_GROUPS:
+        return kind == WIRE_GROUPS;
     default:
         return true;
     }
@@ -78,7 +85,8 @@ static err block_check(const struct wire_in *in, struct wire_block *out)
     if (crc32c(body, crc32c(slice_of(in->head, 5), 0)) != get_le32(in->head + 5))
         return ERR_INPUT;
     *out = (struct wire_block){ .type = (enum wire_block_type)in->head[0], .body = body };
-    return goes_with(in->kind, out->type) ? OK : ERR_INPUT;
+    bool goes = goes_with(in->kind, out->type) && (!in->is_refused || out->type == WIRE_BLOCK_ERROR);
+    return goes || out->type == WIRE_BLOCK_HEAD ? OK : ERR_INPUT;
 }
 
 err wire_in_next(struct wire_in *in, struct slice *bytes, struct wire_block *out_block)
@@ -106,6 +114,18 @@ err wire_in_next(struct wire_in *in, struct slice *bytes, struct wire_block *out
         return OK;
     }
     return ERR_END;
+}
+
+err wire_front_read(struct reader *r, struct buf *text, bool is_first)
+{
+    uint64_t shared = read_varint(r);
+    struct slice rest = read_string(r);
+    if (!r->ok || shared > (is_first ? 0 : text->len))
+        return ERR_INPUT;
+    text->len = shared;
+    buf_put_slice(text, rest);
+    err e = buf_err(text);
+    return e == ERR_LIMIT && shared + rest.len > text->max ? ERR_INPUT : e;
 }
 
 /* ---- series ---- */
@@ -151,23 +171,10 @@ void wire_series_block(struct wire_series *s, struct slice body)
     s->times_count = 0;
 }
 
-/* The text before becomes the one that follows it. */
-static err read_front(struct reader *r, struct buf *text, bool is_first)
-{
-    uint64_t shared = read_varint(r);
-    struct slice rest = read_string(r);
-    if (!r->ok || shared > (is_first ? 0 : text->len))
-        return ERR_INPUT;
-    text->len = shared;
-    buf_put_slice(text, rest);
-    err e = buf_err(text);
-    return e == ERR_LIMIT && shared + rest.len > text->max ? ERR_INPUT : e;
-}
-
 static err read_entry_labels(struct wire_series *s, bool continues)
 {
     if (!continues) {
-        TRY(read_front(&s->r, &s->labels, s->is_first));
+        TRY(wire_front_read(&s->r, &s->labels, s->is_first));
         s->has_labels = true;
         s->has_rows = false;
         return labels_check(buf_slice(&s->labels), NULL) == OK ? OK : ERR_INPUT;
@@ -380,7 +387,7 @@ err wire_texts_read(struct slice body, struct pool *pool, struct wire_texts *tex
     if (body.len == 0)
         return ERR_INPUT;
     for (; read_left(&r) > 0; is_first = false) {
-        TRY_OUT(read_front(&r, &text, is_first));
+        TRY_OUT(wire_front_read(&r, &text, is_first));
         struct slice item = buf_slice(&text);
         if (texts->count > 0 && slice_compare(item, texts->items[texts->count - 1]) <= 0)
             e = ERR_INPUT;

@@ -19,6 +19,8 @@ struct guard {
     uint64_t samples_max; /* loaded by the whole query */
     _Atomic uint64_t samples_used;
     _Atomic uint64_t series_over; /* the bound that a selector passed; 0 = none did */
+    /* What answers of other nodes brought, hedges included: series with rows (or names of them); groups. */
+    _Atomic uint64_t rows_bytes, groups_bytes;
 };
 
 /* OK, ERR_TIMEOUT, ERR_CANCELED. */

@@ -87,6 +87,41 @@ struct source_cardinality {
     size_t bytes_by_label_count;
 };
 
+/* ---- units: parts of a query that a source may evaluate itself ---- */
+
+#define SOURCE_GROUP_COLUMNS_MAX 3
+#define SOURCE_NOTE_COUNT_MAX    1000 /* texts of a kind that come with the groups of a unit */
+
+/* A group's partial state: what the evaluator keeps for it at each step. Borrowed during the call of take. */
+struct source_group {
+    struct slice labels; /* canonical; what the aggregation keeps of its members' */
+    bool drop_name;      /* __name__ goes when the result is made */
+    const double *columns[SOURCE_GROUP_COLUMNS_MAX]; /* step_count each; SAMPLE_STALE_BITS in the first: no
+                                                         value at that step */
+};
+
+/* An aggregation over one selector, or absent() of one, and the steps it is wanted at. */
+struct source_unit {
+    struct slice text;   /* the whole query: what is said of places is said of it */
+    uint32_t begin, end; /* bytes of text that are the unit */
+    int64_t query_start_ms, query_end_ms,
+        query_step_ms;         /* what @ start(), @ end(), step() and range() mean */
+    int64_t start_ms, step_ms; /* evaluated at start + i × step, i in [0, step_count) */
+    uint64_t step_count;
+    int64_t lookback_ms, subquery_step_ms;
+    uint32_t column_count; /* of each group */
+    err (*take)(void *context, const struct source_group *group);
+    void *context;
+};
+
+/* What is known of the groups that were taken, besides them. Memory is in the call's pool. */
+struct source_groups {
+    struct proof proof;
+    uint64_t series_count, sample_count; /* selected and read for it */
+    struct slice *warnings, *infos;      /* distinct within one source */
+    size_t warning_count, info_count;
+};
+
 struct source_table {
     /* Wait until everything durable at the call is applied, then find the series. Everything the set
      * needs is in pool; ERR_LIMIT, ERR_TIMEOUT, ERR_CANCELED, ERR_CLOSED. The order of the series is how they
@@ -130,6 +165,15 @@ struct source_table {
 
     err (*cardinality)(struct source *source, struct slice tenant, size_t limit, struct pool *pool,
                        struct source_cardinality *out_cardinality);
+
+    /* NULL: who asks evaluates, from samples. Evaluate a unit where its series are and hand over each group with
+     * unit.take, whose errors end it; a group may come several times, each time with the state of other series.
+     * *out_groups is filled before the first is taken.
+     * The request is that of the unit's select, without matchers. ERR_UNSUPPORTED, before anything was taken: not
+     * this unit, or not now; it can be evaluated from samples. Else as select and read_samples; accounts for the
+     * rows that were read. */
+    err (*groups)(struct source *source, const struct source_request *request, const struct source_unit *unit,
+                  struct pool *pool, struct source_groups *out_groups);
 };
 
 struct source {

@@ -571,6 +571,11 @@ err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct
     return OK;
 }
 
+void cluster_node_set_runner(struct cluster_node *cluster, const struct promql_runner *runner)
+{
+    fanout_answers_set_runner(cluster->answers, runner);
+}
+
 err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 {
     struct opener_config config = { .open_partition = open_partition,

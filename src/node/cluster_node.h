@@ -58,6 +58,9 @@ struct cluster_queries {
 err cluster_node_attach(struct cluster_node *cluster, struct source *own,
                         struct cluster_queries *out_queries);
 
+/* Who helps to answer other nodes, from now on; as long as the server is open. After attach, once. */
+void cluster_node_set_runner(struct cluster_node *cluster, const struct promql_runner *runner);
+
 /* Be a member: partitions of shards are opened and closed from now on. shards lives until stop. */
 err cluster_node_join(struct cluster_node *cluster, struct shards *shards);
 

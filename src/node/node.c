@@ -562,6 +562,9 @@ static err open_queries(struct node *node)
         TRY(cluster_node_attach(node->cluster, queries.source, &queries));
     TRY(query_service_open(&config, node->io, queries.source, node->query_pool, &node->queries));
     query_service_set_positions(node->queries, queries.positions, queries.positions_context);
+    struct promql_runner runner = query_service_runner(node->queries);
+    if (node->cluster != NULL)
+        cluster_node_set_runner(node->cluster, &runner);
     return OK;
 }
 

@@ -27,6 +27,20 @@
 #define AVERAGE_SCALE    0x1p-64
 #define COUNT_VALUE_WORK 8 /* values looked at: what printing one costs */
 
+unsigned group_columns(enum aggregate_type type)
+{
+    switch (type) {
+    case AGGREGATE_SUM:
+        return 2;
+    case AGGREGATE_AVG:
+    case AGGREGATE_STDDEV:
+    case AGGREGATE_STDVAR:
+        return 3;
+    default:
+        return 1;
+    }
+}
+
 static err group_new(struct group_set *set, uint32_t number)
 {
     TRY(pool_block_reserve(set->pool, (void **)&set->groups, sizeof *set->groups, number + 1,
@@ -34,14 +48,13 @@ static err group_new(struct group_set *set, uint32_t number)
     struct group *g = &set->groups[number];
     *g = (struct group){ 0 };
     TRY(values_new(set->pool, set->grid.count, &g->a));
-    bool two = set->type == AGGREGATE_SUM || set->type == AGGREGATE_AVG || set->type == AGGREGATE_STDDEV ||
-               set->type == AGGREGATE_STDVAR;
+    unsigned columns = group_columns(set->type);
     void *memory;
-    if (two) {
+    if (columns > 1) {
         TRY(pool_zalloc(set->pool, set->grid.count * sizeof(double), &memory));
         g->b = memory;
     }
-    if (two && set->type != AGGREGATE_SUM) {
+    if (columns > 2) {
         TRY(pool_zalloc(set->pool, set->grid.count * sizeof(double), &memory));
         g->c = memory;
     }
@@ -215,31 +228,35 @@ static void step_merge(enum aggregate_type type, struct group *into, const struc
     }
 }
 
+err group_set_merge_one(struct group_set *into, struct slice key, const struct group *from)
+{
+    uint32_t number;
+    bool is_new;
+    TRY(label_index_get(&into->index, key, &number, &is_new));
+    if (is_new)
+        TRY(group_new(into, number));
+    struct group *g = &into->groups[number];
+    g->drop_name |= from->drop_name;
+    for (size_t i = 0; i < into->grid.count; i++) {
+        if (is_absent(from->a[i]))
+            continue;
+        if (!is_absent(g->a[i])) {
+            step_merge(into->type, g, from, i);
+            continue;
+        }
+        g->a[i] = from->a[i];
+        if (g->b != NULL)
+            g->b[i] = from->b[i];
+        if (g->c != NULL)
+            g->c[i] = from->c[i];
+    }
+    return OK;
+}
+
 err group_set_merge(struct group_set *into, const struct group_set *from)
 {
-    for (size_t k = 0; k < from->index.count; k++) {
-        const struct group *source = &from->groups[k];
-        uint32_t number;
-        bool is_new;
-        TRY(label_index_get(&into->index, from->index.keys[k], &number, &is_new));
-        if (is_new)
-            TRY(group_new(into, number));
-        struct group *g = &into->groups[number];
-        g->drop_name |= source->drop_name;
-        for (size_t i = 0; i < into->grid.count; i++) {
-            if (is_absent(source->a[i]))
-                continue;
-            if (!is_absent(g->a[i])) {
-                step_merge(into->type, g, source, i);
-                continue;
-            }
-            g->a[i] = source->a[i];
-            if (g->b != NULL)
-                g->b[i] = source->b[i];
-            if (g->c != NULL)
-                g->c[i] = source->c[i];
-        }
-    }
+    for (size_t k = 0; k < from->index.count; k++)
+        TRY(group_set_merge_one(into, from->index.keys[k], &from->groups[k]));
     return OK;
 }
 
@@ -272,28 +289,27 @@ static void group_finish(enum aggregate_type type, struct group *g, size_t count
     }
 }
 
-static struct group_set group_set_of(const struct node *n, const struct grid *grid, struct pool *pool)
+struct group_set group_set_of(const struct node *n, const struct grid *grid, struct pool *pool)
 {
-    return (struct group_set){
-        .type = n->aggregate.type,
-        .names = n->aggregate.names,
-        .name_count = n->aggregate.name_count,
-        .keep = !n->aggregate.without,
-        .grid = *grid,
-        .pool = pool,
-        .index = label_index_open(pool),
+    struct group_set set = {
+        .type = AGGREGATE_GROUP, .keep = true, .grid = *grid, .pool = pool, .index = label_index_open(pool)
     };
+    if (n->type == NODE_AGGREGATE) {
+        set.type = n->aggregate.type;
+        set.names = n->aggregate.names;
+        set.name_count = n->aggregate.name_count;
+        set.keep = !n->aggregate.without;
+    }
+    return set;
 }
 
 static err aggregate_folded(struct eval *eval, const struct node *n, const struct grid *grid,
                             struct frame **out_frame)
 {
     struct frame *frame;
-    struct pipeline p;
     TRY(frame_open(eval, &frame));
     struct group_set set = group_set_of(n, grid, frame->pool);
-    TRY(pipeline_build(eval, n->aggregate.inner, grid, &p));
-    TRY(pipeline_to_groups(eval, &p, grid, &set));
+    TRY(unit_groups(eval, n, grid, &set));
     for (size_t i = 0; i < set.index.count; i++) {
         group_finish(set.type, &set.groups[i], grid->count);
         TRY(frame_add(frame, (struct row){ .labels = set.index.keys[i],
@@ -626,15 +642,14 @@ static err aggregate_whole(struct eval *eval, const struct node *n, const struct
     return OK;
 }
 
+bool aggregate_is_folded(enum aggregate_type type)
+{
+    return type != AGGREGATE_TOPK && type != AGGREGATE_BOTTOMK && type != AGGREGATE_QUANTILE &&
+           type != AGGREGATE_COUNT_VALUES;
+}
+
 err aggregate_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame)
 {
-    switch (n->aggregate.type) {
-    case AGGREGATE_TOPK:
-    case AGGREGATE_BOTTOMK:
-    case AGGREGATE_QUANTILE:
-    case AGGREGATE_COUNT_VALUES:
-        return aggregate_whole(eval, n, grid, out_frame);
-    default:
-        return aggregate_folded(eval, n, grid, out_frame);
-    }
+    return aggregate_is_folded(n->aggregate.type) ? aggregate_folded(eval, n, grid, out_frame)
+                                                  : aggregate_whole(eval, n, grid, out_frame);
 }

@@ -21,7 +21,7 @@ struct annotations annotations_open(struct pool *pool)
     return (struct annotations){ .texts = label_index_open(pool) };
 }
 
-static void annotations_add(struct annotations *list, struct slice text)
+void annotate_text(struct annotations *list, struct slice text)
 {
     uint32_t number;
     bool is_new;
@@ -36,7 +36,7 @@ void annotate(struct annotations *list, const char *format, ...)
     va_start(args, format);
     int len = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    annotations_add(list, slice_of(text, len < (int)sizeof text ? (size_t)len : sizeof text - 1));
+    annotate_text(list, slice_of(text, len < (int)sizeof text ? (size_t)len : sizeof text - 1));
 }
 
 struct position_text position_of(const struct eval *eval, const struct node *n)

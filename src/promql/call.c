@@ -96,18 +96,9 @@ static err call_absent(struct eval *eval, const struct node *n, const struct gri
                        struct frame **out_frame)
 {
     struct frame *frame;
-    struct pipeline p;
     TRY(frame_open(eval, &frame));
-    struct group_set set = { .type = AGGREGATE_GROUP,
-                             .keep = true,
-                             .grid = *grid,
-                             .pool = frame->pool,
-                             .index = label_index_open(frame->pool) };
-    if (n->call.function->id == FUNCTION_ABSENT)
-        TRY(pipeline_build(eval, n->call.args[0], grid, &p));
-    else
-        TRY(pipeline_build_window(eval, n, grid, &p));
-    TRY(pipeline_to_groups(eval, &p, grid, &set));
+    struct group_set set = group_set_of(n, grid, frame->pool);
+    TRY(unit_groups(eval, n, grid, &set));
     struct row row = { .drop_name = true };
     TRY(absent_labels(frame, node_unwrap(n->call.args[0]), &row.labels));
     TRY(values_new(frame->pool, grid->count, &row.values));

@@ -354,6 +354,28 @@ static err grid_of(const struct promql_request *request, struct grid *out, struc
     return OK;
 }
 
+struct eval eval_open(const struct promql_request *request, struct pool *pool, struct err_at *at)
+{
+    return (struct eval){
+        .request = request,
+        .pool = pool_open(pool, "promql_eval", POOL_BYTES_UNLIMITED),
+        .result_pool = pool,
+        .proof = { .complete = true },
+        .warnings = annotations_open(pool),
+        .infos = annotations_open(pool),
+        .repair_texts = label_index_open(pool),
+        .at = at,
+        .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : PROMQL_LOOKBACK_MS_DEFAULT,
+    };
+}
+
+void eval_close(struct eval *eval)
+{
+    while (eval->frames != NULL)
+        frame_close(eval, eval->frames);
+    pool_close(eval->pool);
+}
+
 err promql_eval(const struct promql_request *request, struct pool *pool, struct promql_result *out_result,
                 struct err_at *at)
 {
@@ -362,23 +384,11 @@ err promql_eval(const struct promql_request *request, struct pool *pool, struct 
         at->text[0] = 0;
     TRY(grid_of(request, &grid, at));
     struct err_at own_at = { 0 };
-    struct eval eval = {
-        .request = request,
-        .result_pool = pool,
-        .proof = { .complete = true },
-        .warnings = annotations_open(pool),
-        .infos = annotations_open(pool),
-        .repair_texts = label_index_open(pool),
-        .at = at != NULL ? at : &own_at,
-        .lookback_ms = request->lookback_ms > 0 ? request->lookback_ms : PROMQL_LOOKBACK_MS_DEFAULT,
-    };
+    struct eval eval = eval_open(request, pool, at != NULL ? at : &own_at);
     struct promql_result result = { 0 };
-    eval.pool = pool_open(pool, "promql_eval", POOL_BYTES_UNLIMITED);
     eval.stats.step_count = grid.count;
     err e = result_make(&eval, &grid, request->step_ms == 0, &result);
-    while (eval.frames != NULL)
-        frame_close(&eval, eval.frames);
-    pool_close(eval.pool);
+    eval_close(&eval);
     if (e == ERR_LIMIT && eval.at->text[0] == 0) {
         char text[GUARD_TEXT_BYTES];
         guard_limit_text(request->guard, text);

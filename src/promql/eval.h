@@ -7,7 +7,8 @@
  *     binary.c    vector matching                             labelset.c   edits of canonical labels
  *     frame.c     memory of intermediate results              bucket.c     quantiles of classic histograms
  *     annotate.c  warnings and infos
- *     pipeline_build.c  which leaf and stages a node becomes */
+ *     pipeline_build.c  which leaf and stages a node becomes
+ *     unit.c      aggregations that are evaluated where their series are */
 #ifndef PROMQL_EVAL_H
 #define PROMQL_EVAL_H
 
@@ -150,6 +151,8 @@ struct quoted {
     char text[256];
 };
 struct quoted quote(struct slice s);
+/* A text that stands already. */
+void annotate_text(struct annotations *list, struct slice text);
 void annotate_quantile(struct eval *eval, double q, const struct node *n); /* q is out of [0, 1] */
 static inline bool quantile_is_bad(double q) { return !(q >= 0 && q <= 1); }
 void annotate_bucket_label(struct eval *eval, struct slice labels, struct slice bound, const struct node *n);
@@ -302,6 +305,8 @@ err pipeline_to_frame(struct eval *eval, struct pipeline *p, const struct grid *
                       struct frame **out_frame);
 err pipeline_to_groups(struct eval *eval, struct pipeline *p, const struct grid *grid,
                        struct group_set *groups);
+/* The times of the samples that the leaf selects; empty when min > max. */
+struct time_range pipeline_range(const struct eval *eval, const struct pipeline *p, const struct grid *grid);
 /* Raw samples of a matrix selector, for an instant query's result. */
 err pipeline_raw(struct eval *eval, const struct node *selector, int64_t end_ms, struct promql_result *out);
 err modifiers_resolve(struct eval *eval, const struct modifiers *m, int64_t *out_offset_ms, bool *out_fixed,
@@ -329,7 +334,14 @@ static inline bool group_set_needs_labels(const struct group_set *set)
     return set->name_count > 0 || !set->keep;
 }
 err group_set_add(struct group_set *set, const struct row *row, struct buf *scratch);
+/* The empty set of an aggregation that is folded, or of absent(). */
+struct group_set group_set_of(const struct node *n, const struct grid *grid, struct pool *pool);
+/* Which of a, b, c there are: the first so many. */
+unsigned group_columns(enum aggregate_type type);
+bool aggregate_is_folded(enum aggregate_type type);
 err group_set_merge(struct group_set *into, const struct group_set *from);
+/* The same of one group, with its key. */
+err group_set_merge_one(struct group_set *into, struct slice key, const struct group *from);
 err aggregate_eval(struct eval *eval, const struct node *n, const struct grid *grid,
                    struct frame **out_frame);
 
@@ -344,6 +356,11 @@ static inline void kahan_add(double v, double *sum, double *c)
         *c += (v - t) + *sum;
     *sum = t;
 }
+
+/* ---- unit.c ---- */
+/* Fill the groups of an aggregation that is folded, or of a call of absent: where the series are, when the source
+ * does that, else here. */
+err unit_groups(struct eval *eval, const struct node *n, const struct grid *grid, struct group_set *groups);
 
 /* ---- binary.c ---- */
 err binary_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
@@ -362,6 +379,9 @@ err bucket_call(struct eval *eval, const struct node *n, const struct grid *grid
 err call_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out);
 
 /* ---- eval.c ---- */
+/* at is not NULL. eval_close frees everything but what was made for the result. */
+struct eval eval_open(const struct promql_request *request, struct pool *pool, struct err_at *at);
+void eval_close(struct eval *eval);
 err eval_node(struct eval *eval, const struct node *n, const struct grid *grid, struct value *out);
 err eval_frame(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);
 err eval_scalars(struct eval *eval, const struct node *n, const struct grid *grid, double **out_scalars);

@@ -77,8 +77,11 @@ static struct grid ends_of(const struct pipeline *p, const struct grid *grid)
     return ends;
 }
 
-static struct time_range clamp_range(int64_t min_ms, int64_t max_ms)
+struct time_range pipeline_range(const struct eval *eval, const struct pipeline *p, const struct grid *grid)
 {
+    struct grid ends = ends_of(p, grid);
+    int64_t back_ms = p->leaf == LEAF_WINDOW ? p->range_ms : eval->lookback_ms;
+    int64_t min_ms = ends.start_ms - back_ms + 1, max_ms = grid_end(&ends);
     return (struct time_range){ .min_ms = min_ms < TIME_MS_MIN ? TIME_MS_MIN : min_ms,
                                 .max_ms = max_ms > TIME_MS_MAX ? TIME_MS_MAX : max_ms };
 }
@@ -480,14 +483,16 @@ static err run_select(struct run *run, struct source_request *request, size_t *o
 {
     struct eval *eval = run->eval;
     const struct node *selector = run->p->selector;
-    int64_t back_ms = run->p->leaf == LEAF_WINDOW ? run->p->range_ms : eval->lookback_ms;
     run->table = eval->request->source->table;
     *request = (struct source_request){
         .tenant = eval->request->tenant,
         .matchers = selector->selector.matchers,
         .matcher_count = selector->selector.count,
-        .range = clamp_range(run->ends.start_ms - back_ms + 1, grid_end(&run->ends)),
+        .range = pipeline_range(eval, run->p, run->grid),
         .series_max = eval->request->series_max != 0 ? eval->request->series_max : SIZE_MAX,
+        .partitions = eval->request->partitions,
+        .after = eval->request->after,
+        .after_count = eval->request->after_count,
         .guard = eval->request->guard,
     };
     *out_count = 0;

@@ -78,12 +78,15 @@ struct promql_request {
     struct source *source;
     struct slice tenant;
     int64_t start_ms;
-    int64_t end_ms;           /* ≥ start_ms; an instant query has end_ms == start_ms and step_ms == 0 */
-    int64_t step_ms;          /* > 0 for a range query, 0 for an instant query */
-    int64_t lookback_ms;      /* 0 = PROMQL_LOOKBACK_MS_DEFAULT */
-    int64_t subquery_step_ms; /* of `[r:]`; 0 = PROMQL_SUBQUERY_STEP_MS_DEFAULT */
-    size_t series_max;        /* of one selector; 0 = no bound */
-    struct guard *guard;      /* NULL = none */
+    int64_t end_ms;             /* ≥ start_ms; an instant query has end_ms == start_ms and step_ms == 0 */
+    int64_t step_ms;            /* > 0 for a range query, 0 for an instant query */
+    int64_t lookback_ms;        /* 0 = PROMQL_LOOKBACK_MS_DEFAULT */
+    int64_t subquery_step_ms;   /* of `[r:]`; 0 = PROMQL_SUBQUERY_STEP_MS_DEFAULT */
+    size_t series_max;          /* of one selector; 0 = no bound */
+    const uint64_t *partitions; /* as in source_request; NULL = all */
+    const struct source_position *after;
+    size_t after_count;
+    struct guard *guard; /* NULL = none */
     struct promql_runner runner;
 };
 
@@ -127,5 +130,14 @@ struct promql_result {
  * Cost   one pass over the samples of each selector plus O(series × steps). */
 err promql_eval(const struct promql_request *request, struct pool *pool, struct promql_result *out_result,
                 struct err_at *at);
+
+/* Evaluate one unit of a query over source, as source_table.groups (model/source.h), for whoever asks from
+ * elsewhere: promql_eval there takes the groups on, merged with those of others. runner: as in a request; NULL =
+ * none. Everything but the groups handed over is in pool.
+ * Errors ERR_UNSUPPORTED the text is not understood or is no unit, or its evaluation fails for what the data are
+ *        (native histograms): from samples the asker finds out what to say; else as promql_eval. */
+err promql_unit_eval(struct source *source, const struct source_request *request,
+                     const struct source_unit *unit, const struct promql_runner *runner, struct pool *pool,
+                     struct source_groups *out_groups);
 
 #endif

@@ -59,6 +59,14 @@ static err after_metadata(struct source *source, struct slice tenant, struct sli
     return inner->table->metadata(inner, tenant, family, pool, out_metadata, out_count);
 }
 
+static err after_groups(struct source *source, const struct source_request *request,
+                        const struct source_unit *unit, struct pool *pool, struct source_groups *out_groups)
+{
+    const struct after_source *self = (const struct after_source *)source;
+    struct source_request copy = with_positions(self, request);
+    return self->inner->table->groups(self->inner, &copy, unit, pool, out_groups);
+}
+
 static err after_cardinality(struct source *source, struct slice tenant, size_t limit, struct pool *pool,
                              struct source_cardinality *out_cardinality)
 {
@@ -75,6 +83,8 @@ struct source *after_source_open(struct after_source *self, struct source *inner
     self->table.label_values = after_values;
     self->table.metadata = after_metadata;
     self->table.cardinality = after_cardinality;
+    if (inner->table->groups != NULL)
+        self->table.groups = after_groups;
     self->source = (struct source){ &self->table, self };
     return &self->source;
 }

@@ -476,15 +476,20 @@ err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int
         .lookback_ms = query->lookback_ms,
         .series_max = query->series_max,
         .guard = &query->guard,
-        .runner = { .context = service->workers,
-                    .width = query_workers_width(service->workers),
-                    .run = query_workers_run },
+        .runner = query_service_runner(service),
     };
     err e = promql_eval(&request, query->pool, out_result, at);
     promql_expr_done(expr);
     out_times->parse_ns = parsed_ns - begin_ns;
     out_times->eval_ns = io_monotonic_ns(service->io) - parsed_ns;
     return e;
+}
+
+struct promql_runner query_service_runner(struct query_service *service)
+{
+    return (struct promql_runner){ .context = service->workers,
+                                   .width = query_workers_width(service->workers),
+                                   .run = query_workers_run };
 }
 
 void query_run(struct query *query, size_t count, void (*job)(void *context, size_t index), void *context)

@@ -124,6 +124,9 @@ struct query_times {
 err query_evaluate(struct query *query, struct slice text, int64_t start_ms, int64_t end_ms, int64_t step_ms,
                    struct promql_result *out_result, struct query_times *out_times, struct err_at *at);
 
+/* The workers, for evaluations that are none of the service's queries; until query_service_close. */
+struct promql_runner query_service_runner(struct query_service *service);
+
 /* Call job for every index in [0, count), in this thread and in the service's workers, until all are done. */
 void query_run(struct query *query, size_t count, void (*job)(void *context, size_t index), void *context);
 

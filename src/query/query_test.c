@@ -143,6 +143,13 @@ static err fake_names(struct source *source, const struct source_request *reques
     return ERR_IO;
 }
 
+static err fake_groups(struct source *source, const struct source_request *request,
+                       const struct source_unit *unit, struct pool *p, struct source_groups *out_groups)
+{
+    asked = *request;
+    return ERR_UNSUPPORTED;
+}
+
 static err fake_positions(void *context, struct guard *guard, struct pool *p,
                           struct source_position **out_positions, size_t *out_count)
 {
@@ -155,7 +162,9 @@ static err fake_positions(void *context, struct guard *guard, struct pool *p,
 
 static void strong_queries_know_how_far(void **state)
 {
-    static const struct source_table table = { .select = fake_select, .label_names = fake_names };
+    static const struct source_table table = { .select = fake_select, .label_names = fake_names },
+                                     groups_table = { .groups = fake_groups };
+    struct source_groups groups;
     struct query_service *service = open_service(1, 1, 1000);
     struct query_options options = { .tenant = slice_str("t"), .is_strong = true };
     struct source_request requests[2] = { { .series_max = 3 }, { .series_max = 4 } };
@@ -178,7 +187,16 @@ static void strong_queries_know_how_far(void **state)
                source->table->label_names(source, requests, 2, 0, query_pool(query), &names, &count, &proof));
     assert_true(asked.series_max == 4 && asked.after_count == 2);
     assert_int_equal(requests[0].after_count, 0);
+    assert_null(source->table->groups); /* the inner one has none */
     query_end(query);
+    no_source.table = &groups_table;
+    assert_ok(query_begin(service, &options, &query, &at));
+    source = query_source(query);
+    assert_err(ERR_UNSUPPORTED,
+               source->table->groups(source, &requests[0], NULL, query_pool(query), &groups));
+    assert_true(asked.series_max == 3 && asked.after_count == 2);
+    query_end(query);
+    no_source.table = &table;
     positions_result = ERR_TIMEOUT;
     int64_t before = stat_get(STAT_QUERIES_TIMED_OUT);
     assert_err(ERR_TIMEOUT, query_begin(service, &options, &query, &at));

@@ -1,7 +1,8 @@
 /* Any bytes as a request of a node (first byte 0, magic and checksum made right) or as an answer (1: blocks
  * made of a type, a length and bytes each, with head and checksum right; 2: as they are). The second byte is
- * the kind. What decodes encodes to what decodes the same; series, texts and proofs of an answer are walked
- * to their end, and rows that were found good are read again. */
+ * the kind; of an answer with groups the third stands for the counts of columns and steps. What decodes encodes to
+ * what decodes the same; series, groups, texts and proofs of an answer are walked to their end, and rows and
+ * states that were found good are read again. */
 #include "base/check.h"
 #include "base/hash.h"
 #include "fanout/wire.h"
@@ -19,7 +20,8 @@ static void request_of(struct pool *pool, uint8_t kind, struct slice body)
     struct wire_request request, same;
     struct buf bytes = buf_open(pool, WIRE_REQUEST_BYTES_MAX),
                again = buf_open(pool, 2 * WIRE_REQUEST_BYTES_MAX);
-    buf_put(&bytes, "KQRY\1", 5);
+    buf_put(&bytes, "KQRY", 4);
+    buf_put_u8(&bytes, wire_version((enum wire_kind)kind));
     buf_put_u8(&bytes, kind);
     buf_put_slice(&bytes, body);
     buf_put_le32(&bytes, buf_err(&bytes) == OK ? crc32c(buf_slice(&bytes), 0) : 0);
@@ -53,6 +55,18 @@ static void series_of(struct pool *pool, struct wire_series *series, struct slic
     sample_columns_close(&columns);
 }
 
+static void groups_of(struct wire_groups *groups, uint32_t column_count, struct slice body)
+{
+    static double columns[SOURCE_GROUP_COLUMNS_MAX][WIRE_PIECE_ROW_COUNT_MAX];
+    double *const to[] = { columns[0], columns[1], columns[2] };
+    struct wire_group piece;
+    wire_groups_block(groups, body);
+    while (wire_groups_next(groups, &piece) == OK) {
+        check(piece.steps >= 1 && piece.steps <= WIRE_PIECE_ROW_COUNT_MAX);
+        wire_group_read(&piece, column_count, to);
+    }
+}
+
 static void answer_of(struct pool *pool, uint8_t kind, struct slice bytes)
 {
     struct wire_in in = { .pool = pool, .kind = (enum wire_kind)kind };
@@ -60,14 +74,25 @@ static void answer_of(struct pool *pool, uint8_t kind, struct slice bytes)
     struct wire_block block;
     struct wire_texts texts = { 0 };
     struct wire_metadata metadata = { 0 };
+    struct source_groups unit = { 0 };
+    struct wire_groups *groups;
     struct proof proof;
     err error;
     uint64_t series_over;
-    if (wire_series_open(pool, &series) != OK)
+    uint8_t shape = kind == WIRE_GROUPS && bytes.len > 0 ? bytes.at[0] : 0;
+    uint32_t column_count = 1 + shape % 3;
+    uint64_t step_count = 1 + (uint64_t)shape / 3 * 97;
+    if (wire_series_open(pool, &series) != OK ||
+        wire_groups_open(pool, step_count, column_count, &groups) != OK)
         return;
+    bytes = kind == WIRE_GROUPS && bytes.len > 0 ? slice_part(bytes, 1, bytes.len - 1) : bytes;
     while (wire_in_next(&in, &bytes, &block) == OK) {
         if (block.type == WIRE_BLOCK_SERIES)
             series_of(pool, series, block.body);
+        else if (block.type == WIRE_BLOCK_GROUPS)
+            groups_of(groups, column_count, block.body);
+        else if (block.type == WIRE_BLOCK_UNIT)
+            ERR_IGNORE(wire_unit_read(block.body, pool, step_count, column_count, &unit));
         else if (block.type == WIRE_BLOCK_TEXTS)
             ERR_IGNORE(wire_texts_read(block.body, pool, &texts));
         else if (block.type == WIRE_BLOCK_METADATA)
@@ -78,6 +103,7 @@ static void answer_of(struct pool *pool, uint8_t kind, struct slice bytes)
             check(error != OK);
     }
     wire_series_close(series);
+    wire_groups_close(groups);
 }
 
 static void put_block(struct buf *out, uint8_t type, struct slice body)
@@ -93,8 +119,10 @@ static void put_block(struct buf *out, uint8_t type, struct slice body)
 static void framed(struct pool *pool, uint8_t kind, struct slice bytes)
 {
     struct reader r = reader_of(bytes);
-    uint8_t head[6] = { 'K', 'A', 'N', 'S', WIRE_VERSION, kind };
+    uint8_t head[6] = { 'K', 'A', 'N', 'S', wire_version((enum wire_kind)kind), kind };
     struct buf out = buf_open(pool, 16u << 20);
+    if (kind == WIRE_GROUPS)
+        buf_put_u8(&out, read_u8(&r)); /* the shape */
     put_block(&out, WIRE_BLOCK_HEAD, slice_of(head, sizeof head));
     while (read_left(&r) > 3) {
         uint8_t type = read_u8(&r);

@@ -263,7 +263,19 @@ def wire_seeds():
         b'\1\1' + b''.join(good), b'\1\2' + b''.join(good), b'\1\1' + good[0] + good[0] + good[1],
         b'\1\1' + good[0] + block(2, b'\1') + good[1], b'\1\3' + block(3, texts) + block(3, b'\0\1c') + block(5, lossless),
         b'\1\5' + block(4, metadata) + block(5, lossless), b'\1\1' + good[0] + block(6, b'\0\x64'),
-        b'\1\1' + block(6, b'\x63\0'), b'\2\1' + answer, b'\2\1' + answer[:-3], b'\2\4' + answer]
+        b'\1\1' + block(6, b'\x63\0'), b'\2\1' + answer, b'\2\1' + answer[:-3], b'\2\4' + answer] + group_seeds(block)
+
+
+def group_seeds(block):
+    """Groups of 98 steps in two columns, which the byte 4 stands for."""
+    query = golden('query_2')
+    (length,) = struct.unpack_from('<I', query)
+    request, answer = query[4:4 + length], query[4 + length:]
+    unit, groups, end = blocks(answer)
+    return [
+        b'\0\6' + request[6:-4], b'\1\6\4' + unit + groups + end, b'\1\6\4' + unit + groups + groups + end, b'\2\6\4' + answer,
+        b'\2\6\4' + answer[:-3], b'\1\6\3' + unit + groups, b'\1\6\0' + block(7, b'\1\1\2\2\1\3one\0') + groups, b'\2\6\0' + golden('query_1')[4:],
+        b'\1\6\4' + groups + unit, b'\1\6\4' + groups[:-20] + end]
 
 
 def stream_seeds():

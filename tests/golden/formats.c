@@ -563,6 +563,99 @@ static void read_query(struct slice bytes)
     REQUIRE(proof.missing_count == 1 && strcmp(proof.missing[0].reason, PROOF_NOT_APPLIED) == 0);
 }
 
+/* ---- the same, of groups ---- */
+
+#define GROUP_STEPS 98
+
+static void make_groups(struct buf *out)
+{
+    uint64_t partitions[] = { 0x6 };
+    struct wire_selector selector = { .range = { 1699999700001, 1700001455000 } };
+    struct wire_request request = { .kind = WIRE_GROUPS,
+                                    .tenant = slice_str("golden"),
+                                    .left_ms = 30000,
+                                    .series_max = UINT64_MAX,
+                                    .samples_max = 50000000,
+                                    .partition_count = 3,
+                                    .partitions = partitions,
+                                    .selectors = &selector,
+                                    .selector_count = 1,
+                                    .unit = { .text = slice_str("1 + sum by (job) (up)"),
+                                              .begin = 4,
+                                              .end = 21,
+                                              .query_start_ms = 1700000000000,
+                                              .query_end_ms = 1700001460000,
+                                              .query_step_ms = 15000,
+                                              .start_ms = 1700000000000,
+                                              .step_ms = 15000,
+                                              .step_count = GROUP_STEPS,
+                                              .lookback_ms = 300000,
+                                              .subquery_step_ms = 60000,
+                                              .column_count = 2 } };
+    struct buf bytes = buf_open(pool, 1000);
+    REQUIRE(wire_request_encode(&request, &bytes) == OK);
+    buf_put_le32(out, (uint32_t)bytes.len);
+    buf_put_slice(out, buf_slice(&bytes));
+
+    struct wire_out *wire;
+    double sums[GROUP_STEPS], rests[GROUP_STEPS] = { 0 };
+    struct slice info = slice_str("an info (1:5)");
+    struct source_groups unit = { .series_count = 5, .sample_count = 490, .infos = &info, .info_count = 1 };
+    struct source_group group = { .columns = { sums, rests } };
+    struct proof proof = { .complete = true, .data_through_ms = 1700000050000 };
+    for (int i = 0; i < GROUP_STEPS; i++)
+        sums[i] = i == 3 ? bits_double(SAMPLE_STALE_BITS) : i;
+    rests[97] = 0.25;
+    REQUIRE(wire_out_open(pool, WIRE_GROUPS, answer_write, out, &wire) == OK);
+    REQUIRE(wire_out_unit(wire, &unit, GROUP_STEPS, 2) == OK);
+    group.labels = labels_of("up", "a");
+    REQUIRE(wire_out_group(wire, &group) == OK);
+    group.labels = labels_of("up", "b");
+    group.drop_name = true;
+    REQUIRE(wire_out_group(wire, &group) == OK);
+    REQUIRE(wire_out_proof(wire, &proof) == OK);
+}
+
+static void read_groups_answer(struct slice answer)
+{
+    struct wire_in in = { .pool = pool, .kind = WIRE_GROUPS };
+    struct source_groups unit = { 0 };
+    struct wire_block block;
+    struct wire_groups *groups;
+    struct wire_group piece;
+    double sums[GROUP_STEPS], rests[GROUP_STEPS];
+    double *const columns[] = { sums, rests };
+    REQUIRE(wire_groups_open(pool, GROUP_STEPS, 2, &groups) == OK);
+    REQUIRE(wire_in_next(&in, &answer, &block) == OK && block.type == WIRE_BLOCK_UNIT);
+    REQUIRE(wire_unit_read(block.body, pool, GROUP_STEPS, 2, &unit) == OK);
+    REQUIRE(unit.series_count == 5 && unit.sample_count == 490 && unit.warning_count == 0);
+    REQUIRE(unit.info_count == 1 && slice_equal_str(unit.infos[0], "an info (1:5)"));
+    REQUIRE(wire_in_next(&in, &answer, &block) == OK && block.type == WIRE_BLOCK_GROUPS);
+    wire_groups_block(groups, block.body);
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(wire_groups_next(groups, &piece) == OK && piece.drop_name == (i == 1));
+        REQUIRE(slice_equal(piece.labels, labels_of("up", i == 0 ? "a" : "b")));
+        wire_group_read(&piece, 2, columns);
+        REQUIRE(sums[2] == 2 && sample_is_stale(sums[3]) && rests[97] == 0.25);
+    }
+    REQUIRE(wire_groups_next(groups, &piece) == ERR_END && wire_groups_are_whole(groups));
+    wire_groups_close(groups);
+    REQUIRE(wire_in_next(&in, &answer, &block) == OK && block.type == WIRE_BLOCK_PROOF && answer.len == 0);
+}
+
+static void read_groups(struct slice bytes)
+{
+    struct reader r = reader_of(bytes);
+    struct wire_request request;
+    REQUIRE(wire_request_decode(read_bytes(&r, read_le32(&r)), pool, &request, NULL) == OK);
+    REQUIRE(request.kind == WIRE_GROUPS && slice_equal_str(request.unit.text, "1 + sum by (job) (up)"));
+    REQUIRE(request.unit.begin == 4 && request.unit.end == 21 && request.unit.step_count == GROUP_STEPS);
+    REQUIRE(request.unit.start_ms == 1700000000000 && request.unit.step_ms == 15000);
+    REQUIRE(request.unit.query_end_ms == 1700001460000 && request.unit.lookback_ms == 300000);
+    REQUIRE(request.selectors[0].range.min_ms == 1699999700001 && request.unit.column_count == 2);
+    read_groups_answer(read_bytes(&r, read_left(&r)));
+}
+
 /* ---- all of them ---- */
 
 static const struct {
@@ -579,6 +672,7 @@ static const struct {
     { "stream_1", make_stream, read_stream, true },
     { "index_part_1", make_index_part, read_index_part, true },
     { "query_1", make_query, read_query, true },
+    { "query_2", make_groups, read_groups, true },
 };
 
 int main(int argc, char **argv)

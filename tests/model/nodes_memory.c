@@ -48,8 +48,18 @@ static err omit_first(struct pool *pool, struct slice *request)
     return OK;
 }
 
+static err make_newer(struct pool *pool, struct slice *request)
+{
+    TRY(pool_copy(pool, *request, request));
+    if (request->at[5] == WIRE_GROUPS)
+        ((uint8_t *)(uintptr_t)request->at)[4] = WIRE_VERSION + 1;
+    return OK;
+}
+
 static err node_answer(struct node_call *call, struct slice request)
 {
+    if (call->node->fault == NODE_OLD)
+        TRY(make_newer(call->pool, &request));
     if (call->node->fault == NODE_OMITS)
         TRY(omit_first(call->pool, &request));
     struct guard guard = { .deadline_ns = INT64_MAX, .samples_max = UINT64_MAX };
@@ -155,6 +165,12 @@ static void nodes_wait(void *context, void *const *calls, size_t count, int64_t 
 
 static int64_t nodes_now(void *context) { return ((struct nodes_memory *)context)->now_ns; }
 
+static int64_t nodes_heard(void *context, void *call_at)
+{
+    const struct node_call *call = call_at;
+    return call->node->is_at_work ? ((struct nodes_memory *)context)->now_ns : 0;
+}
+
 static uint32_t nodes_route(void *context, uint32_t partition, uint32_t out_nodes[FANOUT_REPLICA_COUNT_MAX])
 {
     const struct nodes_memory *nodes = context;
@@ -188,7 +204,7 @@ err nodes_memory_open(struct source_memory *whole, uint32_t node_count, uint32_t
                 node->held[p / 64] |= UINT64_C(1) << p % 64;
     }
     nodes->config = (struct fanout_config){ .transport = { nodes, nodes_start, nodes_next, nodes_close,
-                                                           nodes_wait, nodes_now },
+                                                           nodes_wait, nodes_now, nodes_heard },
                                             .partition_count = partition_count,
                                             .route = nodes_route,
                                             .route_context = nodes };

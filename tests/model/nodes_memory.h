@@ -19,6 +19,7 @@ enum node_fault {
     NODE_HANGS,   /* falls silent there */
     NODE_PAUSES,  /* is silent there until pause_ns after the call began */
     NODE_OMITS,   /* answers well, as if the first partition had not been asked for */
+    NODE_OLD,     /* does not read a request for groups: its version is newer */
     NODE_ENDLESS, /* sends the blocks between first and last again and again, one a millisecond */
 };
 
@@ -29,7 +30,8 @@ struct node_memory {
     size_t fault_at;  /* taken modulo the length of the answer */
     int64_t delay_ns; /* before the first byte */
     int64_t pause_ns;
-    unsigned asked; /* calls begun */
+    bool is_at_work; /* and says so while nothing comes */
+    unsigned asked;  /* calls begun */
     struct pool *pool;
 };
 

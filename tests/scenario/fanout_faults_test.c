@@ -79,7 +79,13 @@ static struct wire_request wire_of(enum wire_kind kind, const struct wire_select
                                   .series_max = UINT64_MAX,
                                   .samples_max = UINT64_MAX,
                                   .selectors = selector,
-                                  .selector_count = kind == WIRE_METADATA ? 0 : 1 };
+                                  .selector_count = kind == WIRE_METADATA ? 0 : 1,
+                                  .unit = { .text = slice_str("sum(b)"),
+                                            .end = 6,
+                                            .step_count = 1,
+                                            .lookback_ms = 1,
+                                            .subquery_step_ms = 1,
+                                            .column_count = 2 } };
 }
 
 static void partitions_that_are_not_known_are_named(void **state)

@@ -3,6 +3,7 @@
  * nobody; whoever hangs, is gone or has too much to do holds up nobody, and everything is given back. Method: a
  * server a node over sources in memory, which answers as it should or in ways that are wrong on purpose, and the
  * transport's own functions as well as a source over it. Nothing is decided by how long something takes. */
+#include "promql/promql.h"
 #include "scenario/fanout_http_world.h"
 
 /* ---- a world over it ---- */
@@ -53,6 +54,56 @@ static void nodes_over_http_answer_like_one_source(void **state)
     assert_ok(w.whole.source.table->label_values(&w.whole.source, slice_str("number"), &request, 1, 0, w.pool,
                                                  &want, &want_count, &proof));
     assert_int_equal(got_count, want_count);
+    world_stop(&w, &a);
+}
+
+static _Atomic unsigned helped;
+
+static void run_backwards(void *context, size_t job_count, void (*job)(void *job_context, size_t index),
+                          void *job_context)
+{
+    atomic_fetch_add(&helped, 1);
+    for (size_t i = job_count; i > 0; i--)
+        job(job_context, i - 1);
+}
+
+/* Aggregations, too, which come as groups: the value at an instant, as one source gives it. Windows so long are
+ * worth several chunks, with which others help. */
+static void groups_come_over_http(void **state)
+{
+    struct test_random random = test_random_begin("groups");
+    struct fanout_http_config config = asker();
+    struct asking a = asking_open(&config);
+    struct world w;
+    struct promql_result results[2];
+    struct promql_expr *expr;
+    world_open(&w, &random, NODES, 2);
+    world_serve(&w, &a);
+    assert_ok(promql_parse(slice_str("count by (group) (count_over_time({number!=\"\"}[30d]))"), w.pool,
+                           &expr, NULL));
+    const struct promql_runner runner = { .width = 2, .run = run_backwards };
+    for (unsigned i = 0; i < NODES; i++)
+        fanout_answers_set_runner(nodes[i].answers, &runner);
+    for (unsigned i = 0; i < 4; i++) {
+        if (i == 2)
+            node_stop(&nodes[1]);
+        for (unsigned k = 0; k < 2; k++) {
+            struct promql_request request = { .expr = expr,
+                                              .source = k == 0 ? w.nodes->source : &w.whole.source,
+                                              .tenant = TENANT,
+                                              .start_ms = 200000,
+                                              .end_ms = 200000,
+                                              .guard = &w.guard };
+            assert_ok(promql_eval(&request, w.pool, &results[k], NULL));
+        }
+        assert_true(results[0].series_count == 7 && results[1].series_count == 7);
+        for (size_t s = 0; s < 7; s++)
+            assert_true(slice_equal(results[0].series[s].labels, results[1].series[s].labels) &&
+                        results[0].series[s].values[0] == results[1].series[s].values[0]);
+        assert_true(results[0].proof.complete && results[0].proof.partition_count == PARTITIONS);
+    }
+    assert_true(w.guard.groups_bytes > 0 && w.guard.rows_bytes == 0 && helped > 0);
+    promql_expr_done(expr);
     world_stop(&w, &a);
 }
 
@@ -615,6 +666,7 @@ int main(void)
         return 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_over_http_answer_like_one_source),
+        cmocka_unit_test(groups_come_over_http),
         cmocka_unit_test(a_hung_node_is_passed_by),
         cmocka_unit_test(only_who_proves_itself_is_believed),
         cmocka_unit_test(whoever_asks_has_to_prove_itself),
