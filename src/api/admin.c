@@ -106,8 +106,11 @@ void admin_cluster(void *context, struct net_request *request, struct net_respon
     const struct api_cluster_order order = { .action = request->argument,
                                              .node = call_param(&call, "node"),
                                              .zone = call_param(&call, "zone"),
-                                             .is_dry =
-                                                 slice_equal_str(call_param(&call, "dry_run"), "true") };
+                                             .is_dry = slice_equal_str(call_param(&call, "dry_run"), "true"),
+                                             .partition = call_param(&call, "partition"),
+                                             .first = call_param(&call, "first"),
+                                             .is_quick =
+                                                 slice_equal_str(call_param(&call, "quick"), "true") };
     struct json json = call_success(&call);
     err e = config->cluster(config->context, &order, request->pool, &json, &at);
     if (e == OK) {

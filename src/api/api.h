@@ -46,10 +46,13 @@ struct api_target {
 /* What a person asks of the cluster. */
 struct api_cluster_order {
     struct slice
-        action; /* empty: to be shown; else "drain", "undrain", "remove", "add", "replace", "rebalance" */
-    struct slice node; /* a node's name; of add the newcomer's zone */
-    struct slice zone; /* of replace: the newcomer's */
-    bool is_dry;       /* only say what would move */
+        action; /* empty: to be shown; else "drain", "undrain", "remove", "add", "replace", "rebalance" or
+                   "verify" */
+    struct slice node;             /* a node's name; of add the newcomer's zone */
+    struct slice zone;             /* of replace: the newcomer's */
+    bool is_dry;                   /* only say what would move */
+    struct slice partition, first; /* of verify: which partition, and which of its objects to begin with */
+    bool is_quick;                 /* … and that their bytes are not to be read */
 };
 
 typedef void (*api_target_add)(void *to, const struct api_target *target);

@@ -22,6 +22,7 @@
 #include "node/cluster_mark.h"
 #include "node/cluster_show.h"
 #include "node/cluster_stores.h"
+#include "node/cluster_sync.h"
 #include "node/log_ends.h"
 
 #include <stdio.h>
@@ -55,10 +56,12 @@ struct cluster_node {
     struct fanout_answers *answers;
     struct fanout *fanout;
     struct log_ends *ends;
+    struct cluster_sync *sync;
     uint32_t replica_count, partition_count;
     _Atomic bool is_aborting;
     _Atomic bool has_agent;   /* requests of other nodes may be answered */
     _Atomic bool has_answers; /* … about what is stored, too */
+    _Atomic bool has_sync;    /* … and compared */
     _Atomic bool is_joined;   /* the owner has called join */
     _Atomic bool was_ready;
     int64_t joined_ns;
@@ -569,6 +572,22 @@ err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct
     return OK;
 }
 
+static err open_sync(struct cluster_node *cluster)
+{
+    const struct secrets *secrets = cluster->config.secrets;
+    struct cluster_sync_config config = { .secret = secrets->cluster,
+                                          .is_tls = cluster->config.is_tls,
+                                          .agent = cluster->agent,
+                                          .shards = cluster->shards,
+                                          .bucket = cluster->bucket.bucket,
+                                          .partition_count = cluster->partition_count };
+    if (secrets->cluster_ca_file.len > 0)
+        config.tls.ca_file = (const char *)secrets->cluster_ca_file.at;
+    TRY(cluster_sync_open(&config, cluster->io, cluster->pool, &cluster->sync));
+    atomic_store(&cluster->has_sync, true);
+    return OK;
+}
+
 err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 {
     struct opener_config config = { .open_partition = open_partition,
@@ -577,6 +596,7 @@ err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
                                     .context = cluster };
     cluster->shards = shards;
     TRY(opener_open(&config, cluster->io, cluster->pool, &cluster->opener));
+    TRY(open_sync(cluster));
     set_why(cluster, "%s%s", "", "");
     cluster->joined_ns = io_boottime_ns(cluster->io);
     atomic_store(&cluster->is_joined, true);
@@ -602,6 +622,8 @@ void cluster_node_stop(struct cluster_node *cluster)
 {
     if (cluster->agent != NULL)
         agent_stop(cluster->agent);
+    cluster_sync_close(cluster->sync);
+    cluster->sync = NULL;
     prober_close(cluster->prober);
     cluster->prober = NULL;
     opener_close(cluster->opener);
@@ -721,7 +743,9 @@ void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
         probe_handle(cluster->agent, cluster->io, cluster->config.secrets->cluster, request, response);
     else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) && atomic_load(&cluster->has_answers))
         fanout_answers_handle(cluster->answers, request, response);
-    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH))
+    else if (slice_equal_str(request->path, SYNC_PATH) && atomic_load(&cluster->has_sync))
+        cluster_sync_handle(cluster->sync, request, response);
+    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) || slice_equal_str(request->path, SYNC_PATH))
         say(response, 503, "this node is starting\n");
     else
         say(response, 404, "no such request between nodes\n");
@@ -732,6 +756,9 @@ err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_ord
 {
     if (!atomic_load(&cluster->has_agent))
         return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
+    if (slice_equal_str(order->action, "verify"))
+        return atomic_load(&cluster->has_sync) ? cluster_sync_verify(cluster->sync, order, pool, json, at)
+                                               : err_set(at, ERR_BUSY, "this node is starting");
     return cluster_show(cluster->agent, cluster->io, order, pool, json, at);
 }
 
