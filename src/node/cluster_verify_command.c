@@ -28,7 +28,8 @@ struct verify {
     bool is_cluster, is_quick;
     struct io *io;
     int64_t end_ns; /* partitions that cannot be compared are tried again until then */
-    uint64_t objects, object_bytes, equal, unequal, unsure, wrong;
+    uint64_t objects, object_bytes, equal, unequal, unsure, wrong, lacking;
+    uint64_t replica_count; /* that each partition is to have */
 };
 
 static const struct yaml_node *find(const struct yaml_node *map, const char *key)
@@ -151,6 +152,21 @@ static void print_unsure(const struct yaml_node *data)
 
 /* ---- one partition ---- */
 
+static void count_replicas(struct verify *verify, const struct yaml_node *data)
+{
+    const struct yaml_node *replicas = list_of(data, "replicas");
+    struct slice verdict = text_of(data, "verdict");
+    bool is_equal = slice_equal_str(verdict, "equal"), differs = slice_equal_str(verdict, "differ");
+    verify->equal += is_equal;
+    verify->unequal += differs;
+    verify->unsure += !is_equal && !differs;
+    verify->lacking += (replicas != NULL ? replicas->count : 0) < verify->replica_count;
+    if (differs)
+        print_difference(data);
+    else if (!is_equal)
+        print_unsure(data);
+}
+
 static void count_objects(struct verify *verify, const struct yaml_node *data)
 {
     const struct yaml_node *wrong = list_of(data, "wrong");
@@ -184,18 +200,11 @@ static bool check_partition(struct verify *verify, uint64_t partition)
         const struct yaml_node *data;
         struct pool *pool = pool_open(NULL, "partition", POOL_BYTES_UNLIMITED);
         bool is_answered = ask_partition(verify, partition, 0, pool, &data);
-        struct slice verdict = is_answered ? text_of(data, "verdict") : slice_str("");
-        bool is_equal = slice_equal_str(verdict, "equal"), differs = slice_equal_str(verdict, "differ");
-        bool is_over = !is_answered || is_equal || differs || io_monotonic_ns(verify->io) >= verify->end_ns;
+        bool is_unsure = is_answered && slice_equal_str(text_of(data, "verdict"), "not comparable yet");
+        bool is_over = !is_unsure || io_monotonic_ns(verify->io) >= verify->end_ns;
         uint64_t next = 0;
         if (is_over && is_answered) {
-            verify->equal += is_equal;
-            verify->unequal += differs;
-            verify->unsure += !is_equal && !differs;
-            if (differs)
-                print_difference(data);
-            else if (!is_equal)
-                print_unsure(data);
+            count_replicas(verify, data);
             count_objects(verify, data);
             next = number_of(data, "next");
         }
@@ -215,6 +224,7 @@ static int run(struct verify *verify)
     const struct yaml_node *cluster;
     bool is_answered = ask(verify, "/api/v1/admin/cluster", "", pool, &cluster);
     uint64_t partitions = is_answered ? number_of(cluster, "partitions") : 0;
+    verify->replica_count = is_answered ? number_of(cluster, "replicas") : 0;
     for (uint64_t p = 0; p < partitions && p < PARTITION_MAX && is_answered; p++)
         is_answered = check_partition(verify, p);
     pool_close(pool);
@@ -227,6 +237,9 @@ static int run(struct verify *verify)
         (unsigned long long)verify->unequal, (unsigned long long)verify->unsure,
         (unsigned long long)verify->objects, (unsigned long long)verify->object_bytes,
         (unsigned long long)verify->wrong);
+    if (verify->lacking > 0)
+        printf("%llu partitions have fewer owners than the cluster has replicas: kelpie cluster shows why\n",
+               (unsigned long long)verify->lacking);
     return partitions > 0 && verify->equal == partitions && verify->wrong == 0 ? 0 : 1;
 }
 

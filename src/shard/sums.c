@@ -278,7 +278,10 @@ err shards_partition_begin_anew(struct shards *shards, uint32_t partition, const
     struct partition *p = &shards->partitions[partition];
     TRY(take_all(p));
     uint64_t log_start = log_watermarks(shards->log, partition).start_offset;
-    err e = log_start > p->chain.end.offset ? ERR_CONFLICT : set_aside(p);
+    io_mutex_lock(&p->lock);
+    bool is_there = log_start <= p->chain.end.offset;
+    io_mutex_unlock(&p->lock);
+    err e = is_there ? set_aside(p) : ERR_CONFLICT;
     diag(e == OK ? DIAG_ERROR : DIAG_WARN,
          e == OK ? "What a replica has is wrong; its stream files are set aside, and it reads the log again."
                  : "What a replica has is wrong, and its stream files cannot be set aside yet.",

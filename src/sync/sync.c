@@ -60,8 +60,12 @@ err sync_open(const struct sync_config *config, struct io *io, struct pool *pare
         return e;
     }
     sync->places = at;
-    for (uint32_t i = 0; i < config->partition_count; i++)
+    for (uint32_t i = 0; i < config->partition_count; i++) { /* not all at once */
         sync->places[i].differing_slot = NONE;
+        sync->places[i].due_ns =
+            io_monotonic_ns(io) +
+            (int64_t)((double)sync->config.interval_ms * (double)NS_PER_MS * i / config->partition_count);
+    }
     *out_sync = sync;
     return OK;
 }
@@ -190,10 +194,11 @@ static void differ(struct sync *sync, uint32_t partition, uint32_t self, uint32_
         begin_anew(sync, partition, "it differs from another replica");
 }
 
+/* slot: of the other; NONE: there is nobody to differ from, and what is here was read back. */
 static void found_equal(struct sync *sync, uint32_t partition, uint32_t slot)
 {
     struct place *place = &sync->places[partition];
-    if (place->differing_slot != NONE && place->differing_slot != slot)
+    if (slot != NONE && place->differing_slot != NONE && place->differing_slot != slot)
         return; /* that one is asked again */
     if (is_doubtful(place)) {
         stat_add(STAT_SYNC_REPAIRED, place->is_mending);
@@ -221,8 +226,10 @@ static enum sync_verdict compare(struct sync *sync, uint32_t partition)
     uint32_t slots[SYNC_OWNERS_MAX], self;
     uint32_t count = sync->config.owners(sync->config.context, partition, slots, &self);
     const struct sync_request request = { .partition = partition };
-    if (count == 0)
-        return SYNC_EQUAL; /* nobody to compare with */
+    if (count == 0) {
+        found_equal(sync, partition, NONE);
+        return SYNC_EQUAL;
+    }
     uint32_t slot = choose(place, slots, count);
     if (sync->config.ask(sync->config.context, slot, &request, &sync->other) != OK)
         return SYNC_UNSURE;
@@ -256,6 +263,17 @@ static struct place *most_due(struct sync *sync)
     return place;
 }
 
+/* It is not open here: what was doubtful of it goes with it, unless it is to be opened again. */
+static void forget(struct sync *sync, struct place *place)
+{
+    uint32_t slots[SYNC_OWNERS_MAX], self, partition = (uint32_t)(place - sync->places);
+    if (!is_doubtful(place) || sync->config.owners(sync->config.context, partition, slots, &self) > 0)
+        return;
+    place->differing_slot = NONE;
+    place->is_told = place->is_undecided = place->is_mending = false;
+    note(sync, place);
+}
+
 int64_t sync_step(struct sync *sync)
 {
     struct place *place = most_due(sync);
@@ -275,6 +293,8 @@ int64_t sync_step(struct sync *sync)
             interval_ns = SYNC_SOON_MS * NS_PER_MS;
         if (place->skip != 0)
             interval_ns = 0; /* there is more to read back */
+    } else {
+        forget(sync, place);
     }
     now_ns = io_monotonic_ns(sync->io);
     int64_t wait_ns = jitter(sync, interval_ns);

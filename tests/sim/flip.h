@@ -16,6 +16,13 @@
 #define FLIP_BYTES_MAX   (64u << 20)
 #define FLIP_NUMBERS_MAX 4096
 
+/* How much is made right, beside checksums. */
+enum flip_depth {
+    FLIP_ROW,   /* nothing */
+    FLIP_GROUP, /* SUM of the group */
+    FLIP_ALL,   /* and of every checkpoint from there on */
+};
+
 struct flip_frame {
     uint8_t *at; /* its head */
     uint64_t checkpoint_bytes, group_bytes;
@@ -135,8 +142,9 @@ static inline void flip_checkpoint(const struct flip_frame *f, struct sum before
     put_le64(at + 8, sum.high);
 }
 
-/* has_sums: also what the file says of SUMs. False: the file has no group yet. */
-static inline bool flip_stream_row(struct io *io, const char *path, bool has_sums, struct pool *parent)
+/* False: the file has no group yet. */
+static inline bool flip_stream_row(struct io *io, const char *path, enum flip_depth depth,
+                                   struct pool *parent)
 {
     struct pool *pool = pool_open(parent, "flip", POOL_BYTES_UNLIMITED);
     struct io_file *file;
@@ -149,14 +157,14 @@ static inline bool flip_stream_row(struct io *io, const char *path, bool has_sum
         if (!is_done && f.group_bytes > 0) {
             flip_group_row(&f, pool, &before, &after);
             is_done = true;
-            if (has_sums) {
+            if (depth >= FLIP_GROUP) {
                 uint8_t *head = flip_group(&f);
                 put_le64(head + 64, after.low);
                 put_le64(head + 72, after.high);
                 put_le32(head + 124, crc32c(slice_of(head, 124), 0));
             }
         }
-        if (is_done && has_sums)
+        if (is_done && depth == FLIP_ALL)
             flip_checkpoint(&f, before, after);
         flip_frame_seal(&f);
         at += STREAM_FRAME_HEADER_BYTES + f.checkpoint_bytes + f.group_bytes;

@@ -1,15 +1,15 @@
 /* A row changed on one replica's disk under right checksums: found without being asked, and mended; replicas.h
- * without faults. Two experiments: the file is changed under a running replica, which has the SUM in memory; and
- * between two lives of one, SUMs and all, so that nothing of its own tells. With the comparison or the reading
+ * without faults. Three experiments: the file is changed under a running replica, which has the SUM in memory;
+ * between two lives of one, SUMs and all, so that nothing of its own tells; and so, but for the checkpoints. With the comparison or the reading
  * back switched off it is not found: so the test would notice. */
 #include "sim/replicas_memory.h"
 
 #include "sim/flip.h"
 
-enum experiment { RUNNING, RESTARTED };
+enum experiment { RUNNING, RESTARTED, HALF_DONE };
 
 /* Change a row of a stream file of replica k. The partition; WORLD_PARTITIONS: there is no row yet. */
-static uint32_t flip(struct life *l, uint32_t k, bool has_sums)
+static uint32_t flip(struct life *l, uint32_t k, enum flip_depth depth)
 {
     struct io_dir_entry *entries;
     size_t count;
@@ -18,7 +18,7 @@ static uint32_t flip(struct life *l, uint32_t k, bool has_sums)
         char path[IO_PATH_BYTES_MAX];
         struct stream_name name;
         snprintf(path, sizeof path, "%s/%s", l->replicas[k].stream, entries[i].name);
-        if (stream_name_parse(entries[i].name, &name) && flip_stream_row(l->w.io, path, has_sums, l->w.pool))
+        if (stream_name_parse(entries[i].name, &name) && flip_stream_row(l->w.io, path, depth, l->w.pool))
             return name.partition;
     }
     return WORLD_PARTITIONS;
@@ -38,9 +38,10 @@ static void fill(struct life *l)
     }
 }
 
-/* Minutes in which records come, as seldom as not to end a range. */
-static void go_on(struct life *l, int minutes)
+/* Minutes in which records come, as seldom as not to end a range. True: sweeps were never told no. */
+static bool go_on(struct life *l, int minutes)
 {
+    bool may_sweep_always = true;
     for (int i = 0; i < minutes * 6; i++) {
         if (i % 3 == 0)
             append(l);
@@ -52,16 +53,24 @@ static void go_on(struct life *l, int minutes)
                 ERR_IGNORE(shards_spill_step(l->replicas[k].shards, &worked));
                 (void)sync_step(l->replicas[k].sync);
             }
+            for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
+                may_sweep_always = may_sweep_always && may_sweep(&l->replicas[k], p);
         }
         pass(l, 10 * NS_PER_SECOND);
     }
+    return may_sweep_always;
 }
 
 struct outcome {
     int64_t differed, quarantined, repaired;
     uint32_t replicas_right; /* of which every answer is right */
     bool is_doubtful;        /* somewhere, at the end */
-    const char *wrong;       /* when all is at rest */
+    bool may_sweep_always;
+    const char *wrong; /* when all is at rest */
+};
+
+static const enum flip_depth depths[] = {
+    [RUNNING] = FLIP_ROW, [RESTARTED] = FLIP_ALL, [HALF_DONE] = FLIP_GROUP
 };
 
 static struct outcome run(uint64_t seed, enum experiment experiment, bool flips, unsigned plants)
@@ -81,14 +90,14 @@ static struct outcome run(uint64_t seed, enum experiment experiment, bool flips,
         replica_lease(l, k, INT64_MIN); /* nothing is cut before the end */
     }
     fill(l);
-    if (experiment == RESTARTED)
+    if (experiment != RUNNING)
         replica_close(l, victim); /* it spills what it has */
     if (flips)
-        partition = flip(l, victim, experiment == RESTARTED);
+        partition = flip(l, victim, depths[experiment]);
     assert_true(partition < WORLD_PARTITIONS);
-    if (experiment == RESTARTED)
+    if (experiment != RUNNING)
         replica_open(l, victim);
-    go_on(l, 10);
+    o.may_sweep_always = go_on(l, 10);
     for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
         for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
             o.is_doubtful = o.is_doubtful || !sync_may_sweep(l->replicas[k].sync, p);
@@ -115,7 +124,7 @@ static void a_row_changed_on_disk_is_found_and_mended(void **unused)
         uint64_t seed = test_random_u64(&r) >> 32;
         struct outcome o = run(seed, i % 2 == 0 ? RUNNING : RESTARTED, true, 0);
         if (o.replicas_right != REPLICA_COUNT || o.wrong != NULL || o.is_doubtful || o.differed == 0 ||
-            o.quarantined == 0 || o.repaired == 0)
+            o.quarantined == 0 || o.repaired == 0 || o.may_sweep_always)
             fail_msg("seed %llu, experiment %d: %u right, %lld differed, %lld quarantined, %lld repaired, %s",
                      (unsigned long long)seed, i % 2, o.replicas_right, (long long)o.differed,
                      (long long)o.quarantined, (long long)o.repaired, o.wrong != NULL ? o.wrong : "");
@@ -130,9 +139,22 @@ static void without_a_change_nothing_is_put_aside(void **unused)
         struct outcome o = run(test_random_u64(&r) >> 32, i % 2 == 0 ? RUNNING : RESTARTED, false, 0);
         assert_int_equal(o.differed, 0);
         assert_int_equal(o.quarantined, 0);
+        assert_true(o.may_sweep_always);
         assert_int_equal(o.replicas_right, REPLICA_COUNT);
         assert_null(o.wrong);
         assert_true(stat_get(STAT_SYNC_COMPARED) - compared > 20);
+    }
+}
+
+/* The opening does not believe a frame that tells two things, and takes the log's word. */
+static void a_frame_that_contradicts_itself_is_replayed(void **unused)
+{
+    struct test_random r = test_random_begin("a_frame_that_contradicts_itself_is_replayed");
+    for (int i = 0; i < 6; i++) {
+        struct outcome o = run(test_random_u64(&r) >> 32, HALF_DONE, true, 0);
+        assert_int_equal(o.replicas_right, REPLICA_COUNT);
+        assert_int_equal(o.differed, 0);
+        assert_null(o.wrong);
     }
 }
 
@@ -154,6 +176,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_changed_on_disk_is_found_and_mended),
         cmocka_unit_test(without_a_change_nothing_is_put_aside),
+        cmocka_unit_test(a_frame_that_contradicts_itself_is_replayed),
         cmocka_unit_test(a_blind_comparison_is_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
