@@ -61,6 +61,7 @@ DECODERS = {
     'snappy': ['src/codec/snappy.c:decode'],
     'state': ['src/shard/state.c:^get_|decode|check|control', 'src/shard/dedupe.c'],
     'stream': ['src/shard/stream.c:read|parse|path|check'],
+    'sync': ['src/sync/wire.c'],
     'text': ['src/ingest/text.c'],
     'web_config': ['src/node/web_file.c', 'src/net/web_config.c'],
 }

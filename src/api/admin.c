@@ -109,8 +109,11 @@ void admin_cluster(void *context, struct net_request *request, struct net_respon
                                              .owner = call_param(&call, "owner"),
                                              .reason = call_param(&call, "reason"),
                                              .duration = call_param(&call, "duration"),
-                                             .is_dry =
-                                                 slice_equal_str(call_param(&call, "dry_run"), "true") };
+                                             .is_dry = slice_equal_str(call_param(&call, "dry_run"), "true"),
+                                             .partition = call_param(&call, "partition"),
+                                             .first = call_param(&call, "first"),
+                                             .is_quick =
+                                                 slice_equal_str(call_param(&call, "quick"), "true") };
     struct json json = call_success(&call);
     err e = config->cluster(config->context, &order, request->pool, &json, &at);
     if (e == OK) {

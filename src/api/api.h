@@ -46,12 +46,14 @@ struct api_target {
 /* What a person asks of the cluster. */
 struct api_cluster_order {
     /* Empty: to be shown; else "drain", "undrain", "remove", "add", "replace", "rebalance", "may-stop", "suspend",
-     * "resume". */
+     * "resume", "verify". */
     struct slice action;
     struct slice node; /* a node's name; of add the newcomer's zone; of suspend and resume the automation */
     struct slice zone; /* of replace: the newcomer's */
     struct slice owner, reason, duration; /* of suspend: who, why, and for how long ("2h") */
     bool is_dry;                          /* only say what would move */
+    struct slice partition, first; /* of verify: which partition, and which of its objects to begin with */
+    bool is_quick;                 /* … and that their bytes are not to be read */
 };
 
 typedef void (*api_target_add)(void *to, const struct api_target *target);

@@ -248,6 +248,22 @@
       "Looks for such objects that were not made, because something was in doubt or under way.")             \
     X(STAT_SHARD_TAKEN_OVER, COUNTER, "shard_taken_over_total",                                              \
       "Manifest entries of other replicas that were taken over.")                                            \
+    X(STAT_SYNC_COMPARED, COUNTER, "sync_compared_total",                                                    \
+      "Comparisons of a partition with another replica that found them equal, or different.")                \
+    X(STAT_SYNC_DIFFERED, COUNTER, "sync_differed_total",                                                    \
+      "Differences found between replicas, or between a stream file and what was applied.")                  \
+    X(STAT_SYNC_DOUBTFUL, GAUGE, "sync_partitions_doubtful",                                                 \
+      "Partitions of this node that differ from another replica, or are being mended.")                      \
+    X(STAT_SYNC_NOT_COMPARED, COUNTER, "sync_not_compared_total",                                            \
+      "Comparisons that found nothing, or not everything, that could be compared at the time.")              \
+    X(STAT_SYNC_QUARANTINED, COUNTER, "sync_quarantined_total",                                              \
+      "Times that a replica put its stream files aside and read the log again.")                             \
+    X(STAT_SYNC_READ_BYTES, COUNTER, "sync_read_bytes_total",                                                \
+      "Bytes of stream files read again to compare them with what was applied.")                             \
+    X(STAT_SYNC_REPAIRED, COUNTER, "sync_repaired_total",                                                    \
+      "Replicas that began anew and were found equal to another one since.")                                 \
+    X(STAT_SYNC_UNDECIDED, GAUGE, "sync_partitions_undecided",                                               \
+      "Partitions whose replicas differ although both read the log: a person has to look.")                  \
     X(STAT_WRITES_REFUSED, COUNTER, "writes_refused_total",                                                  \
       "Write requests not taken because intake is closed: starting, disk full, memory.")
 

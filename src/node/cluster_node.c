@@ -22,6 +22,8 @@
 #include "node/cluster_mark.h"
 #include "node/cluster_show.h"
 #include "node/cluster_stores.h"
+#include "node/cluster_sync.h"
+#include "node/gauges.h"
 #include "node/log_ends.h"
 #include "node/retention_guard.h"
 
@@ -57,10 +59,12 @@ struct cluster_node {
     struct fanout *fanout;
     struct log_ends *ends;
     struct retention_guard guard;
+    struct cluster_sync *sync;
     uint32_t replica_count, partition_count;
     _Atomic bool is_aborting;
     _Atomic bool has_agent;   /* requests of other nodes may be answered */
     _Atomic bool has_answers; /* … about what is stored, too */
+    _Atomic bool has_sync;    /* … and compared */
     _Atomic bool is_joined;   /* the owner has called join */
     _Atomic bool was_ready;
     int64_t joined_ns;
@@ -306,25 +310,10 @@ static err connect(struct cluster_node *cluster, const struct log_kafka_settings
     }
 }
 
-static struct control_init init_of(const struct cluster_node *cluster)
-{
-    const struct config_cluster *c = cluster->config.cluster;
-    struct control_init init = {
-        .partition_count = (uint32_t)c->partitions,
-        .replica_count = (uint8_t)c->replicas,
-        .expected_nodes = (uint32_t)c->expect,
-        .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT,
-        .settings = { .suspect_age_ms = (uint32_t)c->suspect_age_ms,
-                      .repair_delay_ms = (uint32_t)c->repair_delay_ms },
-    };
-    io_random(cluster->io, init.hash_key, sizeof init.hash_key);
-    return init;
-}
-
 static err open_agent(struct cluster_node *cluster, const struct cluster_mark *mark)
 {
     const struct config_cluster *c = cluster->config.cluster;
-    struct control_init init = init_of(cluster);
+    struct control_init init = cluster_init(c, cluster->io);
     struct agent_config config = { .log = cluster->control,
                                    .calls = { on_probe, on_open, on_close, on_trouble, on_stop, on_rank,
                                               on_progress },
@@ -576,6 +565,22 @@ void cluster_node_set_runner(struct cluster_node *cluster, const struct promql_r
     fanout_answers_set_runner(cluster->answers, runner);
 }
 
+static err open_sync(struct cluster_node *cluster)
+{
+    const struct secrets *secrets = cluster->config.secrets;
+    struct cluster_sync_config config = { .secret = secrets->cluster,
+                                          .is_tls = cluster->config.is_tls,
+                                          .agent = cluster->agent,
+                                          .shards = cluster->shards,
+                                          .bucket = cluster->bucket.bucket,
+                                          .partition_count = cluster->partition_count };
+    if (secrets->cluster_ca_file.len > 0)
+        config.tls.ca_file = (const char *)secrets->cluster_ca_file.at;
+    TRY(cluster_sync_open(&config, cluster->io, cluster->pool, &cluster->sync));
+    atomic_store(&cluster->has_sync, true);
+    return OK;
+}
+
 err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 {
     struct opener_config config = { .open_partition = open_partition,
@@ -584,6 +589,7 @@ err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
                                     .context = cluster };
     cluster->shards = shards;
     TRY(opener_open(&config, cluster->io, cluster->pool, &cluster->opener));
+    TRY(open_sync(cluster));
     set_why(cluster, "%s%s", "", "");
     cluster->joined_ns = io_boottime_ns(cluster->io);
     atomic_store(&cluster->is_joined, true);
@@ -609,6 +615,8 @@ void cluster_node_stop(struct cluster_node *cluster)
 {
     if (cluster->agent != NULL)
         agent_stop(cluster->agent);
+    cluster_sync_close(cluster->sync);
+    cluster->sync = NULL;
     prober_close(cluster->prober);
     cluster->prober = NULL;
     opener_close(cluster->opener);
@@ -728,7 +736,9 @@ void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
         probe_handle(cluster->agent, cluster->io, cluster->config.secrets->cluster, request, response);
     else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) && atomic_load(&cluster->has_answers))
         fanout_answers_handle(cluster->answers, request, response);
-    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH))
+    else if (slice_equal_str(request->path, SYNC_PATH) && atomic_load(&cluster->has_sync))
+        cluster_sync_handle(cluster->sync, request, response);
+    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) || slice_equal_str(request->path, SYNC_PATH))
         say(response, 503, "this node is starting\n");
     else
         say(response, 404, "no such request between nodes\n");
@@ -739,6 +749,9 @@ err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_ord
 {
     if (!atomic_load(&cluster->has_agent))
         return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
+    if (slice_equal_str(order->action, "verify"))
+        return atomic_load(&cluster->has_sync) ? cluster_sync_verify(cluster->sync, order, pool, json, at)
+                                               : err_set(at, ERR_BUSY, "this node is starting");
     return cluster_show(cluster->agent, cluster->io, order, pool, json, at);
 }
 
@@ -776,14 +789,6 @@ void cluster_node_refresh(struct cluster_node *cluster)
     if (!atomic_load(&cluster->has_agent))
         return;
     agent_view(cluster->agent, &view);
-    stat_set(STAT_CLUSTER_DECIDES, agent_may_decide(cluster->agent));
-    stat_set(STAT_CLUSTER_EPOCH, (int64_t)view.epoch);
-    stat_set(STAT_CLUSTER_MEMBERS_UP, view.up_count);
-    stat_set(STAT_CLUSTER_PARTITIONS_OPEN, view.open_count);
-    stat_set(STAT_CLUSTER_PARTITIONS_UNOWNED,
-             view.is_assigned ? routes_unowned(agent_routes(cluster->agent)) : 0);
-    stat_set(STAT_CLUSTER_SUSPENDED_EVICTION_S, view.suspended_ms[AUTOMATION_EVICTION] / 1000);
-    stat_set(STAT_CLUSTER_SUSPENDED_PLACEMENT_S, view.suspended_ms[AUTOMATION_PLACEMENT] / 1000);
-    stat_set(STAT_CLUSTER_SUSPENDED_REPAIR_S, view.suspended_ms[AUTOMATION_REPAIR] / 1000);
-    stat_set(STAT_CLUSTER_UP, view.self.slot != SLOT_NONE);
+    gauges_of_cluster(&view, agent_may_decide(cluster->agent),
+                      view.is_assigned ? routes_unowned(agent_routes(cluster->agent)) : 0);
 }

@@ -4,6 +4,7 @@
 
 #include "base/sha256.h"
 #include "net/client.h"
+#include "shard/shard.h"
 
 #include <string.h>
 
@@ -131,4 +132,18 @@ err cluster_bucket_open(const struct config_cluster *config, const struct secret
     }
     *out_bucket = opened;
     return OK;
+}
+
+struct control_init cluster_init(const struct config_cluster *c, struct io *io)
+{
+    struct control_init init = {
+        .partition_count = (uint32_t)c->partitions,
+        .replica_count = (uint8_t)c->replicas,
+        .expected_nodes = (uint32_t)c->expect,
+        .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT,
+        .settings = { .suspect_age_ms = (uint32_t)c->suspect_age_ms,
+                      .repair_delay_ms = (uint32_t)c->repair_delay_ms },
+    };
+    io_random(io, init.hash_key, sizeof init.hash_key);
+    return init;
 }

@@ -3,6 +3,7 @@
 #define NODE_CLUSTER_STORES_H
 
 #include "blob/blob.h"
+#include "cluster/cluster.h"
 #include "log/log.h"
 #include "node/config.h"
 #include "node/secrets.h"
@@ -18,6 +19,9 @@ struct log_kafka_settings cluster_log_settings(const struct config_cluster *conf
  * before they are read. */
 struct log_kafka_settings cluster_control_settings(const struct config_cluster *config,
                                                    const struct secrets *secrets);
+
+/* What a founder begins the cluster with: from the configuration, and a hash key that is drawn. */
+struct control_init cluster_init(const struct config_cluster *config, struct io *io);
 
 struct cluster_bucket {
     struct blob

@@ -5,10 +5,11 @@
 
 int command_serve(int argc, char **argv); /* serve.c */
 int command_cluster(int argc, char **argv);
-int command_health(int argc, char **argv); /* health_command.c */
-int command_config(int argc, char **argv); /* config_command.c */
-int command_query(int argc, char **argv);  /* query_command.c */
-int command_verify(int argc, char **argv); /* offline.c */
+int command_health(int argc, char **argv);         /* health_command.c */
+int command_config(int argc, char **argv);         /* config_command.c */
+int command_query(int argc, char **argv);          /* query_command.c */
+int command_verify(int argc, char **argv);         /* offline.c */
+int command_verify_cluster(int argc, char **argv); /* cluster_verify_command.c: with --cluster among argv */
 int command_fsck(int argc, char **argv);
 int command_export(int argc, char **argv);
 int command_snapshot(int argc, char **argv);

@@ -29,3 +29,16 @@ void gauges_of_rooms(const struct shards_usage *shards, const struct log_usage *
     stat_set(STAT_NODE_STREAM_ROWS, (int64_t)shards->stream_rows);
     stat_set(STAT_NODE_UNRESOLVED_ROWS, (int64_t)shards->unresolved_rows);
 }
+
+void gauges_of_cluster(const struct agent_view *view, bool may_decide, uint32_t unowned_count)
+{
+    stat_set(STAT_CLUSTER_DECIDES, may_decide);
+    stat_set(STAT_CLUSTER_EPOCH, (int64_t)view->epoch);
+    stat_set(STAT_CLUSTER_MEMBERS_UP, view->up_count);
+    stat_set(STAT_CLUSTER_PARTITIONS_OPEN, view->open_count);
+    stat_set(STAT_CLUSTER_PARTITIONS_UNOWNED, unowned_count);
+    stat_set(STAT_CLUSTER_SUSPENDED_EVICTION_S, view->suspended_ms[AUTOMATION_EVICTION] / 1000);
+    stat_set(STAT_CLUSTER_SUSPENDED_PLACEMENT_S, view->suspended_ms[AUTOMATION_PLACEMENT] / 1000);
+    stat_set(STAT_CLUSTER_SUSPENDED_REPAIR_S, view->suspended_ms[AUTOMATION_REPAIR] / 1000);
+    stat_set(STAT_CLUSTER_UP, view->self.slot != SLOT_NONE);
+}

@@ -220,11 +220,14 @@ static int check_command(const char *name, const char *summary, check_function r
 
 int command_verify(int argc, char **argv)
 {
+    for (int i = 0; i < argc; i++)
+        if (strcmp(argv[i], "--cluster") == 0)
+            return command_verify_cluster(argc, argv);
     return check_command(
         "verify",
         "Read every checksum and compare every sum of a data directory or a snapshot, and say what"
         " every\nbyte in it is. Changes nothing; exit status 1 if there is damage, or a file that is"
-        " not Kelpie's.",
+        " not Kelpie's.\nWith --cluster, of a running cluster: kelpie verify --cluster --help.",
         shard_verify, argc, argv);
 }
 

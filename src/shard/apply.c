@@ -639,7 +639,10 @@ bool apply_partition(struct partition *p, size_t record_max)
         bool spills = config->is_shared && !config->read_only;
         bool is_full = spills && atomic_load(&p->shards->heads_are_full);
         io_mutex_lock(&p->lock);
+        uint64_t before = p->applied.offset;
         err e = is_full ? ERR_BUSY : apply_record(p, &p->pending); /* elsewhere intake is closed instead */
+        if (e == OK)
+            partition_mark(p, before);
         io_mutex_unlock(&p->lock);
         if (e == ERR_LIMIT || e == ERR_BUSY) { /* spill makes room; the record is tried again */
             set_waits(p, true);

@@ -48,9 +48,9 @@ struct stream_part {
 struct range_group {
     struct metric_group *group;
     struct io_file *file;
-    uint64_t offset;
+    uint64_t offset, bytes;
     struct log_position from, to;
-    struct metric_group_facts facts;
+    struct metric_group_facts facts; /* its SUM: of what was applied */
     struct range_group *next;
 };
 
@@ -202,8 +202,10 @@ struct partition {
     /* To be named in the chain, which the partition's next life does: of which replicas differ, and what a log
      * that went back had. Kind 0: nothing. */
     struct chain_loss doubt, lost_end;
-    struct gone_back gone_back; /* until the log goes on */
-    int64_t tell_ns;            /* monotonic; while it is closed: what was lost is not told before */
+    struct gone_back gone_back;     /* until the log goes on */
+    struct log_position anew_start; /* of the open range when it began anew, after a comparison … */
+    uint32_t anew_count;            /* … so often */
+    int64_t tell_ns;                /* monotonic; while it is closed: what was lost is not told before */
     _Atomic uint32_t rank; /* among the replicas of a shared one: 0 does first what one of them must do, … */
     _Atomic int64_t decides_until_ns; /* … and none of it from here on (boot time; INT64_MAX: for ever) */
     struct range *ended; /* committed or let go; a query looks into the index after it took them */
@@ -229,8 +231,11 @@ struct partition {
     int64_t data_through_ms;
     int64_t newest_ms; /* of the records applied, by the log; LOG_TIME_NONE: of none */
     uint64_t open_end; /* durable end when the shards were opened */
-    err apply_failed;  /* OK, or corrupt: this partition applies no more */
-    bool apply_waits;  /* a record waits for memory or spill: intake is closed meanwhile */
+    bool is_recovered; /* frames of stream files were used */
+    struct shard_mark marks[SHARD_MARK_LEVELS][SHARD_MARK_COUNT]; /* rings: */
+    uint32_t mark_count[SHARD_MARK_LEVELS];                       /* … marks made so far */
+    err apply_failed; /* OK, or corrupt: this partition applies no more */
+    bool apply_waits; /* a record waits for memory or spill: intake is closed meanwhile */
 
     struct guard closing; /* canceled once it is to be closed: merges end early; above it shards.merging */
 
@@ -395,6 +400,10 @@ err partition_freeze(struct partition *p);
 /* Freeze and end the open range at p->applied; a new one begins. ERR_LIMIT. */
 err partition_close_range(struct partition *p, uint8_t reason, uint16_t format_version);
 bool apply_partition(struct partition *p, size_t record_max);
+
+/* ---- sums.c ---- */
+/* Locked: everything below p->applied is applied, and `before` was, a record earlier. */
+void partition_mark(struct partition *p, uint64_t before);
 
 /* ---- spill.c ---- */
 /* The first frozen head of p goes to its stream file. Caller set p->spilling. */

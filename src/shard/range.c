@@ -114,6 +114,7 @@ err range_group_attach(struct range *range, struct io_file *file, uint64_t offse
     struct range_group *g = at;
     g->file = file;
     g->offset = offset;
+    g->bytes = bytes;
     g->from = from;
     g->to = to;
     struct metric_group_bytes source = { .read = group_read, .context = g, .len = bytes };

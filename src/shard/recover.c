@@ -307,6 +307,9 @@ static err use_frame(struct partition *p, struct range *range, struct io_file *f
                     state.at.generation == range->start.generation && state.at.offset >= p->applied.offset
                 ? OK
                 : ERR_CORRUPT);
+    struct sum added = state.sum; /* rows and checkpoint tell the same, or neither is believed */
+    sum_subtract(&added, range->sum);
+    TRY_OUT(sum_equal(added, group != NULL ? group->facts.sum : (struct sum){ 0 }) ? OK : ERR_CORRUPT);
     if (state.at.offset > log_end)
         TRY_OUT(p->shards->config.read_only ? ERR_CORRUPT : ERR_ORDER);
     TRY_OUT(partition_restore(p, &state));
@@ -321,6 +324,7 @@ static err use_frame(struct partition *p, struct range *range, struct io_file *f
     for (size_t i = 0; i < state.loss_count; i++)
         TRY_OUT(range_loss_add(range, &state.losses[i]));
     p->applied = state.at;
+    p->is_recovered = true;
     if (group != NULL) {
         group->to = state.at;
         range_group_publish(range, group);

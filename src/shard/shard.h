@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/pool.h"
+#include "base/sha256.h"
 #include "base/slice.h"
 #include "io/io.h"
 #include "model/source.h"
@@ -231,6 +232,80 @@ struct shard_sum {
     uint64_t generation, next_offset, applied_offset;
 };
 struct shard_sum shards_partition_sum(struct shards *shards, uint32_t partition);
+
+/* ---- what replicas compare: docs/decisions/0019-comparing-replicas.md ---- */
+
+/* SUM of the rows of records [start, at), as they were when they were applied; a range begins at start. */
+struct shard_mark {
+    uint64_t generation, start, at; /* offsets */
+    int32_t leader_epoch;           /* of the record before `at`: another one is of another log */
+    struct sum sum;
+};
+/* Newer < older; 0: of the same records, but for the leader epoch. */
+static inline int shard_mark_order(const struct shard_mark *a, const struct shard_mark *b)
+{
+    if (a->generation != b->generation)
+        return a->generation > b->generation ? -1 : 1;
+    if (a->at != b->at)
+        return a->at > b->at ? -1 : 1;
+    return (a->start < b->start) - (a->start > b->start);
+}
+#define SHARD_MARK_LEVELS 4
+#define SHARD_MARK_STEP_BITS \
+    4                       /* between two levels: marks where offsets pass a multiple of 1, 16, 256, 4096 */
+#define SHARD_MARK_COUNT 32 /* of a level, the newest */
+#define SHARD_MARKS_MAX  (SHARD_MARK_LEVELS * SHARD_MARK_COUNT + 1)
+
+/* A live segment, as the chain names it. */
+struct shard_segment {
+    uint8_t digest[SHA256_BYTES];
+    uint64_t bytes;
+    uint64_t from_generation, from_offset, to_generation, to_offset; /* of the records */
+    struct sum sum;
+};
+#define SHARD_SEGMENT_PAGE_MAX 256
+
+/* One replica at one moment. */
+struct shard_sums {
+    bool is_open;                 /* else nothing below is told */
+    bool is_recovered;            /* rows of this life came from stream files, not all of them from the log */
+    uint32_t anew_count;          /* times that it began anew in the range that is open */
+    uint64_t generation, applied; /* the next offset to apply */
+    uint64_t chain_next;          /* number of the next entry of the chain */
+    uint32_t segment_count;
+    struct sum segments; /* of their rows */
+    struct sum digests;  /* Σ of their digests' first 16 bytes: equal where the same are live */
+    struct shard_mark marks[SHARD_MARKS_MAX]; /* the newest first */
+    uint32_t mark_count;
+    /* A page of them: all but the `first` newest, the newest first; and Σ as above of what is older. */
+    uint32_t first, page_count;
+    struct sum older_digests;
+    struct shard_segment page[SHARD_SEGMENT_PAGE_MAX];
+};
+
+/* Tell what a replica has; count: of segments, at most SHARD_SEGMENT_PAGE_MAX. Any thread; nothing is read. */
+void shards_partition_sums(struct shards *shards, uint32_t partition, uint32_t first, uint32_t count,
+                           struct shard_sums *out_sums);
+
+/* What reading all row groups of a partition's stream files again came to. */
+struct shard_read_back {
+    uint64_t group_count, byte_count;
+    uint64_t wrong_count; /* groups that do not hold the rows that were applied */
+    /* Of the first of them: its records, what was applied and what is there (zero: it cannot be read). */
+    uint64_t generation, from, to;
+    struct sum applied, found;
+};
+/* Read them, skipping as many as skip says; ends early behind bytes_max, at least one is read. *out_next: what to
+ * skip the next time; 0: all were read. Any thread. ERR_NOT_FOUND: it is not open. ERR_IO: the disk could not be
+ * read, which may pass; ERR_LIMIT; ERR_CANCELED: the shards are closing. */
+err shards_partition_read_back(struct shards *shards, uint32_t partition, uint64_t skip, uint64_t bytes_max,
+                               uint64_t *out_next, struct shard_read_back *out_read);
+
+/* What this replica of a shared partition has beyond the chain is not to be trusted: its stream files go to the
+ * quarantine, and the partition closes; the owner opens it again, and it reads the log from the chain's end. Any
+ * thread. ERR_BUSY: work is under way, try again; ERR_CONFLICT: the log does not reach back to the chain's end, so
+ * that rows would be lost; ERR_NOT_FOUND: it is not open; and what the disk returns. */
+err shards_partition_begin_anew(struct shards *shards, uint32_t partition, const char *why);
 
 /* ---- offline tools: the node is not running ---- */
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Seeds of the harnesses of small formats, from the golden files and from what people write: rewrites
 tests/fuzz/corpus/{chain,state,stream,log,log_files,batch,index_part,identity,histogram,form,web_config,config,
-node_config,float,compression,matcher,labels,control,rpc,rpc_stream,fanout_wire}/golden-*. Seeds of other names are kept: files and
+node_config,float,compression,matcher,labels,control,rpc,rpc_stream,fanout_wire,sync}/golden-*. Seeds of other names are kept: files and
 groups that a node wrote, and what fuzzing found."""
 import os
 import struct
@@ -288,7 +288,31 @@ def stream_seeds():
             sealed(1, 100, 5, b'rows' * 300, b''), sealed(2, 63, 0, b'rows', b'the proof')]
 
 
+def sums_seeds():
+    """What a replica holds: docs/format/rpc.md §5."""
+    def total(rows):
+        return struct.pack('<QQQ', rows, rows * 7919, rows * 104729)
+
+    def mark(generation, start, passed, epoch, rows):
+        return varint(generation) + varint(start) + varint(passed) + struct.pack('<i', epoch) + total(rows)
+
+    def segment(name, to):
+        return bytes([name] * 32) + varint(5000) + varint(1) + varint(to - 10) + varint(1) + varint(to) + total(name)
+
+    def answer(marks, segments, recovered=1):
+        return (b'\1\1' + bytes([recovered]) + b'\2' + varint(3) + varint(190) + varint(17) + varint(len(segments)) + total(9) +
+                total(2) + varint(len(marks)) + b''.join(marks) + b'\0' + varint(len(segments)) + b''.join(segments) + total(1))
+    marks = [mark(3, 100, 90, 4, 80), mark(3, 100, 76, 4, 60), mark(3, 60, 40, -1, 30), mark(2, 0, 60, -1, 0)]
+    segments = [segment(3, 60), segment(2, 40)]
+    return [b'\1\7\0\0', b'\1\xff\1\x80\2\x80\2', b'\1\7\0\x81\2', b'\2\7\0\0', b'\1\0', b'\1\1', b'\1\2', b'\3', b'',
+            answer(marks, segments), answer(marks[:1], []), answer([], segments, 0), answer(marks[::-1], []),
+            answer(marks, segments, 2), answer(marks, segments)[:-9], answer(marks, []) + b'\0',
+            answer([marks[0]] * 2, segments), answer([mark(3, (1 << 64) - 1, 2, 0, 1)], []), b'\1\1\0\x80\0']
+
+
 def main():
+    for i, content in enumerate(sums_seeds()):
+        seed('sync', i, content)
     for i, content in enumerate(wire_seeds()):
         seed('fanout_wire', i, content)
     log = control_log()

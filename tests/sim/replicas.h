@@ -14,11 +14,15 @@
 #include "base/stat.h"
 #include "shard/partition.h"
 #include "sim/io_sim.h"
+#include "sync/sync.h"
 
 #define REPLICA_COUNT 3u
 
 struct replica {
+    struct life *life;
     struct shards *shards;
+    struct sync *sync;
+    unsigned sync_plants;
     struct log *log; /* this process' handle */
     struct shards_config config;
     char stream[8], quarantine[8];
@@ -104,12 +108,60 @@ static void replica_lease(struct life *l, uint32_t k, int64_t until_ns)
         replica_rank(l, k, p, (k + p) % REPLICA_COUNT);
 }
 
+/* ---- comparing ---- */
+
+static uint32_t other_owners(void *context, uint32_t partition, uint32_t out_slots[SYNC_OWNERS_MAX],
+                             uint32_t *out_self)
+{
+    const struct replica *self = context;
+    uint32_t count = 0;
+    for (uint32_t k = 0; k < REPLICA_COUNT; k++)
+        if (&self->life->replicas[k] != self)
+            out_slots[count++] = k;
+    *out_self = (uint32_t)(self - self->life->replicas);
+    return count;
+}
+
+/* By the bytes that travel. */
+static err ask_other(void *context, uint32_t slot, const struct sync_request *request,
+                     struct shard_sums *out_sums)
+{
+    const struct replica *self = context;
+    struct shards *shards = self->life->replicas[slot].shards;
+    struct pool *pool = pool_open(NULL, "asked", POOL_BYTES_UNLIMITED);
+    struct buf bytes = buf_open(pool, SYNC_ANSWER_BYTES_MAX);
+    struct sync_request asked;
+    sync_request_encode(request, &bytes);
+    assert_ok(sync_request_decode(buf_slice(&bytes), &asked));
+    buf_clear(&bytes);
+    shards_partition_sums(shards, asked.partition, asked.first, asked.count, out_sums);
+    sync_answer_encode(out_sums, &bytes);
+    assert_ok(buf_err(&bytes));
+    err e = sync_answer_decode(buf_slice(&bytes), out_sums);
+    pool_close(pool);
+    return e;
+}
+
+static void replica_compare(struct life *l, uint32_t k)
+{
+    struct replica *r = &l->replicas[k];
+    const struct sync_config config = { .shards = r->shards,
+                                        .partition_count = WORLD_PARTITIONS,
+                                        .owners = other_owners,
+                                        .ask = ask_other,
+                                        .context = r,
+                                        .plants = r->sync_plants };
+    r->life = l;
+    assert_ok(sync_open(&config, l->w.io, l->w.node_pool, &r->sync));
+}
+
 static void replica_open(struct life *l, uint32_t k)
 {
     struct replica *r = &l->replicas[k];
     struct err_at at = { 0 };
     l->ground->process_open(l, k);
     assert_ok(shards_open(&r->config, l->w.io, r->log, l->w.blob, l->w.node_pool, &r->shards, &at));
+    replica_compare(l, k);
     if (k == 0)
         l->w.log = r->log;
 }
@@ -128,11 +180,16 @@ static void replica_close(struct life *l, uint32_t k)
 {
     forget_witness(l, k);
     l->ground->process_settle(l, k);
+    sync_close(l->replicas[k].sync);
     shards_close(l->replicas[k].shards);
     l->ground->process_close(l, k);
 }
 
-static bool may_sweep(void *context, uint32_t partition) { return true; }
+static bool may_sweep(void *context, uint32_t partition)
+{
+    const struct replica *r = context;
+    return sync_may_sweep(r->sync, partition);
+}
 
 static void life_open(struct life *l, const struct ground *ground, struct pool *pool, uint64_t seed,
                       uint32_t canary)
@@ -155,6 +212,7 @@ static void life_open(struct life *l, const struct ground *ground, struct pool *
         r->config.canary = canary;
         r->config.chain_base_count = 4;
         r->config.may_sweep = may_sweep;
+        r->config.sweep_context = r;
         r->config.stream_directory = r->stream;
         r->config.quarantine_directory = r->quarantine;
         replica_open(l, k);
@@ -195,6 +253,8 @@ static void step(struct life *l, uint32_t k, int count)
             ERR_IGNORE(shards_background_step(shards, &worked));
     }
     assert_true(may_decide || decisions() == before);
+    if (count > 0)
+        (void)sync_step(l->replicas[k].sync);
 }
 
 static void append(struct life *l)
@@ -440,6 +500,7 @@ static const char *run_life(const struct ground *ground, uint64_t seed, int roun
 {
     struct pool *pool = pool_open(NULL, "sim", POOL_BYTES_UNLIMITED);
     const char *wrong = NULL;
+    int64_t differed = stat_get(STAT_SYNC_DIFFERED);
     void *at;
     assert_ok(pool_zalloc(pool, sizeof(struct life), &at));
     struct life *l = at;
@@ -460,24 +521,29 @@ static const char *run_life(const struct ground *ground, uint64_t seed, int roun
         wrong = compare_chains(l);
     if (wrong == NULL)
         wrong = check_losses(l);
+    if (wrong == NULL && stat_get(STAT_SYNC_DIFFERED) > differed)
+        wrong = "replicas were found to differ, and none was made to";
     life_close(l);
     pool_close(pool);
     return wrong;
 }
 
 /* Lives of a ground; every event and deed must have come to pass. */
-static void run_lives(const struct ground *ground, uint64_t lives, int rounds, struct test_random *r)
+static inline void run_lives(const struct ground *ground, uint64_t lives, int rounds, struct test_random *r)
 {
     int64_t events[EVENT_COUNT];
     for (int i = 0; i < EVENT_COUNT; i++)
         events[i] = stat_get(event_stats[i]);
+    int64_t compared = stat_get(STAT_SYNC_COMPARED);
     for (uint64_t i = 0; i < lives; i++) {
         uint64_t seed = test_random_u64(r) >> 32;
         const char *wrong = run_life(ground, seed, rounds, 0);
         if (wrong != NULL)
             fail_msg("seed %llu: %s", (unsigned long long)seed, wrong);
     }
-    printf("# %llu lives", (unsigned long long)lives);
+    printf("# %llu lives, %lld comparisons", (unsigned long long)lives,
+           (long long)(stat_get(STAT_SYNC_COMPARED) - compared));
+    assert_true(stat_get(STAT_SYNC_COMPARED) - compared > 100);
     for (int i = 0; i < EVENT_COUNT; i++) {
         events[i] = stat_get(event_stats[i]) - events[i];
         printf(", %lld %s", (long long)events[i], event_names[i]);
