@@ -1,7 +1,7 @@
 /* A row changed on one replica's disk under right checksums: found without being asked, and mended; replicas.h
  * without faults. Three experiments: the file is changed under a running replica, which has the SUM in memory;
- * between two lives of one, SUMs and all, so that nothing of its own tells; and so, but for the checkpoints. With the comparison or the reading
- * back switched off it is not found: so the test would notice. */
+ * between two lives of one, SUMs and all, so that nothing of its own tells; and so, but for the checkpoints. With
+ * the comparison or the reading back switched off it is not found: so the test would notice. */
 #include "sim/replicas_memory.h"
 
 #include "sim/flip.h"
