@@ -113,6 +113,8 @@ def test_a_wide_answer_is_of_several_nodes(cluster):
         proof = request(cluster.url(node) + '/api/v1/query?proof=true&query=count(wide)').json()['kelpie']
         assert proof['complete'] and len(proof['partitions']) == cluster.settings['partitions']
         assert len({partition['node'] for partition in proof['partitions']}) >= 2
+        received = request(cluster.url(node) + '/api/v1/query?stats=all&query=sum(wide)').json()['data']['stats']['received']
+        assert received['groupsBytes'] > 0 and received['rowsBytes'] == 0
 
 
 def test_a_strong_read_sees_what_was_acknowledged(cluster):
