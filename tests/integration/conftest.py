@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
@@ -16,6 +17,10 @@ import pytest
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY = os.environ.get('KELPIE_BINARY', os.path.join(TOP, 'build/release/kelpie'))
 PEERS = os.path.join(TOP, '.cache/peers/usr/bin')
+CLUSTER_TTL_SECONDS = 900
+
+sys.path.insert(0, os.path.join(TOP, 'tools'))
+import run_cluster  # noqa: E402
 
 
 def free_port():
@@ -136,9 +141,48 @@ def node(tmp_path, start):
     return start(Node(tmp_path / 'node')).start()
 
 
+@pytest.fixture(scope='module')
+def cluster(request, tmp_path_factory):
+    """Three nodes, three brokers and an S3 store, as `./dev cluster` starts them; a module says CLUSTER_SETTINGS that differ."""
+    reason = run_cluster.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    run_cluster.BINARY = BINARY
+    settings = dict(replicas=2, scrapes=False, **getattr(request.module, 'CLUSTER_SETTINGS', {}))
+    one = run_cluster.Cluster(str(tmp_path_factory.mktemp('cluster') / 'c'), ttl=CLUSTER_TTL_SECONDS, **settings)
+    try:
+        yield one.start()
+    finally:
+        one.destroy()
+
+
+def wait_until(what, seconds, condition):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
 def run_kelpie(*arguments, timeout=60):
     """Run a command of the binary to its end."""
     return subprocess.run([BINARY] + [str(a) for a in arguments], capture_output=True, text=True, timeout=timeout)
+
+
+def kelpie(command, cluster, *arguments, node=1, status=0):
+    """Of that node; it must end with that status."""
+    run = run_kelpie(command, *arguments, '--url', cluster.url(node))
+    assert run.returncode == status, run.stdout + run.stderr
+    return run
+
+
+def kelpie_cluster(cluster, *arguments, node=1, status=0):
+    run = kelpie('cluster', cluster, *arguments, node=node, status=status)
+    return run.stdout if status == 0 else run.stderr
+
+
+def nodes_of(cluster, node=1):
+    """By name, as the cluster shows them."""
+    return {n['name']: n for n in json.loads(kelpie_cluster(cluster, '--json', node=node))['data']['nodes']}
 
 
 def peer(name):

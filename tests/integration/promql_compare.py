@@ -15,9 +15,10 @@ TOLERANCE = 1e-9
 
 
 class Asker:
-    """One kept connection to a server."""
-    def __init__(self, port):
+    """One kept connection to a server. headers and arguments go with every question."""
+    def __init__(self, port, headers=None, **arguments):
         self.connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+        self.headers, self.arguments = headers or {}, arguments
 
     def post(self, path, body, headers):
         self.connection.request('POST', path, body, headers)
@@ -25,8 +26,8 @@ class Asker:
         return reply.status, reply.read()
 
     def ask(self, path, arguments):
-        status, body = self.post(path, urllib.parse.urlencode(arguments).encode(),
-                                 {'Content-Type': 'application/x-www-form-urlencoded'})
+        status, body = self.post(path, urllib.parse.urlencode(dict(arguments, **self.arguments)).encode(),
+                                 dict(self.headers, **{'Content-Type': 'application/x-www-form-urlencoded'}))
         answer = json.loads(body)
         answer['code'] = status
         return answer

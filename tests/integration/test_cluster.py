@@ -14,13 +14,9 @@ import urllib.request
 import pytest
 
 import remote_write
-from conftest import BINARY, TOP, Reply, run_kelpie
+from conftest import TOP, Reply, kelpie, kelpie_cluster, nodes_of, wait_until
 from round_robin import RoundRobin
 
-sys.path.insert(0, os.path.join(TOP, 'tools'))
-import run_cluster  # noqa: E402
-
-TTL_SECONDS = 900
 SERIES = 400
 SILENT_SECONDS = 4   # a dead node is steered around within three
 STRONG = {'X-Kelpie-Consistency': 'strong'}
@@ -32,30 +28,6 @@ def request(url, data=None, headers=None, timeout=30):
             return Reply(r.status, r.headers, r.read())
     except urllib.error.HTTPError as e:
         return Reply(e.code, e.headers, e.read())
-
-
-@pytest.fixture(scope='module')
-def cluster(tmp_path_factory):
-    reason = run_cluster.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    run_cluster.BINARY = BINARY
-    one = run_cluster.Cluster(str(tmp_path_factory.mktemp('cluster') / 'c'), ttl=TTL_SECONDS, replicas=2, scrapes=False)
-    try:
-        yield one.start()
-    finally:
-        one.destroy()
-
-
-def kelpie(command, cluster, *arguments, node=1, status=0):
-    run = run_kelpie(command, *arguments, '--url', cluster.url(node))
-    assert run.returncode == status, run.stdout + run.stderr
-    return run
-
-
-def kelpie_cluster(cluster, *arguments, node=1, status=0):
-    run = kelpie('cluster', cluster, *arguments, node=node, status=status)
-    return run.stdout if status == 0 else run.stderr
 
 
 def health_of(cluster, node):
@@ -227,11 +199,6 @@ def test_a_disk_is_lost(cluster):
     load.must_be_answered_by((1, 2, 3))
 
 
-def nodes_of(cluster, node=1):
-    """By name, as the cluster shows them."""
-    return {n['name']: n for n in json.loads(kelpie_cluster(cluster, '--json', node=node))['data']['nodes']}
-
-
 def test_drain_and_undrain(cluster):
     """Under load: no write fails, no answer lacks anything, and the dry run says what moves."""
     count, load = cluster.settings['partitions'], Load(cluster, 'drained')
@@ -259,13 +226,6 @@ def test_wrong_orders(cluster):
     assert 'it joins by itself' in kelpie_cluster(cluster, 'add', 'zone-9', status=1)
     assert 'needs the name' in kelpie_cluster(cluster, 'drain', status=2)
     assert '(the new node)' in kelpie_cluster(cluster, 'replace', 'node-1', '--zone', 'zone-1', '--dry-run')
-
-
-def wait_until(what, seconds, condition):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def test_brokers_are_away(cluster):

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from conftest import Node, Process, peer
+from node_queries import INSTANT, RANGE
+from promql_compare import difference
 
 INTERVAL_S = 1
 RUN_S = 75
@@ -39,81 +41,6 @@ KNOWN_DIFFERENCES = [
     'atan2 kept the metric name until 2.48 (asked below a sum by instance)',
     'the last digits of avg and sum differ by compensated summation; compared to 1e-9',
 ]
-
-INSTANT = [
-    'node_load1', 'node_cpu_seconds_total', 'node_memory_MemFree_bytes', '{job="node"}', '{job="prometheus"}',
-    'up', '{__name__=~"node_cpu.*",mode!="idle"}', '{__name__=~"go_.*",job!~"n.*"}', 'node_load1 offset 10s',
-    'node_load1 @ {T}', 'node_cpu_seconds_total{mode=~"user|system"} @ end()',
-    '-node_load1', 'node_load1 + 1', '2 * node_load1', 'node_load1 - node_load5', 'node_memory_MemFree_bytes / node_memory_MemTotal_bytes',
-    'node_memory_MemTotal_bytes % 1000', 'node_load1 ^ 2', 'sum by (instance) (node_load1 atan2 node_load5)',
-    'node_load1 == node_load1', 'node_load1 != bool node_load5', 'node_cpu_seconds_total > 1', 'node_cpu_seconds_total < bool 5',
-    'node_cpu_seconds_total >= 1', 'node_cpu_seconds_total <= 100000', 'up and on (job) node_load1', 'up or node_load1',
-    'up unless on (job) node_load1', 'node_cpu_seconds_total * on (instance) group_left node_load1',
-    'node_load1 * on (instance) group_right node_cpu_seconds_total',
-    'node_cpu_seconds_total / ignoring (mode) group_left sum without (mode) (node_cpu_seconds_total)',
-    'sum by (mode) (node_cpu_seconds_total)', 'sum without (cpu) (node_cpu_seconds_total)', 'avg by (mode) (node_cpu_seconds_total)',
-    'min(node_cpu_seconds_total)', 'max by (cpu) (node_cpu_seconds_total)', 'count by (job) ({job=~".+"})', 'group by (job) (up)',
-    'stddev by (mode) (node_cpu_seconds_total)', 'stdvar(node_cpu_seconds_total)', 'topk(3, node_cpu_seconds_total)',
-    'bottomk(2, node_memory_MemFree_bytes)', 'quantile(0.5, node_cpu_seconds_total)', 'count_values("v", up)',
-    'rate(node_cpu_seconds_total[20s])', 'irate(node_cpu_seconds_total[20s])', 'increase(node_cpu_seconds_total[20s])',
-    'delta(node_memory_MemFree_bytes[20s])', 'idelta(node_memory_MemFree_bytes[20s])', 'deriv(node_memory_MemFree_bytes[20s])',
-    'predict_linear(node_memory_MemFree_bytes[20s], 60)', 'changes(node_memory_MemFree_bytes[20s])', 'resets(node_memory_MemFree_bytes[20s])',
-    'avg_over_time(node_load1[20s])', 'min_over_time(node_memory_MemFree_bytes[20s])', 'max_over_time(node_memory_MemFree_bytes[20s])',
-    'sum_over_time(node_load1[20s])', 'count_over_time(node_cpu_seconds_total[20s])', 'quantile_over_time(0.7, node_memory_MemFree_bytes[20s])',
-    'stddev_over_time(node_memory_MemFree_bytes[20s])', 'stdvar_over_time(node_load1[20s])', 'last_over_time(node_load1[20s])',
-    'present_over_time(node_load1[20s])', 'absent(nonexistent{job="x"})', 'absent_over_time(nonexistent[20s])',
-    'histogram_quantile(0.9, sum by (le) (rate(prometheus_http_request_duration_seconds_bucket[30s])))',
-    'histogram_quantile(0.5, prometheus_tsdb_compaction_chunk_range_seconds_bucket) or vector(1)',
-    'abs(-node_load1)', 'ceil(node_load1)', 'floor(node_load1)', 'round(node_load1, 0.1)', 'sgn(node_load1)', 'sqrt(node_load1)',
-    'exp(node_load1)', 'ln(node_load1 + 1)', 'log2(node_load1 + 1)', 'log10(node_load1 + 1)', 'clamp(node_load1, 0.1, 0.2)',
-    'clamp_min(node_load1, 1)', 'clamp_max(node_load1, 1)', 'sin(node_load1)', 'cos(node_load1)', 'tan(node_load1)',
-    'asin(node_load1 / 100)', 'acos(node_load1 / 100)', 'atan(node_load1)', 'sinh(node_load1 / 10)', 'cosh(node_load1 / 10)',
-    'tanh(node_load1)', 'asinh(node_load1)', 'acosh(node_load1 + 1)', 'atanh(node_load1 / 100)', 'deg(node_load1)', 'rad(node_load1)',
-    'pi()', 'time()', 'vector(1)', 'scalar(node_load1)', 'timestamp(node_load1)', 'sort(node_cpu_seconds_total)',
-    'sort_desc(node_cpu_seconds_total)', 'label_replace(up, "x", "$1-y", "job", "(.*)")', 'label_join(up, "x", "/", "job", "instance")',
-    'day_of_month(vector(time()))', 'day_of_week(vector(time()))', 'day_of_year(vector(time()))', 'days_in_month(vector(time()))',
-    'hour(vector(time()))', 'minute(vector(time()))', 'month(vector(time()))', 'year(vector(time()))',
-    'max_over_time(rate(node_cpu_seconds_total[10s])[20s:2s])', 'sum(rate(node_cpu_seconds_total[20s])) by (mode) > 0',
-    'sum_over_time((node_load1 > 0)[15s:3s] offset 5s)',
-]
-
-RANGE = ['node_load1', 'rate(node_cpu_seconds_total[10s])', 'sum by (mode) (rate(node_cpu_seconds_total[10s]))',
-         'avg_over_time(node_memory_MemFree_bytes[7s])', 'topk(2, node_cpu_seconds_total)', 'max(up) by (job)',
-         'changes(node_memory_MemFree_bytes[9s])', 'count({job=~".+"})', 'quantile(0.9, node_cpu_seconds_total)',
-         'deriv(node_memory_MemFree_bytes[10s:1s])']
-
-
-def same(a, b):
-    x, y = float(a), float(b)
-    if math.isnan(x) or math.isnan(y):
-        return math.isnan(x) and math.isnan(y)
-    return x == y or abs(x - y) <= 1e-9 * max(abs(x), abs(y))
-
-
-def key_of(series):
-    return tuple(sorted(series['metric'].items()))
-
-
-def differences(ours, theirs):
-    """What differs between two `data` objects, as text; empty when equal."""
-    if ours['resultType'] != theirs['resultType']:
-        return 'type %s, expected %s' % (ours['resultType'], theirs['resultType'])
-    if ours['resultType'] in ('scalar', 'string'):
-        return '' if same(ours['result'][1], theirs['result'][1]) else '%s, expected %s' % (ours['result'], theirs['result'])
-    left = {key_of(s): s for s in ours['result']}
-    right = {key_of(s): s for s in theirs['result']}
-    if set(left) != set(right):
-        return 'series only here %s, only there %s' % (sorted(set(left) - set(right))[:2], sorted(set(right) - set(left))[:2])
-    for key, s in left.items():
-        a = s.get('values') or [s['value']]
-        b = right[key].get('values') or [right[key]['value']]
-        if [p[0] for p in a] != [p[0] for p in b]:
-            return '%s: times differ' % (key,)
-        for p, q in zip(a, b):
-            if not same(p[1], q[1]):
-                return '%s at %s: %s, expected %s' % (key, p[0], p[1], q[1])
-    return ''
-
 
 def off_boundaries(prometheus, around):
     """A time near `around` that is at least 100 ms from every scrape of every target (scrapes are 1 s apart)."""
@@ -163,15 +90,15 @@ def test_answers_equal_prometheus(pair):
         elif not theirs['data']['result']:
             failures.append('%s: empty answer from the reference' % expression)
         else:
-            text = differences(ours['data'], theirs['data'])
-            if text:
-                failures.append('%s: %s' % (expression, text))
+            found = difference(ours, theirs)
+            if found:
+                failures.append('%s: %s' % (expression, found))
     for expression in RANGE:
         ours = node.query_range(expression, t - 20, t, 1)
         theirs = prometheus.query_range(expression, t - 20, t, 1)
-        text = differences(ours['data'], theirs['data']) if 'data' in ours else str(ours)
-        if text or not theirs['data']['result']:
-            failures.append('range %s: %s' % (expression, text or 'empty'))
+        found = difference(ours, theirs) if ours['status'] == theirs['status'] == 'success' else str((ours, theirs))
+        if found or not theirs['data']['result']:
+            failures.append('range %s: %s' % (expression, found or 'empty'))
     assert len(INSTANT) + len(RANGE) >= 60
     assert not failures, '%d of %d differ:\n%s' % (len(failures), len(INSTANT) + len(RANGE), '\n'.join(failures))
 
