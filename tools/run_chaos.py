@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+"""What is promised, held against real faults: three nodes, three Kafka brokers and an S3 store in network namespaces of their own on
+this machine, under 25,600 numbered samples a second and 6 queries a second, whose every answer is checked.
+
+usage: ./dev chaos [EXPERIMENT …] [--reduced] [--seed N] [--folder FOLDER] [--list]
+
+  --reduced  the shorter set, each with fewer and shorter faults, as `./dev test` runs it
+  --promises thresholds are printed, and only a broken promise is a failure: for a machine that has other work
+  --list     what there is
+
+A report is written to build/chaos/report.md. Exit status: 0 when every promise and threshold was kept, 1 when one was missed, 2 when
+this machine cannot do it. docs/chaos.md tells what each experiment does and promises."""
+import argparse
+import collections
+import fcntl
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import chaos_load
+import chaos_world
+import run_cluster
+
+WORK = os.path.join(run_cluster.TOP, 'build/chaos')
+SAMPLES_A_SECOND_MIN, QUERIES_A_SECOND_MIN = 20000, 5
+PAUSE_SECONDS_MAX = 5      # of writes, whatever single thing fails
+RECOVERY_SECONDS_MAX = 60  # until everything is there as often as it should be
+SEEN_SECONDS_MAX = 5       # until the cluster itself shows a node as silent
+TTL_SECONDS = 7200
+
+Figure = collections.namedtuple('Figure', 'what value limit good')
+
+
+class Missed(Exception):
+    """Something that an experiment waits for did not come."""
+
+
+class Run:
+    """One experiment under load: its figures, and whether they are good."""
+    def __init__(self, world, balancer, experiment, options):
+        self.world, self.balancer, self.experiment, self.reduced = world, balancer, experiment, options.reduced
+        self.figures, self.troubles, self.begun = [], [], time.monotonic()
+        self.is_judged_by_promises = options.promises
+        self.own_cpu = sum(os.times()[:2])
+        self.load = chaos_load.Load(world, balancer, 'chaos_' + experiment.name.replace('-', '_'), options.seed)
+
+    def say(self, text):
+        print('  %6.1f s  %s' % (time.monotonic() - self.begun, text), flush=True)
+
+    def figure(self, what, value, at_most=None, at_least=None, unit=''):
+        good = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+        limit = '' if at_most is None and at_least is None else '%s %g%s' % (
+            ('≤', at_most, unit) if at_most is not None else ('≥', at_least, unit))
+        text = '%.2f%s' % (value, unit) if isinstance(value, float) else '%s%s' % (value, unit)
+        self.figures.append(Figure(what, text, limit, good))
+        if not good:
+            self.say('MISSED: %s: %s, wanted %s' % (what, text, limit))
+
+    def some(self, numbers):
+        """All of them, or one in the reduced set."""
+        return list(numbers)[1:2] if self.reduced else list(numbers)
+
+    def long(self, seconds, reduced):
+        return reduced if self.reduced else seconds
+
+    def steady(self, seconds=None):
+        time.sleep(seconds or self.long(8, 3))
+
+    def wait(self, what, seconds, condition):
+        """Until the condition holds; returns how long that took."""
+        begun = time.monotonic()
+        while not condition():
+            if time.monotonic() - begun > seconds:
+                raise Missed('not within %d s: %s' % (seconds, what))
+            time.sleep(0.1)
+        return time.monotonic() - begun
+
+    def heal(self, seconds=RECOVERY_SECONDS_MAX, since=None):
+        """Until nothing lacks any more. Returns the seconds since that time, or from now on."""
+        begun, why = time.monotonic(), ''
+        while (why := self.world.lacking()) is not None:
+            if time.monotonic() - begun > seconds + 60:
+                raise Missed('after %d s it is not as before: %s' % (seconds + 60, why))
+            time.sleep(0.2)
+        took = time.monotonic() - (since or begun)
+        self.say('all is as before')
+        return took
+
+    def incomplete_since(self, since):
+        return [i for i in self.load.incomplete if i[1] >= since]
+
+    def tell_incomplete(self, what, since, at_most=None):
+        """How many answers that came since then say of themselves that they lack something."""
+        found = self.incomplete_since(since)
+        self.figure('answers that say they are incomplete, ' + what, len(found), at_most=at_most)
+        if found:
+            self.say('incomplete for %.1f s, from %.1f s behind the fault on: node %d, %s' % (
+                found[-1][1] - found[0][0], found[0][0] - since, found[0][2], found[0][3]))
+
+    def finish(self):
+        self.load.end()
+        self.load.audit(self.world.members)
+        load = self.load
+        self.figure('samples acknowledged a second', round(load.samples_a_second()), at_least=SAMPLES_A_SECOND_MIN)
+        self.figure('queries asked a second', load.queries_a_second(), at_least=QUERIES_A_SECOND_MIN)
+        self.figure('answers checked', load.answered, at_least=1)
+        self.figure('broken promises (lost, twice, never sent, called complete and was not)', len(load.failures), at_most=0)
+        self.figure('stalest answer that called itself complete', load.stalest, at_most=chaos_load.STALE_SECONDS, unit=' s')
+        self.figure('answers that say they are incomplete, in all', len(load.incomplete))
+        self.figure('queries that got no answer, in all', sum(load.not_answered.values()))
+        self.figure('writes refused or not answered, sent again', sum(load.refused.values()))
+        ack = load.ack_seconds()
+        self.figure('acknowledgement p50', ack[len(ack) // 2] * 1000, unit=' ms')
+        self.figure('acknowledgement p99', ack[len(ack) * 99 // 100] * 1000, unit=' ms')
+        self.figure('CPU of clients and checker', sum(os.times()[:2]) - self.own_cpu, unit=' s')
+        self.troubles += load.failures
+
+    def is_good(self):
+        return not self.troubles and (self.is_judged_by_promises or all(f.good for f in self.figures))
+
+
+Experiment = collections.namedtuple('Experiment', 'name what act is_reduced')
+EXPERIMENTS = {}
+
+
+def experiment(name, reduced=False):
+    """Registers one; its text is what it does."""
+    def keep(act):
+        EXPERIMENTS[name] = Experiment(name, ' '.join(act.__doc__.split()), act, reduced)
+        return act
+    return keep
+
+
+# ---- nodes ----
+
+def is_silent(world, node, witness):
+    """Does the witness show the node as one that does not answer?"""
+    view = world.admin(witness)
+    return view is not None and any(n['name'] == 'node-%d' % node and (n['silent'] or n['status'] != 'up') for n in view['nodes'])
+
+
+def lose_node(run, node, begin, return_it, seconds):
+    """A node goes; nobody may notice; it comes back."""
+    witness = [n for n in run.world.members if n != node][0]
+    at = time.monotonic()
+    begin()
+    run.say('node %d is gone' % node)
+    run.figure('node %d: seconds until the cluster shows it as silent' % node,
+               run.wait('node %d is shown as silent' % node, 30, lambda: is_silent(run.world, node, witness)),
+               at_most=SEEN_SECONDS_MAX, unit=' s')
+    time.sleep(max(0.0, at + seconds - time.monotonic()))
+    back = time.monotonic()
+    return_it()
+    run.world.wait_ready(node)
+    run.figure('node %d: ready again' % node, time.monotonic() - back, unit=' s')
+    run.figure('node %d: everything held as often as before' % node, run.heal(since=back), at_most=RECOVERY_SECONDS_MAX, unit=' s')
+    run.figure('node %d: longest pause of a writer' % node, run.load.longest_pause(at), at_most=PAUSE_SECONDS_MAX, unit=' s')
+    run.tell_incomplete('with node %d away and back' % node, at, at_most=0)
+
+
+@experiment('kill-node', reduced=True)
+def kill_node(run):
+    """kill -9 each node in turn, and start it again."""
+    for node in run.some((1, 2, 3)):
+        lose_node(run, node, lambda: run.world.kill_node(node), lambda: run.world.start_node(node), run.long(20, 6))
+
+
+# ---- brokers ----
+
+@experiment('kill-broker', reduced=True)
+def kill_broker(run):
+    """kill -9 each broker in turn, wipe its disk, start it empty."""
+    for broker in run.some((1, 2, 3)):
+        at = time.monotonic()
+        run.world.kafka('kill', broker)
+        run.say('broker %d is killed' % broker)
+        time.sleep(run.long(12, 6))
+        run.world.kafka('wipe', broker)
+        back = time.monotonic()
+        run.world.kafka('up', broker)
+        run.say('broker %d is back, without what it had' % broker)
+        run.figure('broker %d: everything held as often as before' % broker, run.heal(since=back), at_most=RECOVERY_SECONDS_MAX, unit=' s')
+        run.figure('broker %d: longest pause of a writer' % broker, run.load.longest_pause(at), at_most=PAUSE_SECONDS_MAX, unit=' s')
+        run.tell_incomplete('with broker %d away and back' % broker, at)
+
+
+# ---- all of it ----
+
+def execute(options, experiment, world):
+    print('%s: %s' % (experiment.name, experiment.what), flush=True)
+    balancer = chaos_world.Balancer(world)
+    run = Run(world, balancer, experiment, options)
+    run.load.begin()
+    try:
+        run.steady()
+        experiment.act(run)
+        run.heal()
+        run.steady()
+    except (Missed, RuntimeError, OSError, subprocess.SubprocessError) as e:
+        run.troubles.append('%s: %s' % (type(e).__name__, e))
+        run.say('MISSED: ' + run.troubles[-1])
+    world.mend()
+    run.finish()
+    balancer.closing = True
+    for f in run.figures:
+        print('  %s  %-90s %12s  %s' % ('ok  ' if f.good else 'MISS', f.what, f.value, f.limit))
+    for text in run.troubles:
+        print('  MISS ' + text)
+    print('%s: %s, %.0f s' % (experiment.name, 'kept' if run.is_good() else 'MISSED', time.monotonic() - run.begun), flush=True)
+    return run
+
+
+def commit():
+    done = subprocess.run(['git', '-C', run_cluster.TOP, 'describe', '--always', '--dirty', '--abbrev=12'], capture_output=True, text=True)
+    return done.stdout.strip() or 'unknown'
+
+
+def machine():
+    with open('/proc/meminfo', encoding='ascii') as f:
+        memory = int(f.readline().split()[1]) / (1 << 20)
+    return '%d cores, %.0f GiB, %s' % (os.cpu_count(), memory, platform.release())
+
+
+def write_report(runs, options, path):
+    lines = ['# Chaos: %s' % ('kept' if all(run.is_good() for run in runs) else 'MISSED'), '',
+             'Commit %s, %s; load averages %s at the end; %s, seed %d.' % (
+                 commit(), machine(), ' '.join('%.1f' % a for a in os.getloadavg()),
+                 'the reduced set' if options.reduced else 'everything', options.seed), '',
+             'All of it runs on this machine: nodes, brokers, bucket and clients share its cores.']
+    for run in runs:
+        lines += ['', '## %s: %s' % (run.experiment.name, 'kept' if run.is_good() else 'MISSED'), run.experiment.what, '',
+                  '| figure | | wanted | |', '| --- | --- | --- | --- |']
+        lines += ['| %s | %s | %s | %s |' % (f.what, f.value, f.limit, '' if f.good else 'MISSED') for f in run.figures]
+        lines += [''] * bool(run.troubles) + ['- ' + text.replace('\n', '\n  ') for text in run.troubles]
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write('\n'.join(lines) + '\n')
+
+
+def begin_world(options):
+    folder = os.path.join(options.folder, 'world')
+    if os.path.isdir(folder):
+        shutil.rmtree(folder)
+    world = chaos_world.World(folder, ttl=TTL_SECONDS, partitions=12, memory='512MiB')
+    return world.start()
+
+
+def keep_messages(world, options, name):
+    """Of a cluster in which something was missed: what its parts said."""
+    kept = os.path.join(options.folder, 'kept', name)
+    shutil.rmtree(kept, ignore_errors=True)
+    os.makedirs(kept)
+    for entry in os.listdir(world.folder):
+        if entry.endswith('.out'):
+            shutil.copy(world.path(entry), kept)
+    for broker in range(1, chaos_world.BROKERS + 1):
+        shutil.copy(world.path('kafka', 'n%d' % broker, 'log'), os.path.join(kept, 'kafka-%d.log' % broker))
+    print('  what was said: ' + kept)
+
+
+def run_all(options):
+    """Within namespaces of our own. A cluster in which something was missed is left, and another one begun."""
+    world, runs = None, []
+    chaos_world.build_network()
+    try:
+        for name in options.experiments:
+            if world is None:
+                world = begin_world(options)
+            runs.append(execute(options, EXPERIMENTS[name], world))
+            if not runs[-1].is_good():
+                keep_messages(world, options, name)
+                world.leave()
+                world = None
+    finally:
+        if runs:
+            write_report(runs, options, os.path.join(options.folder, 'report.md'))
+        if world is not None:
+            world.leave()
+    print('chaos: %d of %d experiments kept everything; %s' % (
+        sum(run.is_good() for run in runs), len(runs), os.path.join(options.folder, 'report.md')))
+    return 0 if all(run.is_good() for run in runs) else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage='./dev chaos …')
+    parser.add_argument('experiments', nargs='*', metavar='EXPERIMENT')
+    parser.add_argument('--reduced', action='store_true')
+    parser.add_argument('--promises', action='store_true')
+    parser.add_argument('--seed', type=int, default=None)
+    parser.add_argument('--folder', default=WORK)
+    parser.add_argument('--list', action='store_true')
+    parser.add_argument('--inside', action='store_true', help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.list:
+        for e in EXPERIMENTS.values():
+            print('%-18s%s%s' % (e.name, '' if not e.is_reduced else '(also reduced) ', e.what))
+        return 0
+    for name in options.experiments:
+        if name not in EXPERIMENTS:
+            print('no experiment %r; there are: %s' % (name, ' '.join(EXPERIMENTS)), file=sys.stderr)
+            return 2
+    options.folder = os.path.abspath(options.folder)
+    options.experiments = options.experiments or [e.name for e in EXPERIMENTS.values() if e.is_reduced or not options.reduced]
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(1 << 32)
+    if options.inside:
+        return run_all(options)
+    reason = chaos_world.why_not()
+    if reason is not None:
+        print('no chaos here: ' + reason, file=sys.stderr)
+        return 2
+    os.makedirs(options.folder, exist_ok=True)
+    with open(os.path.join(options.folder, 'lock'), 'w', encoding='utf-8') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)   # two at a time would share the folder
+        return chaos_world.enter([os.path.abspath(__file__), '--inside', '--seed', str(options.seed), '--folder', options.folder] +
+                                 ['--reduced'] * options.reduced + ['--promises'] * options.promises + options.experiments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
