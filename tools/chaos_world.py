@@ -25,6 +25,7 @@ HUB = NETWORK + '254'
 SYSTEM = ('unshare', '--net', '--pid', '--mount', '--fork', '--kill-child', '--mount-proc')
 FAKETIME = os.path.join(run_cluster.TOP, '.cache/peers/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1')
 CHECK_SECONDS = 0.5   # the balancer looks at /-/ready so often
+CUTTING = 'storage:\n  cut_age: 1m\n'   # segments go to the bucket all the time
 TUNSETIFF, TAP_NO_INFO = 0x400454ca, 0x1002
 
 
@@ -109,6 +110,9 @@ class World(run_cluster.Cluster):
         self.destroy()
         self.mend()
 
+    def write_config(self, node, edit=None):
+        super().write_config(node, lambda text: (edit(text) if edit else text) + CUTTING)
+
     # ---- faults of the network ----
 
     def cut(self, *names):
@@ -172,9 +176,10 @@ class World(run_cluster.Cluster):
         found = [float(line.rsplit(' ', 1)[1]) for line in text.split('\n') if line.partition('{')[0].partition(' ')[0] == name]
         return sum(found) if found else None
 
-    def post(self, node, action, **arguments):
+    def order(self, asked, action, **arguments):
+        """An order to the cluster, by way of the node that is asked."""
         query = '&'.join('%s=%s' % pair for pair in arguments.items())
-        request = urllib.request.Request(self.url(node) + '/api/v1/admin/cluster/' + action, data=query.encode())
+        request = urllib.request.Request(self.url(asked) + '/api/v1/admin/cluster/' + action, data=query.encode())
         with urllib.request.urlopen(request, timeout=30) as r:
             return json.load(r)
 

@@ -184,8 +184,7 @@ class Cluster:
         try:
             with open(self.path(name + '.pid'), encoding='utf-8') as f:
                 pid = int(f.read())
-            with open('/proc/%d/cmdline' % pid, 'rb') as f:
-                return pid if (EXPORTER if name == 'exporter' else self.folder).encode() in f.read() else None
+            return pid if (EXPORTER if name == 'exporter' else self.folder).encode() in words_of(pid) else None
         except (OSError, ValueError):
             return None
 
@@ -305,6 +304,18 @@ class Cluster:
             self.kafka('destroy')
         if os.path.exists(self.path('s3', 'server')):
             self.s3('destroy')
+
+
+def words_of(pid):
+    """Its command line; of one that begins another program just now, that one's."""
+    while True:
+        with open('/proc/%d/cmdline' % pid, 'rb') as f:
+            words = f.read()
+        with open('/proc/%d/stat' % pid, encoding='utf-8', errors='replace') as f:
+            state = f.read().rsplit(')', 1)[1].split()[0]
+        if words or state in 'ZX':
+            return words
+        time.sleep(0.01)
 
 
 def reap(pid):
