@@ -6,7 +6,8 @@ Prometheus does. So two numbers are the model of a client: the highest that was 
 sent. An answer that calls itself complete must hold, of all series:
 
   strong  every sample acknowledged before it was asked for
-  plain   every sample acknowledged STALE_SECONDS before it was asked for
+  plain   every sample acknowledged STALE_SECONDS before it was asked for (else it is late: told apart, for seconds are not promised on a
+          busy machine)
 
 and any answer only samples that were sent before it came, each with its own value, none twice."""
 import collections
@@ -33,12 +34,42 @@ STALE_SECONDS = 5.0
 DRAIN_SECONDS = 90           # for what is left to be acknowledged at the end
 ROWS_SECONDS = 60            # how far back a query for raw samples looks
 FAILURES_KEPT = 20
+CHECK_SECONDS = 0.5          # the balancer looks at /-/ready so often
 
 Answer = collections.namedtuple('Answer', 'status complete missing rows')
 
 
 def one_host(url):
     return urllib.parse.urlsplit(url).netloc
+
+
+class Balancer:
+    """Picks a node that was ready when last looked at, each in its turn; one that failed is left out until it was seen ready again."""
+    def __init__(self, world):
+        self.world, self.good, self.turn, self.closing = world, set(world.numbers()), 0, False
+        self.lock = threading.Lock()
+        threading.Thread(target=self.look, daemon=True).start()
+
+    def look(self):
+        while not self.closing:
+            for node in list(self.world.numbers()):
+                threading.Thread(target=self.look_at, args=(node,), daemon=True).start()
+            time.sleep(CHECK_SECONDS)
+
+    def look_at(self, node):
+        is_good = self.world.is_ready(node)
+        with self.lock:
+            (self.good.add if is_good else self.good.discard)(node)
+
+    def failed(self, node):
+        with self.lock:
+            self.good.discard(node)
+
+    def pick(self):
+        with self.lock:
+            self.turn += 1
+            nodes = sorted(self.good & set(self.world.numbers())) or list(self.world.numbers())
+            return nodes[self.turn % len(nodes)]
 
 
 class Writer(threading.Thread):
@@ -121,6 +152,7 @@ class Load:
         self.refused = collections.Counter()
         self.chance = random.Random(seed)
         self.lock = threading.Lock()
+        self.late = []
         self.failures, self.asked, self.answered, self.not_answered = [], 0, 0, collections.Counter()
         self.incomplete, self.stalest, self.staleness = [], 0.0, []
         self.ask_seconds = []
@@ -214,9 +246,9 @@ class Load:
         finally:
             connection.close()
 
-    def answer(self, query, strong, client):
-        """(an answer, t_ms, the highest number that must be in it, the highest that may be), or None: nobody answered.
-        A client asks the next node when one gives no answer."""
+    def answer(self, query, strong, client, of=None):
+        """(an answer, t_ms, the highest number that must be in it, the highest that may be, when it was asked, by which node), or
+        None: nobody answered. A client asks the next node when one gives no answer; of: this node alone is asked."""
         writer, asked_at = self.writers[client], time.monotonic()
         if strong:
             must = len(writer.acked_at) - 1
@@ -224,24 +256,33 @@ class Load:
             must = sum(1 for at in writer.acked_at if at < asked_at - STALE_SECONDS) - 1
         t_ms = self.begin_ms + int((asked_at - self.begun) * 1000)
         for _ in range(3):
-            node = self.balancer.pick()
-            answer = self.ask(node, query, t_ms, strong)
+            node = of or self.balancer.pick()
+            answer = self.ask(node, query, t_ms, strong, ATTEMPT_SECONDS if of else QUERY_SECONDS)
             if answer.status == 200:
                 with self.lock:
                     self.answered += 1
                     self.ask_seconds.append(time.monotonic() - asked_at)
                     if not answer.complete:
                         self.incomplete.append((asked_at, time.monotonic(), node, answer.missing))
-                return answer, t_ms, min(must, self.number_at(t_ms)), min(writer.sent, self.number_at(t_ms)), asked_at
+                return answer, t_ms, min(must, self.number_at(t_ms)), min(writer.sent, self.number_at(t_ms)), asked_at, node
+            if of is not None:
+                return None
             if answer.status == 0:
                 self.balancer.failed(node)
             self.not_answered[answer.status] += 1
         self.not_answered['by no node'] += 1
         return None
 
-    def held(self, what, answer, strong, complaint):
-        if complaint:
-            self.fail('%s %s read, complete=%s: %s' % (what, 'strong' if strong else 'plain', answer.complete, complaint))
+    def held(self, what, answer, strong, complaint, is_late, asked_at, node):
+        """is_late: all that is wrong is that something acknowledged is not there yet."""
+        if not complaint:
+            return
+        text = '%s %s read of node %d after %.1f s, complete=%s: %s' % (
+            what, 'strong' if strong else 'plain', node, asked_at - self.begun, answer.complete, complaint)
+        if strong or not is_late:
+            self.fail(text)
+        else:
+            self.late.append(text)
 
     def note_staleness(self, client, seen, asked_at):
         """The newest number seen of a series: how long has the next one been acknowledged?"""
@@ -255,16 +296,17 @@ class Load:
         """The newest sample of each series of a client."""
         if (got := self.answer('%s{client="%d"}' % (self.name, client), strong, client)) is None:
             return
-        answer, _, must, may, asked_at = got
+        answer, _, must, may, asked_at, node = got
         values = [float(row['value'][1]) for row in answer.rows]
-        complaint = ''
+        complaint, is_late = '', False
         if any(v > may or v < 0 or v != int(v) for v in values):
             complaint = 'a sample %s that was not sent (sent up to %d)' % (max(values), may)
         elif len({row['metric']['i'] for row in answer.rows}) != len(values):
             complaint = 'a series twice'
         elif answer.complete and must >= 0 and (len(values) != SERIES or min(values) < must):
             complaint = '%d of %d series, the oldest at %s, acknowledged up to %d' % (len(values), SERIES, min(values or [-1]), must)
-        self.held('newest', answer, strong, complaint)
+            is_late = True
+        self.held('newest', answer, strong, complaint, is_late, asked_at, node)
         if answer.complete and not strong and len(values) == SERIES:
             self.note_staleness(client, int(min(values)), asked_at)
 
@@ -282,44 +324,46 @@ class Load:
                 return '%d samples lack, the first %d, of those acknowledged up to %d' % (len(lacking), min(lacking), must)
         return ''
 
-    def check_rows(self, strong, client):
-        """All samples of a minute of one series."""
+    def check_rows(self, strong, client, of=None):
+        """All samples of a minute of one series. Returns whether there was an answer that called itself complete."""
         series = self.chance.randrange(SERIES)
         query = '%s{client="%d",i="%04d"}[%ds]' % (self.name, client, series, ROWS_SECONDS)
-        if (got := self.answer(query, strong, client)) is None:
-            return
-        answer, t_ms, must, may, _ = got
+        if (got := self.answer(query, strong, client, of)) is None:
+            return False
+        answer, t_ms, must, may, asked_at, node = got
         rows = answer.rows[0]['values'] if answer.rows else []
-        self.held('rows', answer, strong, self.wrong_rows(rows, t_ms - ROWS_SECONDS * 1000, must, may, answer.complete))
+        complaint = self.wrong_rows(rows, t_ms - ROWS_SECONDS * 1000, must, may, answer.complete)
+        self.held('rows', answer, strong, complaint, 'lack' in complaint, asked_at, node)
+        return answer.complete
 
     def check_count(self, strong, client):
         """How many samples half a minute has."""
         query = 'sum(count_over_time(%s{client="%d"}[30s]))' % (self.name, client)
         if (got := self.answer(query, strong, client)) is None:
             return
-        answer, t_ms, must, may, _ = got
+        answer, t_ms, must, may, asked_at, node = got
         first = max(0, self.number_at(t_ms - 30000) + 1)
         count = float(answer.rows[0]['value'][1]) if answer.rows else 0
-        complaint = ''
+        complaint, is_late = '', False
         if count > max(0, may - first + 1) * SERIES:
             complaint = '%d samples counted, %d sent' % (count, (may - first + 1) * SERIES)
         elif answer.complete and count < (must - first + 1) * SERIES:
-            complaint = '%d samples counted, %d acknowledged' % (count, (must - first + 1) * SERIES)
-        self.held('count', answer, strong, complaint)
+            complaint, is_late = '%d samples counted, %d acknowledged' % (count, (must - first + 1) * SERIES), True
+        self.held('count', answer, strong, complaint, is_late, asked_at, node)
 
     def check_sum(self, strong, client):
         """A sum over all series of a client."""
         query = 'sum by (client) (%s{client="%d"})' % (self.name, client)
         if (got := self.answer(query, strong, client)) is None:
             return
-        answer, _, must, may, _ = got
+        answer, _, must, may, asked_at, node = got
         total = float(answer.rows[0]['value'][1]) if answer.rows else 0.0
-        complaint = ''
+        complaint, is_late = '', False
         if total > max(0, may) * SERIES:
             complaint = 'a sum of %s, at most %d was sent' % (total, may * SERIES)
         elif answer.complete and total < must * SERIES:
-            complaint = 'a sum of %s, %d acknowledged' % (total, must * SERIES)
-        self.held('sum', answer, strong, complaint)
+            complaint, is_late = 'a sum of %s, %d acknowledged' % (total, must * SERIES), True
+        self.held('sum', answer, strong, complaint, is_late, asked_at, node)
 
     # ---- at the end ----
 

@@ -1,9 +1,10 @@
-"""A cluster whose parts stand in network namespaces of their own, so that any of them can be cut off, slowed or delayed; what its
-brokers say of themselves; a load balancer in front of its nodes.
+"""A cluster whose parts stand in network namespaces of their own, so that any of them can be cut off, slowed or delayed; and what its
+brokers say of themselves.
 
 The process that uses a World must have network, mount and process namespaces of its own (enter() does that): then no name, port
 or process of it meets another's, and all of it ends with the process. Every part hangs on a veth pair at a bridge; cut() puts
 parts to another bridge, where they reach one another and nobody else."""
+import ctypes
 import fcntl
 import json
 import os
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 
 import run_cluster
@@ -24,8 +24,8 @@ NETWORK = '10.98.0.'
 HUB = NETWORK + '254'
 SYSTEM = ('unshare', '--net', '--pid', '--mount', '--fork', '--kill-child', '--mount-proc')
 FAKETIME = os.path.join(run_cluster.TOP, '.cache/peers/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1')
-CHECK_SECONDS = 0.5   # the balancer looks at /-/ready so often
 CUTTING = 'storage:\n  cut_age: 1m\n'   # segments go to the bucket all the time
+CLONE_NEWNET = 0x40000000
 TUNSETIFF, TAP_NO_INFO = 0x400454ca, 0x1002
 
 
@@ -54,6 +54,21 @@ def ip(*words, within=None):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError('%s: %s' % (' '.join(command), done.stderr))
+
+
+def inside(name, act):
+    """Runs act in a thread that stands in that part's namespace, and waits for it."""
+    def enter_and_act():
+        fd = os.open('/run/netns/' + name, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), 'setns')
+        finally:
+            os.close(fd)
+        act()
+    thread = threading.Thread(target=enter_and_act, daemon=True)
+    thread.start()
+    thread.join()
 
 
 def places():
@@ -183,13 +198,6 @@ class World(run_cluster.Cluster):
         with urllib.request.urlopen(request, timeout=30) as r:
             return json.load(r)
 
-    def is_ready(self, node, timeout=1.0):
-        try:
-            with urllib.request.urlopen(self.url(node) + '/-/ready', timeout=timeout) as r:
-                return r.status == 200
-        except OSError:
-            return False
-
     def broker_address(self, broker):
         return self.host('kafka-%d' % broker), self.settings['kafka'] + broker
 
@@ -277,37 +285,6 @@ def kafka_controller(address):
     answer.at += 1 + len(topic) + 1   # its name, count of partitions
     answer.at += 4 + 2                # partition, error
     return answer.number('i')
-
-
-# ---- a balancer ----
-
-class Balancer:
-    """Picks a node that was ready when last looked at, each in its turn; one that failed is left out until it was seen ready again."""
-    def __init__(self, world):
-        self.world, self.good, self.turn, self.closing = world, set(world.members), 0, False
-        self.lock = threading.Lock()
-        threading.Thread(target=self.look, daemon=True).start()
-
-    def look(self):
-        while not self.closing:
-            for node in list(self.world.members):
-                threading.Thread(target=self.look_at, args=(node,), daemon=True).start()
-            time.sleep(CHECK_SECONDS)
-
-    def look_at(self, node):
-        is_good = self.world.is_ready(node)
-        with self.lock:
-            (self.good.add if is_good else self.good.discard)(node)
-
-    def failed(self, node):
-        with self.lock:
-            self.good.discard(node)
-
-    def pick(self):
-        with self.lock:
-            self.turn += 1
-            nodes = sorted(self.good & set(self.world.members)) or self.world.members
-            return nodes[self.turn % len(nodes)]
 
 
 # ---- a wire that is slow ----

@@ -92,16 +92,22 @@ class Run:
         self.say('all is as before')
         return took
 
-    def incomplete_since(self, since):
-        return [i for i in self.load.incomplete if i[1] >= since]
+    def incomplete_since(self, since, but=None):
+        """(asked, answered, node, what lacks) of answers since then; those of a node that is cut off are no news."""
+        return [i for i in self.load.incomplete if i[1] >= since and i[2] != but]
 
-    def tell_incomplete(self, what, since, at_most=None):
+    def tell_incomplete(self, what, since, at_most=None, but=None):
         """How many answers that came since then say of themselves that they lack something."""
-        found = self.incomplete_since(since)
+        found = self.incomplete_since(since, but)
         self.figure('answers that say they are incomplete, ' + what, len(found), at_most=at_most)
         if found:
             self.say('incomplete for %.1f s, from %.1f s behind the fault on: node %d, %s' % (
                 found[-1][1] - found[0][0], found[0][0] - since, found[0][2], found[0][3]))
+
+    def tell_controller(self, what, broker):
+        """Whether it is the active controller that goes with this broker: its successor has to be found before new leaders are."""
+        controller = chaos_world.kafka_controller(self.world.broker_address(broker))
+        self.figures.append(Figure(what + ': the active controller', 'goes with it' if controller == broker else 'stays', '', True))
 
     def finish(self):
         load = self.load
@@ -112,7 +118,10 @@ class Run:
         self.figure('samples acknowledged a second', round(load.samples_a_second()), at_least=SAMPLES_A_SECOND_MIN)
         self.figure('queries asked a second', load.queries_a_second(), at_least=QUERIES_A_SECOND_MIN)
         self.figure('answers checked', load.answered, at_least=1)
-        self.figure('broken promises (lost, twice, never sent, called complete and was not)', len(load.failures), at_most=0)
+        self.figure('broken promises (lost, twice, never sent; a strong read called complete that is not)', len(load.failures), at_most=0)
+        self.figure('plain answers called complete that lack what was acknowledged 5 s before', len(load.late), at_most=0)
+        for text in load.late[:3]:
+            self.say('late: ' + text)
         self.figure('stalest answer that called itself complete', load.stalest, at_most=chaos_load.STALE_SECONDS, unit=' s')
         self.figure('answers that say they are incomplete, in all', len(load.incomplete))
         self.figure('queries that got no answer, in all', sum(load.not_answered.values()))
@@ -310,18 +319,31 @@ def cut_zone(run):
     """Cut each zone off, its node with its broker, and join it again."""
     for zone in run.some((1, 2, 3)):
         parts, witness, at = ('node-%d' % zone, 'kafka-%d' % zone), zone % 3 + 1, time.monotonic()
+        run.tell_controller('zone %d' % zone, zone)
         run.world.cut(*parts)
         run.say('zone %d is cut off' % zone)
         run.figure('zone %d: seconds until the cluster shows its node as silent' % zone,
                    run.wait('node %d is shown as silent' % zone, 30, lambda: is_silent(run.world, zone, witness)),
                    at_most=SEEN_SECONDS_MAX, unit=' s')
-        time.sleep(max(0.0, at + run.long(30, 8) - time.monotonic()))
+        chaos_world.inside(parts[0], lambda: ask_inside(run, zone, at + run.long(30, 12)))
         back = time.monotonic()
         run.world.join(*parts)
         run.say('zone %d is joined again' % zone)
         run.figure('zone %d: everything held as often as before' % zone, run.heal(since=back), at_most=RECOVERY_SECONDS_MAX, unit=' s')
         run.figure('zone %d: longest pause of a writer' % zone, run.load.longest_pause(at), at_most=PAUSE_SECONDS_MAX, unit=' s')
-        run.tell_incomplete('with zone %d away and back' % zone, at, at_most=0)
+        run.tell_incomplete('by the others, with zone %d away and back' % zone, at, at_most=0, but=zone)
+
+
+def ask_inside(run, node, until):
+    """Who is cut off together with a node gets answers of it, too: they must say what they lack. Of single series: the log of some is
+    led by the broker that is cut off with them."""
+    complete, before, turn = [0, 0], len(run.load.late), 0
+    while time.monotonic() < until:
+        turn += 1
+        complete[turn % 2] += run.load.check_rows(turn % 2 == 0, turn % chaos_load.CLIENTS, of=node)
+        time.sleep(0.25)
+    run.figure('zone %d: strong, plain answers called complete to a client inside' % node, '%d, %d' % tuple(complete))
+    run.figure('zone %d: of these, plain ones that lack what was acknowledged 5 s before' % node, len(run.load.late) - before, at_most=0)
 
 
 @experiment('slow-broker')
@@ -423,6 +445,7 @@ def kill_broker(run):
     """kill -9 each broker in turn, wipe its disk, start it empty."""
     for broker in run.some((1, 2, 3)):
         at = time.monotonic()
+        run.tell_controller('broker %d' % broker, broker)
         run.world.kafka('kill', broker)
         run.say('broker %d is killed' % broker)
         time.sleep(run.long(12, 6))
@@ -439,7 +462,7 @@ def kill_broker(run):
 
 def execute(options, experiment, world):
     print('%s: %s' % (experiment.name, experiment.what), flush=True)
-    balancer = chaos_world.Balancer(world)
+    balancer = chaos_load.Balancer(world)
     run = Run(world, balancer, experiment, options)
     run.load.begin()
     try:

@@ -261,6 +261,13 @@ class Cluster:
         with open(self.path('node-%d.out' % node), encoding='utf-8', errors='replace') as f:
             return f.read()
 
+    def is_ready(self, node, timeout=1.0):
+        try:
+            with urllib.request.urlopen(self.url(node) + '/-/ready', timeout=timeout) as r:
+                return r.status == 200
+        except OSError:
+            return False
+
     def wait_ready(self, node, seconds=READY_SECONDS):
         end, why = time.monotonic() + seconds, ''
         while time.monotonic() < end:

@@ -116,8 +116,15 @@ def test_a_plain_read_may_be_a_little_late():
     for behind, is_good in ((late - 2, True), (late + 3, False)):
         load = Liar(newest([ACKED - behind] * SERIES))
         load.check_newest(False, 0)
-        assert (load.failures == []) == is_good, (behind, load.failures)
+        assert load.failures == [] and (load.late == []) == is_good, (behind, load.late)
         assert load.stalest > 0
+
+
+@pytest.mark.parametrize('kind, answer, text', [w for w in WRONG if 'twice' in w[2] or 'sent' in w[2] or 'at most' in w[2]])
+def test_a_plain_read_may_invent_nothing(kind, answer, text):
+    load = Liar(answer)
+    getattr(load, 'check_' + kind)(False, 0)
+    assert len(load.failures) == 1 and text in load.failures[0] and load.late == [], load.failures
 
 
 def audit_says(count_off=0, sum_off=0, series=SERIES, complete=True):
