@@ -11,6 +11,7 @@ usage: ./dev bench metrics [PART] [--turns N] [--targets kelpie,victoria,prometh
         report    medians and ratios of everything measured for this commit; writes bench/results/
 
    or: ./dev bench soak [--minutes 30]: half an hour of mixed load and restarts (bench/soak.py)
+   or: ./dev bench cluster: three nodes against one (bench/cluster.py)
 
 Every part can be stopped and run again: each measured turn is kept in build/bench/. Turns alternate between the
 targets. The load is made once by bench/load (build/bench/data). What is measured and how: docs/benchmark.md."""

@@ -31,7 +31,7 @@ READY_SECONDS = 120
 CONFIG = """cluster:
   name: node-{node}
   zone: zone-{node}
-  address: 127.0.0.1:{port}
+  address: {host}:{port}
   secret_file: ../secret
   expect: {nodes}
   partitions: {partitions}
@@ -46,7 +46,7 @@ log:
 blob:
   cache_bytes: 1GiB
   s3:
-    endpoint: http://127.0.0.1:{s3}
+    endpoint: http://{s3_host}:{s3}
     bucket: {bucket}
     credentials: static
     access_key: {access}
@@ -61,7 +61,7 @@ SCRAPING = """global:
 scrape_configs:
   - job_name: kelpie
     static_configs:
-      - targets: ['127.0.0.1:{port}']
+      - targets: ['{host}:{port}']
 """
 SCRAPING_HOST = """  - job_name: node
     static_configs:
@@ -107,6 +107,8 @@ def store():
 
 class Cluster:
     """Nodes count from 1. Settings are kept in the folder, so that another process finds what one has started."""
+    arguments = []   # of every node, beside those that all have
+
     def __init__(self, folder, ttl=86400, **settings):
         self.folder, self.ttl = os.path.abspath(folder), ttl
         path = os.path.join(self.folder, 'settings.json')
@@ -127,6 +129,16 @@ class Cluster:
         with open(path, 'w', encoding='utf-8') as f:
             json.dump(self.settings, f)
 
+    # ---- where things are: one host here, elsewhere with names 'node-1', 'kafka-1', 's3' ----
+
+    def host(self, name):
+        """The address at which it listens."""
+        return '127.0.0.1'
+
+    def within(self, name):
+        """The command by which it is started there, in front of its own."""
+        return []
+
     # ---- services ----
 
     def script(self, path, verb, *arguments, **env):
@@ -140,10 +152,11 @@ class Cluster:
     def kafka(self, verb, *arguments):
         """As tests/services/kafka.sh: kill, up, pause, cont with the number of a broker."""
         return self.script(KAFKA, verb, os.path.join(self.folder, 'kafka'), *arguments,
-                           KAFKA_CONF='broker.rack=zone-@ID@')
+                           KAFKA_CONF='broker.rack=zone-@ID@', KAFKA_HOST=self.host('kafka-@ID@'),
+                           KAFKA_WITHIN=' '.join(self.within('kafka-@ID@')))
 
     def s3(self, verb, *arguments):
-        return self.script(S3, verb, os.path.join(self.folder, 's3'), *arguments)
+        return self.script(S3, verb, os.path.join(self.folder, 's3'), *arguments, S3_HOST=self.host('s3'))
 
     def start_services(self):
         self.bootstrap = self.kafka('start', self.settings['brokers'], self.settings['kafka']).strip().split('bootstrap=')[1]
@@ -153,7 +166,7 @@ class Cluster:
             self.launch('exporter', [EXPORTER, '--web.listen-address=127.0.0.1:%d' % (self.settings['http'] + 9)])
 
     def make_bucket(self):
-        url = 'http://127.0.0.1:%d/%s' % (self.settings['s3'], BUCKET)
+        url = 'http://%s:%d/%s' % (self.host('s3'), self.settings['s3'], BUCKET)
         nothing = 'x-amz-content-sha256: ' + hashlib.sha256(b'').hexdigest()
         done = subprocess.run(['curl', '-sS', '-o', os.devnull, '-w', '%{http_code}', '--aws-sigv4', 'aws:amz:us-east-1:s3',
                                '-u', '%s:%s' % KEYS, '-H', nothing, '-X', 'PUT', url],
@@ -171,8 +184,7 @@ class Cluster:
         try:
             with open(self.path(name + '.pid'), encoding='utf-8') as f:
                 pid = int(f.read())
-            with open('/proc/%d/cmdline' % pid, 'rb') as f:
-                return pid if (EXPORTER if name == 'exporter' else self.folder).encode() in f.read() else None
+            return pid if (EXPORTER if name == 'exporter' else self.folder).encode() in words_of(pid) else None
         except (OSError, ValueError):
             return None
 
@@ -208,7 +220,7 @@ class Cluster:
         return self.settings['http'] + node - 1
 
     def url(self, node):
-        return 'http://127.0.0.1:%d' % self.port(node)
+        return 'http://%s:%d' % (self.host('node-%d' % node), self.port(node))
 
     def data(self, node):
         return self.path('node-%d' % node, 'data')
@@ -218,7 +230,8 @@ class Cluster:
         more = SCRAPING if self.settings['scrapes'] else ''
         if self.settings['scrapes_host'] and node == 1:
             more += SCRAPING_HOST
-        names = dict(self.settings, node=node, port=self.port(node), bootstrap=self.bootstrap, bucket=BUCKET, access=KEYS[0])
+        names = dict(self.settings, node=node, port=self.port(node), host=self.host('node-%d' % node), s3_host=self.host('s3'),
+                     bootstrap=self.bootstrap, bucket=BUCKET, access=KEYS[0])
         names['exporter'] = self.settings['http'] + 9
         with open(self.path('node-%d' % node, 'kelpie.yaml'), 'w', encoding='utf-8') as f:
             text = CONFIG.format(more=more.format(**names), **names)
@@ -227,8 +240,10 @@ class Cluster:
     def start_node(self, node, edit=None):
         """edit: what its configuration is changed by, from text to text."""
         self.write_config(node, edit)
-        self.launch('node-%d' % node, [BINARY, 'serve', '--config', self.path('node-%d' % node, 'kelpie.yaml'),
-                                       '--data', self.data(node), '--http', '127.0.0.1:%d' % self.port(node)])
+        name = 'node-%d' % node
+        self.launch(name, self.within(name) + [BINARY, 'serve', '--config', self.path(name, 'kelpie.yaml'), '--data',
+                                               self.data(node), '--http', '%s:%d' % (self.host(name), self.port(node))] +
+                    self.arguments)
 
     def stop_node(self, node, seconds=45):
         return self.end('node-%d' % node, signal.SIGTERM, seconds)
@@ -245,6 +260,13 @@ class Cluster:
     def output(self, node):
         with open(self.path('node-%d.out' % node), encoding='utf-8', errors='replace') as f:
             return f.read()
+
+    def is_ready(self, node, timeout=1.0):
+        try:
+            with urllib.request.urlopen(self.url(node) + '/-/ready', timeout=timeout) as r:
+                return r.status == 200
+        except OSError:
+            return False
 
     def wait_ready(self, node, seconds=READY_SECONDS):
         end, why = time.monotonic() + seconds, ''
@@ -289,6 +311,18 @@ class Cluster:
             self.kafka('destroy')
         if os.path.exists(self.path('s3', 'server')):
             self.s3('destroy')
+
+
+def words_of(pid):
+    """Its command line; of one that begins another program just now, that one's."""
+    while True:
+        with open('/proc/%d/cmdline' % pid, 'rb') as f:
+            words = f.read()
+        with open('/proc/%d/stat' % pid, encoding='utf-8', errors='replace') as f:
+            state = f.read().rsplit(')', 1)[1].split()[0]
+        if words or state in 'ZX':
+            return words
+        time.sleep(0.01)
 
 
 def reap(pid):

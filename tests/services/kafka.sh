@@ -11,19 +11,22 @@
 #   kafka.sh up    DIR ID               start one node again        kafka.sh kill DIR ID   kill -9 one node
 #   kafka.sh pause DIR ID | cont DIR ID SIGSTOP / SIGCONT one node  kafka.sh status DIR    which nodes run
 #   kafka.sh user  DIR NAME PASSWORD    let NAME log in with SCRAM-SHA-512
+#   kafka.sh wipe  DIR ID               of a node that is killed: a new disk, formatted for the same cluster
 #   kafka.sh stop  DIR                  stop all (SIGTERM, after 5 s SIGKILL)
 #   kafka.sh destroy DIR                kill -9 all and remove DIR
 #
 # Node i listens on PORT+i (clients) and PORT+20+i (controller).  Everything is under DIR.
 # Environment: KAFKA_JARS (another folder with jars), KAFKA_TTL (600: seconds after which a node is killed
 # whatever happens), KAFKA_HEAP (256m), KAFKA_CONF (extra server.properties lines, at the first start; @ID@ is the node),
-# KAFKA_WAIT (60: seconds to become ready), JAVA (java), KAFKA_JAVA_OPTS (more flags).
+# KAFKA_WAIT (60: seconds to become ready), JAVA (java), KAFKA_JAVA_OPTS (more flags), KAFKA_HOST (127.0.0.1: a node's address;
+# @ID@ is the node), KAFKA_WITHIN (a command that nodes are started by, as nsenter; @ID@ is the node).
 # Idempotent: start on a running cluster starts what is down and prints the addresses again.
 set -eu
 
 die() { echo "kafka.sh: $*" >&2; exit 1; }
 here=$(cd "$(dirname "$0")" && pwd)
 JAVA=${JAVA:-java}
+HOST=${KAFKA_HOST:-127.0.0.1}
 version=3.9.2
 # Absolute: the class data archive is used only with the same class path.
 KAFKA_JARS=${KAFKA_JARS:-${KELPIE_CACHE:-$(cd "$here/../.." && pwd)/.cache}/kafka-$version}
@@ -58,16 +61,16 @@ cmd_jars() {
 }
 
 write_conf() {
-    local dir=$1 i=$2 n=$3 port=$4 voters="" k rf=3 isr=2
-    for k in $(seq 1 "$n"); do voters="$voters,$k@127.0.0.1:$((port + 20 + k))"; done
+    local dir=$1 i=$2 n=$3 port=$4 voters="" k rf=3 isr=2 host=${HOST//@ID@/$2}
+    for k in $(seq 1 "$n"); do voters="$voters,$k@${HOST//@ID@/$k}:$((port + 20 + k))"; done
     [ "$n" -ge 3 ] || { rf=$n; isr=1; }
     mkdir -p "$dir/n$i"
     cat >"$dir/n$i/server.properties" <<END
 process.roles=broker,controller
 node.id=$i
 controller.quorum.voters=${voters#,}
-listeners=PLAINTEXT://127.0.0.1:$((port + i)),CONTROLLER://127.0.0.1:$((port + 20 + i))
-advertised.listeners=PLAINTEXT://127.0.0.1:$((port + i))
+listeners=PLAINTEXT://$host:$((port + i)),CONTROLLER://$host:$((port + 20 + i))
+advertised.listeners=PLAINTEXT://$host:$((port + i))
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
@@ -115,22 +118,33 @@ format_all() {
             >"$dir/n1/format.log" 2>&1 || { cat "$dir/n1/format.log" >&2; die "format failed"; }
         mv "$dir/n1/data" "$src"
     fi
-    for i in $(seq 1 "$n"); do
-        rm -rf "$dir/n$i/data"
-        mkdir -p "$dir/n$i/data"
-        cp -r "$src/." "$dir/n$i/data/"
-        sed -i -e "s/^node.id=.*/node.id=$i/" -e "s/^cluster.id=.*/cluster.id=$cid/" \
-            -e "s/^directory.id=.*/directory.id=$(uuid)/" "$dir/n$i/data/meta.properties"
-    done
+    for i in $(seq 1 "$n"); do format_one "$dir" "$i" "$src" "$cid"; done
+}
+
+format_one() { # DIR ID SOURCE CLUSTER_ID
+    rm -rf "$1/n$2/data"
+    mkdir -p "$1/n$2/data"
+    cp -r "$3/." "$1/n$2/data/"
+    sed -i -e "s/^node.id=.*/node.id=$2/" -e "s/^cluster.id=.*/cluster.id=$4/" \
+        -e "s/^directory.id=.*/directory.id=$(uuid)/" "$1/n$2/data/meta.properties"
+}
+
+cmd_wipe() {
+    local dir src=$KAFKA_JARS/fmt cid
+    dir=$(cd "$1" && pwd)
+    if ours "$dir" "$2" >/dev/null; then die "node $2 runs"; fi
+    [ -e "$src/meta.properties" ] || src=$dir/fmt
+    cid=$(sed -n 's/^cluster.id=//p' "$dir/n$2/data/meta.properties")
+    format_one "$dir" "$2" "$src" "$cid"
 }
 
 launch() {
-    local dir=$1 i=$2 cds="" p
+    local dir=$1 i=$2 cds="" p within=${KAFKA_WITHIN:-}
     ours "$dir" "$i" >/dev/null && return 0
     [ ! -e "$KAFKA_JARS/kafka.jsa" ] || cds="-XX:SharedArchiveFile=$KAFKA_JARS/kafka.jsa -Xlog:cds=off -Xlog:class+path=off"
     : >"$dir/n$i/log"
     # shellcheck disable=SC2086
-    setsid "$JAVA" -Dnode.home="$dir/n$i" -Xms64m -Xmx"${KAFKA_HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+    ${within//@ID@/$i} setsid "$JAVA" -Dnode.home="$dir/n$i" -Xms64m -Xmx"${KAFKA_HEAP:-256m}" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         -XX:-UsePerfData -Xss512k -XX:MaxDirectMemorySize=128m -XX:+ExitOnOutOfMemoryError $cds ${KAFKA_JAVA_OPTS:-} \
         -Djava.awt.headless=true -Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
         -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info \
@@ -163,7 +177,7 @@ cmd_start() {
         format_all "$dir" "$n"
         echo "$n $port" >"$dir/cluster"
     fi
-    for i in $(seq 1 "$n"); do launch "$dir" "$i"; b="$b,127.0.0.1:$((port + i))"; done
+    for i in $(seq 1 "$n"); do launch "$dir" "$i"; b="$b,${HOST//@ID@/$i}:$((port + i))"; done
     for i in $(seq 1 "$n"); do wait_ready "$dir" "$i"; done
     echo "bootstrap=${b#,}"
 }
@@ -223,7 +237,7 @@ cmd_user() {
     read -r n port <"$1/cluster"
     "$JAVA" -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xmx128m -cp "$KAFKA_JARS/*" \
         -Dorg.slf4j.simpleLogger.defaultLogLevel=error kafka.admin.ConfigCommand \
-        --bootstrap-server "127.0.0.1:$((port + 1))" --alter --entity-type users --entity-name "$2" \
+        --bootstrap-server "${HOST//@ID@/1}:$((port + 1))" --alter --entity-type users --entity-name "$2" \
         --add-config "SCRAM-SHA-512=[password=$3]"
 }
 
@@ -243,6 +257,7 @@ kill) [ $# = 3 ] || die "usage: kill DIR ID"; sig KILL "$2" "$3" ;;
 pause) [ $# = 3 ] || die "usage: pause DIR ID"; sig STOP "$2" "$3" ;;
 cont) [ $# = 3 ] || die "usage: cont DIR ID"; sig CONT "$2" "$3" ;;
 user) [ $# = 4 ] || die "usage: user DIR NAME PASSWORD"; cmd_user "$2" "$3" "$4" ;;
+wipe) [ $# = 3 ] || die "usage: wipe DIR ID"; cmd_wipe "$2" "$3" ;;
 stop) [ $# = 2 ] || die "usage: stop DIR"; cmd_stop "$2" ;;
 destroy) [ $# = 2 ] || die "usage: destroy DIR"; cmd_destroy "$2" ;;
 status) [ $# = 2 ] || die "usage: status DIR"; cmd_status "$2" ;;

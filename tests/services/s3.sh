@@ -12,13 +12,14 @@
 #
 # weed uses PORT..PORT+7 (S3, then master, volume and filer, each with its gRPC port); versity uses PORT only.
 # Everything is under DIR.  Environment: S3_BIN (another server binary), S3_ACCESS/S3_SECRET (kelpie / kelpiesecret), S3_TTL (600 s,
-# then it is killed whatever happens), S3_WAIT (30 s), S3_TLS (the server speaks TLS).
+# then it is killed whatever happens), S3_WAIT (30 s), S3_TLS (the server speaks TLS), S3_HOST (127.0.0.1: the address it listens at).
 # Idempotent: start on a running server prints the address again; kill + start keeps the objects.
 set -eu
 
 die() { echo "s3.sh: $*" >&2; exit 1; }
 ACCESS=${S3_ACCESS:-kelpie}
 SECRET=${S3_SECRET:-kelpiesecret}
+HOST=${S3_HOST:-127.0.0.1}
 
 ours() { # prints the pid when the server of DIR runs
     local p
@@ -104,14 +105,14 @@ cmd_get() {
 
 cmd_ready() { [ -x "$(program_of weed)" ] && [ -x "$(program_of versity)" ]; }
 
-address() { local kind port; read -r kind port <"$1/server"; echo "endpoint=http://127.0.0.1:$port access=$ACCESS secret=$SECRET region=us-east-1 server=$kind"; }
+address() { local kind port; read -r kind port <"$1/server"; echo "endpoint=http://$HOST:$port access=$ACCESS secret=$SECRET region=us-east-1 server=$kind"; }
 
 # ready when a signed-looking request gets an HTTP answer that is not 5xx
 probe() { # PORT
     local line
-    exec 3<>"/dev/tcp/127.0.0.1/$1" || return 1
+    exec 3<>"/dev/tcp/$HOST/$1" || return 1
     [ -z "${S3_TLS:-}" ] || return 0 # it takes connections; what it says is not for us
-    printf 'GET / HTTP/1.1\r\nHost: 127.0.0.1:%s\r\nConnection: close\r\n\r\n' "$1" >&3
+    printf 'GET / HTTP/1.1\r\nHost: localhost:%s\r\nConnection: close\r\n\r\n' "$1" >&3
     IFS= read -r -t 2 line <&3 || line=""
     exec 3>&- 3<&-
     case $line in HTTP/1.?\ 200*|HTTP/1.?\ 403*|HTTP/1.?\ 400*) return 0 ;; *) return 1 ;; esac
@@ -133,7 +134,7 @@ cmd_start() {
 END
         # all ports named: the defaults put gRPC at port+10000; telemetry off: nothing leaves the machine
         # volumes of 64 MB keep a small disk footprint
-        set -- server -dir="$dir/data" -ip=127.0.0.1 -ip.bind=127.0.0.1 \
+        set -- server -dir="$dir/data" -ip="$HOST" -ip.bind="$HOST" \
             -master.port=$((port + 2)) -master.port.grpc=$((port + 3)) -master.volumeSizeLimitMB=64 -master.telemetry=false \
             -master.electionTimeout=1s -volume.port=$((port + 4)) -volume.port.grpc=$((port + 5)) -volume.max=100 -volume.preStopSeconds=0 \
             -filer -filer.port=$((port + 6)) -filer.port.grpc=$((port + 7)) -filer.localSocket="$dir/filer.sock" \
@@ -141,7 +142,7 @@ END
             -s3.port.iceberg=0 -s3.port.lance=0 -s3.autoCreateBucket=false -s3.localSocket="$dir/s3.sock" ;;
     versity)
         bin=${S3_BIN:-$(program_of versity)}
-        set -- --port "127.0.0.1:$port" --access "$ACCESS" --secret "$SECRET" --quiet --keep-alive posix ${S3_VERSITY_OPTS:-} "$dir/data/" ;;
+        set -- --port "$HOST:$port" --access "$ACCESS" --secret "$SECRET" --quiet --keep-alive posix ${S3_VERSITY_OPTS:-} "$dir/data/" ;;
     *) die "unknown server $kind" ;;
     esac
     case $bin in /*) ;; */*) bin=$PWD/$bin ;; esac
