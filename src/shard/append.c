@@ -90,8 +90,8 @@ void partition_remember(struct partition *p)
 {
     if (!p->shards->config.is_shared || p->gone_back.generation != 0)
         return;
-    p->gone_back =
-        (struct gone_back){ .generation = p->applied.generation, .since_ns = io_boottime_ns(p->shards->io) };
+    p->gone_back.generation = p->applied.generation; /* what was told of it stays told */
+    p->gone_back.since_ns = io_boottime_ns(p->shards->io);
 }
 
 static void begin_anew(struct partition *p, const struct chain_entry *entry, const char *why)
@@ -181,17 +181,15 @@ static struct chain_loss lost_end(struct partition *p, uint64_t back_to)
 }
 
 /* The driver says where the log parts from what was seen: what is lost waits to be named, once until it goes
- * on. */
+ * on: a chain's end that others set back since does not tell any more what of it the chain has. */
 static void pend_lost_end(struct partition *p, uint64_t back_to)
 {
     struct gone_back *g = &p->gone_back;
+    struct log_seen seen = log_seen(p->shards->log, p->number);
     struct chain_loss loss = lost_end(p, back_to);
     pend(p, &p->lost_end, &loss);
-    if (loss.kind == 0)
-        return;
-    bool is_first = g->told_to == 0;
-    g->told_from = is_first || loss.from.offset < g->told_from ? loss.from.offset : g->told_from;
-    g->told_to = loss.to.offset > g->told_to ? loss.to.offset : g->told_to;
+    g->told_from = g->told_to == 0 || back_to < g->told_from ? back_to : g->told_from;
+    g->told_to = seen.end_offset > g->told_to ? seen.end_offset : g->told_to;
 }
 
 /* An entry waits for this replica: may it wait on? */
@@ -503,7 +501,10 @@ err partition_log_told(struct partition *p)
         e = append_pending(p, &p->doubt);
     io_mutex_unlock(&p->chain_lock);
     TRY(e);
-    if (is_back)
+    if (is_back) {
         go_on(p, back_to);
+        p->applied = p->chain.end; /* with the generation that began here, if one did */
+        partition_remember(p); /* it may be opened in a later one before the driver hears why that began */
+    }
     return OK;
 }

@@ -180,8 +180,8 @@ struct apply_scratch {
 
 /* What is remembered of a log that went back, or may have. */
 struct gone_back {
-    uint64_t generation;         /* that was applied when the partition first began anew; 0: it did not */
-    uint64_t told_from, told_to; /* offsets that were named already, or are to be; told_to 0: none */
+    uint64_t generation; /* of what was seen, and others may have begun a later one; 0: of what is applied */
+    uint64_t told_from, told_to; /* offsets whose loss was named already, or is to be; told_to 0: none */
     int64_t since_ns;            /* boot time */
 };
 

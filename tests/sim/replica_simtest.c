@@ -58,6 +58,111 @@ static void replicas_that_differ_are_told(void **unused)
     }
 }
 
+/* ---- one going back at a time, of partition 0 ---- */
+
+static struct partition *first_of(struct life *l, uint32_t k)
+{
+    return &l->replicas[k].shards->partitions[0];
+}
+
+/* No time passes. */
+static void settle(struct life *l, uint32_t k)
+{
+    for (int i = 0; i < 20; i++) {
+        reopen(l, k);
+        step(l, k, 30);
+    }
+}
+
+static void write_first(struct life *l, int count)
+{
+    for (int i = 0; i < count; i++)
+        assert_ok(world_append(&l->w, 0, 20, false));
+}
+
+/* Ten records, of which the chain has six, and all three have seen them. */
+static void begin_with_ten(struct life *l, struct pool *own)
+{
+    life_open(l, &memory, own, 5, 0);
+    write_first(l, 6);
+    assert_ok(shards_cut_all(l->replicas[0].shards, io_monotonic_ns(l->w.io) + NS_PER_SECOND));
+    rest(l);
+    write_first(l, 4);
+    for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
+        settle(l, k);
+        assert_int_equal(first_of(l, k)->chain.end.offset, first_of(l, 0)->chain.end.offset);
+        assert_int_equal(first_of(l, k)->applied.offset, log_sim_end(store_of(l), 0));
+    }
+}
+
+/* What the chain had of it when it was told is not named, nor is anything twice: not by the life of the partition
+ * that began a generation, not by the next, for which the chain ends below, and not by other replicas. */
+static void what_was_lost_is_named_once(void **unused)
+{
+    struct pool *own = pool_open(NULL, "sim", POOL_BYTES_UNLIMITED);
+    struct life *l = calloc(1, sizeof *l);
+    assert_non_null(l);
+    begin_with_ten(l, own);
+    uint64_t committed = first_of(l, 0)->chain.end.offset, end = log_sim_end(store_of(l), 0);
+    assert_true(committed > 2 && committed < end);
+    log_sim_back(store_of(l), 0, 2);
+    for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
+        settle(l, k);
+        assert_int_equal(first_of(l, k)->lost_end.kind, 0);
+    }
+    rest(l);
+    for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
+        const struct chain *c = &first_of(l, k)->chain;
+        assert_int_equal(c->end.generation, 2);
+        assert_int_equal(c->loss_count, 1);
+        assert_int_equal(c->losses[0].from.generation, 1);
+        assert_int_equal(c->losses[0].from.offset, committed);
+        assert_int_equal(c->losses[0].to.offset, end);
+    }
+    life_close(l);
+    pool_close(own);
+    free(l);
+}
+
+/* A replica that has the partition not open, and told what it saw of a going back, opens it in the generation that
+ * another began for the next one before its driver hears of that: no other begins. */
+static void a_generation_begins_once(void **unused)
+{
+    struct pool *own = pool_open(NULL, "sim", POOL_BYTES_UNLIMITED);
+    struct life *l = calloc(1, sizeof *l);
+    uint64_t back_to;
+    assert_non_null(l);
+    begin_with_ten(l, own);
+    struct log *first = l->replicas[0].log, *second = l->replicas[1].log;
+    shards_partition_close(l->replicas[1].shards, 0);
+    log_sim_back(store_of(l), 0, first_of(l, 0)->chain.end.offset + 1);
+    settle(l, 0);
+    assert_ok(log_went_back(second, 0, &back_to));
+    for (int i = 0; i < 10; i++)
+        step(l, 1, 30);
+    assert_int_equal(shards_partition_status(l->replicas[1].shards, 0).stage, SHARD_CLOSED);
+    assert_err(ERR_NOT_FOUND, log_went_back(second, 0, &back_to));
+    log_sim_delay(store_of(l), 1000 * NS_PER_SECOND);
+    log_sim_back(store_of(l), 0, 2);
+    ERR_IGNORE(world_append(&l->w, 0, 20, false));
+    assert_ok(log_went_back(first, 0, &back_to)); /* it wrote, and so heard of it */
+    settle(l, 0);
+    write_first(l, 3);
+    assert_ok(shards_cut_all(l->replicas[0].shards, io_monotonic_ns(l->w.io) + NS_PER_SECOND));
+    settle(l, 0);
+    assert_int_equal(first_of(l, 0)->chain.end.generation, 3);
+    assert_true(first_of(l, 0)->chain.end.offset > 2);
+    assert_err(ERR_NOT_FOUND, log_went_back(second, 0, &back_to));
+    settle(l, 1);
+    rest(l);
+    for (uint32_t k = 0; k < REPLICA_COUNT; k++)
+        assert_int_equal(first_of(l, k)->chain.end.generation, 3);
+    assert_null(compare_chains(l));
+    life_close(l);
+    pool_close(own);
+    free(l);
+}
+
 /* ---- what nobody names goes after a day ---- */
 
 #define OBJECTS_MAX 8192
@@ -295,6 +400,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replicas_come_to_the_same),
         cmocka_unit_test(replicas_that_differ_are_told),
+        cmocka_unit_test(what_was_lost_is_named_once),
+        cmocka_unit_test(a_generation_begins_once),
         cmocka_unit_test(what_nobody_names_goes_after_a_day),
         cmocka_unit_test(an_old_leftover_is_not_named_at_once),
     };

@@ -442,32 +442,49 @@ static const char *compare_chains(struct life *l)
     return NULL;
 }
 
+/* One that was told with another of a later generation goes from a position of one to a position of the other. */
+static bool is_joined(const struct chain_loss *loss) { return loss->from.generation != loss->to.generation; }
+
+static bool has_offset(const struct chain_loss *loss, uint64_t offset)
+{
+    bool is_behind = loss->from.offset <= offset, is_before = offset < loss->to.offset;
+    bool has_whole = loss->to.generation > loss->from.generation + 1;
+    return is_joined(loss) ? is_behind || is_before || has_whole : is_behind && is_before;
+}
+
 static bool is_lost_named(struct life *l, const struct world_record *r)
 {
     const struct chain *c = &l->replicas[0].shards->partitions[r->partition].chain;
     for (size_t i = 0; i < c->loss_count; i++)
-        if (c->losses[i].from.offset <= r->offset && r->offset < c->losses[i].to.offset &&
-            c->losses[i].range.max_ms >= r->append_ms)
+        if (has_offset(&c->losses[i], r->offset) && c->losses[i].range.max_ms >= r->append_ms)
             return true;
     return false;
 }
 
 /* Is every offset of it one that the log lost? Where that cannot be told exactly: is any? */
-static bool was_lost(const struct life *l, uint32_t partition, const struct chain_loss *loss)
+static bool was_lost_between(const struct life *l, uint32_t partition, uint64_t from, uint64_t to)
 {
-    uint64_t at = loss->from.offset;
-    for (bool found = true; found && at < loss->to.offset;) {
+    uint64_t at = from;
+    for (bool found = true; found && at < to;) {
         found = false;
         for (size_t i = 0; i < l->back_count && !found; i++) {
             const struct going_back *back = &l->backs[i];
             found = back->partition == partition && back->to <= at && at < back->seen_end;
             at = found ? back->seen_end : at;
-            if (l->is_told_roughly && back->partition == partition && back->to < loss->to.offset &&
-                loss->from.offset < back->seen_end)
+            if (l->is_told_roughly && back->partition == partition && back->to < to && from < back->seen_end)
                 return true;
         }
     }
-    return at >= loss->to.offset;
+    return at >= to;
+}
+
+static bool was_lost(const struct life *l, uint32_t partition, const struct chain_loss *loss)
+{
+    uint64_t from = loss->from.offset, to = loss->to.offset;
+    if (!is_joined(loss))
+        return was_lost_between(l, partition, from, to);
+    return to > 0 && was_lost_between(l, partition, from, from + 1) &&
+           was_lost_between(l, partition, to - 1, to);
 }
 
 /* No loss is named but of what the log lost, and no generation begins but when it did. */
