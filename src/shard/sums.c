@@ -203,7 +203,7 @@ err shards_partition_read_back(struct shards *shards, uint32_t partition, uint64
     struct pool *scratch = pool_open(shards->pool, "read back", POOL_BYTES_UNLIMITED);
     err e = atomic_load(&p->stage) == SHARD_OPEN ? OK : ERR_NOT_FOUND;
     while (e == OK) {
-        struct held held;
+        struct held held = { 0 };
         pool_reset(scratch);
         TRY_OUT(atomic_load(&shards->stopping.canceled) ? ERR_CANCELED : OK);
         e = hold(p, skip, scratch, &held);
