@@ -85,7 +85,7 @@ class Process:
 
     def query(self, expression, at, headers=None, **arguments):
         arguments.update(query=expression, time='%.3f' % at)
-        return self.request('/api/v1/query', urllib.parse.urlencode(arguments).encode(), headers).json()
+        return self.request('/api/v1/query', urllib.parse.urlencode(arguments).encode(), headers, timeout=120).json()
 
     def query_range(self, expression, start, end, step, headers=None, **arguments):
         arguments.update(query=expression, start='%.3f' % start, end='%.3f' % end, step=step)
