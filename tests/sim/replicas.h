@@ -430,8 +430,8 @@ static const char *compare_chains(struct life *l)
             if (a->chain.next_number != b->chain.next_number || a->chain.ignored_count != 0)
                 return "the chains differ, or hold entries that are not valid";
             if (a->chain.segment_count != b->chain.segment_count ||
-                memcmp(a->chain.segments, b->chain.segments,
-                       a->chain.segment_count * sizeof *a->chain.segments))
+                (a->chain.segment_count > 0 && memcmp(a->chain.segments, b->chain.segments,
+                                                      a->chain.segment_count * sizeof *a->chain.segments)))
                 return "the chains' segments differ";
             if (position_compare(a->applied, b->applied) != 0)
                 return "one has applied more";
