@@ -66,3 +66,36 @@ bool ask_post(const struct ask_whom *whom, const struct ask_question *question, 
     *out_body = buf_slice(&body);
     return true;
 }
+
+const struct yaml_node *ask_find(const struct yaml_node *map, const char *key)
+{
+    return map != NULL && map->type == YAML_MAP ? yaml_find(map, key) : NULL;
+}
+
+struct slice ask_text(const struct yaml_node *map, const char *key)
+{
+    const struct yaml_node *node = ask_find(map, key);
+    return node != NULL && node->type == YAML_SCALAR ? node->text : slice_str("?");
+}
+
+const struct yaml_node *ask_list(const struct yaml_node *map, const char *key)
+{
+    const struct yaml_node *node = ask_find(map, key);
+    return node != NULL && node->type == YAML_SEQUENCE ? node : NULL;
+}
+
+const struct yaml_node *ask_data(const char *command, struct slice body, struct pool *pool)
+{
+    struct yaml_node *root;
+    struct err_at at = { 0 };
+    if (yaml_parse(body, pool, &root, &at) != OK) {
+        fprintf(stderr, "kelpie %s: the answer is not JSON: %s\n", command, at.text);
+        return NULL;
+    }
+    const struct yaml_node *error = ask_find(root, "error"), *data = ask_find(root, "data");
+    if (error == NULL && data != NULL)
+        return data;
+    fprintf(stderr, "kelpie %s: %.*s\n", command,
+            SLICE_ARG(error != NULL ? error->text : slice_str("the answer has no data")));
+    return NULL;
+}

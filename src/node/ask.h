@@ -4,6 +4,7 @@
 
 #include "base/pool.h"
 #include "base/slice.h"
+#include "model/yaml.h"
 #include "node/node.h"
 
 #include <stdbool.h>
@@ -43,5 +44,17 @@ struct ask_question {
  * reported on standard error. */
 bool ask_post(const struct ask_whom *whom, const struct ask_question *question, struct pool *pool,
               unsigned *out_status, struct slice *out_body);
+
+/* ---- its JSON, read with the YAML parser, of which JSON is a subset ---- */
+
+/* `data` of an answer, in the pool. NULL: it has none, or is no JSON, which was reported with the command's
+ * name. */
+const struct yaml_node *ask_data(const char *command, struct slice body, struct pool *pool);
+/* A member of a map; NULL if it has none, or is no map, or NULL. */
+const struct yaml_node *ask_find(const struct yaml_node *map, const char *key);
+/* … its text, "?" where there is none, … */
+struct slice ask_text(const struct yaml_node *map, const char *key);
+/* … or it, if it is a list; else NULL. */
+const struct yaml_node *ask_list(const struct yaml_node *map, const char *key);
 
 #endif

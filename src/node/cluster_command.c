@@ -1,6 +1,5 @@
 /* kelpie cluster: show the cluster that a node is in, and order what people decide. Over HTTP, at any of its
  * nodes; the answer's JSON is read with the YAML parser, of which JSON is a subset. */
-#include "model/yaml.h"
 #include "node/ask.h"
 #include "node/commands.h"
 #include "node/options.h"
@@ -18,21 +17,9 @@ struct order {
     bool is_dry, is_json;
 };
 
-static struct slice text_of(const struct yaml_node *map, const char *key)
-{
-    const struct yaml_node *node = map != NULL ? yaml_find(map, key) : NULL;
-    return node != NULL && node->type == YAML_SCALAR ? node->text : slice_str("?");
-}
-
 static bool is_true(const struct yaml_node *map, const char *key)
 {
-    return slice_equal_str(text_of(map, key), "true");
-}
-
-static const struct yaml_node *list_of(const struct yaml_node *map, const char *key)
-{
-    const struct yaml_node *node = map != NULL ? yaml_find(map, key) : NULL;
-    return node != NULL && node->type == YAML_SEQUENCE ? node : NULL;
+    return slice_equal_str(ask_text(map, key), "true");
 }
 
 static void print_node(const struct yaml_node *node)
@@ -41,22 +28,22 @@ static void print_node(const struct yaml_node *node)
     snprintf(notes, sizeof notes, "%s%s%s%s", is_true(node, "silent") ? " silent" : "",
              is_true(node, "suspected") ? " suspected" : "", is_true(node, "draining") ? " draining" : "",
              is_true(node, "leaving") ? " leaving" : "");
-    printf("%-20.*s %-12.*s %-24.*s %-8.*s %8.*s %8.*s %s\n", SLICE_ARG(text_of(node, "name")),
-           SLICE_ARG(text_of(node, "zone")), SLICE_ARG(text_of(node, "address")),
-           SLICE_ARG(text_of(node, "status")), SLICE_ARG(text_of(node, "assigned")),
-           SLICE_ARG(text_of(node, "owned")), notes);
+    printf("%-20.*s %-12.*s %-24.*s %-8.*s %8.*s %8.*s %s\n", SLICE_ARG(ask_text(node, "name")),
+           SLICE_ARG(ask_text(node, "zone")), SLICE_ARG(ask_text(node, "address")),
+           SLICE_ARG(ask_text(node, "status")), SLICE_ARG(ask_text(node, "assigned")),
+           SLICE_ARG(ask_text(node, "owned")), notes);
 }
 
 static void print_cluster(const struct yaml_node *data)
 {
-    const struct yaml_node *nodes = list_of(data, "nodes"), *r = yaml_find(data, "redundancy");
+    const struct yaml_node *nodes = ask_list(data, "nodes"), *r = ask_find(data, "redundancy");
     printf("cluster %.*s: %.*s partitions × %.*s replicas, epoch %.*s\n",
-           SLICE_ARG(text_of(data, "clusterId")), SLICE_ARG(text_of(data, "partitions")),
-           SLICE_ARG(text_of(data, "replicas")), SLICE_ARG(text_of(data, "epoch")));
+           SLICE_ARG(ask_text(data, "clusterId")), SLICE_ARG(ask_text(data, "partitions")),
+           SLICE_ARG(ask_text(data, "replicas")), SLICE_ARG(ask_text(data, "epoch")));
     printf("live owners of the partition with the fewest: %.*s; partitions without an owner: %.*s, with too "
            "few: %.*s\n\n",
-           SLICE_ARG(text_of(r, "ownersMin")), SLICE_ARG(text_of(r, "unowned")),
-           SLICE_ARG(text_of(r, "lacking")));
+           SLICE_ARG(ask_text(r, "ownersMin")), SLICE_ARG(ask_text(r, "unowned")),
+           SLICE_ARG(ask_text(r, "lacking")));
     printf("%-20s %-12s %-24s %-8s %8s %8s\n", "name", "zone", "address", "status", "assigned", "owned");
     for (size_t i = 0; nodes != NULL && i < nodes->count; i++)
         print_node(nodes->items[i]);
@@ -64,16 +51,16 @@ static void print_cluster(const struct yaml_node *data)
 
 static void print_preview(const struct yaml_node *data)
 {
-    const struct yaml_node *nodes = list_of(data, "nodes");
+    const struct yaml_node *nodes = ask_list(data, "nodes");
     printf("%.*s would move %.*s replicas; the partition with the fewest would have %.*s\n\n",
-           SLICE_ARG(text_of(data, "action")), SLICE_ARG(text_of(data, "moved")),
-           SLICE_ARG(text_of(data, "replicasMin")));
+           SLICE_ARG(ask_text(data, "action")), SLICE_ARG(ask_text(data, "moved")),
+           SLICE_ARG(ask_text(data, "replicasMin")));
     printf("%-20s %10s %8s %8s\n", "name", "partitions", "gained", "lost");
     for (size_t i = 0; nodes != NULL && i < nodes->count; i++) {
         const struct yaml_node *node = nodes->items[i];
-        struct slice name = is_true(node, "isNew") ? slice_str("(the new node)") : text_of(node, "name");
-        printf("%-20.*s %10.*s %8.*s %8.*s\n", SLICE_ARG(name), SLICE_ARG(text_of(node, "partitions")),
-               SLICE_ARG(text_of(node, "gained")), SLICE_ARG(text_of(node, "lost")));
+        struct slice name = is_true(node, "isNew") ? slice_str("(the new node)") : ask_text(node, "name");
+        printf("%-20.*s %10.*s %8.*s %8.*s\n", SLICE_ARG(name), SLICE_ARG(ask_text(node, "partitions")),
+               SLICE_ARG(ask_text(node, "gained")), SLICE_ARG(ask_text(node, "lost")));
     }
 }
 
@@ -82,26 +69,17 @@ static int print_may_stop(const struct order *order, const struct yaml_node *dat
 {
     bool may_stop = is_true(data, "mayStop");
     printf("%s %s be stopped: partitions with too few live owners now: %.*s, without an owner then: %.*s\n",
-           order->node, may_stop ? "may" : "must not", SLICE_ARG(text_of(data, "lacking")),
-           SLICE_ARG(text_of(data, "unownedWithout")));
+           order->node, may_stop ? "may" : "must not", SLICE_ARG(ask_text(data, "lacking")),
+           SLICE_ARG(ask_text(data, "unownedWithout")));
     return may_stop ? 0 : 1;
 }
 
 /* Exit status. */
 static int print_answer(const struct order *order, struct slice body, struct pool *pool)
 {
-    struct yaml_node *root;
-    struct err_at at = { 0 };
-    if (yaml_parse(body, pool, &root, &at) != OK) {
-        fprintf(stderr, "kelpie cluster: the answer is not JSON: %s\n", at.text);
+    const struct yaml_node *data = ask_data("cluster", body, pool);
+    if (data == NULL)
         return 1;
-    }
-    const struct yaml_node *error = yaml_find(root, "error"), *data = yaml_find(root, "data");
-    if (error != NULL || data == NULL) {
-        fprintf(stderr, "kelpie cluster: %.*s\n",
-                SLICE_ARG(error != NULL ? error->text : slice_str("the answer has no data")));
-        return 1;
-    }
     if (order->action == NULL)
         print_cluster(data);
     else if (order->is_dry)

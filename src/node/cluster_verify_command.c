@@ -4,7 +4,6 @@
  * Invariant: the status is 0 only if every partition was found equal once, after the command began, and every
  * object was looked at. */
 #include "io/io.h"
-#include "model/yaml.h"
 #include "node/ask.h"
 #include "node/commands.h"
 #include "node/options.h"
@@ -32,30 +31,13 @@ struct verify {
     uint64_t replica_count; /* that each partition is to have */
 };
 
-static const struct yaml_node *find(const struct yaml_node *map, const char *key)
-{
-    return map != NULL && map->type == YAML_MAP ? yaml_find(map, key) : NULL;
-}
-
-static struct slice text_of(const struct yaml_node *map, const char *key)
-{
-    const struct yaml_node *node = find(map, key);
-    return node != NULL && node->type == YAML_SCALAR ? node->text : slice_str("?");
-}
-
 static uint64_t number_of(const struct yaml_node *map, const char *key)
 {
-    struct slice text = text_of(map, key);
+    struct slice text = ask_text(map, key);
     uint64_t number = 0;
     for (size_t i = 0; i < text.len && text.at[i] >= '0' && text.at[i] <= '9'; i++)
         number = number * 10 + (uint64_t)(text.at[i] - '0');
     return number;
-}
-
-static const struct yaml_node *list_of(const struct yaml_node *map, const char *key)
-{
-    const struct yaml_node *node = find(map, key);
-    return node != NULL && node->type == YAML_SEQUENCE ? node : NULL;
 }
 
 /* ---- asking ---- */
@@ -70,23 +52,11 @@ static bool ask(const struct verify *verify, const char *path, const char *form,
                                         .answer_bytes_max = ANSWER_BYTES_MAX,
                                         .timeout_ms = TIMEOUT_MS };
     struct slice body;
-    struct yaml_node *root;
-    struct err_at at = { 0 };
     unsigned status;
     if (!ask_post(&verify->whom, &asked, pool, &status, &body))
         return false;
-    if (yaml_parse(body, pool, &root, &at) != OK) {
-        fprintf(stderr, "kelpie verify: the answer is not JSON: %s\n", at.text);
-        return false;
-    }
-    const struct yaml_node *data = find(root, "data"), *error = find(root, "error");
-    if (data == NULL || error != NULL) {
-        fprintf(stderr, "kelpie verify: %.*s\n",
-                SLICE_ARG(error != NULL ? error->text : slice_str("the answer has no data")));
-        return false;
-    }
-    *out_data = data;
-    return true;
+    *out_data = ask_data("verify", body, pool);
+    return *out_data != NULL;
 }
 
 static bool ask_partition(const struct verify *verify, uint64_t partition, uint64_t first, struct pool *pool,
@@ -102,51 +72,51 @@ static bool ask_partition(const struct verify *verify, uint64_t partition, uint6
 
 static void print_replicas(const struct yaml_node *data)
 {
-    const struct yaml_node *replicas = list_of(data, "replicas");
+    const struct yaml_node *replicas = ask_list(data, "replicas");
     for (size_t i = 0; replicas != NULL && i < replicas->count; i++) {
         const struct yaml_node *r = replicas->items[i];
-        if (find(r, "error") != NULL)
-            printf("    %.*s: %.*s\n", SLICE_ARG(text_of(r, "node")), SLICE_ARG(text_of(r, "error")));
-        else if (find(r, "applied") == NULL)
-            printf("    %.*s: it is not open there\n", SLICE_ARG(text_of(r, "node")));
+        if (ask_find(r, "error") != NULL)
+            printf("    %.*s: %.*s\n", SLICE_ARG(ask_text(r, "node")), SLICE_ARG(ask_text(r, "error")));
+        else if (ask_find(r, "applied") == NULL)
+            printf("    %.*s: it is not open there\n", SLICE_ARG(ask_text(r, "node")));
         else
             printf("    %.*s: generation %.*s, applied up to %.*s, chain up to %.*s, %.*s segments\n",
-                   SLICE_ARG(text_of(r, "node")), SLICE_ARG(text_of(r, "generation")),
-                   SLICE_ARG(text_of(r, "applied")), SLICE_ARG(text_of(r, "chain")),
-                   SLICE_ARG(text_of(r, "segments")));
+                   SLICE_ARG(ask_text(r, "node")), SLICE_ARG(ask_text(r, "generation")),
+                   SLICE_ARG(ask_text(r, "applied")), SLICE_ARG(ask_text(r, "chain")),
+                   SLICE_ARG(ask_text(r, "segments")));
     }
 }
 
 static void print_difference(const struct yaml_node *data)
 {
-    const struct yaml_node *d = find(data, "difference"), *a = find(d, "a"), *b = find(d, "b");
-    printf("partition %.*s: replicas differ: %.*s\n", SLICE_ARG(text_of(data, "partition")),
-           SLICE_ARG(text_of(data, "why")));
-    if (find(d, "from") != NULL)
-        printf("    offsets %.*s to %.*s of generation %.*s\n", SLICE_ARG(text_of(d, "from")),
-               SLICE_ARG(text_of(d, "to")), SLICE_ARG(text_of(d, "generation")));
-    printf("    %.*s: %.*s rows, SUM %.*s\n    %.*s: %.*s rows, SUM %.*s\n", SLICE_ARG(text_of(d, "nodeA")),
-           SLICE_ARG(text_of(a, "rows")), SLICE_ARG(text_of(a, "sum")), SLICE_ARG(text_of(d, "nodeB")),
-           SLICE_ARG(text_of(b, "rows")), SLICE_ARG(text_of(b, "sum")));
+    const struct yaml_node *d = ask_find(data, "difference"), *a = ask_find(d, "a"), *b = ask_find(d, "b");
+    printf("partition %.*s: replicas differ: %.*s\n", SLICE_ARG(ask_text(data, "partition")),
+           SLICE_ARG(ask_text(data, "why")));
+    if (ask_find(d, "from") != NULL)
+        printf("    offsets %.*s to %.*s of generation %.*s\n", SLICE_ARG(ask_text(d, "from")),
+               SLICE_ARG(ask_text(d, "to")), SLICE_ARG(ask_text(d, "generation")));
+    printf("    %.*s: %.*s rows, SUM %.*s\n    %.*s: %.*s rows, SUM %.*s\n", SLICE_ARG(ask_text(d, "nodeA")),
+           SLICE_ARG(ask_text(a, "rows")), SLICE_ARG(ask_text(a, "sum")), SLICE_ARG(ask_text(d, "nodeB")),
+           SLICE_ARG(ask_text(b, "rows")), SLICE_ARG(ask_text(b, "sum")));
     print_replicas(data);
 }
 
 static void print_wrong(const struct yaml_node *data)
 {
-    const struct yaml_node *wrong = list_of(data, "wrong");
+    const struct yaml_node *wrong = ask_list(data, "wrong");
     for (size_t i = 0; wrong != NULL && i < wrong->count; i++) {
         const struct yaml_node *w = wrong->items[i];
         printf("partition %.*s: %.*s: %.*s\n    %.*s rows, offsets %.*s to %.*s of generation %.*s\n",
-               SLICE_ARG(text_of(data, "partition")), SLICE_ARG(text_of(w, "object")),
-               SLICE_ARG(text_of(w, "what")), SLICE_ARG(text_of(w, "rows")), SLICE_ARG(text_of(w, "from")),
-               SLICE_ARG(text_of(w, "to")), SLICE_ARG(text_of(w, "generation")));
+               SLICE_ARG(ask_text(data, "partition")), SLICE_ARG(ask_text(w, "object")),
+               SLICE_ARG(ask_text(w, "what")), SLICE_ARG(ask_text(w, "rows")), SLICE_ARG(ask_text(w, "from")),
+               SLICE_ARG(ask_text(w, "to")), SLICE_ARG(ask_text(w, "generation")));
     }
 }
 
 static void print_unsure(const struct yaml_node *data)
 {
-    printf("partition %.*s: not comparable yet: %.*s\n", SLICE_ARG(text_of(data, "partition")),
-           SLICE_ARG(text_of(data, "why")));
+    printf("partition %.*s: not comparable yet: %.*s\n", SLICE_ARG(ask_text(data, "partition")),
+           SLICE_ARG(ask_text(data, "why")));
     print_replicas(data);
 }
 
@@ -154,8 +124,8 @@ static void print_unsure(const struct yaml_node *data)
 
 static void count_replicas(struct verify *verify, const struct yaml_node *data)
 {
-    const struct yaml_node *replicas = list_of(data, "replicas");
-    struct slice verdict = text_of(data, "verdict");
+    const struct yaml_node *replicas = ask_list(data, "replicas");
+    struct slice verdict = ask_text(data, "verdict");
     bool is_equal = slice_equal_str(verdict, "equal"), differs = slice_equal_str(verdict, "differ");
     verify->equal += is_equal;
     verify->unequal += differs;
@@ -169,7 +139,7 @@ static void count_replicas(struct verify *verify, const struct yaml_node *data)
 
 static void count_objects(struct verify *verify, const struct yaml_node *data)
 {
-    const struct yaml_node *wrong = list_of(data, "wrong");
+    const struct yaml_node *wrong = ask_list(data, "wrong");
     verify->objects += number_of(data, "objects");
     verify->object_bytes += number_of(data, "objectBytes");
     verify->wrong += wrong != NULL ? wrong->count : 0;
@@ -200,7 +170,7 @@ static bool check_partition(struct verify *verify, uint64_t partition)
         const struct yaml_node *data;
         struct pool *pool = pool_open(NULL, "partition", POOL_BYTES_UNLIMITED);
         bool is_answered = ask_partition(verify, partition, 0, pool, &data);
-        bool is_unsure = is_answered && slice_equal_str(text_of(data, "verdict"), "not comparable yet");
+        bool is_unsure = is_answered && slice_equal_str(ask_text(data, "verdict"), "not comparable yet");
         bool is_over = !is_unsure || io_monotonic_ns(verify->io) >= verify->end_ns;
         uint64_t next = 0;
         if (is_over && is_answered) {

@@ -1,6 +1,5 @@
 /* kelpie health: what a running node finds not well, a line each. Over HTTP; the answer's JSON is read with
  * the YAML parser, of which JSON is a subset. */
-#include "model/yaml.h"
 #include "node/ask.h"
 #include "node/commands.h"
 #include "node/options.h"
@@ -10,34 +9,20 @@
 #define ANSWER_BYTES_MAX (1u << 20)
 #define TIMEOUT_MS       15000
 
-static struct slice text_of(const struct yaml_node *map, const char *key)
-{
-    const struct yaml_node *node = map != NULL ? yaml_find(map, key) : NULL;
-    return node != NULL && node->type == YAML_SCALAR ? node->text : slice_str("?");
-}
-
 /* Exit status. */
 static int print_health(struct slice body, struct pool *pool)
 {
-    struct yaml_node *root;
-    struct err_at at = { 0 };
-    if (yaml_parse(body, pool, &root, &at) != OK) {
-        fprintf(stderr, "kelpie health: the answer is not JSON: %s\n", at.text);
+    const struct yaml_node *data = ask_data("health", body, pool), *findings = ask_list(data, "findings");
+    if (data != NULL && findings == NULL)
+        fprintf(stderr, "kelpie health: the answer has no findings\n");
+    if (findings == NULL)
         return 2;
-    }
-    const struct yaml_node *error = yaml_find(root, "error"), *data = yaml_find(root, "data");
-    const struct yaml_node *findings = data != NULL ? yaml_find(data, "findings") : NULL;
-    if (error != NULL || findings == NULL || findings->type != YAML_SEQUENCE) {
-        fprintf(stderr, "kelpie health: %.*s\n",
-                SLICE_ARG(error != NULL ? error->text : slice_str("the answer has no findings")));
-        return 2;
-    }
-    printf("%.*s\n", SLICE_ARG(text_of(data, "state")));
+    printf("%.*s\n", SLICE_ARG(ask_text(data, "state")));
     for (size_t i = 0; i < findings->count; i++)
-        printf("%-8.*s %-12.*s %.*s\n", SLICE_ARG(text_of(findings->items[i], "level")),
-               SLICE_ARG(text_of(findings->items[i], "what")),
-               SLICE_ARG(text_of(findings->items[i], "text")));
-    return slice_equal_str(text_of(data, "state"), "well") ? 0 : 1;
+        printf("%-8.*s %-12.*s %.*s\n", SLICE_ARG(ask_text(findings->items[i], "level")),
+               SLICE_ARG(ask_text(findings->items[i], "what")),
+               SLICE_ARG(ask_text(findings->items[i], "text")));
+    return slice_equal_str(ask_text(data, "state"), "well") ? 0 : 1;
 }
 
 int command_health(int argc, char **argv)
