@@ -231,6 +231,8 @@
       "Log records not applied because their sequence was seen before.")                                     \
     X(STAT_SHARD_EXEMPLARS_DROPPED, COUNTER, "shard_exemplars_dropped_total",                                \
       "Exemplars not kept: no row of their series came in the same hour or so.")                             \
+    X(STAT_SHARD_HOLDS, GAUGE, "shard_sweep_holds",                                                          \
+      "Holds in the shared store that keep sweeps away, as of the last look.")                               \
     X(STAT_SHARD_LOST_RECORDS, COUNTER, "shard_lost_records_total",                                          \
       "Log records that were damaged; answers name what may be missing.")                                    \
     X(STAT_SHARD_OBJECTS_DOUBTED, COUNTER, "shard_objects_doubted_total",                                    \
@@ -244,8 +246,12 @@
       "Bytes of frames written to stream files.")                                                            \
     X(STAT_SHARD_SPILLED_ROWS, COUNTER, "shard_spilled_rows_total",                                          \
       "Rows of heads written to stream files.")                                                              \
+    X(STAT_SHARD_SWEEPS, COUNTER, "shard_sweeps_total",                                                      \
+      "Looks for such objects, of one partition each, that came to their end.")                              \
+    X(STAT_SHARD_SWEEPS_MISSING, COUNTER, "shard_sweeps_missing_total",                                      \
+      "Looks given up because the store's list lacks objects that the manifest names.")                      \
     X(STAT_SHARD_SWEEPS_SKIPPED, COUNTER, "shard_sweeps_skipped_total",                                      \
-      "Looks for such objects that were not made, because something was in doubt or under way.")             \
+      "Looks that were given up, or not made, because something was in doubt or under way.")                 \
     X(STAT_SHARD_TAKEN_OVER, COUNTER, "shard_taken_over_total",                                              \
       "Manifest entries of other replicas that were taken over.")                                            \
     X(STAT_SYNC_COMPARED, COUNTER, "sync_compared_total",                                                    \

@@ -615,8 +615,7 @@ void cluster_node_stop(struct cluster_node *cluster)
 {
     if (cluster->agent != NULL)
         agent_stop(cluster->agent);
-    cluster_sync_close(cluster->sync);
-    cluster->sync = NULL;
+    cluster_sync_stop(cluster->sync); /* sweeps ask it until the shards are closed */
     prober_close(cluster->prober);
     cluster->prober = NULL;
     opener_close(cluster->opener);
@@ -632,6 +631,7 @@ void cluster_node_close(struct cluster_node *cluster)
     if (cluster == NULL)
         return;
     prober_close(cluster->prober);
+    cluster_sync_close(cluster->sync);
     if (cluster->log != NULL)
         log_close(cluster->log);
     log_ends_close(cluster->ends); /* its markers are answered now */
@@ -742,6 +742,12 @@ void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
         say(response, 503, "this node is starting\n");
     else
         say(response, 404, "no such request between nodes\n");
+}
+
+bool cluster_node_may_sweep(void *context, uint32_t partition)
+{
+    struct cluster_node *cluster = context;
+    return atomic_load(&cluster->has_sync) && cluster_sync_may_sweep(cluster->sync, partition);
 }
 
 err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_order *order, struct pool *pool,

@@ -80,6 +80,9 @@ bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_W
 err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
 /* The process is to end: it was put out for good, or has left. *out_is_error: by a person's or the log's word. */
 bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error);
+/* shards_config.may_sweep, with the cluster for context, until close: it knows what the cluster decided, and the
+ * partition is not being compared nor known to differ. */
+bool cluster_node_may_sweep(void *cluster, uint32_t partition);
 /* A request below /-/rpc/. */
 void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
                       struct net_response *response);

@@ -394,10 +394,8 @@ static err read_object(struct verifying *v, const char *key, const struct shard_
 /* NULL: it is right. ERR of what may pass is told as such. */
 static const char *look_at(struct verifying *v, const struct shard_segment *s, char key[BLOB_KEY_BYTES_MAX])
 {
-    char digest[SHA256_HEX_BYTES];
     uint64_t size;
-    sha256_print(s->digest, digest);
-    snprintf(key, BLOB_KEY_BYTES_MAX, "p%03u/segment/%s", v->asked->partition, digest);
+    shard_segment_key(v->asked->partition, s, key);
     err e = blob_size(v->sync->config.bucket, key, &size);
     if (e == OK && size != s->bytes)
         return "its size is not the chain's";
@@ -510,6 +508,11 @@ err cluster_sync_verify(struct cluster_sync *sync, const struct api_cluster_orde
     return OK;
 }
 
+bool cluster_sync_may_sweep(struct cluster_sync *sync, uint32_t partition)
+{
+    return agent_may_decide(sync->config.agent) && sync_may_sweep(sync->sync, partition);
+}
+
 /* ---- the thread ---- */
 
 static void run(void *context)
@@ -549,13 +552,20 @@ err cluster_sync_open(const struct cluster_sync_config *config, struct io *io, s
     return OK;
 }
 
+void cluster_sync_stop(struct cluster_sync *sync)
+{
+    if (sync == NULL || sync->thread == NULL)
+        return;
+    atomic_store(&sync->is_closing, true);
+    io_thread_join(sync->thread);
+    sync->thread = NULL;
+}
+
 void cluster_sync_close(struct cluster_sync *sync)
 {
     if (sync == NULL)
         return;
-    atomic_store(&sync->is_closing, true);
-    if (sync->thread != NULL)
-        io_thread_join(sync->thread);
+    cluster_sync_stop(sync);
     if (sync->client != NULL)
         net_client_close(sync->client);
     sync_close(sync->sync);

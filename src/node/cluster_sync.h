@@ -27,7 +27,10 @@ struct cluster_sync_config {
 /* Starts the thread. ERR_LIMIT. */
 err cluster_sync_open(const struct cluster_sync_config *config, struct io *io, struct pool *pool,
                       struct cluster_sync **out_sync);
-/* Ends the thread; the server is closed. NULL is allowed. */
+/* Ends the thread: nothing is compared, and the shards are not touched, from now on; the server is closed. NULL is
+ * allowed. */
+void cluster_sync_stop(struct cluster_sync *sync);
+/* The same, and nobody asks any more whether to sweep. */
 void cluster_sync_close(struct cluster_sync *sync);
 
 /* ---- any thread ---- */
@@ -35,6 +38,9 @@ void cluster_sync_close(struct cluster_sync *sync);
 /* A request of another node for SYNC_PATH. */
 void cluster_sync_handle(struct cluster_sync *sync, struct net_request *request,
                          struct net_response *response);
+
+/* As sync_may_sweep, and does this node know what the cluster decided? Until close. */
+bool cluster_sync_may_sweep(struct cluster_sync *sync, uint32_t partition);
 
 /* Compare the owners of a partition and look at some of its objects in the bucket, as the order says: the value of
  * `data`. Errors with the reason in at. */

@@ -41,6 +41,11 @@ void health_of_node(struct health *health, const struct health_node *node)
         health_add(health, HEALTH_WARNING, "retention",
                    "in %u partitions a large step of retention waits for kelpie retention --confirm",
                    node->retention_waits);
+    if (node->missing_count > 0)
+        health_add(
+            health, HEALTH_ALARM, "objects",
+            "in %u partitions the bucket lacks objects that the manifest names; nothing is deleted there",
+            node->missing_count);
 }
 
 /* ---- its cluster ---- */

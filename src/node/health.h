@@ -43,6 +43,7 @@ struct health_node {
     uint64_t losses;       /* named in answers */
     uint64_t damaged_segments;
     uint32_t retention_waits; /* partitions whose cut-off waits for a person */
+    uint32_t missing_count; /* partitions of which the bucket's list lacks objects that the manifest names */
 };
 void health_of_node(struct health *health, const struct health_node *node);
 

@@ -42,6 +42,7 @@ static void every_fact_of_a_node_is_told(void **state)
         { { .losses = 2 }, HEALTH_ALARM, "losses" },
         { { .damaged_segments = 1 }, HEALTH_ALARM, "damage" },
         { { .retention_waits = 3 }, HEALTH_WARNING, "retention" },
+        { { .missing_count = 1 }, HEALTH_ALARM, "objects" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct health health = { 0 };

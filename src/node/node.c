@@ -201,17 +201,17 @@ static err node_health(void *context, struct pool *pool, struct json *json, stru
     struct node *node = context;
     char waits[API_REASON_BYTES_MAX], refuses[API_REASON_BYTES_MAX];
     struct health health = { 0 };
-    struct health_node facts = { 0 };
     bool is_ready = node_is_ready(node, waits);
     bool is_started = atomic_load_explicit(&node->is_started, memory_order_acquire);
     struct shards_usage usage = { 0 };
     if (is_started)
         usage = shards_usage(node->shards);
-    facts = (struct health_node){ .not_ready = is_ready ? NULL : waits,
-                                  .refuses = is_started && node_intake(node, refuses) != OK ? refuses : NULL,
-                                  .losses = usage.losses,
-                                  .damaged_segments = usage.quarantined_count,
-                                  .retention_waits = usage.retention_waits };
+    struct health_node facts = { .not_ready = is_ready ? NULL : waits,
+                                 .refuses = is_started && node_intake(node, refuses) != OK ? refuses : NULL,
+                                 .losses = usage.losses,
+                                 .damaged_segments = usage.quarantined_count,
+                                 .retention_waits = usage.retention_waits,
+                                 .missing_count = usage.missing_count };
     health_of_node(&health, &facts);
     json_open(json, '{');
     char hash[CONFIG_HASH_BYTES];
@@ -515,6 +515,8 @@ static err open_storage(struct node *node, struct err_at *at)
 {
     TRY(node->cluster != NULL ? open_together(node, at) : open_alone(node, at));
     struct shards_config shards = shards_settings(node->memory_bytes, &node->identity, &node->loaded->config);
+    shards.may_sweep = node->cluster != NULL ? cluster_node_may_sweep : NULL;
+    shards.sweep_context = node->cluster;
     TRY(shards_config_check(&shards, at));
     struct err_at why = { 0 };
     err e = shards_open(&shards, node->io, node->log, node->blob, node->pool, &node->shards, &why);

@@ -38,20 +38,28 @@ uint64_t chain_number_parse(const char *name)
     return is_number ? strtoull(name, NULL, 10) : 0;
 }
 
-bool digest_parse(const char *name, uint8_t out_digest[SHA256_BYTES])
+bool object_name_parse(const char *name, struct object_name *out_name)
 {
-    if (strlen(name) != 2 * SHA256_BYTES || strspn(name, "0123456789abcdef") != 2 * SHA256_BYTES)
+    if (strspn(name, "0123456789abcdef") != 2 * SHA256_BYTES)
         return false;
     for (int i = 0; i < SHA256_BYTES; i++) {
         char pair[3] = { name[2 * i], name[2 * i + 1], '\0' };
-        out_digest[i] = (uint8_t)strtoul(pair, NULL, 16);
+        out_name->digest[i] = (uint8_t)strtoul(pair, NULL, 16);
     }
-    return true;
+    const char *era = name + 2 * SHA256_BYTES + 1;
+    out_name->era = 0;
+    if (era[-1] == '\0')
+        return true;
+    size_t len = strlen(era);
+    bool is_number =
+        era[-1] == '-' && len >= 1 && len <= 18 && strspn(era, "0123456789") == len && era[0] != '0';
+    out_name->era = is_number ? strtoull(era, NULL, 10) : 0;
+    return is_number;
 }
 
 bool shard_is_object(const char *path, uint32_t partition_count)
 {
-    uint8_t digest[SHA256_BYTES];
+    struct object_name object;
     char prefix[SHARD_KEY_BYTES_MAX];
     unsigned partition;
     if (sscanf(path, "p%u/", &partition) != 1 || partition >= partition_count)
@@ -67,7 +75,7 @@ bool shard_is_object(const char *path, uint32_t partition_count)
         return chain_number_parse(name) > 0;
     bool is_named_by_digest = (kind_len == 7 && memcmp(kind, "segment", 7) == 0) ||
                               (kind_len == 5 && memcmp(kind, "state", 5) == 0);
-    return is_named_by_digest && digest_parse(name, digest);
+    return is_named_by_digest && object_name_parse(name, &object);
 }
 
 /* ---- the walk ---- */

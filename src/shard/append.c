@@ -11,7 +11,7 @@
  *  2. Of a shared chain a COMMIT is folded only by a replica that has the same range, closed and in its stream
  *     file, with an equal SUM. One that is behind it begins anew at the chain's end; one that differs does so,
  *     too, keeps its stream files aside, and names the doubt in the chain.
- *  3. An entry that would not be valid behind what was taken over is not put: its writer looks again.
+ *  3. An entry that would not be valid behind what is folded is not put: its writer looks again.
  *  4. Nothing is deleted from a shared store here: somebody else may be reading it.
  *  5. A replica whose lease has ended puts nothing but what is lost, and the generation of a log that went back:
  *     that is no decision but knowledge, which would die with it. */
@@ -318,6 +318,10 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
     err e = OK;
     for (bool done = false; !done;) {
         pool_reset(scratch);
+        if (p->shards->config.is_shared)
+            TRY_OUT(chain_would_take(&p->chain, entry, out_valid));
+        if (p->shards->config.is_shared && !*out_valid)
+            break;
         e = partition_entry_put(p, entry, scratch);
         if (e == OK) {
             TRY_OUT(fold_locked(p, entry, out_valid));
@@ -327,10 +331,6 @@ err partition_entry_append(struct partition *p, struct chain_entry *entry, bool 
             goto out;
         stat_add(STAT_SHARD_RACES, 1);
         TRY_OUT(take_over(p, entry, scratch, &done, out_valid));
-        if (!done && p->shards->config.is_shared) {
-            TRY_OUT(chain_would_take(&p->chain, entry, out_valid));
-            done = !*out_valid;
-        }
     }
     e = OK;
 out:

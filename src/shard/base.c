@@ -35,6 +35,9 @@ err chain_base(const struct chain *c, struct pool *pool, struct chain_entry *out
         return ERR_LIMIT;
     memcpy(entry.state_digest, c->state_digests[0], SHA256_BYTES);
     memcpy(entry.older_state_digest, c->state_digests[1], SHA256_BYTES);
+    entry.state_era = c->state_eras[0];
+    entry.older_state_era = c->state_eras[1];
+    memcpy(entry.eras, c->eras, sizeof entry.eras);
     TRY(pool_alloc(pool, c->loss_count * sizeof *c->losses + 1, &at));
     entry.losses = at;
     if (c->loss_count > 0)

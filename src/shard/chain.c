@@ -99,6 +99,22 @@ static void put_base(struct buf *out, const struct chain_entry *entry)
     put_segments(out, entry);
 }
 
+/* At the end of an entry that names objects, unless all of them are of era 0. */
+static void put_eras(struct buf *out, const struct chain_entry *entry)
+{
+    uint64_t any = entry->state_era | entry->older_state_era | entry->eras[0];
+    for (size_t i = 0; i < entry->segment_count; i++)
+        any |= entry->segments[i].era;
+    if (any == 0)
+        return;
+    for (int i = 0; i < CHAIN_ERA_COUNT; i++)
+        buf_put_le64(out, entry->eras[i]);
+    buf_put_le64(out, entry->state_era);
+    buf_put_le64(out, entry->older_state_era);
+    for (size_t i = 0; i < entry->segment_count; i++)
+        buf_put_le64(out, entry->segments[i].era);
+}
+
 err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
 {
     check(entry->kind >= CHAIN_COMMIT && entry->kind < CHAIN_KIND_COUNT);
@@ -149,9 +165,13 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
     case CHAIN_LOSSES:
         put_losses(out, entry);
         break;
+    case CHAIN_ERA:
+        buf_put_le64(out, entry->ended_era);
+        break;
     case CHAIN_KIND_COUNT:
         check(false);
     }
+    put_eras(out, entry);
     TRY(buf_err(out));
     buf_put_le32(out, crc32c(slice_of(out->at + from, out->len - from), 0));
     return buf_err(out);
@@ -309,6 +329,24 @@ static err get_base(struct reader *r, struct pool *pool, struct chain_entry *ent
     return get_segments(r, pool, entry);
 }
 
+/* As put_eras; an entry has one form. */
+static err get_eras(struct reader *r, struct chain_entry *entry)
+{
+    uint64_t any = 0;
+    if (read_left(r) == 0)
+        return OK;
+    for (int i = 0; i < CHAIN_ERA_COUNT; i++)
+        any |= entry->eras[i] = read_le64(r);
+    any |= entry->state_era = read_le64(r);
+    any |= entry->older_state_era = read_le64(r);
+    for (size_t i = 0; i < entry->segment_count; i++)
+        any |= entry->segments[i].era = read_le64(r);
+    bool has_eras = entry->kind == CHAIN_BASE || (entry->eras[0] | entry->eras[1] | entry->eras[2]) == 0;
+    bool is_ordered = entry->eras[0] < entry->number && entry->eras[0] >= entry->eras[1] &&
+                      entry->eras[1] >= entry->eras[2];
+    return any != 0 && has_eras && is_ordered ? OK : ERR_CORRUPT;
+}
+
 err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry *out_entry)
 {
     if (bytes.len < ENTRY_BYTES_MIN || bytes.len > CHAIN_ENTRY_BYTES_MAX || get_le32(bytes.at) != ENTRY_MAGIC)
@@ -354,9 +392,15 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
     case CHAIN_LOSSES:
         TRY(get_losses(&r, pool, &entry));
         break;
+    case CHAIN_ERA:
+        entry.ended_era = read_le64(&r);
+        break;
     default:
         return ERR_VERSION;
     }
+    if (entry.kind == CHAIN_COMMIT || entry.kind == CHAIN_REPLACE || entry.kind == CHAIN_LOST ||
+        entry.kind == CHAIN_BASE)
+        TRY(get_eras(&r, &entry));
     if (!r.ok || read_left(&r) != 0)
         return ERR_CORRUPT;
     *out_entry = entry;

@@ -33,6 +33,7 @@ enum chain_kind {
     CHAIN_BASE =
         7, /* the fold of all entries before it, which may be removed once two bases stand behind them */
     CHAIN_LOSSES = 8, /* what a replica knows to be lost or doubtful */
+    CHAIN_ERA = 9,    /* of a shared store: an era begins, which sweeps count by */
     CHAIN_KIND_COUNT
 };
 
@@ -72,8 +73,14 @@ bool chain_loss_equal(const struct chain_loss *a, const struct chain_loss *b);
 #define CHAIN_SEGMENT_FAR_FUTURE 1u /* rows later than 10 min after their append */
 #define CHAIN_SEGMENT_WIDE       2u /* rows of many windows: not merged by window */
 
+/* Eras of a shared store, docs/decisions/0022-sweeping-a-shared-store.md: the number of an ERA entry is the era
+ * that it begins; before the first, and in a store of one node for ever, it is 0. An object's key carries the era
+ * in which its writer was. */
+#define CHAIN_ERA_COUNT 3
+
 struct chain_segment {
     uint8_t digest[SHA256_BYTES];
+    uint64_t era; /* of its key */
     uint64_t bytes;
     struct log_position from, to; /* the records whose rows it holds came from [from, to) */
     struct time_range range;
@@ -102,6 +109,7 @@ struct chain_entry {
     struct sum unresolved;       /* what is unresolved at `end` */
     int64_t data_through_ms;
     uint8_t state_digest[SHA256_BYTES];
+    uint64_t state_era;
     uint64_t state_bytes;
     struct chain_loss *losses;
     size_t loss_count;
@@ -123,8 +131,13 @@ struct chain_entry {
     /* BASE: as in struct chain, with end, cutoff_ms, data_through_ms, state_digest, unresolved, dropped, losses
      * (and whether they are accepted) and segments */
     uint8_t older_state_digest[SHA256_BYTES];
+    uint64_t older_state_era;
+    uint64_t eras[CHAIN_ERA_COUNT];
     struct log_position accepted_end;
     uint64_t lost_count, ignored_count, commit_count;
+
+    /* ERA: the era that it ends */
+    uint64_t ended_era;
 
     /* GENERATION: reading goes on at `end`; losses. LOSSES: losses */
 
@@ -156,11 +169,14 @@ struct chain {
     int64_t cutoff_ms; /* TIME_MS_MIN = everything is kept */
     int64_t data_through_ms;
     uint8_t state_digests[2][SHA256_BYTES]; /* newest first; zero = none */
-    struct sum unresolved;                  /* at `end` */
-    struct sum dropped;                     /* by compaction and retention so far */
-    struct log_position accepted_end;       /* unresolved rows of producers last heard before are accepted */
-    uint64_t lost_count;                    /* LOST entries */
-    uint64_t ignored_count;                 /* entries that were not valid */
+    uint64_t state_eras[2];                 /* of their keys */
+    uint64_t eras[CHAIN_ERA_COUNT];         /* the present one first; 0: there were not so many */
+    uint64_t era_unread;   /* number of the last entry that could not be read here and may have been an ERA */
+    struct sum unresolved; /* at `end` */
+    struct sum dropped;    /* by compaction and retention so far */
+    struct log_position accepted_end; /* unresolved rows of producers last heard before are accepted */
+    uint64_t lost_count;              /* LOST entries */
+    uint64_t ignored_count;           /* entries that were not valid */
     uint64_t commit_count;
     uint64_t first_number;              /* of the oldest entry that is there */
     uint64_t base_number, older_number; /* of the newest BASE and the one before; 0 = none */
@@ -180,6 +196,9 @@ void chain_close(struct chain *c);
  * ones, nothing changed. */
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why);
 
+/* The era for keys of objects that are put now: one that no fold of this chain finds too old. */
+uint64_t chain_put_era(const struct chain *c);
+
 /* Would the fold find this entry, under the next number, valid? ERR_LIMIT. */
 err chain_would_take(const struct chain *c, const struct chain_entry *entry, bool *out_valid);
 
@@ -192,6 +211,12 @@ struct sum chain_stored_sum(const struct chain *c);
 /* May these live segments (indexes into c->segments, ascending) be replaced together: does no other
  * segment lie between them in position order whose times overlap theirs? */
 bool chain_may_replace(const struct chain *c, const size_t *indexes, size_t count);
+
+/* Is it one object, under one key? */
+static inline bool chain_segment_same(const struct chain_segment *a, const struct chain_segment *b)
+{
+    return a->era == b->era && memcmp(a->digest, b->digest, SHA256_BYTES) == 0;
+}
 
 /* < 0, 0, > 0: order of positions. */
 static inline int position_compare(struct log_position a, struct log_position b)

@@ -9,7 +9,9 @@
  *  2. Two live segments whose times overlap have disjoint spans, or come from one range: chain_may_replace
  *     keeps it so.
  *  3. A COMMIT is valid only if its start is c->end; so the spans of all commits tile the path of positions.
- * 4. An entry that is not valid changes nothing but next_number. */
+ * 4. An entry that is not valid changes nothing but next_number.
+ *  5. Of an era before the one before the present one no object becomes live that was not: sweeps delete such
+ *     objects, and a delete may arrive as late as it likes. */
 #include "shard/chain.h"
 
 #include "base/check.h"
@@ -137,12 +139,32 @@ static void take_state(struct chain *c, const struct chain_entry *entry)
 {
     memcpy(c->state_digests[1], c->state_digests[0], SHA256_BYTES);
     memcpy(c->state_digests[0], entry->state_digest, SHA256_BYTES);
+    c->state_eras[1] = c->state_eras[0];
+    c->state_eras[0] = entry->state_era;
 }
+
+uint64_t chain_put_era(const struct chain *c)
+{
+    return c->era_unread > c->eras[0] ? c->era_unread : c->eras[0];
+}
+
+/* May what the entry names be on its way out? */
+static bool names_old(const struct chain *c, const struct chain_entry *entry)
+{
+    bool is_old = entry->kind == CHAIN_COMMIT && entry->state_era < c->eras[1];
+    for (size_t i = 0; i < entry->segment_count && !is_old; i++)
+        is_old = entry->segments[i].era < c->eras[1];
+    return is_old;
+}
+
+#define NAMES_OLD "what it names was put two eras ago, and may be deleted"
 
 static const char *commit_invalid(const struct chain *c, const struct chain_entry *entry)
 {
     if (position_compare(entry->start, c->end) != 0 || position_compare(entry->start, entry->end) >= 0)
         return "its range does not start at the chain's end";
+    if (names_old(c, entry))
+        return NAMES_OLD;
     struct sum sum = { 0 };
     for (size_t i = 0; i < entry->segment_count; i++) {
         const struct chain_segment *s = &entry->segments[i];
@@ -191,6 +213,8 @@ static const char *replace_invalid(const struct chain *c, const struct chain_ent
     struct sum in = { 0 }, out = entry->dropped;
     struct log_position from = { UINT64_MAX, UINT64_MAX }, to = { 0, 0 };
     size_t count = 0;
+    if (names_old(c, entry))
+        return NAMES_OLD;
     for (size_t i = 0; i < entry->input_count; i++) {
         size_t at = find_segment(c, entry->inputs[i]);
         if (at == c->segment_count && c->lost_count > 0)
@@ -357,6 +381,10 @@ static err fold_base(struct chain *c, const struct chain_entry *entry)
     c->data_through_ms = entry->data_through_ms;
     memcpy(c->state_digests[0], entry->state_digest, SHA256_BYTES);
     memcpy(c->state_digests[1], entry->older_state_digest, SHA256_BYTES);
+    c->state_eras[0] = entry->state_era;
+    c->state_eras[1] = entry->older_state_era;
+    memcpy(c->eras, entry->eras, sizeof c->eras);
+    c->era_unread = 0;
     c->unresolved = entry->unresolved;
     c->dropped = entry->dropped;
     c->accepted_end = entry->accepted_end;
@@ -367,6 +395,18 @@ static err fold_base(struct chain *c, const struct chain_entry *entry)
     c->older_number = c->base_number;
     c->base_number = entry->number;
     return OK;
+}
+
+/* Two that were to end the same era are one: the first. */
+static bool is_next_era(const struct chain *c, const struct chain_entry *entry)
+{
+    return entry->ended_era == c->eras[0];
+}
+
+static void fold_era(struct chain *c, const struct chain_entry *entry)
+{
+    memmove(c->eras + 1, c->eras, sizeof c->eras - sizeof c->eras[0]);
+    c->eras[0] = entry->number;
 }
 
 err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid, const char **out_why)
@@ -406,6 +446,12 @@ err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid
     case CHAIN_LOSSES:
         TRY(add_losses(c, entry));
         break;
+    case CHAIN_ERA:
+        if (is_next_era(c, entry))
+            fold_era(c, entry);
+        else
+            why = "the era that it ends is not the present one";
+        break;
     case CHAIN_KIND_COUNT:
         check(false);
     }
@@ -435,6 +481,9 @@ err chain_would_take(const struct chain *c, const struct chain_entry *entry, boo
         break;
     case CHAIN_GENERATION:
         *out_valid = entry->end.generation == c->end.generation + 1;
+        break;
+    case CHAIN_ERA:
+        *out_valid = is_next_era(c, entry);
         break;
     default:
         break;

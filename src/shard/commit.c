@@ -19,22 +19,26 @@
 
 /* ---- names of objects ---- */
 
-static void digest_key(const char *kind, uint32_t partition, const uint8_t digest[SHA256_BYTES],
+static void digest_key(const char *kind, uint32_t partition, const uint8_t digest[SHA256_BYTES], uint64_t era,
                        char out_key[SHARD_KEY_BYTES_MAX])
 {
     char text[SHA256_HEX_BYTES];
     sha256_print(digest, text);
-    snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/%s/%s", partition, kind, text);
+    int len = snprintf(out_key, SHARD_KEY_BYTES_MAX, "p%03u/%s/%s", partition, kind, text);
+    if (era != 0)
+        snprintf(out_key + len, SHARD_KEY_BYTES_MAX - (size_t)len, "-%llu", (unsigned long long)era);
 }
 
-void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX])
+void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], uint64_t era,
+                 char out_key[SHARD_KEY_BYTES_MAX])
 {
-    digest_key("segment", partition, digest, out_key);
+    digest_key("segment", partition, digest, era, out_key);
 }
 
-void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX])
+void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], uint64_t era,
+               char out_key[SHARD_KEY_BYTES_MAX])
 {
-    digest_key("state", partition, digest, out_key);
+    digest_key("state", partition, digest, era, out_key);
 }
 
 void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX])
@@ -59,70 +63,29 @@ err object_put_again(struct blob *blob, const char *key, struct slice bytes)
     return e == ERR_EXISTS ? blob_replace(blob, key, bytes) : e;
 }
 
-#define NAMED_MAX_NS (12 * 3600 * NS_PER_SECOND) /* so old an object may be that an entry names */
-#define OLD_MS       (12 * MS_PER_HOUR)
-#define NAME_AFTER_NS \
-    (120 * NS_PER_SECOND) /* longer than a list of objects is believed, and a request takes */
-
-/* An object of a shared store that is to be put is there already. If it is old, a sweep may have it in its list:
- * then nothing is named until that is over, and what is needed is put once more. */
-static err mind_the_sweep(struct partition *p, const char *key)
+uint64_t partition_put_era(struct partition *p)
 {
-    if (!p->shards->config.is_shared)
-        return OK;
-    struct pool *pool = pool_open(p->shards->pool, "renew", POOL_BYTES_UNLIMITED);
-    struct blob_entry *entries;
-    size_t count;
-    int64_t present_ms, t_ms = 0;
-    char prefix[SHARD_KEY_BYTES_MAX];
-    err e = OK;
-    TRY_OUT(partition_present(p, pool, &entries, &count, &present_ms));
-    snprintf(prefix, sizeof prefix, "%.*s", (int)(strrchr(key, '/') - key), key);
-    TRY_OUT(blob_list(p->shards->blob, prefix, pool, &entries, &count));
-    for (size_t i = 0; i < count && t_ms == 0; i++)
-        t_ms = strcmp(entries[i].key, key) == 0 ? entries[i].t_ms : 0;
-    if (t_ms < present_ms - OLD_MS)
-        atomic_store(&p->name_after_ns, io_monotonic_ns(p->shards->io) + NAME_AFTER_NS);
-out:
-    pool_close(pool);
-    return e;
+    io_mutex_lock(&p->lock);
+    uint64_t era = chain_put_era(&p->chain);
+    io_mutex_unlock(&p->lock);
+    return era;
 }
 
-err partition_may_name(struct partition *p, int64_t begun_ns)
-{
-    struct io *io = p->shards->io;
-    bool is_old = io_boottime_ns(io) - begun_ns >= NAMED_MAX_NS;
-    bool must_wait = io_monotonic_ns(io) < atomic_load(&p->name_after_ns);
-    return p->shards->config.is_shared && (is_old || must_wait) ? ERR_BUSY : OK;
-}
-
-err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES])
+err partition_segment_put(struct partition *p, const char *temp_path, const struct chain_segment *segment)
 {
     char key[SHARD_KEY_BYTES_MAX];
-    segment_key(p->number, digest, key);
+    segment_key(p->number, segment->digest, segment->era, key);
     err e = blob_put_file(p->shards->blob, key, temp_path);
-    if (e != ERR_EXISTS)
-        return e;
-    TRY(mind_the_sweep(p, key));
-    return blob_replace_file(p->shards->blob, key, temp_path);
+    return e == ERR_EXISTS ? blob_replace_file(p->shards->blob, key, temp_path) : e;
 }
 
-static err state_put(struct partition *p, const char *key, struct slice bytes)
-{
-    err e = blob_put(p->shards->blob, key, bytes);
-    if (e != ERR_EXISTS)
-        return e;
-    TRY(mind_the_sweep(p, key));
-    return blob_replace(p->shards->blob, key, bytes);
-}
-
-/* The segment of a digest, looked for from *from on, where it is when the lists are alike. NULL: none. */
+/* A segment, looked for from *from on, where it is when the lists are alike. NULL: none. */
 static struct live_segment *find_segment(struct live_segment *const *list, size_t count,
-                                         const uint8_t digest[SHA256_BYTES], size_t *from)
+                                         const struct chain_segment *facts, size_t *from)
 {
     for (size_t i = 0; i < count; i++) {
         size_t at = *from + i < count ? *from + i : *from + i - count;
-        if (memcmp(list[at]->facts.digest, digest, SHA256_BYTES) == 0) {
+        if (chain_segment_same(&list[at]->facts, facts)) {
             *from = at + 1 < count ? at + 1 : 0;
             return list[at];
         }
@@ -141,7 +104,7 @@ err partition_segments_sync(struct partition *p)
     size_t made = 0, from = 0;
     for (; made < count && e == OK; made++) {
         const struct chain_segment *facts = &p->chain.segments[made];
-        next[made] = find_segment(p->segments, p->segment_count, facts->digest, &from);
+        next[made] = find_segment(p->segments, p->segment_count, facts, &from);
         if (next[made] != NULL)
             live_segment_ref(next[made]);
         else
@@ -156,7 +119,7 @@ err partition_segments_sync(struct partition *p)
     from = 0;
     for (size_t k = 0; k < p->segment_count; k++) {
         struct live_segment *old = p->segments[k];
-        if (find_segment(next, count, old->facts.digest, &from) != NULL) {
+        if (find_segment(next, count, &old->facts, &from) != NULL) {
             live_segment_unref(old); /* next holds its own */
             continue;
         }
@@ -200,8 +163,9 @@ static err put_state(struct partition *p, struct range *range, struct pool *scra
     TRY(e);
     sha256_of(buf_slice(&bytes), entry->state_digest);
     entry->state_bytes = bytes.len;
-    state_key(p->number, entry->state_digest, key);
-    e = state_put(p, key, buf_slice(&bytes));
+    entry->state_era = partition_put_era(p);
+    state_key(p->number, entry->state_digest, entry->state_era, key);
+    e = object_put_again(p->shards->blob, key, buf_slice(&bytes));
     buf_close(&bytes);
     return e;
 }
@@ -260,7 +224,7 @@ static err delete_old_state(struct partition *p, const uint8_t digest[SHA256_BYT
     char key[SHARD_KEY_BYTES_MAX];
     if (p->shards->config.is_shared || memcmp(digest, zero, SHA256_BYTES) == 0)
         return OK;
-    state_key(p->number, digest, key);
+    state_key(p->number, digest, 0, key);
     return blob_delete(p->shards->blob, key);
 }
 
@@ -327,13 +291,12 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     TRY_OUT(pool_zalloc(scratch, count * sizeof *entry.segments + 1, &at));
     entry.segments = at;
     entry.segment_count = count;
-    int64_t begun_ns = io_boottime_ns(p->shards->io);
     for (size_t i = 0; i < count; i++) {
         entry.segments[i] = outputs[i].segment;
-        TRY_OUT(partition_segment_put(p, outputs[i].path, outputs[i].segment.digest));
+        entry.segments[i].era = partition_put_era(p);
+        TRY_OUT(partition_segment_put(p, outputs[i].path, &entry.segments[i]));
     }
     TRY_OUT(put_state(p, range, scratch, &entry));
-    TRY_OUT(partition_may_name(p, begun_ns));
     uint8_t old_state[SHA256_BYTES];
     memcpy(old_state, p->chain.state_digests[1], SHA256_BYTES);
     if (p->shards->config.canary & SHARD_CANARY_TRIM_FIRST)
@@ -530,7 +493,6 @@ static bool send_controls(struct partition *p, int64_t now_ns)
 static bool commit_is_due(struct partition *p, int64_t now_ns)
 {
     return p->ranges->closed && p->ranges->frozen == NULL && now_ns >= p->commit_retry_ns &&
-           now_ns >= atomic_load(&p->name_after_ns) &&
            now_ns - p->ranges->closed_ns >= partition_patience_ns(p) && partition_may_decide(p);
 }
 
@@ -544,20 +506,6 @@ static bool follow_is_due(struct partition *p, int64_t now_ns)
     if (is_due)
         p->follow_ns = now_ns + (p->ranges->closed ? FOLLOW_SOON_NS : FOLLOW_NS);
     return is_due;
-}
-
-#define SWEEP_FIRST_NS (3600 * NS_PER_SECOND)
-#define SWEEP_NS       (6 * 3600 * NS_PER_SECOND)
-
-/* Is it time to look for what nobody named for a day? Locked. */
-static bool sweep_is_due(struct partition *p, int64_t now_ns)
-{
-    const struct shards_config *config = &p->shards->config;
-    if (!config->is_shared || config->read_only || config->may_sweep == NULL)
-        return false;
-    if (p->sweep_ns == 0)
-        p->sweep_ns = now_ns + SWEEP_FIRST_NS;
-    return now_ns >= p->sweep_ns && atomic_load(&p->rank) == 0 && partition_may_decide(p) && !p->compacting;
 }
 
 err shards_commit_step(struct shards *shards, bool *out_worked)
@@ -576,8 +524,6 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
         bool follows = taken && !due && follow_is_due(p, now_ns);
         bool is_back = taken && p->shards->config.is_shared && now_ns >= p->commit_retry_ns &&
                        log_went_back(shards->log, p->number, &back_to) == OK;
-        bool sweeps = taken && !due && !follows && !is_back && sweep_is_due(p, now_ns);
-        p->compacting = p->compacting || sweeps; /* nothing is put meanwhile */
         p->committing = true;
         io_mutex_unlock(&p->lock);
         if (!taken)
@@ -591,8 +537,6 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
             *out_worked = e == OK;
         } else if (follows) {
             e = partition_follow(p, out_worked);
-        } else if (sweeps) {
-            *out_worked = partition_sweep(p);
         } else {
             bool is_sending = send_controls(p, now_ns), retained = false;
             if (now_ns >= p->commit_retry_ns) /* also while the log refuses: it may be what gives it room */
@@ -601,10 +545,6 @@ err shards_commit_step(struct shards *shards, bool *out_worked)
         }
         io_mutex_lock(&p->lock);
         p->committing = false;
-        if (sweeps) {
-            p->compacting = false;
-            p->sweep_ns = now_ns + SWEEP_NS;
-        }
         if (e != OK)
             p->commit_retry_ns = now_ns + SHARD_RETRY_NS;
         io_mutex_unlock(&p->lock);

@@ -103,7 +103,7 @@ static bool segments_are_in_step(const struct partition *p)
 {
     bool same = p->segment_count == p->chain.segment_count;
     for (size_t i = 0; i < p->segment_count && same; i++)
-        same = memcmp(p->segments[i]->facts.digest, p->chain.segments[i].digest, SHA256_BYTES) == 0;
+        same = chain_segment_same(&p->segments[i]->facts, &p->chain.segments[i]);
     return same;
 }
 
@@ -161,7 +161,6 @@ struct merge {
     char path[IO_PATH_BYTES_MAX];
     struct chain_segment output;
     bool has_output;
-    int64_t put_ns; /* boot time; before the output was put */
     struct sum in, dropped, distinct;
 };
 
@@ -230,8 +229,8 @@ static err verify_merged(struct merge *m, struct pool *pool)
     TRY(built_file_verify(m->p->shards, m->path, m->output.digest, pool, &info, &at));
     if (!sum_equal(info.sum, m->output.sum) || !sum_equal(info.distinct, m->output.sum))
         return ERR_CORRUPT; /* a merge keeps one row of each (series, t): all of them, and nothing else */
-    m->put_ns = io_boottime_ns(m->p->shards->io);
-    return partition_segment_put(m->p, m->path, m->output.digest);
+    m->output.era = partition_put_era(m->p);
+    return partition_segment_put(m->p, m->path, &m->output);
 }
 
 /* Of a merge that came to nothing. But an earlier attempt, whose end was not seen, may be what replaced the
@@ -243,7 +242,7 @@ static void remove_output(struct merge *m)
     for (size_t i = 0; i < p->chain.segment_count; i++)
         if (memcmp(p->chain.segments[i].digest, m->output.digest, SHA256_BYTES) == 0)
             return;
-    segment_key(p->number, m->output.digest, key);
+    segment_key(p->number, m->output.digest, m->output.era, key);
     if (!p->shards->config.is_shared)
         ERR_IGNORE(blob_delete(p->shards->blob, key));
 }
@@ -262,8 +261,6 @@ static err append_replace(struct merge *m)
                                  .segments = &m->output,
                                  .segment_count = m->has_output };
     bool valid;
-    if (m->has_output)
-        TRY(partition_may_name(p, m->put_ns));
     io_mutex_lock(&p->chain_lock);
     err e = partition_entry_append(p, &entry, &valid);
     if (e == OK) {

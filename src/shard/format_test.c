@@ -5,8 +5,7 @@
 
 #include "shard/chain.h"
 #include "shard/dedupe.h"
-#include "shard/state.h"
-#include "shard/stream.h"
+#include "shard/partition.h"
 
 #include "model/labels.h"
 
@@ -201,6 +200,103 @@ static void chain_folds(void **unused)
     assert_err(ERR_CONFLICT, chain_fold(&c, &generation, &valid, &why));
     base_folds(&c);
     chain_close(&c);
+}
+
+static void era_begins(struct chain *c, uint64_t ended_era, bool valid)
+{
+    struct chain_entry era = { .kind = CHAIN_ERA, .number = c->next_number, .ended_era = ended_era };
+    bool would;
+    assert_ok(chain_would_take(c, &era, &would));
+    assert_int_equal(would, valid);
+    fold_is(c, &era, valid);
+}
+
+/* Takes the place of the segment {name}, which is live, under an era. */
+static void replace_is(struct chain *c, uint8_t name, uint64_t era, bool valid)
+{
+    uint8_t input[1][SHA256_BYTES] = { { name } };
+    struct chain_segment out = segment_at(name, 0, 10, 0, 99, 5);
+    struct chain_entry replace = { .kind = CHAIN_REPLACE,
+                                   .number = c->next_number,
+                                   .inputs = input,
+                                   .input_count = 1,
+                                   .segments = &out,
+                                   .segment_count = 1 };
+    bool would;
+    out.era = era;
+    assert_ok(chain_would_take(c, &replace, &would));
+    assert_int_equal(would, valid);
+    fold_is(c, &replace, valid);
+}
+
+/* Of an era before the last nothing becomes live, what is live stays so; bases keep eras. */
+static void eras_fold(void **unused)
+{
+    struct chain c = chain_open(root, 0, (struct log_position){ 1, 0 });
+    struct chain_segment a = segment_at(1, 0, 10, 0, 99, 5), b = segment_at(2, 10, 20, 0, 99, 6);
+    struct chain_entry entry = commit_of(&c, 10, &a, 1), base;
+    fold_is(&c, &entry, true);
+    for (uint64_t i = 2; i < 5; i++) {
+        era_begins(&c, c.eras[0], true);
+        assert_int_equal(c.eras[0], i);
+        assert_int_equal(chain_put_era(&c), i);
+    }
+    assert_true(c.eras[1] == 3 && c.eras[2] == 2);
+    era_begins(&c, 3, false); /* somebody else ended that */
+    assert_int_equal(c.segments[0].era, 0);
+    replace_is(&c, 1, 2, false);
+    replace_is(&c, 1, 3, true);
+    replace_is(&c, 1, 4, true);
+    assert_int_equal(c.segments[0].era, 4);
+    for (uint64_t era = 0; era < 3; era++) { /* a commit's segment, and then its state */
+        b.era = era;
+        entry = commit_of(&c, 20, &b, 1);
+        entry.state_era = 4;
+        fold_is(&c, &entry, false);
+        b.era = 4;
+        entry.number = c.next_number;
+        entry.state_era = era;
+        fold_is(&c, &entry, false);
+    }
+    entry.number = c.next_number;
+    b.era = entry.state_era = 3;
+    fold_is(&c, &entry, true);
+    assert_true(c.state_eras[0] == 3 && c.state_eras[1] == 0);
+    assert_ok(chain_base(&c, root, &base));
+    struct chain alone = chain_open(root, 0, (struct log_position){ 1, 0 });
+    fold_is(&alone, &base, true);
+    assert_memory_equal(alone.eras, c.eras, sizeof c.eras);
+    assert_memory_equal(alone.state_eras, c.state_eras, sizeof c.state_eras);
+    assert_true(alone.segments[0].era == 4 && alone.segments[1].era == 3);
+    alone.era_unread = 77; /* an entry that nobody could read may have been an era */
+    assert_int_equal(chain_put_era(&alone), 77);
+    chain_close(&alone);
+    chain_close(&c);
+}
+
+static void names_say_their_era(void **unused)
+{
+    static const char digest[] = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    static const char *const wrong[] = { "-", "-0", "-01", "-1x", "x", "-1000000000000000000", "--1", "0" };
+    uint8_t bytes[SHA256_BYTES];
+    struct object_name name;
+    char key[SHARD_KEY_BYTES_MAX];
+    assert_true(object_name_parse(digest, &name));
+    assert_int_equal(name.era, 0);
+    assert_int_equal(name.digest[1], 0x11);
+    memcpy(bytes, name.digest, sizeof bytes);
+    for (uint64_t era = 0; era < 100000000000000000; era = era * 7 + 1) {
+        segment_key(3, bytes, era, key);
+        assert_true(strncmp(key, "p003/segment/", 13) == 0 && object_name_parse(key + 13, &name));
+        assert_int_equal(name.era, era);
+        assert_memory_equal(name.digest, bytes, sizeof bytes);
+        assert_true(shard_is_object(key, 4));
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(key, sizeof key, "%s%s", digest, wrong[i]);
+        assert_false(object_name_parse(key, &name));
+    }
+    assert_false(object_name_parse(digest + 1, &name));
 }
 
 /* ---- state ---- */
@@ -423,6 +519,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dedupe_agrees_with_bitmap),
         cmocka_unit_test(chain_folds),
+        cmocka_unit_test(eras_fold),
+        cmocka_unit_test(names_say_their_era),
         cmocka_unit_test(state_comes_back),
         cmocka_unit_test(control_comes_back),
         cmocka_unit_test(stream_frames),

@@ -55,7 +55,7 @@ void live_segment_unref(struct live_segment *segment)
     close_locked(segment);
     if (atomic_load(&segment->is_doomed) && !segment->shards->config.is_shared) {
         char key[SHARD_KEY_BYTES_MAX];
-        segment_key(segment->partition, segment->facts.digest, key);
+        segment_key(segment->partition, segment->facts.digest, segment->facts.era, key);
         /* A failure leaves an object that nothing names; the next start removes it. */
         ERR_IGNORE(blob_delete(segment->shards->blob, key));
     }
@@ -75,7 +75,7 @@ static bool live_doubt(void *context)
 {
     const struct live_segment *segment = context;
     char key[SHARD_KEY_BYTES_MAX];
-    segment_key(segment->partition, segment->facts.digest, key);
+    segment_key(segment->partition, segment->facts.digest, segment->facts.era, key);
     return !atomic_load(&segment->is_damaged) && object_doubt(segment->shards->blob, key);
 }
 
@@ -91,7 +91,7 @@ static err open_once(struct live_segment *segment, bool *out_is_other, struct er
 {
     char key[SHARD_KEY_BYTES_MAX];
     err e = OK;
-    segment_key(segment->partition, segment->facts.digest, key);
+    segment_key(segment->partition, segment->facts.digest, segment->facts.era, key);
     *out_is_other = false;
     segment->opened = pool_open(segment->shards->opened, "segment", POOL_BYTES_UNLIMITED);
     TRY_OUT(blob_open(segment->shards->blob, key, &segment->handle));
@@ -177,7 +177,7 @@ void live_segment_damaged(struct live_segment *segment, err e, const struct err_
     stat_add(STAT_SHARD_QUARANTINED, 1);
     if (e == ERR_VERSION) {
         char key[SHARD_KEY_BYTES_MAX];
-        segment_key(segment->partition, segment->facts.digest, key);
+        segment_key(segment->partition, segment->facts.digest, segment->facts.era, key);
         diag(DIAG_ERROR,
              "A segment was written by a newer version; answers lack its rows and say so. Run the Kelpie that"
              " wrote it, or a newer one.",

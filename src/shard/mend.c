@@ -157,8 +157,14 @@ static bool is_named(const struct mend *m, const uint8_t digest[SHA256_BYTES])
     return false;
 }
 
-/* Read a segment object whole. ERR_CORRUPT and the like: it is of no use. */
-static err read_segment(const struct mend *m, const char *key, const uint8_t digest[SHA256_BYTES],
+/* Could the entry have been valid, and the first to name this? Else it may be on its way out. */
+static bool may_be_named(const struct mend *m, const struct object_name *name)
+{
+    return name->era >= m->chain->eras[1];
+}
+
+/* Read a segment object whole. ERR_CORRUPT and the like: it is of no use, and nothing is changed. */
+static err read_segment(const struct mend *m, const char *key, const struct object_name *name,
                         struct chain_segment *out, struct sum *out_inputs)
 {
     struct object object;
@@ -166,18 +172,19 @@ static err read_segment(const struct mend *m, const char *key, const uint8_t dig
     TRY(object_open(m->r->blob, key, &object));
     struct pool *scratch = pool_open(m->pool, "segment", POOL_BYTES_UNLIMITED);
     struct segment_source source = object_source(&object);
-    err e = metric_compact_verify(source, digest, scratch, &info, NULL);
+    err e = metric_compact_verify(source, name->digest, scratch, &info, NULL);
     if (e == OK && (info.partition != m->r->partition || info.sum.count == 0))
         e = ERR_CORRUPT;
     if (e == OK) {
         int64_t window_ms = m->r->config->window_ms;
-        *out = (struct chain_segment){ .bytes = source.size,
+        *out = (struct chain_segment){ .era = name->era,
+                                       .bytes = source.size,
                                        .from = { info.from_generation, info.from_offset },
                                        .to = { info.to_generation, info.to_offset },
                                        .range = info.time,
                                        .sum = info.sum,
                                        .format_version = METRIC_COMPACT_VERSION };
-        memcpy(out->digest, digest, SHA256_BYTES);
+        memcpy(out->digest, name->digest, SHA256_BYTES);
         if (info.time.max_ms / window_ms != info.time.min_ms / window_ms)
             out->flags |= CHAIN_SEGMENT_WIDE;
         *out_inputs = info.sum;
@@ -202,13 +209,18 @@ static err find_segments(struct mend *m)
     TRY(pool_zalloc(m->pool, count * sizeof *m->found_inputs + 1, &at));
     m->found_inputs = at;
     for (size_t i = 0; i < count; i++) {
-        uint8_t digest[SHA256_BYTES];
-        if (!digest_parse(entries[i].key + strlen(prefix) + 1, digest) || is_named(m, digest))
+        struct object_name name;
+        if (!object_name_parse(entries[i].key + strlen(prefix) + 1, &name) || !may_be_named(m, &name) ||
+            is_named(m, name.digest))
             continue;
-        err e = read_segment(m, entries[i].key, digest, &m->found[m->found_count],
-                             &m->found_inputs[m->found_count]);
+        size_t to = m->found_count; /* copies of one segment follow each other */
+        if (to > 0 && memcmp(m->found[to - 1].digest, name.digest, SHA256_BYTES) == 0)
+            to--;
+        err e = to < m->found_count && m->found[to].era > name.era
+                    ? OK
+                    : read_segment(m, entries[i].key, &name, &m->found[to], &m->found_inputs[to]);
         if (e == OK)
-            m->found_count++;
+            m->found_count = to + 1;
         else if (e == ERR_LIMIT)
             return e;
         m->met_io = m->met_io || e == ERR_IO;
@@ -217,7 +229,7 @@ static err find_segments(struct mend *m)
     m->is_missing = at;
     for (size_t i = 0; i < m->chain->segment_count; i++) {
         uint64_t size;
-        segment_key(m->r->partition, m->chain->segments[i].digest, key);
+        segment_key(m->r->partition, m->chain->segments[i].digest, m->chain->segments[i].era, key);
         m->is_missing[i] = blob_size(m->r->blob, key, &size) == ERR_NOT_FOUND;
         m->any_missing = m->any_missing || m->is_missing[i];
     }
@@ -276,6 +288,7 @@ static err commit_of_state(const struct mend *m, const struct state *state, stru
                                    .resolved_added = state->resolved_added,
                                    .unresolved = state_unresolved_sum(state),
                                    .data_through_ms = state->data_through_ms,
+                                   .state_era = m->state.state_era,
                                    .state_bytes = m->state.state_bytes,
                                    .loss_count = state->loss_count };
     memcpy(entry->state_digest, m->state.state_digest, SHA256_BYTES);
@@ -303,13 +316,13 @@ static err rebuild_commit(struct mend *m, struct chain_entry *entry, bool *out_i
     snprintf(prefix, sizeof prefix, "p%03u/state", m->r->partition);
     TRY(blob_list(m->r->blob, prefix, m->pool, &objects, &count));
     for (size_t i = 0; i < count && !*out_is_done; i++) {
-        uint8_t digest[SHA256_BYTES];
+        struct object_name name;
         struct state state;
         uint64_t bytes;
-        if (!digest_parse(objects[i].key + strlen(prefix) + 1, digest))
+        if (!object_name_parse(objects[i].key + strlen(prefix) + 1, &name) || !may_be_named(m, &name))
             continue;
         struct pool *scratch = pool_open(m->pool, "state", POOL_BYTES_UNLIMITED);
-        err e = read_state(m, objects[i].key, digest, scratch, &state, &bytes);
+        err e = read_state(m, objects[i].key, name.digest, scratch, &state, &bytes);
         bool fits = e == OK && state.closed && position_compare(state.start, m->chain->end) == 0 &&
                     position_compare(state.at, state.start) > 0 &&
                     (m->next_commit == NULL || position_compare(state.at, m->next_commit->start) == 0);
@@ -318,7 +331,8 @@ static err rebuild_commit(struct mend *m, struct chain_entry *entry, bool *out_i
             m->state.end = state.at;
             m->state.leader_epoch = state.leader_epoch;
             m->state.state_bytes = bytes;
-            memcpy(m->state.state_digest, digest, SHA256_BYTES);
+            m->state.state_era = name.era;
+            memcpy(m->state.state_digest, name.digest, SHA256_BYTES);
             e = commit_of_state(m, &state, entry, out_is_done);
         }
         pool_close(scratch);
@@ -384,6 +398,7 @@ static err make_lost(struct mend *m, int64_t until_ms, struct chain_entry *entry
     entry->end = m->reach;
     if (m->has_state && position_compare(m->state.end, m->reach) == 0) {
         memcpy(entry->state_digest, m->state.state_digest, SHA256_BYTES);
+        entry->state_era = m->state.state_era;
         entry->state_bytes = m->state.state_bytes;
         entry->leader_epoch = m->state.leader_epoch;
     }
@@ -462,7 +477,10 @@ static err mend_and_fold(const struct chain_reader *r, struct chain *chain, uint
     if (!r->config->read_only && !r->config->is_shared) /* others hold the entry as it was */
         TRY_OUT(put_in_place(r, &entry, why != ERR_NOT_FOUND, pool));
     TRY_OUT(chain_fold(chain, &entry, &valid, &text));
-    chain->has_stand_in = chain->has_stand_in || r->config->is_shared;
+    if (r->config->is_shared) {
+        chain->has_stand_in = true;
+        chain->era_unread = entry.number;
+    }
     if (!valid)
         e = ERR_CORRUPT;
 out:
@@ -563,7 +581,7 @@ static err check_formats(const struct chain_reader *r, const struct chain *chain
     char key[SHARD_KEY_BYTES_MAX];
     for (size_t i = 0; i < chain->segment_count; i++) {
         const struct chain_segment *s = &chain->segments[i];
-        segment_key(r->partition, s->digest, key);
+        segment_key(r->partition, s->digest, s->era, key);
         if (s->format_version > METRIC_COMPACT_VERSION)
             return err_set(
                 at, ERR_VERSION,

@@ -43,7 +43,12 @@ void shard_tell_stand_in(const struct shard_report *report, struct shard_check *
 /* ---- names, account.c ---- */
 /* The number that an entry's name is: at least 8 digits, as written. 0: it is no such name. */
 uint64_t chain_number_parse(const char *name);
-/* The digest that the name of a segment or state object is. False: not 64 hexadecimal digits. */
-bool digest_parse(const char *name, uint8_t out_digest[SHA256_BYTES]);
+/* What the name of a segment or state object says. */
+struct object_name {
+    uint8_t digest[SHA256_BYTES];
+    uint64_t era;
+};
+/* False: not 64 hexadecimal digits, and, of an era above 0, '-' and its number as written. */
+bool object_name_parse(const char *name, struct object_name *out_name);
 
 #endif

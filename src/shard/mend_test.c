@@ -76,7 +76,7 @@ static void chain_path(uint64_t number, char out[IO_PATH_BYTES_MAX])
 static void state_path(struct world *w, int which, char out[IO_PATH_BYTES_MAX])
 {
     char key[SHARD_KEY_BYTES_MAX];
-    state_key(0, w->shards->partitions[0].chain.state_digests[which], key);
+    state_key(0, w->shards->partitions[0].chain.state_digests[which], 0, key);
     snprintf(out, IO_PATH_BYTES_MAX, "blob/%s", key);
 }
 
@@ -299,7 +299,7 @@ static void segments_and_waiting_rows_are_accepted(void **state)
     make_ranges(w, 3);
     state_path(w, 0, path[0]);
     state_path(w, 1, path[1]);
-    segment_key(0, w->shards->partitions[0].chain.segments[1].digest, key);
+    segment_key(0, w->shards->partitions[0].chain.segments[1].digest, 0, key);
     snprintf(segment, sizeof segment, "blob/%s", key);
     write_rows(w, 10);
     world_close_quick(w);

@@ -440,7 +440,7 @@ static void a_newer_state(void **state)
     make_node(f);
     memcpy(digest, f->world.shards->partitions[0].chain.state_digests[0], sizeof digest);
     world_close_quick(&f->world);
-    state_key(0, digest, key);
+    state_key(0, digest, 0, key);
     snprintf(path, sizeof path, "blob/%s", key);
     make_newer(f, path, 4, 0, get_file(f, path).len - 4);
     rename_object(f, "state", digest, path);
@@ -462,7 +462,7 @@ static void a_newer_segment(void **state)
     make_node(f);
     memcpy(digest, f->world.shards->partitions[0].chain.segments[0].digest, sizeof digest);
     world_close_quick(&f->world);
-    segment_key(0, digest, key);
+    segment_key(0, digest, 0, key);
     snprintf(path, sizeof path, "blob/%s", key);
     size_t tail = get_file(f, path).len - 32;
     make_newer(f, path, tail + 16, tail, 20);
@@ -498,7 +498,7 @@ static void a_newer_segment_by_its_entry(void **state)
     size_t version_at =
         (size_t)(facts - bytes.at) + SHA256_BYTES + 8 + 32 + 16 + 24; /* docs/format/manifest.md */
     make_newer(f, entry, version_at, 0, bytes.len - 4);
-    segment_key(0, digest, key);
+    segment_key(0, digest, 0, key);
     expect_refusal(f, key, "compact segment format 9, and this Kelpie reads up to 1");
     assert_err(ERR_VERSION, run_tool(f, shard_verify, &check));
     assert_non_null(strstr(check.at.text, key));

@@ -33,7 +33,6 @@
 #define SHARD_LOSS_BEHIND_MS \
     SHARD_FAR_FUTURE_MS /* a lost record's rows may be this far behind the next one's
                                                       append time, and of any age */
-#define SHARD_KEY_BYTES_MAX    128
 #define SHARD_THREAD_COUNT_MAX 64
 #define SHARD_REPLAY_COUNT_MAX 8 /* threads that open partitions and apply what the log has at the start */
 
@@ -209,6 +208,8 @@ struct partition {
     _Atomic uint32_t rank; /* among the replicas of a shared one: 0 does first what one of them must do, … */
     _Atomic int64_t decides_until_ns; /* … and none of it from here on (boot time; INT64_MAX: for ever) */
     struct range *ended; /* committed or let go; a query looks into the index after it took them */
+    uint64_t era_met;    /* shared: the newest era that was met in the chain by this process … */
+    int64_t era_met_ns;  /* … first at this boot time; 0: it was not looked at yet */
 
     /* From here on all is zero while it is closed (open.c). */
     struct pool *pool;
@@ -262,10 +263,12 @@ struct partition {
     uint64_t sure_end; /* … one more than an end that was confirmed since then; 0: none was */
     err follow_failed;
     int64_t cut_wanted_ns, merge_wanted_ns; /* shared: since when; 0: it is not */
-    int64_t sweep_ns;                       /* shared: next sweep (monotonic); 0: not known yet */
-    _Atomic int64_t name_after_ns;          /* shared: nothing that was put is named before (monotonic) */
-    struct live_segment *doomed;            /* not live any more; references to be dropped outside the lock */
-    bool cut_asked;                         /* the range that starts at cut_asked_start is to be cut */
+    int64_t sweep_ns;                       /* shared: next look (monotonic); 0: not known yet */
+    uint64_t swept_era;                     /* of the last sweep that came to its end */
+    size_t
+        missing_count; /* objects that the fold names and the store's list lacks, as the last sweep found */
+    struct live_segment *doomed; /* not live any more; references to be dropped outside the lock */
+    bool cut_asked;              /* the range that starts at cut_asked_start is to be cut */
     struct log_position cut_asked_start;
     struct control_append cut, forget;
     bool cut_sent;
@@ -289,8 +292,41 @@ static inline int64_t partition_patience_ns(const struct partition *p)
     return (int64_t)(rank < 1000 ? rank : 1000) * SHARD_RANK_NS;
 }
 
+/* Segments and states that are named. Zero but for pool, of which objects is a block; to be sorted before it is
+ * asked. */
+struct named {
+    struct pool *pool;
+    struct object_name *objects;
+    size_t count, capacity;
+};
+
+/* A sweep of one partition after the other: sweep.c. Of the one thread that makes its steps. */
+struct old_object {
+    struct object_name name;
+    int kind;
+};
+
+struct sweep {
+    enum { SWEEP_NONE, SWEEP_NAMES, SWEEP_LISTS, SWEEP_REMOVES } stage;
+    struct pool *pool;
+    uint32_t next;      /* partition to look at */
+    int64_t idle_ns;    /* not before (monotonic) */
+    uint32_t partition; /* … that is swept */
+    uint64_t era, kept_era,
+        since;              /* the last three when it began: objects of eras before the second may go, … */
+    uint64_t last;          /* … if no entry named them from the third one to here */
+    uint64_t number;        /* of the next entry to read */
+    struct named named;     /* by these entries; once listed, sorted */
+    struct named live[2];   /* segments, states of the fold before the lists were made */
+    struct old_object *old; /* block */
+    size_t count, capacity, done;
+    uint64_t removed;
+    bool is_more; /* than one sweep removes */
+};
+
 struct shards {
     struct shards_config config;
+    struct sweep sweep;
     struct io *io;
     struct log *log;
     struct blob *blob;
@@ -448,41 +484,32 @@ err partition_commit(struct partition *p);
 /* base.c, under chain_lock: append a base when enough entries came since the last, and remove what is before the
  * one before it. Failures are tried again with the next commit. */
 void partition_base(struct partition *p);
-/* Put a finished temporary segment file under its digest's key. */
-err partition_segment_put(struct partition *p, const char *temp_path, const uint8_t digest[SHA256_BYTES]);
+/* Put a finished temporary segment file under the key of its digest and era. */
+err partition_segment_put(struct partition *p, const char *temp_path, const struct chain_segment *segment);
+/* The era for keys of what is put now; not under the lock. */
+uint64_t partition_put_era(struct partition *p);
 /* Make p->segments parallel to p->chain.segments again; what is not live any more is doomed. Locked. */
 err partition_segments_sync(struct partition *p);
 /* Without the lock: let go of what the above doomed. */
 void partition_doomed_release(struct partition *p);
-void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
-void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], char out_key[SHARD_KEY_BYTES_MAX]);
+void segment_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], uint64_t era,
+                 char out_key[SHARD_KEY_BYTES_MAX]);
+void state_key(uint32_t partition, const uint8_t digest[SHA256_BYTES], uint64_t era,
+               char out_key[SHARD_KEY_BYTES_MAX]);
 void chain_key(uint32_t partition, uint64_t number, char out_key[SHARD_KEY_BYTES_MAX]);
 void shards_temp_path(struct shards *shards, char out_path[IO_PATH_BYTES_MAX]);
 
-/* Of a shared store: may an entry name objects of which the first was put at begun_ns (boot time)? ERR_BUSY:
- * they are to be put again, because they are old, or one of them was. */
-err partition_may_name(struct partition *p, int64_t begun_ns);
-
 /* ---- clean.c ---- */
-/* Segments and states that are named. Zero but for pool, of which digests is a block; to be sorted before it is
- * asked. */
-struct named {
-    struct pool *pool;
-    uint8_t (*digests)[SHA256_BYTES];
-    size_t count, capacity;
-};
-/* What a chain's fold names. ERR_LIMIT. */
+/* ERR_LIMIT, all of them. A state that is zero is none. */
+err named_add_segments(struct named *named, const struct chain_segment *segments, size_t count);
+err named_add_state(struct named *named, const uint8_t digest[SHA256_BYTES], uint64_t era);
+err named_add_states(struct named *named, const struct chain *chain);
+/* What a chain's fold names. */
 err named_add_chain(struct named *named, const struct chain *chain);
 void named_sort(struct named *named);
-bool named_has(const struct named *named, const char *key);
+bool named_has(const struct named *named, const struct object_name *name);
 /* Of an own store, at the start: builds and merges that a crash cut short, inputs not deleted in time. */
 err partition_remove_unnamed(struct partition *p);
-/* The list of a partition's entries, in pool, and the time of the newest: what the store has for a clock. */
-err partition_present(struct partition *p, struct pool *pool, struct blob_entry **out_entries,
-                      size_t *out_count, int64_t *out_ms);
-/* Of a shared store, by who has set committing and compacting: remove what nobody named for a day, if that is
- * allowed. Takes chain_lock. True: there was something. */
-bool partition_sweep(struct partition *p);
 
 /* ---- build.c ---- */
 struct build_output {
@@ -513,9 +540,15 @@ void live_segment_damaged(struct live_segment *segment, err e, const struct err_
 /* Read all of an open segment for what is damaged. pool: scratch. What the reading ended with. */
 err live_segment_examine(struct live_segment *segment, struct pool *pool);
 
-/* ---- compact.c, retain.c ---- */
+/* ---- commit.c, compact.c ---- */
 err shards_commit_step(struct shards *shards, bool *out_worked); /* cut, build, commit, retain */
 err shards_compact_step(struct shards *shards, bool *out_worked);
+
+/* ---- sweep.c ---- */
+/* Of a shared store, by one thread at a time: a piece of a sweep, if one is due. OK. */
+err shards_sweep_step(struct shards *shards, bool *out_worked);
+
+/* ---- retain.c ---- */
 /* Under committing: advance the cut-off when it is time. */
 err partition_retain(struct partition *p, bool *out_worked);
 /* The cut-off advanced, by whomever: the next step is measured from now. */

@@ -101,11 +101,10 @@ static err read_state_once(struct partition *p, const char *key, struct pool *sc
     return state_object_decode(*out_bytes, &series, scratch, out_state);
 }
 
-static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BYTES], bool is_newest,
-                             struct err_at *at)
+static err read_state_object(struct partition *p, int which, struct err_at *at)
 {
     char key[SHARD_KEY_BYTES_MAX];
-    state_key(p->number, digest, key);
+    state_key(p->number, p->chain.state_digests[which], p->chain.state_eras[which], key);
     struct pool *scratch = pool_open(p->shards->pool, "state", POOL_BYTES_UNLIMITED);
     struct slice bytes;
     struct state state;
@@ -121,12 +120,25 @@ static err read_state_object(struct partition *p, const uint8_t digest[SHA256_BY
                            why.text[0] != '\0' ? why.text : err_text(e)));
     }
     if (e == OK) {
-        if (!is_newest)
+        if (which != 0)
             state.unresolved_count = 0; /* some got their labels since */
         e = partition_restore(p, &state);
     }
     pool_close(scratch);
     return e;
+}
+
+/* Of a shared store: is what the fold names gone because the chain went on since it was read, and a day passed, in
+ * which this process slept? Then all is read anew. */
+static bool chain_went_on(struct partition *p)
+{
+    struct pool *scratch = pool_open(p->shards->pool, "next", POOL_BYTES_UNLIMITED);
+    struct slice bytes;
+    struct chain_entry entry;
+    bool is_there = p->shards->config.is_shared &&
+                    partition_entry_read(p, p->chain.next_number, scratch, &bytes, &entry) != ERR_NOT_FOUND;
+    pool_close(scratch);
+    return is_there;
 }
 
 /* Without the newest state the one before it serves: bindings are never changed, and none of those it lacks is
@@ -139,7 +151,9 @@ static err read_state(struct partition *p, struct err_at *at)
     for (int i = 0; i < 2; i++) {
         if (is_zero(p->chain.state_digests[i]))
             break;
-        e = read_state_object(p, p->chain.state_digests[i], i == 0, at);
+        e = read_state_object(p, i, at);
+        if (e == ERR_NOT_FOUND && chain_went_on(p))
+            return err_set(at, ERR_ORDER, "the chain of partition %u went on while it was read", p->number);
         if (e == OK || !is_damage(e))
             break;
         first = i == 0 ? e : first;
@@ -162,7 +176,7 @@ static err check_state(struct partition *p, uint64_t log_end, struct err_at *at)
         return OK;
     char key[SHARD_KEY_BYTES_MAX];
     bool is_checkpointed = position_compare(p->applied, p->chain.end) > 0;
-    state_key(p->number, p->chain.state_digests[0], key);
+    state_key(p->number, p->chain.state_digests[0], p->chain.state_eras[0], key);
     if (p->state_failed == ERR_IO &&
         (log_end > p->applied.offset || (p->chain.unresolved.count > 0 && !is_checkpointed)))
         return err_set(at, ERR_IO, "state object %s/%s cannot be read (%s), and rows behind it need it",

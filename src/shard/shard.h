@@ -39,6 +39,11 @@ enum shard_canary {
     SHARD_CANARY_NO_DEDUPE = 4,        /* a record seen twice is applied twice */
     SHARD_CANARY_NO_DIR_SYNC = 8,      /* the name of a stream file is not made durable */
     SHARD_CANARY_FOLD_BLINDLY = 16,    /* another replica's commit is taken over without a look at its SUM */
+    SHARD_CANARY_SWEEP_YOUNG = 32,     /* what was put in the present era goes, too */
+    SHARD_CANARY_SWEEP_TODAY = 64,     /* what the fold does not name now goes at once */
+    SHARD_CANARY_HASTY_ERAS = 128,     /* an era is as short as it happens to be */
+    SHARD_CANARY_SWEEP_HELD = 256,     /* holds are not looked at */
+    SHARD_CANARY_SWEEP_GAPS = 512,     /* the list need not have what is named */
 };
 
 struct shards_config {
@@ -73,8 +78,8 @@ struct shards_config {
     bool starts_closed;        /* no partition is open at first: shards_partition_open */
     bool is_shared; /* log and blob store are those of other nodes, too: producers live elsewhere, other
                                   replicas append to the chains, nothing is trimmed, and sweeps alone delete */
-    /* May a shared partition be swept now: what no manifest named for a day removed? Not while something is copied
-     * from the store, or opened somewhere, or compared. Asked from any thread; NULL: never. */
+    /* May a shared partition be swept now: what no manifest named for a day removed? Not while it is compared, or
+     * the node does not know the cluster. Asked from any thread; NULL: never. */
     bool (*may_sweep)(void *context, uint32_t partition);
     void *sweep_context;
     bool read_only;   /* for tools: no file is created, changed or removed */
@@ -124,6 +129,10 @@ err shards_partition_open(struct shards *shards, uint32_t partition, struct err_
  * segments stay in the log; of a shared partition stream files are removed after an hour, when every range that
  * they could spare from replay is cut. Any thread; does not wait. Closed or closing: nothing happens. */
 void shards_partition_close(struct shards *shards, uint32_t partition);
+
+/* Of a shared store: an object of a key below here keeps sweeps away, as long as its text says: the end in seconds
+ * since 1970, in decimal; without one for ever. What is live when it is put stays until then. */
+#define SHARD_HOLD_PREFIX "hold"
 
 /* A replica's place among those of a shared partition: what one of them must do for all (CUT, commit, merge,
  * retain) the one of rank 0 does at once and each other so much later, if nobody did; and a lease: by
@@ -210,6 +219,7 @@ struct shards_usage {
     uint64_t losses;            /* named in answers: of the chain and of open ranges */
     uint64_t losses_accepted;   /* … and those a person accepted */
     uint32_t retention_waits;   /* partitions whose cut-off waits for a person */
+    uint32_t missing_count;     /* partitions of which a shared store's list lacked what the manifest names */
 };
 struct shards_usage shards_usage(struct shards *shards);
 
@@ -259,11 +269,16 @@ static inline int shard_mark_order(const struct shard_mark *a, const struct shar
 /* A live segment, as the chain names it. */
 struct shard_segment {
     uint8_t digest[SHA256_BYTES];
+    uint64_t era; /* of its key */
     uint64_t bytes;
     uint64_t from_generation, from_offset, to_generation, to_offset; /* of the records */
     struct sum sum;
 };
 #define SHARD_SEGMENT_PAGE_MAX 256
+#define SHARD_KEY_BYTES_MAX    128
+/* The key of its object. */
+void shard_segment_key(uint32_t partition, const struct shard_segment *segment,
+                       char out_key[SHARD_KEY_BYTES_MAX]);
 
 /* One replica at one moment. */
 struct shard_sums {

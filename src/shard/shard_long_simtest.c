@@ -396,7 +396,7 @@ static void compaction_goes_around_damage(void **unused)
     }
     assert_int_equal(chain->segment_count, 9);
     char key[SHARD_KEY_BYTES_MAX], path[IO_PATH_BYTES_MAX];
-    segment_key(0, chain->segments[4].digest, key);
+    segment_key(0, chain->segments[4].digest, 0, key);
     snprintf(path, sizeof path, "blob/%s", key);
     assert_ok(io_sim_flip(l->w.io, path, 8 * 100));
     struct shards_config config = l->w.config;

@@ -481,7 +481,7 @@ static struct applied applied_take(struct fixture *f)
             char key[SHARD_KEY_BYTES_MAX], path[IO_PATH_BYTES_MAX];
             uint8_t digest[SHA256_BYTES];
             struct slice bytes;
-            segment_key(p, chain->segments[i].digest, key);
+            segment_key(p, chain->segments[i].digest, 0, key);
             snprintf(path, sizeof path, "blob/%s", key);
             assert_ok(io_read_file(f->io, path, 1u << 30, f->pool, &bytes));
             sha256_of(bytes, digest);
@@ -591,7 +591,7 @@ static void verify_finds_and_fsck_sets_aside(void **state)
     world_write(w, 20);
     assert_ok(shards_wait_applied(w->shards, world_soon(w)));
     char path[IO_PATH_BYTES_MAX], key[SHARD_KEY_BYTES_MAX];
-    segment_key(0, w->shards->partitions[0].chain.segments[0].digest, key);
+    segment_key(0, w->shards->partitions[0].chain.segments[0].digest, 0, key);
     snprintf(path, sizeof path, "blob/%s", key);
     shards_close(w->shards); /* log and blob stay open: the tools take them */
     w->shards = NULL;

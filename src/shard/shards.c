@@ -270,6 +270,7 @@ void shards_close(struct shards *shards)
         log_on_durable(shards->log, NULL, NULL);
     for (uint32_t i = 0; i < shards->thread_count; i++)
         io_thread_join(shards->threads[i]);
+    pool_close(shards->sweep.pool);
     log_drain(shards->log); /* control records lie in the partitions, and we listen to it */
     for (uint32_t i = 0; i < shards->config.partition_count && !shards->config.read_only; i++) {
         struct partition *p = &shards->partitions[i];
@@ -543,6 +544,7 @@ static void run_steps(struct shards *shards, err (*step)(struct shards *, bool *
 static void run_spill(void *context) { run_steps(context, shards_spill_step); }
 static void run_commit(void *context) { run_steps(context, shards_commit_step); }
 static void run_compact(void *context) { run_steps(context, shards_compact_step); }
+static void run_sweep(void *context) { run_steps(context, shards_sweep_step); }
 
 err shards_run_threads(struct shards *shards)
 {
@@ -558,7 +560,9 @@ err shards_run_threads(struct shards *shards)
     } kinds[] = { { "shard-apply", run_apply },
                   { "shard-spill", run_spill },
                   { "shard-commit", run_commit },
-                  { "shard-compact", run_compact } };
+                  { "shard-compact", run_compact },
+                  { "shard-sweep", run_sweep } };
+    uint32_t sweepers = shards->config.is_shared && shards->config.may_sweep != NULL;
     for (uint32_t i = is_replayed(shards, false) ? 0 : helper_count(shards); i > 0; i--) {
         atomic_fetch_add(&shards->replaying, 1);
         if (io_thread_start(shards->io, "shard-replay", run_replay, shards,
@@ -567,8 +571,8 @@ err shards_run_threads(struct shards *shards)
         else
             atomic_fetch_sub(&shards->replaying, 1);
     }
-    for (uint32_t i = 0; i < 3 + compactors; i++) {
-        uint32_t kind = i < 3 ? i : 3;
+    for (uint32_t i = 0; i < 3 + compactors + sweepers; i++) {
+        uint32_t kind = i < 3 ? i : i < 3 + compactors ? 3 : 4;
         TRY(io_thread_start(shards->io, kinds[kind].name, kinds[kind].run, shards,
                             &shards->threads[shards->thread_count]));
         shards->thread_count++;
@@ -729,6 +733,7 @@ struct shards_usage shards_usage(struct shards *shards)
         for (struct range *r = p->ranges; r != NULL; r = r->next)
             u.losses += r->loss_count;
         u.retention_waits += p->retain_wait_ns != 0;
+        u.missing_count += p->missing_count > 0;
         if (p->data_through_ms > u.data_through_ms)
             u.data_through_ms = p->data_through_ms;
         io_mutex_unlock(&p->lock);

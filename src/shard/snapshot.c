@@ -57,11 +57,11 @@ static err link_partition(struct partition *p, const char *to)
         TRY(make_directory(p->shards->io, to, key));
     }
     for (size_t i = 0; i < p->chain.segment_count; i++) {
-        segment_key(p->number, p->chain.segments[i].digest, key);
+        segment_key(p->number, p->chain.segments[i].digest, p->chain.segments[i].era, key);
         TRY(link_object(p->shards, to, key));
     }
     if (memcmp(p->chain.state_digests[0], zero, SHA256_BYTES) != 0) {
-        state_key(p->number, p->chain.state_digests[0], key);
+        state_key(p->number, p->chain.state_digests[0], p->chain.state_eras[0], key);
         TRY(link_object(p->shards, to, key));
     }
     for (uint64_t number = p->chain.first_number; number < p->chain.next_number; number++) {

@@ -157,7 +157,7 @@ static void a_damaged_block_is_remembered(void **state)
             damaged = p->chain.segments[i].bytes > p->chain.segments[damaged].bytes ? i : damaged;
         uint8_t digest[SHA256_BYTES];
         memcpy(digest, p->chain.segments[damaged].digest, sizeof digest);
-        segment_key(0, digest, key);
+        segment_key(0, digest, 0, key);
         snprintf(path, sizeof path, "blob/%s", key);
         fixture_flip(f, path, 16); /* near the start, where the rows are */
         assert_int_equal(shards_usage(w->shards).quarantined_count, 0);

@@ -67,7 +67,8 @@ static void add_digest(struct sum *sum, const struct chain_segment *s)
 
 static struct shard_segment segment_of(const struct chain_segment *s)
 {
-    struct shard_segment out = { .bytes = s->bytes,
+    struct shard_segment out = { .era = s->era,
+                                 .bytes = s->bytes,
                                  .from_generation = s->from.generation,
                                  .from_offset = s->from.offset,
                                  .to_generation = s->to.generation,
@@ -75,6 +76,12 @@ static struct shard_segment segment_of(const struct chain_segment *s)
                                  .sum = s->sum };
     memcpy(out.digest, s->digest, sizeof out.digest);
     return out;
+}
+
+void shard_segment_key(uint32_t partition, const struct shard_segment *segment,
+                       char out_key[SHARD_KEY_BYTES_MAX])
+{
+    segment_key(partition, segment->digest, segment->era, out_key);
 }
 
 static void put_segments(const struct partition *p, uint32_t first, uint32_t count, struct shard_sums *out)

@@ -78,7 +78,7 @@ static err verify_segment(struct verifier *v, uint32_t partition, const struct c
     struct object object = { 0 };
     struct segment_info info;
     struct err_at at = { 0 };
-    segment_key(partition, facts->digest, key);
+    segment_key(partition, facts->digest, facts->era, key);
     pool_reset(v->pool);
     err e = object_open(v->blob, key, &object);
     if (e == OK) {
@@ -130,7 +130,7 @@ static err verify_states(struct verifier *v, const struct chain *chain)
         char key[SHARD_KEY_BYTES_MAX];
         if (memcmp(chain->state_digests[i], none, SHA256_BYTES) == 0)
             continue;
-        state_key(chain->partition, chain->state_digests[i], key);
+        state_key(chain->partition, chain->state_digests[i], chain->state_eras[i], key);
         struct err_at at = { 0 };
         err e = verify_state_object(v, key, chain->state_digests[i], &at);
         if (e == ERR_VERSION)
@@ -168,7 +168,9 @@ static int classify_object(void *context, const char *path, bool is_dir, const c
         return SHARD_CLASS_LEFTOVER;
     if (!shard_is_object(key, o->v->config->partition_count))
         return SHARD_CLASS_FOREIGN;
-    if (strncmp(path, "chain/", 6) == 0 || named_has(&o->named, key))
+    struct object_name name;
+    bool is_entry = !object_name_parse(strrchr(path, '/') + 1, &name);
+    if (is_entry || named_has(&o->named, &name))
         return SHARD_CLASS_LIVE;
     if (o->v->config->without_log)
         *out_why = "named by no entry; the first start of what is restored removes it";

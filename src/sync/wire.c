@@ -79,6 +79,7 @@ static void put_mark(struct buf *out, const struct shard_mark *mark)
 static void put_segment(struct buf *out, const struct shard_segment *s)
 {
     buf_put(out, s->digest, sizeof s->digest);
+    buf_put_varint(out, s->era);
     buf_put_varint(out, s->bytes);
     buf_put_varint(out, s->from_generation);
     buf_put_varint(out, s->from_offset);
@@ -127,6 +128,7 @@ static void read_segment(struct reader *r, struct shard_segment *out)
     struct slice digest = read_bytes(r, sizeof out->digest);
     if (r->ok)
         memcpy(out->digest, digest.at, sizeof out->digest);
+    out->era = read_short(r);
     out->bytes = read_short(r);
     out->from_generation = read_short(r);
     out->from_offset = read_short(r);

@@ -28,7 +28,8 @@ static void fill(struct shard_sums *s, uint32_t marks, uint32_t segments, struct
         s->marks[i] = (struct shard_mark){ 3, 1000, 1000 + (marks - i) * 7, (int32_t)i - 1, random_sum(r) };
     s->page_count = segments;
     for (uint32_t i = 0; i < segments; i++) {
-        s->page[i] = (struct shard_segment){ .bytes = random_short(r),
+        s->page[i] = (struct shard_segment){ .era = random_short(r),
+                                             .bytes = random_short(r),
                                              .from_generation = random_short(r),
                                              .from_offset = random_short(r),
                                              .to_generation = random_short(r),

@@ -297,7 +297,7 @@ def sums_seeds():
         return varint(generation) + varint(start) + varint(passed) + struct.pack('<i', epoch) + total(rows)
 
     def segment(name, to):
-        return bytes([name] * 32) + varint(5000) + varint(1) + varint(to - 10) + varint(1) + varint(to) + total(name)
+        return bytes([name] * 32) + varint(name) + varint(5000) + varint(1) + varint(to - 10) + varint(1) + varint(to) + total(name)
 
     def answer(marks, segments, recovered=1):
         return (b'\1\1' + bytes([recovered]) + b'\2' + varint(3) + varint(190) + varint(17) + varint(len(segments)) + total(9) +

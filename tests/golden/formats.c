@@ -198,6 +198,7 @@ static void make_chain(struct buf *out)
     c.from = (struct log_position){ 2, 0 };
     c.to = (struct log_position){ 2, 7 };
     b.digest[0] = 9;
+    b.era = 4;
     b.sum = (struct sum){ 4, 5, 6 };
     struct chain_loss doubt = { LOSS_DOUBT, { 2, 3 }, { 2, 5 }, { 1700, 1800 }, 0, .accepted = false };
     struct chain_loss all[] = { loss,
@@ -250,7 +251,10 @@ static void make_chain(struct buf *out)
           .cutoff_ms = 1200,
           .data_through_ms = 2000,
           .state_digest = { 6 },
+          .state_era = 5,
           .older_state_digest = { 8 },
+          .older_state_era = 2,
+          .eras = { 5, 4, 2 },
           .dropped = { 6, 7, 8 },
           .accepted_end = { 2, 6 },
           .lost_count = 1,
@@ -260,6 +264,7 @@ static void make_chain(struct buf *out)
           .segments = &b,
           .segment_count = 1 },
         { .kind = CHAIN_LOSSES, .losses = &doubt, .loss_count = 1 },
+        { .kind = CHAIN_ERA, .ended_era = 5 },
     };
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
         struct buf one = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
@@ -300,6 +305,8 @@ static void read_chain(struct slice bytes)
             chain.accepted_end.offset == 6);
     REQUIRE(chain.dropped.count == 6 && chain.dropped.high == 8 && chain.commit_count == 1);
     REQUIRE(chain.base_number == CHAIN_BASE);
+    REQUIRE(chain.eras[0] == CHAIN_ERA && chain.eras[1] == 5 && chain.eras[2] == 4);
+    REQUIRE(chain.segments[0].era == 4 && chain.state_eras[0] == 5 && chain.state_eras[1] == 2);
     chain_close(&chain);
 }
 

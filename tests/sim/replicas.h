@@ -53,6 +53,7 @@ struct ground {
     void (*strike)(struct life *l); /* its own faults */
     void (*heal)(struct life *l);
     void (*judge)(struct life *l); /* at rest, before the oracles are asked */
+    void (*wrap)(struct life *l);  /* puts something before the store; NULL: nothing */
 };
 
 struct life {
@@ -203,6 +204,8 @@ static void life_open(struct life *l, const struct ground *ground, struct pool *
     w->node_pool = pool_open(NULL, "node", POOL_BYTES_UNLIMITED);
     ground->begin(l, seed);
     assert_ok(blob_open_dir("blob", io, w->node_pool, &w->blob));
+    if (ground->wrap != NULL)
+        ground->wrap(l);
     for (uint32_t k = 0; k < REPLICA_COUNT; k++) {
         struct replica *r = &l->replicas[k];
         snprintf(r->stream, sizeof r->stream, "s%u", k);
@@ -251,6 +254,8 @@ static void step(struct life *l, uint32_t k, int count)
             ERR_IGNORE(shards_spill_step(shards, &worked));
         else
             ERR_IGNORE(shards_background_step(shards, &worked));
+        if (kind == 4)
+            ERR_IGNORE(shards_sweep_step(shards, &worked));
     }
     assert_true(may_decide || decisions() == before);
     if (count > 0)
