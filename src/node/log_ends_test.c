@@ -71,7 +71,7 @@ static void ask_once(struct pool *own)
     uint64_t before[PARTITIONS];
     for (uint32_t p = 0; p < PARTITIONS; p++)
         before[p] = atomic_load(&acked[p]);
-    if (log_ends_ask(ends, &guard, own, &positions, &count) != OK || count != PARTITIONS) {
+    if (log_ends_ask(ends, true, &guard, own, &positions, &count) != OK || count != PARTITIONS) {
         atomic_fetch_add(&wrong, 1);
         return;
     }

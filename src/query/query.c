@@ -302,12 +302,13 @@ static void query_fill(struct query *query, const struct query_options *options)
 }
 
 /* With its slot, so that as many wait at a time as may run. */
-static err take_positions(struct query *query, struct err_at *at)
+static err take_positions(struct query *query, bool is_strong, struct err_at *at)
 {
     struct query_service *service = query->service;
     struct source_position *positions;
     size_t count;
-    err e = service->positions(service->positions_context, &query->guard, query->pool, &positions, &count);
+    err e = service->positions(service->positions_context, is_strong, &query->guard, query->pool, &positions,
+                               &count);
     if (e != OK)
         return err_set(at, e, "it is not known where the log ends: %s", err_text(e));
     query->source = after_source_open(&query->after, service->source, positions, count);
@@ -339,8 +340,8 @@ err query_begin(struct query_service *service, const struct query_options *optio
         return e;
     }
     query->queue_ns = io_monotonic_ns(service->io) - query->begin_ns;
-    if (options->is_strong && service->positions != NULL)
-        e = take_positions(query, at);
+    if (service->positions != NULL)
+        e = take_positions(query, options->is_strong, at);
     if (e == OK)
         *out_query = query;
     else {

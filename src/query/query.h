@@ -52,12 +52,11 @@ struct query;
 err query_service_open(const struct query_config *config, struct io *io, struct source *source,
                        struct pool *pool, struct query_service **out_service);
 
-/* Where a strong query's partitions must have been applied to: the positions, ascending, in pool, behind
- * everything that was acknowledged anywhere before the call. It waits for them, not beyond the guard. Without
- * one (a node that is alone knows what was acknowledged) every query is strong. Set before the first query.
- * Errors those of the guard, ERR_LIMIT,
- * ERR_CLOSED. */
-typedef err (*query_positions)(void *context, struct guard *guard, struct pool *pool,
+/* How far a query's partitions must have been applied: the positions, ascending, in pool, behind everything that
+ * was acknowledged anywhere before the call (of a plain query: before a moment that is 5 s earlier at most). It
+ * waits for them, not beyond the guard. Without one (a node that is alone knows what was acknowledged) every query
+ * is strong. Set before the first query. Errors those of the guard, ERR_LIMIT, ERR_CLOSED. */
+typedef err (*query_positions)(void *context, bool is_strong, struct guard *guard, struct pool *pool,
                                struct source_position **out_positions, size_t *out_count);
 void query_service_set_positions(struct query_service *service, query_positions positions, void *context);
 
@@ -91,8 +90,7 @@ struct query_options {
 };
 
 /* Admit a query, waiting for a slot if there is none. Errors ERR_BUSY queue full or waited too long,
- * ERR_CANCELED, ERR_TIMEOUT its own deadline passed in the queue, or, of a strong one, while it waited for
- * positions,
+ * ERR_CANCELED, ERR_TIMEOUT its own deadline passed in the queue, or while it waited for positions,
  * ERR_CLOSED (text in at for all), ERR_LIMIT no memory. Cost a mutex and a pool. */
 err query_begin(struct query_service *service, const struct query_options *options, struct query **out_query,
                 struct err_at *at);

@@ -77,7 +77,7 @@ static void name_log(struct views *views, struct view *view, bool is_told)
     bool is_old = marks.confirmed_ns == INT64_MIN ||
                   io_boottime_ns(p->shards->io) - marks.confirmed_ns > SHARD_CONFIRMED_MS_MAX * NS_PER_MS;
     if (is_old && !is_told)
-        views_missing(views, p->number, view->range, "the log's end is not confirmed");
+        views_missing(views, p->number, view->range, PROOF_NOT_CONFIRMED);
     else if (log_went_back(p->shards->log, p->number, &from) != ERR_NOT_FOUND)
         views_missing(views, p->number, view->range, "the log went back");
 }
