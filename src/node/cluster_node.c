@@ -19,6 +19,7 @@
 #include "base/time.h"
 #include "fanout/fanout.h"
 #include "io/thread.h"
+#include "model/token.h"
 #include "node/cluster_mark.h"
 #include "node/cluster_show.h"
 #include "node/cluster_stores.h"
@@ -553,7 +554,10 @@ err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct
     TRY(fanout_answers_open(&answers, cluster->io, pool, &cluster->answers));
     atomic_store(&cluster->has_answers, true);
     TRY(open_asking(cluster));
-    TRY(log_ends_open(cluster->log, cluster->partition_count, cluster->io, cluster->pool, &cluster->ends));
+    struct agent_view view;
+    agent_view(cluster->agent, &view);
+    TRY(log_ends_open(cluster->log, cluster->partition_count, token_seed(view.cluster_id), cluster->io,
+                      cluster->pool, &cluster->ends));
     *out_queries = (struct cluster_queries){ .source = fanout_source(cluster->fanout),
                                              .positions = log_ends_ask,
                                              .positions_context = cluster->ends };

@@ -14,6 +14,7 @@
 
 #include "base/time.h"
 #include "io/thread.h"
+#include "model/token.h"
 
 #define LOOK_NS   (20 * NS_PER_MS)  /* between two looks at the guard */
 #define PAUSE_NS  (50 * NS_PER_MS)  /* between two markers of a partition: each costs */
@@ -37,7 +38,7 @@ struct marker {
 struct log_ends {
     struct log *log;
     struct io *io;
-    uint32_t partition_count;
+    uint32_t partition_count, token_seed;
     struct io_mutex lock; /* all below; the log's own locks are never taken under it */
     struct io_cond changed;
     uint64_t asked;     /* questions */
@@ -45,13 +46,15 @@ struct log_ends {
     struct marker *markers;
 };
 
-err log_ends_open(struct log *log, uint32_t partition_count, struct io *io, struct pool *pool,
-                  struct log_ends **out_ends)
+err log_ends_open(struct log *log, uint32_t partition_count, uint32_t token_seed, struct io *io,
+                  struct pool *pool, struct log_ends **out_ends)
 {
     void *room;
     TRY(pool_zalloc(pool, sizeof(struct log_ends), &room));
     struct log_ends *ends = room;
-    *ends = (struct log_ends){ .log = log, .io = io, .partition_count = partition_count };
+    *ends = (struct log_ends){
+        .log = log, .io = io, .partition_count = partition_count, .token_seed = token_seed
+    };
     TRY(pool_zalloc(pool, partition_count * sizeof *ends->markers, &room));
     ends->markers = room;
     for (uint32_t p = 0; p < partition_count; p++)
@@ -196,15 +199,28 @@ static err await(struct log_ends *ends, const struct log_question *q, struct gua
     return e;
 }
 
-err log_ends_ask(void *context, bool is_strong, struct guard *guard, struct pool *pool,
-                 struct source_position **out_positions, size_t *out_count)
+/* Where tokens name more than is known, they are right. */
+static void raise(struct source_position *positions, const uint64_t *ends, uint32_t count)
+{
+    for (uint32_t p = 0; p < count; p++)
+        if (ends[p] > positions[p].offset)
+            positions[p].offset = ends[p];
+}
+
+err log_ends_ask(void *context, const struct query_need *need, struct guard *guard, struct pool *pool,
+                 struct source_position **out_positions, size_t *out_count, struct err_at *at)
 {
     struct log_ends *ends = context;
     struct log_question question;
-    void *room;
-    TRY(pool_alloc(pool, ends->partition_count * sizeof **out_positions, &room));
-    log_ends_begin(ends, is_strong, &question);
-    *out_positions = room;
+    void *room, *told;
+    bool is_all = need->is_strong;
     *out_count = ends->partition_count;
-    return await(ends, &question, guard, room);
+    TRY(pool_alloc(pool, ends->partition_count * sizeof **out_positions, &room));
+    *out_positions = room;
+    TRY(pool_zalloc(pool, ends->partition_count * sizeof(uint64_t), &told));
+    TRY(token_read(ends->token_seed, need->token, ends->partition_count, told, &is_all, at));
+    log_ends_begin(ends, is_all, &question);
+    TRY(await(ends, &question, guard, room));
+    raise(*out_positions, told, ends->partition_count);
+    return OK;
 }

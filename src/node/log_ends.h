@@ -10,15 +10,16 @@
 #include "log/log.h"
 #include "model/guard.h"
 #include "model/source.h"
+#include "query/query.h"
 
 struct log_ends;
 
 #define LOG_ENDS_MS_MAX     5000 /* a strong query waits so long for the ends */
 #define LOG_ENDS_OLD_MS_MAX 5000
 
-/* ERR_LIMIT. */
-err log_ends_open(struct log *log, uint32_t partition_count, struct io *io, struct pool *pool,
-                  struct log_ends **out_ends);
+/* token_seed: as token_seed (model/token.h) of the cluster. ERR_LIMIT. */
+err log_ends_open(struct log *log, uint32_t partition_count, uint32_t token_seed, struct io *io,
+                  struct pool *pool, struct log_ends **out_ends);
 /* Nobody asks any more; the log has answered every append (log_drain, or log_close). NULL is allowed. */
 void log_ends_close(struct log_ends *ends);
 
@@ -26,8 +27,8 @@ void log_ends_close(struct log_ends *ends);
  * waiting is over (a plain query waits 1 s at most, and not at all for a partition that has been silent so
  * long) is told as
  * UINT64_MAX: never reached. */
-err log_ends_ask(void *context, bool is_strong, struct guard *guard, struct pool *pool,
-                 struct source_position **out_positions, size_t *out_count);
+err log_ends_ask(void *context, const struct query_need *need, struct guard *guard, struct pool *pool,
+                 struct source_position **out_positions, size_t *out_count, struct err_at *at);
 
 /* The same without waiting: begin, then look now and then until it is over, and out_positions, one for each
  * partition, are told. Any thread. */

@@ -3,6 +3,7 @@
 #include "base/test.h"
 
 #include "base/time.h"
+#include "model/token.h"
 #include "node/log_ends.h"
 #include "sim/io_sim.h"
 #include "sim/log_sim.h"
@@ -14,6 +15,7 @@ static struct io *io;
 static struct log_sim_store *store;
 static struct log *the_log, *other; /* other: of another node */
 static struct log_ends *ends;
+static const uint8_t cluster[16] = { 1 };
 
 static void done(struct log_append *append, err result, struct log_position position) { assert_ok(result); }
 
@@ -146,6 +148,24 @@ static void what_is_refused_is_asked_again(void **state)
     assert_int_equal(at[1].offset, 1);
 }
 
+/* Of a token: what it names, beyond what is known. Of one that is too long: all. */
+static void tokens_raise_the_ends(void **state)
+{
+    struct guard guard = { .io = io, .deadline_ns = INT64_MAX };
+    char text[TOKEN_LEN_MAX + 1];
+    uint64_t told[PARTITIONS] = { 0, 7 };
+    struct query_need need = { .is_strong = false };
+    struct source_position *positions;
+    struct err_at at;
+    size_t count;
+    token_write(token_seed(cluster), told, PARTITIONS, text);
+    need.token = slice_str(text);
+    assert_ok(log_ends_ask(ends, &need, &guard, pool, &positions, &count, &at));
+    assert_true(count == PARTITIONS && positions[0].offset == 0 && positions[1].offset == 7);
+    need.token = slice_str("another");
+    assert_err(ERR_INPUT, log_ends_ask(ends, &need, &guard, pool, &positions, &count, &at));
+}
+
 static int set_up(void **state)
 {
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
@@ -153,7 +173,7 @@ static int set_up(void **state)
     assert_ok(log_sim_store_open(PARTITIONS, pool, &store));
     assert_ok(log_sim_open(store, io, pool, &the_log));
     assert_ok(log_sim_open(store, io, pool, &other));
-    assert_ok(log_ends_open(the_log, PARTITIONS, io, pool, &ends));
+    assert_ok(log_ends_open(the_log, PARTITIONS, token_seed(cluster), io, pool, &ends));
     return 0;
 }
 
@@ -173,9 +193,13 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(plain_questions_share_what_is_young), TEST(strong_questions_ask_anew),
-        TEST(a_marker_covers_who_asked_before_it), TEST(a_silent_partition_is_not_known),
-        TEST(what_begins_silent_is_awaited),       TEST(what_is_refused_is_asked_again),
+        TEST(plain_questions_share_what_is_young),
+        TEST(strong_questions_ask_anew),
+        TEST(a_marker_covers_who_asked_before_it),
+        TEST(a_silent_partition_is_not_known),
+        TEST(what_begins_silent_is_awaited),
+        TEST(what_is_refused_is_asked_again),
+        TEST(tokens_raise_the_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

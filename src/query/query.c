@@ -302,13 +302,15 @@ static void query_fill(struct query *query, const struct query_options *options)
 }
 
 /* With its slot, so that as many wait at a time as may run. */
-static err take_positions(struct query *query, bool is_strong, struct err_at *at)
+static err take_positions(struct query *query, const struct query_need *need, struct err_at *at)
 {
     struct query_service *service = query->service;
     struct source_position *positions;
     size_t count;
-    err e = service->positions(service->positions_context, is_strong, &query->guard, query->pool, &positions,
-                               &count);
+    err e = service->positions(service->positions_context, need, &query->guard, query->pool, &positions,
+                               &count, at);
+    if (e == ERR_INPUT)
+        return e;
     if (e != OK)
         return err_set(at, e, "it is not known where the log ends: %s", err_text(e));
     query->source = after_source_open(&query->after, service->source, positions, count);
@@ -341,7 +343,7 @@ err query_begin(struct query_service *service, const struct query_options *optio
     }
     query->queue_ns = io_monotonic_ns(service->io) - query->begin_ns;
     if (service->positions != NULL)
-        e = take_positions(query, options->is_strong, at);
+        e = take_positions(query, &options->need, at);
     if (e == OK)
         *out_query = query;
     else {

@@ -152,10 +152,11 @@ static err fake_groups(struct source *source, const struct source_request *reque
 
 static bool positions_strong;
 
-static err fake_positions(void *context, bool is_strong, struct guard *guard, struct pool *p,
-                          struct source_position **out_positions, size_t *out_count)
+static err fake_positions(void *context, const struct query_need *need, struct guard *guard, struct pool *p,
+                          struct source_position **out_positions, size_t *out_count, struct err_at *at)
 {
-    positions_strong = is_strong;
+    positions_strong = need->is_strong;
+    assert_true(!need->is_strong || slice_equal_str(need->token, "a token"));
     static struct source_position positions[2] = { { 0, 1, 10 }, { 1, 1, 20 } };
     assert_ok(guard_check(guard));
     *out_positions = positions;
@@ -169,7 +170,7 @@ static void queries_know_how_far(void **state)
                                      groups_table = { .groups = fake_groups };
     struct source_groups groups;
     struct query_service *service = open_service(1, 1, 1000);
-    struct query_options options = { .tenant = slice_str("t"), .is_strong = true };
+    struct query_options options = { .tenant = slice_str("t"), .need = { true, slice_str("a token") } };
     struct source_request requests[2] = { { .series_max = 3 }, { .series_max = 4 } };
     struct source_set *set;
     struct slice *names;
@@ -208,6 +209,10 @@ static void queries_know_how_far(void **state)
     assert_non_null(strstr(at.text, "where the log ends"));
     assert_int_equal(stat_get(STAT_QUERIES_TIMED_OUT), before + 1);
     assert_int_equal(query_service_usage(service).running, 0);
+    positions_result = ERR_INPUT; /* the text is the positions' own */
+    memset(&at, 0, sizeof at);
+    assert_err(ERR_INPUT, query_begin(service, &options, &query, &at));
+    assert_string_equal(at.text, "");
     positions_result = OK;
     query_service_close(service);
 }

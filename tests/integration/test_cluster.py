@@ -45,6 +45,7 @@ class Load:
         rows = [({'__name__': self.name, 'id': '%05d' % i}, [(t_ms, float(i))]) for i in range(first, first + count)]
         reply = request(self.cluster.url(node) + '/api/v1/write', remote_write.request_v1(rows),
                         {'Content-Encoding': 'snappy', 'Content-Type': 'application/x-protobuf'})
+        self.token = reply.headers.get('X-Kelpie-Token', '')
         if reply.status in (200, 204):
             self.written.update((row[0]['id'], row[1][0][1]) for row in rows)
         return reply.status
@@ -97,6 +98,18 @@ def test_a_strong_read_sees_what_was_acknowledged(cluster):
         assert complete and rows == load.written
     reply = request(cluster.url(1) + '/api/v1/query?query=strong', headers={'X-Kelpie-Consistency': 'eventual'})
     assert reply.status == 400 and 'must be "strong"' in reply.text.replace('\\', '')
+
+
+def test_a_token_stands_for_a_write(cluster):
+    """Whoever presents what a write's answer said, at any node, sees that write."""
+    load = Load(cluster, 'token')
+    for i in range(12):
+        assert load.write(1 + i % 3, count=1 if i % 2 else 300) in (200, 204)
+        assert 0 < len(load.token) <= 1024
+        complete, rows = load.ask(1 + (i + 1) % 3, **{'X-Kelpie-Token': load.token})
+        assert complete and rows == load.written
+    cut = request(cluster.url(1) + '/api/v1/query?query=token', headers={'X-Kelpie-Token': load.token[:-5]})
+    assert cut.status == 400 and cut.json()['errorType'] == 'bad_data' and 'token' in cut.json()['error']
 
 
 def run_upstream_scripts(cluster, nodes):
