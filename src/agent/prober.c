@@ -24,7 +24,9 @@ enum place_state { PLACE_FREE, PLACE_QUEUED, PLACE_UNDER_WAY };
 
 struct place {
     enum place_state state;
-    bool is_mute;             /* it did not answer last time; changes only while its probe is under way */
+    /* What came of the last one; changes only while its probe is under way. */
+    bool is_here, is_refusing;
+    bool is_mute;             /* it was asked, and is not here */
     struct agent_probe probe; /* its address points to: */
     char address[CLUSTER_ADDRESS_BYTES_MAX + 1];
 };
@@ -56,6 +58,12 @@ struct prober {
     struct prober_counts counts;
 };
 
+/* What came of a probe: neither: no answer. */
+struct verdict {
+    bool is_here;     /* that life */
+    bool is_refusing; /* as who does not know the asker's secret */
+};
+
 /* ---- one exchange ---- */
 
 static void on_header(void *context, struct slice name, struct slice value)
@@ -81,26 +89,27 @@ static void sign(const struct worker *worker, const struct agent_probe *probe, s
  * proves that it was asked just now and refuses for the clocks alone: nodes whose clocks differ see each other, or
  * each would take itself for the first of the owners, and put the other out. */
 static err judge_answer(const struct worker *worker, const struct agent_probe *probe, struct slice asked_code,
-                        const struct rpc_proof *proof, unsigned status, struct slice body, bool *out_is_here,
-                        struct err_at *at)
+                        const struct rpc_proof *proof, unsigned status, struct slice body,
+                        struct verdict *out, struct err_at *at)
 {
     struct rpc_head head;
     err e = rpc_answer_check(worker->prober->config.secret, asked_code, status, body, slice_str(proof->head),
                              slice_str(proof->code), &head);
+    out->is_refusing = status == 401;
     if (e != OK)
         return err_set(at, ERR_DENIED, "status %u, without a proof that it knows the cluster's secret",
                        status);
     bool is_life = head.slot == probe->of.slot && head.incarnation == probe->of.incarnation;
     if (status != 200) {
-        *out_is_here = is_life && status == 401;
+        out->is_here = is_life && status == 401;
         return err_set(at, ERR_DENIED, "%.*s", SLICE_SHORT_ARG(body));
     }
-    TRY(probe_answer_decode(body, out_is_here));
-    *out_is_here = *out_is_here && is_life;
+    TRY(probe_answer_decode(body, &out->is_here));
+    out->is_here = out->is_here && is_life;
     return OK;
 }
 
-static err exchange(struct worker *worker, const struct agent_probe *probe, bool *out_is_here,
+static err exchange(struct worker *worker, const struct agent_probe *probe, struct verdict *out,
                     struct err_at *at)
 {
     const struct prober_config *config = &worker->prober->config;
@@ -132,8 +141,8 @@ static err exchange(struct worker *worker, const struct agent_probe *probe, bool
                                                 .on_header = on_header,
                                                 .header_context = &back };
     TRY_OUT(net_client_do(worker->client, &request, &answer, &response, at));
-    e = judge_answer(worker, probe, slice_str(proof.code), &back, response.status, buf_slice(&answer),
-                     out_is_here, at);
+    e = judge_answer(worker, probe, slice_str(proof.code), &back, response.status, buf_slice(&answer), out,
+                     at);
 out:
     buf_close(&answer);
     buf_close(&body);
@@ -159,15 +168,17 @@ static void work(struct worker *worker, struct place *place)
 {
     struct prober *prober = worker->prober;
     struct err_at at = { 0 };
-    bool is_here = false;
+    struct verdict verdict = { false, false };
     io_mutex_unlock(&prober->lock);
-    err e = exchange(worker, &place->probe, &is_here, &at);
-    if (is_here)
+    err e = exchange(worker, &place->probe, &verdict, &at);
+    if (verdict.is_here)
         prober->config.heard(prober->config.context, place->probe.of);
     io_mutex_lock(&prober->lock);
-    note(prober, &place->probe, e, is_here, &at);
+    note(prober, &place->probe, e, verdict.is_here, &at);
     prober->mute_count -= place->is_mute;
-    place->is_mute = !is_here;
+    place->is_here = verdict.is_here;
+    place->is_refusing = verdict.is_refusing && !verdict.is_here;
+    place->is_mute = !verdict.is_here;
     place->state = PLACE_FREE;
 }
 
@@ -262,6 +273,10 @@ struct prober_counts prober_counts(struct prober *prober)
 {
     io_mutex_lock(&prober->lock);
     struct prober_counts counts = prober->counts;
+    for (uint32_t slot = 0; slot < CLUSTER_NODES_MAX; slot++) {
+        counts.here += prober->places[slot].is_here;
+        counts.refusing += prober->places[slot].is_refusing;
+    }
     io_mutex_unlock(&prober->lock);
     return counts;
 }

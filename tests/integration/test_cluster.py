@@ -308,6 +308,20 @@ def test_wrong_settings(cluster, change, text):
     cluster.wait_ready(3)
 
 
+def test_a_node_with_another_secret_is_not_ready(cluster):
+    """Its queries would lack what the others hold; they are not disturbed by it."""
+    with open(cluster.path('other.secret'), 'w', encoding='utf-8') as f:
+        f.write('what the others do not know\n')
+    cluster.kill_node(3)
+    cluster.start_node(3, edit=lambda config: config.replace('../secret', '../other.secret'))
+    wait_until('node 3 says why it is not ready', 60, lambda: 'refuse to talk to this one' in ready_text(cluster, 3))
+    assert request(cluster.url(3) + '/-/ready').status == 503
+    assert [cluster.is_ready(node) for node in (1, 2)] == [True, True]
+    cluster.kill_node(3)
+    cluster.start_node(3)
+    cluster.wait_ready(3)
+
+
 def test_all_are_killed_at_once(cluster):
     load = Load(cluster, 'all')
     for node in (1, 2, 3):
