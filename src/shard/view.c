@@ -183,33 +183,37 @@ static err view_open(struct views *views, struct view *view, uint64_t end_offset
     return e == OK ? open_segments(views, view, request->guard) : e;
 }
 
-/* What is to be applied for the asker's positions, beyond what is known to be durable here. Of another generation
- * there is nothing to wait for: an earlier one has ended, a later one is not read before its chain has it. */
-static bool raise_ends(struct shards *shards, const struct source_request *request, uint64_t *ends)
+/* Where the asker knows the ends, these are what is to be applied, be they beyond what is known to be durable here
+ * (wanted) or before it (ends): what others, and this node, have written since then is not waited for. Of another
+ * generation there is nothing to wait for: an earlier one has ended, a later one is not read before its chain has
+ * it. Returns whether any is beyond. */
+static bool take_ends(struct shards *shards, const struct source_request *request, uint64_t *ends,
+                      uint64_t *wanted)
 {
     bool any = false;
     for (size_t i = 0; i < request->after_count; i++) {
         const struct source_position *after = &request->after[i];
-        if (after->partition >= shards->config.partition_count ||
-            !source_asks(request->partitions, after->partition) || after->offset <= ends[after->partition] ||
+        uint32_t number = after->partition;
+        if (number >= shards->config.partition_count || !source_asks(request->partitions, number) ||
             after->offset == UINT64_MAX)
             continue;
-        struct partition *p = &shards->partitions[after->partition];
+        struct partition *p = &shards->partitions[number];
         if (!partition_lock(p))
             continue;
         bool is_present =
             after->generation == SOURCE_GENERATION_ANY || after->generation == p->applied.generation;
         io_mutex_unlock(&p->lock);
-        if (is_present) {
-            ends[after->partition] = after->offset;
-            any = true;
-        }
+        if (!is_present)
+            continue;
+        any |= after->offset > ends[number];
+        wanted[number] = after->offset;
+        ends[number] = after->offset < ends[number] ? after->offset : ends[number];
     }
     return any;
 }
 
-/* Wait for what was durable at the call, and, not longer than SHARD_AFTER_MS_MAX, for the asker's positions:
- * whoever asked names what is not reached. */
+/* Wait for what was durable at the call, or for the asker's positions: for what of them is not known to be durable
+ * here not longer than SHARD_AFTER_MS_MAX, and whoever asked names what is not reached. */
 static err wait_applied(struct shards *shards, const struct source_request *request, uint64_t *out_ends)
 {
     struct guard *guard = request->guard;
@@ -217,7 +221,7 @@ static err wait_applied(struct shards *shards, const struct source_request *requ
     uint64_t wanted[LOG_PARTITION_COUNT_MAX];
     shards_ends(shards, request->partitions, out_ends);
     memcpy(wanted, out_ends, shards->config.partition_count * sizeof *wanted);
-    if (raise_ends(shards, request, wanted)) {
+    if (take_ends(shards, request, out_ends, wanted)) {
         int64_t until_ns = io_monotonic_ns(shards->io) + SHARD_AFTER_MS_MAX * NS_PER_MS;
         err e = shards_ends_wait(shards, request->partitions, wanted,
                                  until_ns < deadline_ns ? until_ns : deadline_ns, guard);
