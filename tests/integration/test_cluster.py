@@ -299,7 +299,7 @@ def test_wrong_settings(cluster, change, text):
     said = len(cluster.output(3))
     cluster.start_node(3, edit=lambda config: config.replace(*change))
     if text is None:
-        wait_until('node 3 waits for its topic', 30, lambda: "the log's topic" in ready_text(cluster, 3))
+        wait_until('node 3 waits for its topic', 60, lambda: "the log's topic" in ready_text(cluster, 3))
         cluster.kill_node(3)
     else:
         wait_until('node 3 ends', 30, lambda: not cluster.is_running(3))

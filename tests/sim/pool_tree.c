@@ -15,8 +15,8 @@ struct node {
 };
 
 /* What a library had allocated for a process that died while it waited inside is lost: a digest, now and then. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) { return "detect_leaks=0"; }
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void) { return 1; }
 
 #define SLOTS (1u << 16) /* a power of two, some times as many as are open at once */
 
