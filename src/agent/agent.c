@@ -568,6 +568,23 @@ static void publish(struct agent *agent, int64_t now_ns)
 
 struct routes *agent_routes(struct agent *agent) { return agent->routes; }
 
+uint32_t agent_other_owners(struct agent *agent, uint32_t partition, uint32_t out_slots[CLUSTER_REPLICAS_MAX],
+                            uint32_t *out_self)
+{
+    uint32_t slots[CLUSTER_REPLICAS_MAX], others = 0;
+    struct agent_view view;
+    agent_view(agent, &view);
+    size_t count = routes_of(agent_routes(agent), partition, slots);
+    bool is_owner = false;
+    for (size_t i = 0; i < count; i++) {
+        is_owner = is_owner || slots[i] == view.self.slot;
+        if (slots[i] != view.self.slot)
+            out_slots[others++] = slots[i];
+    }
+    *out_self = view.self.slot;
+    return is_owner ? others : 0;
+}
+
 void agent_view(struct agent *agent, struct agent_view *out_view)
 {
     int64_t now_ns = io_boottime_ns(agent->io);

@@ -132,6 +132,11 @@ void agent_view(struct agent *agent, struct agent_view *out_view);
 /* Whom to ask for what, as of the last second. Borrowed until agent_close. */
 struct routes *agent_routes(struct agent *agent);
 
+/* Slots of the other owners of a partition that this node owns; *out_self: its own. Returns how many; 0 also of a
+ * partition that it does not own. */
+uint32_t agent_other_owners(struct agent *agent, uint32_t partition, uint32_t out_slots[CLUSTER_REPLICAS_MAX],
+                            uint32_t *out_self);
+
 /* Does the lease of the last step hold? It ends by itself AGENT_LEASE_MS after a step that was the last, half the
  * suspect age if that is less, and in time before anybody may put this node out. */
 bool agent_may_decide(struct agent *agent);

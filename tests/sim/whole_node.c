@@ -212,23 +212,11 @@ static err open_queries(struct whole_process *p)
     return OK;
 }
 
-/* As cluster_sync.c's. */
 static uint32_t owners(void *context, uint32_t partition, uint32_t out_slots[SYNC_OWNERS_MAX],
                        uint32_t *out_self)
 {
     struct whole_process *p = context;
-    uint32_t slots[CLUSTER_REPLICAS_MAX], others = 0;
-    struct agent_view view;
-    agent_view(p->agent, &view);
-    size_t count = routes_of(agent_routes(p->agent), partition, slots);
-    bool is_owner = false;
-    for (size_t i = 0; i < count; i++) {
-        is_owner = is_owner || slots[i] == view.self.slot;
-        if (slots[i] != view.self.slot)
-            out_slots[others++] = slots[i];
-    }
-    *out_self = view.self.slot;
-    return is_owner ? others : 0;
+    return agent_other_owners(p->agent, partition, out_slots, out_self);
 }
 
 static void run_sync(void *context)
