@@ -22,11 +22,17 @@
 
 enum place_state { PLACE_FREE, PLACE_QUEUED, PLACE_UNDER_WAY };
 
+/* What came of the last probe. */
+enum verdict {
+    VERDICT_NONE,    /* none was sent */
+    VERDICT_HERE,    /* that life is */
+    VERDICT_REFUSED, /* as who does not know the asker's secret is */
+    VERDICT_SILENT,
+};
+
 struct place {
     enum place_state state;
-    /* What came of the last one; changes only while its probe is under way. */
-    bool is_here, is_refusing;
-    bool is_mute;             /* it was asked, and is not here */
+    enum verdict last;        /* changes only while its probe is under way */
     struct agent_probe probe; /* its address points to: */
     char address[CLUSTER_ADDRESS_BYTES_MAX + 1];
 };
@@ -58,12 +64,6 @@ struct prober {
     struct prober_counts counts;
 };
 
-/* What came of a probe: neither: no answer. */
-struct verdict {
-    bool is_here;     /* that life */
-    bool is_refusing; /* as who does not know the asker's secret */
-};
-
 /* ---- one exchange ---- */
 
 static void on_header(void *context, struct slice name, struct slice value)
@@ -89,27 +89,28 @@ static void sign(const struct worker *worker, const struct agent_probe *probe, s
  * proves that it was asked just now and refuses for the clocks alone: nodes whose clocks differ see each other, or
  * each would take itself for the first of the owners, and put the other out. */
 static err judge_answer(const struct worker *worker, const struct agent_probe *probe, struct slice asked_code,
-                        const struct rpc_proof *proof, unsigned status, struct slice body,
-                        struct verdict *out, struct err_at *at)
+                        const struct rpc_proof *proof, unsigned status, struct slice body, enum verdict *out,
+                        struct err_at *at)
 {
     struct rpc_head head;
     err e = rpc_answer_check(worker->prober->config.secret, asked_code, status, body, slice_str(proof->head),
                              slice_str(proof->code), &head);
-    out->is_refusing = status == 401;
+    bool is_here = false;
+    *out = status == 401 ? VERDICT_REFUSED : VERDICT_SILENT;
     if (e != OK)
         return err_set(at, ERR_DENIED, "status %u, without a proof that it knows the cluster's secret",
                        status);
     bool is_life = head.slot == probe->of.slot && head.incarnation == probe->of.incarnation;
     if (status != 200) {
-        out->is_here = is_life && status == 401;
+        *out = is_life && status == 401 ? VERDICT_HERE : *out;
         return err_set(at, ERR_DENIED, "%.*s", SLICE_SHORT_ARG(body));
     }
-    TRY(probe_answer_decode(body, &out->is_here));
-    out->is_here = out->is_here && is_life;
+    TRY(probe_answer_decode(body, &is_here));
+    *out = is_here && is_life ? VERDICT_HERE : *out;
     return OK;
 }
 
-static err exchange(struct worker *worker, const struct agent_probe *probe, struct verdict *out,
+static err exchange(struct worker *worker, const struct agent_probe *probe, enum verdict *out,
                     struct err_at *at)
 {
     const struct prober_config *config = &worker->prober->config;
@@ -151,6 +152,12 @@ out:
 
 /* ---- threads ---- */
 
+/* It was asked, and is not here. */
+static bool is_mute(const struct place *place)
+{
+    return place->last == VERDICT_REFUSED || place->last == VERDICT_SILENT;
+}
+
 static void note(struct prober *prober, const struct agent_probe *probe, err e, bool is_here,
                  const struct err_at *at)
 {
@@ -168,17 +175,20 @@ static void work(struct worker *worker, struct place *place)
 {
     struct prober *prober = worker->prober;
     struct err_at at = { 0 };
-    struct verdict verdict = { false, false };
+    enum verdict verdict = VERDICT_SILENT;
     io_mutex_unlock(&prober->lock);
     err e = exchange(worker, &place->probe, &verdict, &at);
-    if (verdict.is_here)
+    bool is_here = verdict == VERDICT_HERE;
+    if (is_here)
         prober->config.heard(prober->config.context, place->probe.of);
     io_mutex_lock(&prober->lock);
-    note(prober, &place->probe, e, verdict.is_here, &at);
-    prober->mute_count -= place->is_mute;
-    place->is_here = verdict.is_here;
-    place->is_refusing = verdict.is_refusing && !verdict.is_here;
-    place->is_mute = !verdict.is_here;
+    note(prober, &place->probe, e, is_here, &at);
+    prober->mute_count -= is_mute(place);
+    prober->counts.here -= place->last == VERDICT_HERE;
+    prober->counts.refusing -= place->last == VERDICT_REFUSED;
+    place->last = verdict;
+    prober->counts.here += is_here;
+    prober->counts.refusing += verdict == VERDICT_REFUSED;
     place->state = PLACE_FREE;
 }
 
@@ -260,7 +270,7 @@ void prober_ask(struct prober *prober, const struct agent_probe *probe)
         place->probe = *probe;
         keep(slice_str(probe->address), place->address, sizeof place->address);
         place->probe.address = place->address;
-        put(place->is_mute ? &prober->mute : &prober->answering, probe->of.slot);
+        put(is_mute(place) ? &prober->mute : &prober->answering, probe->of.slot);
         if (prober->idle_count < prober->answering.count + prober->mute.count &&
             prober->worker_count < PROBER_THREADS_MAX)
             add_worker(prober);
@@ -273,10 +283,6 @@ struct prober_counts prober_counts(struct prober *prober)
 {
     io_mutex_lock(&prober->lock);
     struct prober_counts counts = prober->counts;
-    for (uint32_t slot = 0; slot < CLUSTER_NODES_MAX; slot++) {
-        counts.here += prober->places[slot].is_here;
-        counts.refusing += prober->places[slot].is_refusing;
-    }
     io_mutex_unlock(&prober->lock);
     return counts;
 }

@@ -200,7 +200,7 @@ static err await(struct log_ends *ends, const struct log_question *q, struct gua
 }
 
 /* Where tokens name more than is known, they are right. */
-static void raise(struct source_position *positions, const uint64_t *ends, uint32_t count)
+static void raise_ends(struct source_position *positions, const uint64_t *ends, uint32_t count)
 {
     for (uint32_t p = 0; p < count; p++)
         if (ends[p] > positions[p].offset)
@@ -221,6 +221,6 @@ err log_ends_ask(void *context, const struct query_need *need, struct guard *gua
     TRY(token_read(ends->token_seed, need->token, ends->partition_count, told, &is_all, at));
     log_ends_begin(ends, is_all, &question);
     TRY(await(ends, &question, guard, room));
-    raise(*out_positions, told, ends->partition_count);
+    raise_ends(*out_positions, told, ends->partition_count);
     return OK;
 }
