@@ -58,7 +58,7 @@ struct agent_calls {
     /* Why this node is no member; NULL: nothing keeps it from being one any more. */
     void (*trouble)(void *context, const char *why);
     /* The process is to end; the last call there is. */
-    void (*stop)(void *context, const char *why, bool is_error);
+    void (*stop)(void *context, const char *why, enum core_end end);
     /* Every AGENT_RANK_MS, of each partition that is open, and once when it ceases to be: this node's place among
      * its owners (behind all of them: it is none), and a lease: from until_ns by io_boottime_ns on it cuts and
      * commits nothing, unless it is told anew; INT64_MIN: from now on. For shards_partition_rank as it is. NULL:

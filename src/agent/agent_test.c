@@ -55,10 +55,10 @@ static void on_close(void *context, uint32_t partition)
 
 static void on_trouble(void *context, const char *why) {}
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct node *n = context;
-    atomic_store(&n->is_wrong, is_error);
+    atomic_store(&n->is_wrong, end != CORE_LEFT);
     atomic_store(&n->has_stopped, true);
 }
 

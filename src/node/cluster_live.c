@@ -89,11 +89,11 @@ err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_
     return is_awaiting(&view, why) ? ERR_BUSY : OK;
 }
 
-bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error)
+bool cluster_node_has_ended(struct cluster_node *cluster, enum core_end *out_end)
 {
     io_mutex_lock(&cluster->lock);
     bool has_ended = cluster->has_ended;
-    *out_is_error = cluster->is_error;
+    *out_end = cluster->end;
     io_mutex_unlock(&cluster->lock);
     return has_ended;
 }

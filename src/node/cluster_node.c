@@ -113,15 +113,16 @@ static void on_trouble(void *context, const char *why)
     set_why(cluster, "%s%s", why != NULL ? why : "", "");
 }
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct cluster_node *cluster = context;
-    diag(is_error ? DIAG_ERROR : DIAG_INFO, "this node's part in the cluster has ended", "why=\"%s\"", why);
+    diag(end != CORE_LEFT ? DIAG_ERROR : DIAG_INFO, "this node's part in the cluster has ended", "why=\"%s\"",
+         why);
     set_why(cluster, "%s%s", why, "");
     io_mutex_lock(&cluster->lock);
     snprintf(cluster->ended_why, sizeof cluster->ended_why, "%s", why);
     cluster->has_ended = true;
-    cluster->is_error = is_error;
+    cluster->end = end;
     io_mutex_unlock(&cluster->lock);
 }
 
@@ -294,7 +295,7 @@ static err open_agent(struct cluster_node *cluster, const struct cluster_mark *m
     atomic_store(&cluster->has_agent, true);
     err e = agent_run_thread(cluster->agent);
     if (e != OK) /* nobody would ever say that it has left */
-        on_stop(cluster, "its thread could not be started", true);
+        on_stop(cluster, "its thread could not be started", CORE_FAILED);
     return e;
 }
 
@@ -565,11 +566,11 @@ err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 
 void cluster_node_leave(struct cluster_node *cluster)
 {
-    bool is_error;
+    enum core_end end;
     int64_t end_ns = io_boottime_ns(cluster->io) + LEAVE_MS * NS_PER_MS;
     if (cluster->agent != NULL)
         agent_leave(cluster->agent);
-    while (cluster->agent != NULL && !cluster_node_has_ended(cluster, &is_error) &&
+    while (cluster->agent != NULL && !cluster_node_has_ended(cluster, &end) &&
            io_boottime_ns(cluster->io) < end_ns)
         io_sleep_ns(cluster->io, LOOK_MS * NS_PER_MS);
     atomic_store(&cluster->is_aborting, true); /* what is still to be written goes to the local disk */

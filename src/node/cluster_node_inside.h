@@ -42,7 +42,8 @@ struct cluster_node {
 
     struct io_mutex lock; /* all below */
     char why[CLUSTER_NODE_WHY_BYTES_MAX], ended_why[CLUSTER_NODE_WHY_BYTES_MAX];
-    bool has_ended, is_error;
+    bool has_ended;
+    enum core_end end; /* how, then */
 };
 
 #endif

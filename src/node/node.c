@@ -687,10 +687,9 @@ void node_step(struct node *node)
     }
 }
 
-bool node_has_ended(struct node *node)
+bool node_has_ended(struct node *node, enum core_end *out_end)
 {
-    bool is_error;
-    return node->cluster != NULL && cluster_node_has_ended(node->cluster, &is_error);
+    return node->cluster != NULL && cluster_node_has_ended(node->cluster, out_end);
 }
 
 /* Hand the configuration to the rooms; each takes it whole or not. The mutex is held. */

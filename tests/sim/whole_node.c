@@ -40,12 +40,12 @@ static void on_trouble(void *context, const char *why)
         printf("# %lld ms: node %u: %s\n", (long long)whole_now_ms(), p->node->number, why);
 }
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct whole_process *p = context;
     if (whole_is_verbose())
         printf("# %lld ms: node %u ends: %s\n", (long long)whole_now_ms(), p->node->number, why);
-    if (is_error)
+    if (end != CORE_LEFT)
         whole_violate(p->node->whole, "node %u ends with an error: %s", p->node->number, why);
     p->has_ended = true;
 }
