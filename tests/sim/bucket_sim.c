@@ -409,7 +409,6 @@ static err store_delete(struct blob *blob, const char *key)
     struct call call = call_begin(store_of(blob), false);
     struct bucket_sim *b = call.store->bucket;
     bool is_there;
-    COUNT(b, DELETE);
     TRY(ask(&call));
     size_t at = find(b, key, &is_there);
     trace(b, key, 7);

@@ -39,7 +39,7 @@ void bucket_sim_cut(struct bucket_sim *bucket, uint32_t node, bool is_cut);
 /* ---- what happened ---- */
 /* clang-format off */
 #define BUCKET_SIM_COUNTS(X) \
-    X(PUT) X(GET) X(LIST) X(DELETE) X(LOST) X(UNAVAILABLE) X(SLOW) X(REPLY_LOST) X(CONFLICT_409) \
+    X(PUT) X(GET) X(LIST) X(LOST) X(UNAVAILABLE) X(SLOW) X(REPLY_LOST) X(CONFLICT_409) \
     X(EXISTS_412) X(OWN_412) X(LATE) X(LATE_CAME) X(LATE_BEATEN) X(PARTIAL_LIST) X(AWAY) X(GAVE_UP)
 /* clang-format on */
 enum bucket_sim_count {

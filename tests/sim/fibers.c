@@ -193,8 +193,7 @@ static void prepare(struct place *place, uint8_t *stack)
     place->context.uc_stack.ss_size = STACK_BYTES;
     place->context.uc_link = NULL;
     makecontext(&place->context, begin, 0);
-    place->context.uc_stack.ss_size =
-        0; /* or the address sanitizer clears all of its shadow at each switch */
+    place->context.uc_stack.ss_size = 0; /* or the address sanitizer clears its shadow at each switch */
 }
 
 struct fiber *fiber_start_joinable(struct fiber_group *group, void (*run)(void *context), void *context)

@@ -161,12 +161,17 @@ struct whole_row {
     int64_t t_ms;
 };
 
+/* What was acknowledged in that time the log may have lost. */
+struct whole_loss {
+    int64_t from_ns, to_ns;
+};
+#define LOSSES_MAX 256
+
 /* One request of a client. */
 struct whole_attempt {
     uint32_t first, count, node;
     int64_t acked_ns; /* INT64_MAX: it was not */
     bool is_refused;  /* for sure: nothing of it is stored */
-    bool may_be_lost; /* the log went back, and may have had it */
 };
 
 /* ---- the world ---- */
@@ -200,6 +205,8 @@ struct whole {
     bool is_quiet;  /* clients write no more */
     bool goes_back; /* the log may, in this life … */
     bool has_gone_back;
+    struct whole_loss losses[LOSSES_MAX];
+    size_t loss_count;
     int64_t faulty_ms; /* until then */
     struct fault faults[FAULTS_MAX];
     size_t fault_count;

@@ -103,6 +103,7 @@ void model_write(void *context)
 struct question {
     struct whole_process *process;
     bool is_strong, is_count;
+    bool has_all;     /* of the rows that were due, whatever it says of itself */
     int64_t bound_ns; /* what was acknowledged before is in an answer that is complete */
     uint64_t hand_overs;
     uint32_t first_unsent; /* rows from here on were sent after it was asked */
@@ -149,24 +150,34 @@ out:
     return e;
 }
 
-static bool is_due(const struct whole_attempt *a, int64_t bound_ns)
+/* Was it acknowledged before, and is it not of what the log may have lost? */
+static bool is_due(const struct whole *w, const struct whole_attempt *a, int64_t bound_ns)
 {
-    return a->acked_ns < bound_ns && !a->may_be_lost;
+    bool may_be_lost = false;
+    for (size_t i = 0; i < w->loss_count; i++) /* an acknowledgement may come after the loss is known */
+        may_be_lost =
+            may_be_lost || (a->acked_ns >= w->losses[i].from_ns && a->acked_ns <= w->losses[i].to_ns);
+    return a->acked_ns < bound_ns && !may_be_lost;
 }
 
-/* All of the check's rows were seen. */
+/* The first row that was due and that the check did not see; w->row_count: all were there. */
+static uint32_t first_lacking(const struct whole *w, const struct question *q, uint32_t number)
+{
+    for (uint32_t i = 0; i < w->row_count; i++)
+        if (w->rows[i].seen != number && is_due(w, &w->attempts[w->rows[i].attempt], q->bound_ns))
+            return i;
+    return w->row_count;
+}
+
 static void judge_complete(struct whole *w, const struct question *q, uint32_t number)
 {
-    for (uint32_t i = 0; i < w->attempt_count; i++) {
-        const struct whole_attempt *a = &w->attempts[i];
-        for (uint32_t k = 0; k < a->count && is_due(a, q->bound_ns); k++)
-            if (w->rows[a->first + k].seen != number)
-                whole_violate(
-                    w,
-                    "answers: complete, asked %s of node %u, and lacks row %u, acknowledged %lld ms before",
-                    q->is_strong ? "strongly" : "plainly", q->process->node->number, a->first + k,
-                    (long long)((q->bound_ns - a->acked_ns) / NS_PER_MS));
-    }
+    uint32_t lacking = first_lacking(w, q, number);
+    if (lacking < w->row_count)
+        whole_violate(w,
+                      "answers: complete, asked %s of node %u, and lacks row %u, acknowledged %lld ms before",
+                      q->is_strong ? "strongly" : "plainly", q->process->node->number, lacking,
+                      (long long)((q->bound_ns - w->attempts[w->rows[lacking].attempt].acked_ns) /
+                                  NS_PER_MS));
 }
 
 static err ask_rows(struct question *q, struct query *query, bool *out_complete)
@@ -200,7 +211,7 @@ static void bounds_of(const struct whole *w, const struct question *q, int64_t t
         if (row->t_ms <= to_ms - WINDOW_MS || row->t_ms > to_ms)
             continue;
         *out_most += 1;
-        *out_least += is_due(&w->attempts[row->attempt], q->bound_ns);
+        *out_least += is_due(w, &w->attempts[row->attempt], q->bound_ns);
     }
 }
 
@@ -342,10 +353,8 @@ static void lose(struct whole *w, const struct whole_tail *tail, const struct br
         return;
     int64_t from_ns = (tail->t_ms[back->at] - START_MS) * NS_PER_MS - DOUBT_NS;
     int64_t to_ns = back->when_ms * NS_PER_MS + DOUBT_NS;
-    for (uint32_t i = 0; i < w->attempt_count; i++) {
-        struct whole_attempt *a = &w->attempts[i];
-        a->may_be_lost = a->may_be_lost || (a->acked_ns >= from_ns && a->acked_ns <= to_ns);
-    }
+    check(w->loss_count < LOSSES_MAX);
+    w->losses[w->loss_count++] = (struct whole_loss){ from_ns, to_ns };
 }
 
 /* The record at its end. Of CUTs that close the same range the first counts. */

@@ -15,6 +15,7 @@
 #include "sim/pool_tree.h"
 
 #define CLIENTS          2
+#define CACHE_BYTES      (64u << 10)
 #define LEAVE_MS         (CORE_END_MS + 5000)
 #define JUDGE_MS         100 /* between two looks at who decides */
 #define RETENTION_MAX_MS (INT64_C(24) * MS_PER_HOUR)
@@ -172,6 +173,27 @@ static err open_agent(struct whole_process *p)
     return p->has_ended ? ERR_CLOSED : OK;
 }
 
+/* As cluster_stores.c's. */
+static bool is_immutable(const char *key)
+{
+    const char *slash = strchr(key, '/');
+    return slash != NULL && (strncmp(slash, "/segment/", 9) == 0 || strncmp(slash, "/state/", 7) == 0);
+}
+
+/* The bucket, in half of the lives behind a cache on the local disk. */
+static err open_bucket(struct whole_process *p, struct err_at *at)
+{
+    struct blob_cache_config cache = blob_cache_defaults();
+    TRY(bucket_sim_store(p->node->whole->bucket, p->node->number, p->node->io, p->pool, &p->blob));
+    if (p->node->whole->seed / 2 % 2 == 0)
+        return OK;
+    cache.directory = "cache";
+    cache.block_bytes = 4096;
+    cache.bytes_max = CACHE_BYTES;
+    cache.is_immutable = is_immutable;
+    return blob_open_cached(p->blob, &cache, p->node->io, p->pool, &p->blob, at);
+}
+
 static struct shards_config shard_settings(const struct whole_process *p)
 {
     struct shards_config c = shards_config_default(1u << 30);
@@ -266,7 +288,7 @@ static err open_all(struct whole_process *p)
     TRY(open_log(p, TOPIC_CONTROL));
     TRY(open_agent(p));
     TRY(open_log(p, TOPIC_DATA));
-    TRY(bucket_sim_store(p->node->whole->bucket, p->node->number, p->node->io, p->pool, &p->blob));
+    TRY(open_bucket(p, &at));
     TRY(shards_open(&shards, p->node->io, p->logs[TOPIC_DATA], p->blob, p->pool, &p->shards, &at));
     TRY(shards_run_threads(p->shards));
     TRY(open_queries(p));
@@ -378,6 +400,7 @@ void node_wipe(struct whole_node *node)
     node_kill(node, false);
     empty(node, "stream", pool);
     empty(node, "quarantine", pool);
+    empty(node, "cache", pool);
     pool_close(pool);
     node->disk++;
 }

@@ -332,7 +332,7 @@ static const struct {
       "answers: complete",
       1,
       { .kafka = LOG_KAFKA_PLANT_EARLY_ACK } },
-    { "a query does not wait", "answers: complete", 1, { .shard = SHARD_CANARY_NO_WAIT } },
+    { "a query does not wait", "answers: complete", 4, { .shard = SHARD_CANARY_NO_WAIT } },
     { "a record that comes twice is applied twice", "at rest: ", 2, { .shard = SHARD_CANARY_NO_DEDUPE } },
     { "a commit with another SUM is taken over",
       "replicas: ",
@@ -340,7 +340,7 @@ static const struct {
       { .shard = SHARD_CANARY_FOLD_BLINDLY, .shard_of_one = SHARD_CANARY_NO_DEDUPE } },
     { "nobody raises the log's retention", "expiry: ", 2, { .no_guard = true } },
     { "a lease holds for ever", "put out", 3, { .agent = AGENT_PLANT_LONG_LEASE } },
-    { "nobody finds that a partition has closed itself", "at rest: ", 1, { .no_opening_again = true } },
+    { "nobody finds that a partition has closed itself", "at rest: ", 8, { .no_opening_again = true } },
 };
 
 static void planted_bugs_are_found(void **state)
