@@ -78,8 +78,8 @@ void cluster_node_close(struct cluster_node *cluster);
 bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
 /* May writes be taken? ERR_BUSY: before the cluster has begun, with whom it waits for. */
 err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
-/* The process is to end: it was put out for good, or has left. *out_is_error: by a person's or the log's word. */
-bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error);
+/* The process is to end: it was put out for good, or has left. */
+bool cluster_node_has_ended(struct cluster_node *cluster, enum core_end *out_end);
 /* shards_config.may_sweep, with the cluster for context, until close: it knows what the cluster decided, and the
  * partition is not being compared nor known to differ. */
 bool cluster_node_may_sweep(void *cluster, uint32_t partition);

@@ -32,6 +32,7 @@
 #include "node/identity.h"
 #include "node/loaded.h"
 #include "node/process.h"
+#include "node/rooms.h"
 #include "node/sink.h"
 #include "query/query.h"
 #include "shard/shard.h"
@@ -39,8 +40,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define GIB              (UINT64_C(1) << 30)
-#define MEMORY_BYTES_MIN (256u << 20)
+#define GIB (UINT64_C(1) << 30)
 /* A series takes about 150 bytes of memory in all; what is left of the budget is for heads, cache and queries. */
 #define SERIES_BYTES    400
 #define SNAPSHOT_MS_MAX (10 * MS_PER_MINUTE)
@@ -74,65 +74,6 @@ struct node {
     _Atomic uint64_t free_bytes;
     bool was_ready;
 };
-
-/* ---- configuration ---- */
-
-/* 60 % of the machine's or the cgroup's memory unless configured. */
-static uint64_t memory_budget(struct io *io, const struct config *config)
-{
-    uint64_t machine = io_memory_bytes(io);
-    uint64_t budget = config->memory_budget != 0 ? config->memory_budget : machine / 10 * 6;
-    return budget < MEMORY_BYTES_MIN ? MEMORY_BYTES_MIN : budget;
-}
-
-static struct shards_config shards_settings(uint64_t memory_bytes, const struct identity *identity,
-                                            const struct config *config)
-{
-    struct shards_config shards = shards_config_default(memory_bytes);
-    shards.partition_count = identity->partition_count;
-    shards.range_bytes_max = identity->range_bytes_max;
-    shards.retention_ms = config->retention_ms;
-    shards.compact = config->compaction;
-    shards.cut_age_ms = config->cut_age_ms;
-    shards.idle_ms = config->idle_cut_ms;
-    shards.thread_count = (uint32_t)config->background_threads;
-    shards.is_shared = shards.starts_closed = identity->is_member;
-    if (config->head_rows_max != 0)
-        shards.head_rows_max = config->head_rows_max;
-    return shards;
-}
-
-/* What rooms refuse when a node opens them, which reading does not know. */
-static err check_rooms(struct io *io, const struct loaded *loaded, struct err_at *at)
-{
-    const struct identity identity = { .partition_count = NODE_PARTITIONS_MIN,
-                                       .range_bytes_max = SHARD_RANGE_BYTES_MAX_DEFAULT };
-    struct shards_config shards =
-        shards_settings(memory_budget(io, &loaded->config), &identity, &loaded->config);
-    struct ingest_config ingest = ingest_config_default();
-    struct ingest_tenant_limits *tenants;
-    TRY(shards_config_check(&shards, at));
-    ingest.limits = loaded_limits(&loaded->config.limits);
-    TRY(loaded_tenants(loaded, loaded->pool, &tenants, &ingest.tenant_count));
-    ingest.tenants = tenants;
-    return ingest_config_check(&ingest, at);
-}
-
-err node_check_config(const struct node_options *options, struct err_at *at)
-{
-    struct io *cwd;
-    struct loaded *loaded;
-    TRY(io_open(".", &cwd));
-    struct pool *pool = pool_open(NULL, "check", POOL_BYTES_UNLIMITED);
-    err e = loaded_read(options, cwd, pool, &loaded, at);
-    if (e == OK) {
-        e = check_rooms(cwd, loaded, at);
-        loaded_free(loaded);
-    }
-    pool_close(pool);
-    io_close(cwd);
-    return e;
-}
 
 static enum diag_level level_of(const struct config *config) { return (enum diag_level)config->log_level; }
 
@@ -514,7 +455,7 @@ static err open_together(struct node *node, struct err_at *at)
 static err open_storage(struct node *node, struct err_at *at)
 {
     TRY(node->cluster != NULL ? open_together(node, at) : open_alone(node, at));
-    struct shards_config shards = shards_settings(node->memory_bytes, &node->identity, &node->loaded->config);
+    struct shards_config shards = rooms_shards(node->memory_bytes, &node->identity, &node->loaded->config);
     shards.may_sweep = node->cluster != NULL ? cluster_node_may_sweep : NULL;
     shards.sweep_context = node->cluster;
     TRY(shards_config_check(&shards, at));
@@ -549,6 +490,8 @@ static err open_ingest(struct node *node, struct err_at *at)
     config.tenants = tenants;
     config.tenant_count = tenant_count;
     config.series_max = node->memory_bytes / SERIES_BYTES;
+    config.gives_tokens = node->cluster != NULL;
+    config.token_seed = token_seed(node->identity.cluster_id);
     config.has_room = node_has_room;
     config.context = node;
     TRY(ingest_config_check(&config, at));
@@ -625,7 +568,7 @@ static err open_all(struct node *node, struct err_at *at)
     TRY(exposure_check(&node->options, node->loaded, at));
     const struct config *config = &node->loaded->config;
     TRY(sink_open(node->cwd, node->pool, config->log_format == CONFIG_JSON, level_of(config), &node->sink));
-    node->memory_bytes = memory_budget(node->cwd, config);
+    node->memory_bytes = rooms_memory(node->cwd, config);
     pool_set_budget(node->pool, node->memory_bytes);
     TRY(open_data_directory(node, at));
     TRY(open_identity(node, at));
@@ -687,16 +630,15 @@ void node_step(struct node *node)
     }
 }
 
-bool node_has_ended(struct node *node)
+bool node_has_ended(struct node *node, enum core_end *out_end)
 {
-    bool is_error;
-    return node->cluster != NULL && cluster_node_has_ended(node->cluster, &is_error);
+    return node->cluster != NULL && cluster_node_has_ended(node->cluster, out_end);
 }
 
 /* Hand the configuration to the rooms; each takes it whole or not. The mutex is held. */
 static err apply(struct node *node, struct loaded *next, struct err_at *at)
 {
-    struct shards_config shards = shards_settings(node->memory_bytes, &node->identity, &next->config);
+    struct shards_config shards = rooms_shards(node->memory_bytes, &node->identity, &next->config);
     struct query_config query = loaded_query(next);
     struct ingest_limits limits = loaded_limits(&next->config.limits);
     struct ingest_tenant_limits *tenants;

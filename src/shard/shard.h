@@ -39,11 +39,16 @@ enum shard_canary {
     SHARD_CANARY_NO_DEDUPE = 4,        /* a record seen twice is applied twice */
     SHARD_CANARY_NO_DIR_SYNC = 8,      /* the name of a stream file is not made durable */
     SHARD_CANARY_FOLD_BLINDLY = 16,    /* another replica's commit is taken over without a look at its SUM */
-    SHARD_CANARY_SWEEP_YOUNG = 32,     /* what was put in the present era goes, too */
-    SHARD_CANARY_SWEEP_TODAY = 64,     /* what the fold does not name now goes at once */
-    SHARD_CANARY_HASTY_ERAS = 128,     /* an era is as short as it happens to be */
-    SHARD_CANARY_SWEEP_HELD = 256,     /* holds are not looked at */
-    SHARD_CANARY_SWEEP_GAPS = 512,     /* the list need not have what is named */
+    SHARD_CANARY_NO_WAIT = 32,     /* a query takes what is applied, and says that it is what was asked for */
+    SHARD_CANARY_SWEEP_YOUNG = 64, /* what was put in the present era goes, too */
+    SHARD_CANARY_SWEEP_TODAY = 128,  /* what the fold does not name now goes at once */
+    SHARD_CANARY_HASTY_ERAS = 256,   /* an era is as short as it happens to be */
+    SHARD_CANARY_SWEEP_HELD = 512,   /* holds are not looked at */
+    SHARD_CANARY_SWEEP_GAPS = 1024,  /* the list need not have what is named */
+    SHARD_CANARY_SWEEP_BLIND = 2048, /* entries that cannot be read named nothing */
+    SHARD_CANARY_NAME_OLD = 4096,    /* the fold takes names of any era */
+    SHARD_CANARY_NO_ERAS = 8192,     /* keys are as if there were none */
+    SHARD_CANARY_READ_ONCE = 16384,  /* an opening takes a swept state for a lost one */
 };
 
 struct shards_config {

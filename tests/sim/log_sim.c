@@ -3,6 +3,7 @@
 #include "sim/log_sim.h"
 
 #include "base/check.h"
+#include "base/time.h"
 #include "log/log_driver.h"
 
 #include <string.h>
@@ -13,6 +14,7 @@
 struct record {
     struct slice bytes;
     int32_t epoch;
+    int64_t t_ms; /* when it was put, or LOG_TIME_NONE */
 };
 
 struct cut {
@@ -35,6 +37,8 @@ struct log_sim_store {
     struct log_sim *handles[HANDLES_MAX]; /* NULL: free */
     int64_t delay_max_ns;
     uint64_t delays; /* drawn so far */
+    bool has_times;
+    int64_t boot_ms; /* what its clock said when machines booted */
 };
 
 struct handle_partition {
@@ -45,6 +49,7 @@ struct handle_partition {
     bool is_to_hear;  /* it went back, and the handle hears of it … */
     int64_t hears_ns; /* … at this boot time, or when it appends */
     int64_t sure_ns;  /* boot time until which its end was that of the log as it is */
+    bool is_silent;
 };
 
 struct log_sim {
@@ -85,6 +90,12 @@ void log_sim_store_close(struct log_sim_store *store) { pool_close(store->pool);
 uint64_t log_sim_end(const struct log_sim_store *store, uint32_t partition)
 {
     return store->partitions[partition].count;
+}
+
+void log_sim_times(struct log_sim_store *store, struct io *io)
+{
+    store->has_times = true;
+    store->boot_ms = io_now_ms(io) - io_boottime_ns(io) / NS_PER_MS;
 }
 
 /* The handle had seen records up to `seen`, the last of this epoch: where does the log part from that? */
@@ -169,6 +180,11 @@ static const struct log_damage *sim_damages(const struct log *log, size_t *out_c
     return NULL;
 }
 
+static int64_t present_ms(const struct log_sim *log)
+{
+    return log->store->has_times ? log->store->boot_ms + io_boottime_ns(log->io) / NS_PER_MS : LOG_TIME_NONE;
+}
+
 static err put(struct log_sim *log, const struct log_append *append, struct log_position *out_position)
 {
     struct store_partition *p = &log->store->partitions[append->partition];
@@ -183,7 +199,7 @@ static err put(struct log_sim *log, const struct log_append *append, struct log_
         memcpy((uint8_t *)at + at_bytes, append->parts[i].at, append->parts[i].len);
         at_bytes += append->parts[i].len;
     }
-    p->records[p->count] = (struct record){ slice_of(at, bytes), p->epoch };
+    p->records[p->count] = (struct record){ slice_of(at, bytes), p->epoch, present_ms(log) };
     *out_position = (struct log_position){ 1, p->count++ };
     struct handle_partition *h = &log->partitions[append->partition];
     h->seen = p->count;
@@ -195,7 +211,7 @@ static void sim_append(struct log *base, struct log_append *append)
 {
     struct log_sim *log = (struct log_sim *)base;
     struct log_position position = { 0 };
-    if (log->is_holding && !append->is_marker) {
+    if ((log->is_holding && !append->is_marker) || log->partitions[append->partition].is_silent) {
         append->next = log->held;
         log->held = append;
         return;
@@ -256,7 +272,7 @@ static err sim_reader_next(struct log_reader *reader, struct log_record *out_rec
     *out_record = (struct log_record){ .position = { 1, r->next },
                                        .bytes = record->bytes,
                                        .missing = log->hole,
-                                       .t_ms = LOG_TIME_NONE,
+                                       .t_ms = record->t_ms,
                                        .leader_epoch = record->epoch };
     log->hole = 0;
     r->next++;
@@ -335,6 +351,21 @@ static const struct log_driver sim_driver = {
     .tidy = sim_tidy,
     .usage = sim_usage,
 };
+
+void log_sim_silence(struct log *handle, uint32_t partition, bool is_silent)
+{
+    struct log_sim *log = (struct log_sim *)handle;
+    log->partitions[partition].is_silent = is_silent;
+    struct log_append **at = &log->held, *append;
+    while (!is_silent && (append = *at) != NULL) {
+        if (append->partition != partition) {
+            at = &append->next;
+            continue;
+        }
+        *at = append->next;
+        append->done(append, ERR_TIMEOUT, (struct log_position){ 0 });
+    }
+}
 
 void log_sim_hold(struct log *handle) { ((struct log_sim *)handle)->is_holding = true; }
 void log_sim_hole(struct log *handle, uint64_t count) { ((struct log_sim *)handle)->hole = count; }

@@ -20,6 +20,10 @@ err log_sim_store_open(uint32_t partition_count, struct pool *pool, struct log_s
 /* Every handle is closed by now. */
 void log_sim_store_close(struct log_sim_store *store);
 
+/* From now on records have the time at which they were put, by a clock of the log's own: it is right now, and does
+ * not leap with that of nodes. Before, they have none. */
+void log_sim_times(struct log_sim_store *store, struct io *io);
+
 /* A handle, for log_close. ERR_LIMIT. */
 err log_sim_open(struct log_sim_store *store, struct io *io, struct pool *pool, struct log **out_log);
 
@@ -32,6 +36,10 @@ void log_sim_delay(struct log_sim_store *store, int64_t max_ns);
 /* From now on records that are appended through this handle are on their way for ever (log_close answers them);
  * markers are answered. */
 void log_sim_hold(struct log *handle);
+
+/* While it is silent, no append to the partition through this handle is answered, markers neither; then they are:
+ * ERR_TIMEOUT. */
+void log_sim_silence(struct log *handle, uint32_t partition, bool is_silent);
 
 /* The next record that is read through this handle says that so many before it are lost. */
 void log_sim_hole(struct log *handle, uint64_t count);
