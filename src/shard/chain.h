@@ -182,6 +182,7 @@ struct chain {
     uint64_t base_number, older_number; /* of the newest BASE and the one before; 0 = none */
     bool
         has_stand_in; /* an entry was not readable here, and others know what it told: no BASE is made of this */
+    bool takes_old; /* planted bug: names of any era are valid */
 };
 
 /* The fold so far as a BASE with the chain's next number. Arrays in pool. ERR_LIMIT: it is too large for one. */

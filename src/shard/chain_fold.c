@@ -154,7 +154,7 @@ static bool names_old(const struct chain *c, const struct chain_entry *entry)
     bool is_old = entry->kind == CHAIN_COMMIT && entry->state_era < c->eras[1];
     for (size_t i = 0; i < entry->segment_count && !is_old; i++)
         is_old = entry->segments[i].era < c->eras[1];
-    return is_old;
+    return is_old && !c->takes_old;
 }
 
 #define NAMES_OLD "what it names was put two eras ago, and may be deleted"

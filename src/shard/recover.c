@@ -53,6 +53,7 @@ err partition_chain_read(struct partition *p, uint64_t log_start, struct err_at 
                                    .damaged = report_damage,
                                    .context = p };
     p->chain = chain_open(p->pool, p->number, (struct log_position){ .generation = 1 });
+    p->chain.takes_old = (shards->config.canary & SHARD_CANARY_NAME_OLD) != 0;
     TRY(shard_chain_read(&reader, &p->chain, at));
     if (p->chain.ignored_count > 0)
         diag(DIAG_WARN, "Manifest entries are not valid and ignored.", "partition=%u entries=%llu", p->number,
@@ -135,7 +136,7 @@ static bool chain_went_on(struct partition *p)
     struct pool *scratch = pool_open(p->shards->pool, "next", POOL_BYTES_UNLIMITED);
     struct slice bytes;
     struct chain_entry entry;
-    bool is_there = p->shards->config.is_shared &&
+    bool is_there = p->shards->config.is_shared && !(p->shards->config.canary & SHARD_CANARY_READ_ONCE) &&
                     partition_entry_read(p, p->chain.next_number, scratch, &bytes, &entry) != ERR_NOT_FOUND;
     pool_close(scratch);
     return is_there;

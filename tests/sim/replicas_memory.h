@@ -13,6 +13,7 @@ static void ground_begin(struct life *l, uint64_t seed)
     struct log_sim_store *store;
     assert_ok(log_sim_store_open(WORLD_PARTITIONS, l->w.node_pool, &store));
     l->ground_state = store;
+    log_sim_times(store, l->w.io);
     l->is_heard_late = seed / 4 % 2 == 0;
     log_sim_delay(store, l->is_heard_late ? 40 * NS_PER_SECOND : 0);
 }
