@@ -314,13 +314,15 @@ class Cluster:
 
 
 def words_of(pid):
-    """Its command line; of one that begins another program just now, that one's."""
+    """Its command line; of one that begins another program just now, that one's. Empty when it has ended: a first thread that has, while
+    others still end, keeps ports and locks."""
     while True:
         with open('/proc/%d/cmdline' % pid, 'rb') as f:
             words = f.read()
         with open('/proc/%d/stat' % pid, encoding='utf-8', errors='replace') as f:
-            state = f.read().rsplit(')', 1)[1].split()[0]
-        if words or state in 'ZX':
+            fields = f.read().rsplit(')', 1)[1].split()
+        state, threads = fields[0], int(fields[17])
+        if words or (state in 'ZX' and threads <= 1):
             return words
         time.sleep(0.01)
 

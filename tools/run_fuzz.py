@@ -63,6 +63,7 @@ DECODERS = {
     'stream': ['src/shard/stream.c:read|parse|path|check'],
     'sync': ['src/sync/wire.c'],
     'text': ['src/ingest/text.c'],
+    'token': ['src/model/token.c', 'src/base/base64.c'],
     'web_config': ['src/node/web_file.c', 'src/net/web_config.c'],
 }
 

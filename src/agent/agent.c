@@ -42,11 +42,11 @@ static void end_leases(struct agent *agent)
             end_lease(agent, p);
 }
 
-static void stop(struct agent *agent, const char *why, bool is_error)
+static void stop(struct agent *agent, const char *why, enum core_end end)
 {
     agent->has_ended = true;
     end_leases(agent);
-    agent->config.calls.stop(agent->config.context, why, is_error);
+    agent->config.calls.stop(agent->config.context, why, end);
 }
 
 static void wake(void *context)
@@ -236,7 +236,7 @@ static bool is_behind_hole(struct agent *agent)
          (unsigned long long)(offset - record->missing), (unsigned long long)offset);
     agent->missing_count += record->missing;
     stat_add(STAT_AGENT_RECORDS_DAMAGED, (int64_t)record->missing);
-    stop(agent, "records of the control log are missing: nobody can tell what they decided", true);
+    stop(agent, "records of the control log are missing: nobody can tell what they decided", CORE_FAILED);
     return true;
 }
 
@@ -265,7 +265,7 @@ static bool fold(struct agent *agent, int64_t now_ns)
         return false; /* when there is memory again */
     agent->has_record = false;
     if (e != OK) {
-        stop(agent, "the control log has a record of a newer version of Kelpie", true);
+        stop(agent, "the control log has a record of a newer version of Kelpie", CORE_FAILED);
         return false;
     }
     name_damage(agent, record);
@@ -282,9 +282,10 @@ static void read_records(struct agent *agent, int64_t now_ns)
     for (int i = 0; i < AGENT_RECORDS_A_STEP; i++) {
         err e = agent->has_record ? OK : log_reader_next(agent->reader, &agent->record);
         if (e == ERR_ORDER)
-            stop(agent, "the control log went back: decisions that this process knew are gone", true);
+            stop(agent, "the control log went back: decisions that this process knew are gone", CORE_FAILED);
         if (e == ERR_NOT_FOUND)
-            stop(agent, "records of the control log have expired: its retention must be for ever", true);
+            stop(agent, "records of the control log have expired: its retention must be for ever",
+                 CORE_FAILED);
         if (e == ERR_END && (agent->plants & AGENT_PLANT_NO_BARRIER) != 0)
             agent->is_known = true;
         if (e != OK)
@@ -449,7 +450,7 @@ static void take_effect(struct agent *agent, const struct core_effect *e, struct
         calls->trouble(agent->config.context, e->why);
         break;
     case CORE_STOP:
-        stop(agent, e->why, e->is_error);
+        stop(agent, e->why, e->end);
         break;
     }
 }
@@ -567,6 +568,23 @@ static void publish(struct agent *agent, int64_t now_ns)
 }
 
 struct routes *agent_routes(struct agent *agent) { return agent->routes; }
+
+uint32_t agent_other_owners(struct agent *agent, uint32_t partition, uint32_t out_slots[CLUSTER_REPLICAS_MAX],
+                            uint32_t *out_self)
+{
+    uint32_t slots[CLUSTER_REPLICAS_MAX], others = 0;
+    struct agent_view view;
+    agent_view(agent, &view);
+    size_t count = routes_of(agent_routes(agent), partition, slots);
+    bool is_owner = false;
+    for (size_t i = 0; i < count; i++) {
+        is_owner = is_owner || slots[i] == view.self.slot;
+        if (slots[i] != view.self.slot)
+            out_slots[others++] = slots[i];
+    }
+    *out_self = view.self.slot;
+    return is_owner ? others : 0;
+}
 
 void agent_view(struct agent *agent, struct agent_view *out_view)
 {

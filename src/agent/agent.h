@@ -58,7 +58,7 @@ struct agent_calls {
     /* Why this node is no member; NULL: nothing keeps it from being one any more. */
     void (*trouble)(void *context, const char *why);
     /* The process is to end; the last call there is. */
-    void (*stop)(void *context, const char *why, bool is_error);
+    void (*stop)(void *context, const char *why, enum core_end end);
     /* Every AGENT_RANK_MS, of each partition that is open, and once when it ceases to be: this node's place among
      * its owners (behind all of them: it is none), and a lease: from until_ns by io_boottime_ns on it cuts and
      * commits nothing, unless it is told anew; INT64_MIN: from now on. For shards_partition_rank as it is. NULL:
@@ -131,6 +131,11 @@ void agent_view(struct agent *agent, struct agent_view *out_view);
 
 /* Whom to ask for what, as of the last second. Borrowed until agent_close. */
 struct routes *agent_routes(struct agent *agent);
+
+/* Slots of the other owners of a partition that this node owns; *out_self: its own. Returns how many; 0 also of a
+ * partition that it does not own. */
+uint32_t agent_other_owners(struct agent *agent, uint32_t partition, uint32_t out_slots[CLUSTER_REPLICAS_MAX],
+                            uint32_t *out_self);
 
 /* Does the lease of the last step hold? It ends by itself AGENT_LEASE_MS after a step that was the last, half the
  * suspect age if that is less, and in time before anybody may put this node out. */

@@ -51,10 +51,10 @@ static struct agent_progress on_progress(void *context, uint32_t partition, uint
     return progress;
 }
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     stops++;
-    was_error = is_error;
+    was_error = end != CORE_LEFT;
     snprintf(why_stopped, sizeof why_stopped, "%s", why);
 }
 
@@ -365,7 +365,7 @@ static void twin_probe(void *context, const struct agent_probe *probe)
 
 static void twin_open(void *context, uint32_t partition, uint64_t opening) {}
 static void twin_close(void *context, uint32_t partition) {}
-static void twin_stop(void *context, const char *why, bool is_error) { fail_msg("%s", why); }
+static void twin_stop(void *context, const char *why, enum core_end end) { fail_msg("%s", why); }
 
 static void twin_rank(void *context, uint32_t partition, uint32_t rank, int64_t until_ns)
 {

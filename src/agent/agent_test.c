@@ -55,10 +55,10 @@ static void on_close(void *context, uint32_t partition)
 
 static void on_trouble(void *context, const char *why) {}
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct node *n = context;
-    atomic_store(&n->is_wrong, is_error);
+    atomic_store(&n->is_wrong, end != CORE_LEFT);
     atomic_store(&n->has_stopped, true);
 }
 
@@ -405,6 +405,7 @@ static void count_heard(void *context, struct member_id id) { atomic_fetch_add(&
 
 static bool prober_has_failed(void) { return prober_counts(prober).failed > 0; }
 static bool prober_was_denied(void) { return prober_counts(prober).denied > 0; }
+static bool prober_has_answered(void) { return prober_counts(prober).here == 1; }
 static bool prober_has_heard(void) { return atomic_load(&heard_count) > 0; }
 
 /* Only the life that is asked for is heard, and only from who knows the secret. */
@@ -430,7 +431,8 @@ static void only_a_proven_answer_is_heard(void **state)
     assert_int_equal(prober_counts(prober).denied, 0);
     probe.of = view.self;
     prober_ask(prober, &probe);
-    wait_until(prober_has_heard);
+    wait_until(prober_has_answered);
+    assert_true(atomic_load(&heard_count) == 1 && prober_counts(prober).refusing == 0);
     prober_close(prober);
 
     atomic_store(&heard_count, 0);
@@ -439,6 +441,7 @@ static void only_a_proven_answer_is_heard(void **state)
     prober_ask(prober, &probe);
     wait_until(prober_was_denied);
     assert_int_equal(atomic_load(&heard_count), 0);
+    assert_true(prober_counts(prober).refusing == 1 && prober_counts(prober).here == 0);
     prober_close(prober);
     stop(&nodes[0]);
 }

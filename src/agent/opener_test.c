@@ -59,8 +59,10 @@ static int set_up(void **state)
     struct opener_config config = { open_one, close_one, ended, NULL, abort_all };
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     assert_ok(io_open("/tmp", &io));
-    for (int p = 0; p < PARTITIONS; p++)
-        is_open[p] = hangs[p] = 0;
+    for (int p = 0; p < PARTITIONS; p++) {
+        is_open[p] = 0;
+        hangs[p] = false;
+    }
     is_aborted = false;
     opens = closes = failures_left = ended_well = ended_badly = busy_left = 0;
     assert_ok(opener_open(&config, io, pool, &opener));

@@ -22,9 +22,17 @@
 
 enum place_state { PLACE_FREE, PLACE_QUEUED, PLACE_UNDER_WAY };
 
+/* What came of the last probe. */
+enum verdict {
+    VERDICT_NONE,    /* none was sent */
+    VERDICT_HERE,    /* that life is */
+    VERDICT_REFUSED, /* as who does not know the asker's secret is */
+    VERDICT_SILENT,
+};
+
 struct place {
     enum place_state state;
-    bool is_mute;             /* it did not answer last time; changes only while its probe is under way */
+    enum verdict last;        /* changes only while its probe is under way */
     struct agent_probe probe; /* its address points to: */
     char address[CLUSTER_ADDRESS_BYTES_MAX + 1];
 };
@@ -81,26 +89,28 @@ static void sign(const struct worker *worker, const struct agent_probe *probe, s
  * proves that it was asked just now and refuses for the clocks alone: nodes whose clocks differ see each other, or
  * each would take itself for the first of the owners, and put the other out. */
 static err judge_answer(const struct worker *worker, const struct agent_probe *probe, struct slice asked_code,
-                        const struct rpc_proof *proof, unsigned status, struct slice body, bool *out_is_here,
+                        const struct rpc_proof *proof, unsigned status, struct slice body, enum verdict *out,
                         struct err_at *at)
 {
     struct rpc_head head;
     err e = rpc_answer_check(worker->prober->config.secret, asked_code, status, body, slice_str(proof->head),
                              slice_str(proof->code), &head);
+    bool is_here = false;
+    *out = status == 401 ? VERDICT_REFUSED : VERDICT_SILENT;
     if (e != OK)
         return err_set(at, ERR_DENIED, "status %u, without a proof that it knows the cluster's secret",
                        status);
     bool is_life = head.slot == probe->of.slot && head.incarnation == probe->of.incarnation;
     if (status != 200) {
-        *out_is_here = is_life && status == 401;
+        *out = is_life && status == 401 ? VERDICT_HERE : *out;
         return err_set(at, ERR_DENIED, "%.*s", SLICE_SHORT_ARG(body));
     }
-    TRY(probe_answer_decode(body, out_is_here));
-    *out_is_here = *out_is_here && is_life;
+    TRY(probe_answer_decode(body, &is_here));
+    *out = is_here && is_life ? VERDICT_HERE : *out;
     return OK;
 }
 
-static err exchange(struct worker *worker, const struct agent_probe *probe, bool *out_is_here,
+static err exchange(struct worker *worker, const struct agent_probe *probe, enum verdict *out,
                     struct err_at *at)
 {
     const struct prober_config *config = &worker->prober->config;
@@ -132,8 +142,8 @@ static err exchange(struct worker *worker, const struct agent_probe *probe, bool
                                                 .on_header = on_header,
                                                 .header_context = &back };
     TRY_OUT(net_client_do(worker->client, &request, &answer, &response, at));
-    e = judge_answer(worker, probe, slice_str(proof.code), &back, response.status, buf_slice(&answer),
-                     out_is_here, at);
+    e = judge_answer(worker, probe, slice_str(proof.code), &back, response.status, buf_slice(&answer), out,
+                     at);
 out:
     buf_close(&answer);
     buf_close(&body);
@@ -141,6 +151,12 @@ out:
 }
 
 /* ---- threads ---- */
+
+/* It was asked, and is not here. */
+static bool is_mute(const struct place *place)
+{
+    return place->last == VERDICT_REFUSED || place->last == VERDICT_SILENT;
+}
 
 static void note(struct prober *prober, const struct agent_probe *probe, err e, bool is_here,
                  const struct err_at *at)
@@ -159,15 +175,20 @@ static void work(struct worker *worker, struct place *place)
 {
     struct prober *prober = worker->prober;
     struct err_at at = { 0 };
-    bool is_here = false;
+    enum verdict verdict = VERDICT_SILENT;
     io_mutex_unlock(&prober->lock);
-    err e = exchange(worker, &place->probe, &is_here, &at);
+    err e = exchange(worker, &place->probe, &verdict, &at);
+    bool is_here = verdict == VERDICT_HERE;
     if (is_here)
         prober->config.heard(prober->config.context, place->probe.of);
     io_mutex_lock(&prober->lock);
     note(prober, &place->probe, e, is_here, &at);
-    prober->mute_count -= place->is_mute;
-    place->is_mute = !is_here;
+    prober->mute_count -= is_mute(place);
+    prober->counts.here -= place->last == VERDICT_HERE;
+    prober->counts.refusing -= place->last == VERDICT_REFUSED;
+    place->last = verdict;
+    prober->counts.here += is_here;
+    prober->counts.refusing += verdict == VERDICT_REFUSED;
     place->state = PLACE_FREE;
 }
 
@@ -249,7 +270,7 @@ void prober_ask(struct prober *prober, const struct agent_probe *probe)
         place->probe = *probe;
         keep(slice_str(probe->address), place->address, sizeof place->address);
         place->probe.address = place->address;
-        put(place->is_mute ? &prober->mute : &prober->answering, probe->of.slot);
+        put(is_mute(place) ? &prober->mute : &prober->answering, probe->of.slot);
         if (prober->idle_count < prober->answering.count + prober->mute.count &&
             prober->worker_count < PROBER_THREADS_MAX)
             add_worker(prober);

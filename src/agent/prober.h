@@ -30,6 +30,8 @@ struct prober_counts {
     uint64_t dropped; /* one of that node was queued or under way */
     uint64_t failed;  /* no answer, or none that can be believed */
     uint64_t denied;  /* answers without proof, or refusals with one: secrets or clocks differ */
+    /* Nodes, by their last answer: the life that was asked for; not, and it refuses to talk to this one. */
+    uint32_t here, refusing;
 };
 
 /* ERR_LIMIT; ERR_INPUT: an empty secret is none. Threads start as they are needed. */

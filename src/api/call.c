@@ -205,7 +205,7 @@ struct query *call_query(struct call *call, struct slice text)
     struct query_options options = {
         .tenant = call->tenant,
         .text = text,
-        .is_strong = call->is_strong,
+        .need = { call->is_strong, net_request_header(call->request, TOKEN_HEADER) },
         .is_canceled = client_gone,
         .context = call->request,
     };

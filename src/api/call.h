@@ -22,6 +22,7 @@ struct api {
     X(CALL_NOT_FOUND, "not_found", 404)
 
 #define CONSISTENCY_HEADER "X-Kelpie-Consistency"
+#define TOKEN_HEADER       "X-Kelpie-Token"
 
 #define CALL_ERROR_ENUM(id, name, status) id,
 enum call_error { CALL_ERROR_LIST(CALL_ERROR_ENUM) CALL_ERROR_COUNT };

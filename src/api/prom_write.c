@@ -64,6 +64,8 @@ static void answer_result(struct net_response *response, const struct ingest_res
         call_text(response, (unsigned)result->status, result->text);
     if (result->retry_after_s > 0)
         put_number_header(response, "Retry-After", (uint64_t)result->retry_after_s);
+    if (result->token_len > 0)
+        ERR_IGNORE(net_response_header(response, TOKEN_HEADER, result->token)); /* what is written stays so */
     if (!result->has_written_headers)
         return;
     put_number_header(response, "X-Prometheus-Remote-Write-Samples-Written", result->samples);

@@ -3,6 +3,7 @@
  * table form. */
 #include "base/test.h"
 
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/decimal.h"
 #include "base/sha256.h"
@@ -158,6 +159,33 @@ static void varints_round_trip(void **state)
     assert_true(unzigzag(zigzag(-1)) == -1);
 }
 
+/* RFC 4648 §10, and what is no base64. */
+static void base64_matches_vectors(void **state)
+{
+    static const char *const vectors[][2] = { { "", "" },
+                                              { "f", "Zg==" },
+                                              { "fo", "Zm8=" },
+                                              { "foo", "Zm9v" },
+                                              { "foob", "Zm9vYg==" },
+                                              { "fooba", "Zm9vYmE=" },
+                                              { "foobar", "Zm9vYmFy" } };
+    uint8_t bytes[16];
+    char text[BASE64_LEN(16) + 1];
+    for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
+        size_t len = strlen(vectors[i][0]);
+        assert_int_equal(base64_encode(slice_str(vectors[i][0]), text), BASE64_LEN(len));
+        assert_string_equal(text, vectors[i][1]);
+        assert_int_equal(base64_decode(slice_str(text), bytes, len), len);
+        assert_memory_equal(bytes, vectors[i][0], len);
+        assert_true(len == 0 || base64_decode(slice_str(text), bytes, len - 1) == -1);
+    }
+    static const uint8_t all[3] = { 0xfb, 0xff, 0xbf };
+    assert_int_equal(base64_encode(slice_of(all, 3), text), 4);
+    assert_string_equal(text, "+/+/");
+    assert_int_equal(base64_decode(slice_str("Zm9"), bytes, 2), 2); /* not padded */
+    assert_int_equal(base64_decode(slice_str("Zm-v"), bytes, 16), -1);
+}
+
 static void readers_go_bad_not_past_the_end(void **state)
 {
     struct reader r = reader_of(slice_str("\x05"
@@ -250,6 +278,7 @@ int main(void)
         cmocka_unit_test(doubles_print_shortest),
         cmocka_unit_test(varints_round_trip),
         cmocka_unit_test(readers_go_bad_not_past_the_end),
+        cmocka_unit_test(base64_matches_vectors),
         cmocka_unit_test(crc32c_matches_vectors),
         cmocka_unit_test(quick_hash_tells_apart),
         cmocka_unit_test(sha256_matches_a_vector),

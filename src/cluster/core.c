@@ -255,13 +255,13 @@ bool core_may_speak(struct core *core, int64_t now_ns, enum wish wish)
     return true;
 }
 
-void core_stop(struct core *core, const char *why, bool is_error)
+void core_stop(struct core *core, const char *why, enum core_end end)
 {
     struct core_effect *last = core_effect_add(core, CORE_STOP);
     if (last == NULL)
         return;
     last->why = why;
-    last->is_error = is_error;
+    last->end = end;
     core->has_ended = true;
 }
 
@@ -470,7 +470,7 @@ err core_step(struct core *core, int64_t now_ns, const struct core_effect **out_
         core_stop(core,
                   has_begun ? "it has stopped without leaving the cluster: the control log did not answer"
                             : "it has stopped before it joined the cluster",
-                  false);
+                  CORE_LEFT);
     if (!core->has_ended && has_begun && !core_step_self(core, now_ns)) {
         const struct member *self = core_self_up(core);
         step_others(core, now_ns, self);

@@ -46,13 +46,20 @@ enum core_effect_kind {
     CORE_STOP,    /* this process is not wanted, or has left: why says so. The last effect there is */
 };
 
+/* How a process' part in the cluster ends. */
+enum core_end {
+    CORE_LEFT,     /* as it was told to */
+    CORE_FAILED,   /* by an error; another start may do better */
+    CORE_UNWANTED, /* by the cluster's word: another start would undo what a person decided */
+};
+
 struct core_effect {
     enum core_effect_kind kind;
     struct slice bytes;          /* CORE_APPEND */
     const struct member *member; /* CORE_PROBE */
     uint32_t partition;          /* CORE_OPEN, CORE_CLOSE */
     const char *why;             /* CORE_STOP, CORE_TROUBLE */
-    bool is_error;               /* CORE_STOP */
+    enum core_end end;           /* CORE_STOP */
 };
 
 /* ERR_LIMIT. pool: a child holds everything. */

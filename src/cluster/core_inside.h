@@ -77,7 +77,7 @@ bool core_may_speak(struct core *core, int64_t now_ns, enum wish wish);
 struct core_effect *core_effect_add(struct core *core, enum core_effect_kind kind);
 void core_append(struct core *core, const struct control_record *record);
 void core_probe(struct core *core, int64_t now_ns, const struct member *m);
-void core_stop(struct core *core, const char *why, bool is_error);
+void core_stop(struct core *core, const char *why, enum core_end end);
 
 /* Begin the cluster, join it, be up, or leave (core_self.c). True: there is nothing else to do. */
 bool core_step_self(struct core *core, int64_t now_ns);

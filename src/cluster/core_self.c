@@ -63,7 +63,7 @@ static bool ask_holder(struct core *core, int64_t now_ns, const struct member *n
         core_stop(core,
                   is_same_disk ? "another process is up with this node's name and data directory"
                                : "another node is up under this node's name",
-                  true);
+                  CORE_FAILED);
         return true;
     }
     core_probe(core, now_ns, named);
@@ -80,7 +80,7 @@ static bool may_claim(struct core *core, int64_t now_ns, const struct member *na
         core->claims = named->claims;
     }
     if (named->claims > core->claims) {
-        core_stop(core, "another node is up under this node's name", true);
+        core_stop(core, "another node is up under this node's name", CORE_FAILED);
         return false;
     }
     if (named->suspicion != UINT64_MAX)
@@ -108,7 +108,7 @@ static void join(struct core *core, int64_t now_ns)
     core->trouble = why;
     if (why != NULL && !is_claim) {
         if (is_final || now_ns - core->joining_ns > 3 * core_suspect_age_ns(core))
-            core_stop(core, why, true);
+            core_stop(core, why, CORE_FAILED);
         return;
     }
     if (is_claim && !may_claim(core, now_ns, named))
@@ -186,7 +186,7 @@ static void leave(struct core *core, int64_t now_ns, const struct member *self)
 bool core_step_self(struct core *core, int64_t now_ns)
 {
     if (members_init(core->members) == NULL && core->is_leaving) {
-        core_stop(core, "it has stopped before it joined the cluster", false);
+        core_stop(core, "it has stopped before it joined the cluster", CORE_LEFT);
         return true;
     }
     if (members_init(core->members) == NULL) {
@@ -196,7 +196,7 @@ bool core_step_self(struct core *core, int64_t now_ns)
     }
     if (!is_zero(core->config.cluster_id) &&
         memcmp(core->config.cluster_id, members_cluster_id(core->members), CLUSTER_ID_BYTES) != 0) {
-        core_stop(core, "the control log is another cluster's", true);
+        core_stop(core, "the control log is another cluster's", CORE_FAILED);
         return true;
     }
     const struct member *self = core_self_up(core),
@@ -212,13 +212,13 @@ bool core_step_self(struct core *core, int64_t now_ns)
     bool may_yet_join =
         core->join_count > 0 && now_ns - core->spoken_ns[WISH_JOIN] < CORE_RETRY_MS * NS_PER_MS;
     if (core->is_leaving && !may_yet_join)
-        core_stop(core, "it has left the cluster", false);
+        core_stop(core, "it has left the cluster", CORE_LEFT);
     else if (core->is_leaving)
         return true; /* its JOIN may count: then it leaves in order */
     else if (core->is_removed)
-        core_stop(core, "the node was removed from the cluster", true);
+        core_stop(core, "the node was removed from the cluster", CORE_UNWANTED);
     else if (core->has_joined && named != NULL && named->status == MEMBER_UP)
-        core_stop(core, "another process has joined under this node's name", true);
+        core_stop(core, "another process has joined under this node's name", CORE_UNWANTED);
     else if (!core->config.holds_back)
         join(core, now_ns);
     return true;

@@ -639,7 +639,7 @@ static void who_cannot_join_says_why(void **state)
     struct core *core = newcomer(&late.join);
     const struct core_effect *e = only_effect(core, 0);
     assert_int_equal(e->kind, CORE_STOP);
-    assert_true(e->is_error);
+    assert_int_equal(e->end, CORE_FAILED);
     assert_string_equal(e->why, "there are too many zones");
     core_close(core);
     struct control_record renamed =
@@ -692,6 +692,41 @@ static void who_may_be_put_out_decides_nothing(void **state)
     finish();
 }
 
+/* Another start would join again, against the word of whoever removed it. */
+static void who_is_removed_is_not_wanted(void **state)
+{
+    struct control_record a = joining(1, 1, "a", "z");
+    struct core_config config = { .self = a.join };
+    struct control_record records[] = {
+        { .kind = CONTROL_INIT, .cluster_id = { 1 } },
+        a,
+        { .kind = CONTROL_REMOVE, .cluster_id = { 1 }, .of = { 0, 1 }, .removal = REMOVAL_GONE }
+    };
+    records[0].init = (struct control_init){ .partition_count = 8,
+                                             .replica_count = 2,
+                                             .expected_nodes = 1,
+                                             .range_bytes_max = 1,
+                                             .settings = { SUSPECT_AGE_MS, REPAIR_MS } };
+    struct core *core;
+    const struct core_effect *effects;
+    size_t count;
+    begin(10, 1, 0, NULL);
+    assert_ok(core_open(&config, w.pool, &core));
+    for (uint64_t i = 0; i < sizeof records / sizeof *records; i++) {
+        struct buf bytes = buf_open(w.pool, CONTROL_RECORD_BYTES_MAX);
+        control_record_encode(&records[i], &bytes);
+        assert_ok(core_record(core, 1, i, 1000, buf_slice(&bytes)));
+        core_at_end(core, 1);
+        assert_ok(core_step(core, 2, &effects, &count));
+        bool has_ended = count > 0 && effects[count - 1].kind == CORE_STOP;
+        assert_true(has_ended == (i == 2));
+    }
+    assert_int_equal(effects[count - 1].end, CORE_UNWANTED);
+    assert_string_equal(effects[count - 1].why, "the node was removed from the cluster");
+    core_close(core);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -707,6 +742,7 @@ int main(void)
         cmocka_unit_test(a_cut_in_one_direction_costs_the_log_little),
         cmocka_unit_test(who_cannot_join_says_why),
         cmocka_unit_test(who_may_be_put_out_decides_nothing),
+        cmocka_unit_test(who_is_removed_is_not_wanted),
     };
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -134,9 +134,9 @@ static err end_with(struct serving *s, const struct proof *proof)
             proof_miss(&whole, &(struct proof_missing){ p, s->requests[0].range, PROOF_NOT_HERE });
     for (size_t i = 0; i < s->wire.after_count; i++) {
         const struct source_position *after = &s->wire.after[i];
+        const char *why = after->offset == UINT64_MAX ? PROOF_NOT_CONFIRMED : PROOF_NOT_APPLIED;
         if (source_asks(s->wire.partitions, after->partition) && !is_applied(proof, after))
-            proof_miss(&whole,
-                       &(struct proof_missing){ after->partition, s->requests[0].range, PROOF_NOT_APPLIED });
+            proof_miss(&whole, &(struct proof_missing){ after->partition, s->requests[0].range, why });
     }
     return wire_out_proof(s->out, &whole);
 }

@@ -442,7 +442,7 @@ static const char *reason_of(struct slice text)
                                          "damaged block",
                                          "damaged row group",
                                          "segment cannot be read now",
-                                         "the log's end is not confirmed",
+                                         PROOF_NOT_CONFIRMED,
                                          "the log went back" };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (slice_equal_str(text, known[i]))

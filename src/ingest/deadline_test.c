@@ -29,6 +29,8 @@ static void open_all(int64_t wait_ms)
     struct ingest_config config = ingest_config_default();
     config.partition_count = 2;
     config.wait_ms_max = wait_ms;
+    config.gives_tokens = true;
+    config.token_seed = 5;
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     assert_ok(io_open("/tmp", &io));
     fake = fake_log_open(pool);
@@ -50,13 +52,18 @@ static void close_all(void)
     pool_close(pool);
 }
 
+static void fill_rows(struct ingest_row rows[ROWS], uint64_t request)
+{
+    for (int i = 0; i < ROWS; i++)
+        rows[i] = (struct ingest_row){ .labels = labels[i], .t_ms = 1, .value_bits = request };
+}
+
 /* The rows' values say which request they are of. */
 static struct ingest_result write_once(uint64_t request)
 {
     struct ingest_row rows[ROWS];
     struct ingest_result result;
-    for (int i = 0; i < ROWS; i++)
-        rows[i] = (struct ingest_row){ .labels = labels[i], .t_ms = 1, .value_bits = request };
+    fill_rows(rows, request);
     ingest_write(ingest, slice_str("t"), &(struct ingest_rows){ .rows = rows, .row_count = ROWS }, &result);
     return result;
 }
@@ -131,11 +138,39 @@ static void no_answer_before_the_end(void **state)
     close_all();
 }
 
+static void a_token_tells_what_is_durable(void **state)
+{
+    struct ingest_row rows[ROWS];
+    struct ingest_result result;
+    struct err_at at;
+    uint64_t ends[2] = { 0 };
+    bool all = false;
+    open_all(10000);
+    fill_rows(rows, 1);
+    struct ingest_rows whole = { .rows = rows, .row_count = ROWS };
+    struct ingest_request *request = ingest_begin_write(ingest, slice_str("t"), &whole, &result);
+    assert_non_null(request);
+    assert_int_equal(fake->held_count, 2);
+    uint32_t durable = fake->held[0]->partition;
+    fake_release(fake, 0, OK);
+    fake_release(fake, 0, ERR_BUSY);
+    assert_true(ingest_poll(request, &result));
+    assert_true(result.status == 503 && result.token_len == strlen(result.token));
+    assert_ok(token_read(5, slice_str(result.token), 2, ends, &all, &at));
+    assert_true(ends[durable] == fake->offset[durable] + 1 && ends[1 - durable] == 0 && !all);
+    fake->mode = FAKE_ACK;
+    fake->answer = ERR_BUSY;
+    result = write_once(2);
+    assert_true(result.status == 503 && result.token_len == 0 && result.token[0] == 0);
+    close_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_early_and_late),
         cmocka_unit_test(no_answer_before_the_end),
+        cmocka_unit_test(a_token_tells_what_is_durable),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,6 +18,7 @@
 #include "log/log.h"
 #include "model/batch.h"
 #include "model/labels.h"
+#include "model/token.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -70,7 +71,9 @@ struct ingest_config {
     struct ingest_limits limits;                /* of tenants without own ones */
     const struct ingest_tenant_limits *tenants; /* borrowed for the call, copied */
     size_t tenant_count;
-    uint32_t canary; /* enum ingest_canary */
+    bool gives_tokens;   /* a result comes with a token (model/token.h) … */
+    uint32_t token_seed; /* … of this cluster */
+    uint32_t canary;     /* enum ingest_canary */
 };
 
 /* 8 partitions, 32 MiB body and decoded, 256 requests, 10 s wait, 1 h idle, 30 min, 1 h, 10 min; hash_key zero. */
@@ -131,8 +134,10 @@ struct ingest_result {
     uint64_t future_samples; /* of them beyond now + future_ms */
     uint64_t refused[INGEST_REASON_COUNT];
     bool has_written_headers; /* remote write 2.0: answer with X-Prometheus-Remote-Write-*-Written */
-    size_t text_len;
+    size_t text_len, token_len;
     char text[INGEST_TEXT_BYTES_MAX]; /* NUL-terminated, one line per kind of trouble; empty with 204 */
+    char token[TOKEN_LEN_MAX +
+               1]; /* NUL-terminated; of what is durable; empty if nothing is, or none is given */
 };
 
 /* ---- entries ---- */

@@ -157,11 +157,13 @@ static struct ingest_request *request_new(struct ingest *ingest)
     size_t budget = ingest->config.decoded_bytes_max * REQUEST_BYTES_FACTOR + REQUEST_BYTES_MIN;
     struct pool *pool = pool_open(ingest->pool, "ingest request", budget);
     size_t partitions = ingest->config.partition_count;
-    void *self = NULL, *columns = NULL, *touched = NULL, *labels = NULL;
+    void *self = NULL, *columns = NULL, *touched = NULL, *labels = NULL, *ends = NULL;
     if (pool_block_resize(pool, &self, sizeof(struct ingest_request)) != OK ||
         pool_block_resize(pool, &columns, partitions * sizeof(struct columns)) != OK ||
         pool_block_resize(pool, &touched, partitions * sizeof(uint32_t)) != OK ||
-        pool_block_resize(pool, &labels, (LABEL_COUNT_MAX + 1) * sizeof(struct label)) != OK) {
+        pool_block_resize(pool, &labels, (LABEL_COUNT_MAX + 1) * sizeof(struct label)) != OK ||
+        (ingest->config.gives_tokens &&
+         pool_block_resize(pool, &ends, partitions * sizeof(uint64_t)) != OK)) {
         pool_close(pool);
         return NULL;
     }
@@ -172,6 +174,7 @@ static struct ingest_request *request_new(struct ingest *ingest)
         .pool = pool,
         .columns = columns,
         .touched = touched,
+        .ends = ends,
         .labels = labels,
         .decoded = buf_open(pool, ingest->config.decoded_bytes_max + 64),
         .scratch = buf_open(pool, LABELS_BYTES_MAX + 16),
@@ -279,6 +282,7 @@ struct ingest_request *request_begin(struct ingest *ingest, struct slice tenant,
     r->failed = r->left = false;
     r->metadata_epoch = atomic_load(&ingest->metadata_epoch);
     memset(&r->result, 0, offsetof(struct ingest_result, text) + 1);
+    r->result.token[0] = 0;
     for (int i = 0; i < INGEST_REASON_COUNT; i++)
         r->detail[i][0] = 0;
     buf_clear(&r->decoded);
@@ -302,6 +306,7 @@ static void append_done(struct log_append *append, err result, struct log_positi
     }
     io_mutex_lock(&r->mutex);
     record->result = result;
+    record->end = position.offset + 1;
     bool is_last = --r->pending == 0, left = r->left;
     if (is_last)
         io_cond_signal(&r->cond);
@@ -461,13 +466,29 @@ static void write_answer(struct ingest_request *r, struct outcome outcome, bool 
     stat_add(STAT_INGEST_SAMPLES_FUTURE, (int64_t)result->future_samples);
 }
 
+static void write_token(struct ingest_request *r)
+{
+    const struct ingest_config *config = &r->ingest->config;
+    memset(r->ends, 0, config->partition_count * sizeof *r->ends);
+    for (size_t i = 0; i < r->record_count; i++) {
+        const struct record *record = &r->records[i];
+        uint64_t *end = &r->ends[record->append.partition];
+        if (record->answer == OK && record->end > *end)
+            *end = record->end;
+    }
+    r->result.token_len = token_write(config->token_seed, r->ends, config->partition_count, r->result.token);
+}
+
 void request_finish(struct ingest_request *r, struct ingest_result *out_result)
 {
     struct ingest *ingest = r->ingest;
     bool is_late = take_results(r);
     if (!r->failed)
         write_answer(r, collect(r), is_late);
+    if (r->ends != NULL)
+        write_token(r);
     memcpy(out_result, &r->result, offsetof(struct ingest_result, text) + r->result.text_len + 1);
+    memcpy(out_result->token, r->result.token, r->result.token_len + 1);
     count_status(out_result->status);
     atomic_fetch_sub(&r->tenant->in_flight, 1);
     if (is_late) {

@@ -107,8 +107,9 @@ struct record {
     uint32_t epoch;
     size_t mark_begin, mark_end; /* in marks */
     uint64_t samples, histograms, exemplars, metadata, future;
-    err result; /* of its append, ERR_TIMEOUT until that ended; under the request's mutex */
-    err answer; /* … as the request's answer takes it */
+    err result;   /* of its append, ERR_TIMEOUT until that ended; under the request's mutex */
+    err answer;   /* … as the request's answer takes it */
+    uint64_t end; /* behind it, with OK */
 };
 
 struct ingest_request {
@@ -130,6 +131,7 @@ struct ingest_request {
     struct columns *columns; /* partition_count */
     uint32_t *touched;       /* partitions in use, partition_count at most */
     uint32_t touched_count;
+    uint64_t *ends;       /* partition_count, for the token; NULL: none is given */
     struct label *labels; /* LABEL_COUNT_MAX + 1, for sorting */
     struct record *records;
     size_t record_count, record_capacity;

@@ -1,6 +1,6 @@
-/* Threads, locks and waiting. The simulated implementation has one thread: locks cost nothing there,
- * io_thread_start is refused (ERR_UNSUPPORTED) and waiting on a condition is a failed check, because
- * simulated code is driven step by step and never blocks on another thread.
+/* Threads, locks and waiting. The simulated implementation has one thread: either simulated code is driven step
+ * by step and never blocks, so that io_thread_start is refused (ERR_UNSUPPORTED) and waiting on a condition is a
+ * failed check; or threads are fibers, which wait as real ones do.
  *
  * Lock order: docs/locks.md. */
 #ifndef IO_THREAD_H

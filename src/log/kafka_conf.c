@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "log/kafka_inside.h"
+#include "net/socket.h"
 
 struct setting {
     const char *name, *value;
@@ -137,6 +138,11 @@ static err set_reader(rd_kafka_conf_t *conf, const struct kafka_client_config *c
     return set_number(conf, "receive.message.max.bytes", most + one + (1u << 20), at);
 }
 
+static int open_socket(int domain, int type, int protocol, void *opaque)
+{
+    return net_socket_open(domain, type, protocol, KAFKA_DEAD_MS);
+}
+
 err kafka_conf_make(const struct kafka_client_config *config, bool is_producer, rd_kafka_conf_t **out_conf,
                     struct err_at *at)
 {
@@ -153,6 +159,7 @@ err kafka_conf_make(const struct kafka_client_config *config, bool is_producer, 
                        at));
     TRY_OUT(set_security(conf, config, at));
     TRY_OUT(is_producer ? set_producer(conf, config, at) : set_reader(conf, config, at));
+    rd_kafka_conf_set_socket_cb(conf, open_socket);
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG);
     *out_conf = conf;
     return OK;

@@ -113,6 +113,8 @@ struct kafka_real {
     bool is_woken; /* somebody wants the poll to end */
 };
 
+#define KAFKA_DEAD_MS 3500 /* of a broker's host: nothing that was sent is acknowledged for so long */
+
 /* kafka_conf.c: settings of the two library objects. */
 err kafka_conf_make(const struct kafka_client_config *config, bool is_producer, rd_kafka_conf_t **out_conf,
                     struct err_at *at);

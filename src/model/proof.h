@@ -12,7 +12,8 @@
 #define PROOF_MISSING_COUNT_MAX 1000 /* losses named in a proof; it stays incomplete without the others */
 
 /* The reason of a partition that the answering node does not serve: another one may. */
-#define PROOF_NOT_HERE "partition is not open here"
+#define PROOF_NOT_HERE      "partition is not open here"
+#define PROOF_NOT_CONFIRMED "the log's end is not confirmed"
 
 /* What is missing from an answer, for X-Kelpie-Missing and the proof. */
 struct proof_missing {

@@ -19,6 +19,7 @@
 #include <crypt.h>
 #include <inttypes.h>
 
+#include "base/base64.h"
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/sha256.h"
@@ -175,36 +176,6 @@ void net_auth_close(struct net_auth *auth)
 }
 
 bool net_auth_needed(const struct net_auth *auth) { return auth->user_count > 0 || auth->token_count > 0; }
-
-/* Decode base64 (RFC 4648 §4, padded or not). Returns the length, or -1. */
-static ptrdiff_t base64_decode(struct slice text, uint8_t *out, size_t out_max)
-{
-    size_t len = 0;
-    uint32_t bits = 0;
-    unsigned bit_count = 0;
-    while (text.len > 0 && text.at[text.len - 1] == '=')
-        text.len--;
-    for (size_t i = 0; i < text.len; i++) {
-        uint8_t c = text.at[i];
-        int v = c >= 'A' && c <= 'Z'   ? c - 'A'
-                : c >= 'a' && c <= 'z' ? c - 'a' + 26
-                : c >= '0' && c <= '9' ? c - '0' + 52
-                : c == '+'             ? 62
-                : c == '/'             ? 63
-                                       : -1;
-        if (v < 0)
-            return -1;
-        bits = bits << 6 | (uint32_t)v;
-        bit_count += 6;
-        if (bit_count >= 8) {
-            if (len == out_max)
-                return -1;
-            bit_count -= 8;
-            out[len++] = (uint8_t)(bits >> bit_count);
-        }
-    }
-    return (ptrdiff_t)len;
-}
 
 /* ---- passwords ---- */
 

@@ -17,15 +17,10 @@
 #include "base/diag.h"
 #include "base/stat.h"
 #include "base/time.h"
-#include "fanout/fanout.h"
 #include "io/thread.h"
+#include "model/token.h"
 #include "node/cluster_mark.h"
-#include "node/cluster_show.h"
-#include "node/cluster_stores.h"
-#include "node/cluster_sync.h"
-#include "node/gauges.h"
-#include "node/log_ends.h"
-#include "node/retention_guard.h"
+#include "node/cluster_node_inside.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,46 +29,11 @@
 #define TELL_MS     10000 /* between two words about it */
 #define FOUND_MS    10000 /* a topic's creation, once */
 #define BUCKET_MS   2000  /* between two tries to open the bucket */
-#define OWNERS_MS   30000 /* the first readiness waits so long for somebody to own each partition */
 #define LEAVE_MS    (CORE_END_MS + 5000)
 #define MEMORY_PART 16
 #define ANSWERS_PART \
     8 /* of the node's memory, for answers to other nodes, and as much for theirs on their way */
 #define MEMBER_FORMAT 1 /* of what this version reads and writes */
-
-struct cluster_node {
-    struct io *io;
-    struct pool *pool;
-    struct cluster_node_config config; /* of which two point to: */
-    struct config_cluster settings;
-    struct secrets secrets;
-    struct log *control, *log;
-    struct cluster_bucket bucket;
-    struct pool *bucket_pool;
-    struct agent *agent;
-    struct prober *prober;
-    struct opener *opener;
-    struct shards *shards;
-    struct fanout_http *http;
-    struct fanout_answers *answers;
-    struct fanout *fanout;
-    struct log_ends *ends;
-    struct retention_guard guard;
-    struct cluster_sync *sync;
-    uint32_t replica_count, partition_count;
-    _Atomic bool is_aborting;
-    _Atomic bool has_agent;   /* requests of other nodes may be answered */
-    _Atomic bool has_answers; /* … about what is stored, too */
-    _Atomic bool has_sync;    /* … and compared */
-    _Atomic bool is_joined;   /* the owner has called join */
-    _Atomic bool was_ready;
-    bool is_founder; /* the bucket is nobody's yet, as far as this node knows, nor is its directory */
-    int64_t joined_ns;
-
-    struct io_mutex lock; /* all below */
-    char why[CLUSTER_NODE_WHY_BYTES_MAX], ended_why[CLUSTER_NODE_WHY_BYTES_MAX];
-    bool has_ended, is_error;
-};
 
 /* ---- what is waited for ---- */
 
@@ -153,15 +113,16 @@ static void on_trouble(void *context, const char *why)
     set_why(cluster, "%s%s", why != NULL ? why : "", "");
 }
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct cluster_node *cluster = context;
-    diag(is_error ? DIAG_ERROR : DIAG_INFO, "this node's part in the cluster has ended", "why=\"%s\"", why);
+    diag(end != CORE_LEFT ? DIAG_ERROR : DIAG_INFO, "this node's part in the cluster has ended", "why=\"%s\"",
+         why);
     set_why(cluster, "%s%s", why, "");
     io_mutex_lock(&cluster->lock);
     snprintf(cluster->ended_why, sizeof cluster->ended_why, "%s", why);
     cluster->has_ended = true;
-    cluster->is_error = is_error;
+    cluster->end = end;
     io_mutex_unlock(&cluster->lock);
 }
 
@@ -375,7 +336,7 @@ static err open_agent(struct cluster_node *cluster, const struct cluster_mark *m
     atomic_store(&cluster->has_agent, true);
     err e = agent_run_thread(cluster->agent);
     if (e != OK) /* nobody would ever say that it has left */
-        on_stop(cluster, "its thread could not be started", true);
+        on_stop(cluster, "its thread could not be started", CORE_FAILED);
     return e;
 }
 
@@ -537,8 +498,8 @@ static err open_asking(struct cluster_node *cluster)
                                     .route_context = cluster };
     if (secrets->cluster_ca_file.len > 0)
         http.tls.ca_file = (const char *)secrets->cluster_ca_file.at;
-    struct pool *pool = pool_open(cluster->pool, "asking", cluster->config.memory_bytes / ANSWERS_PART);
-    TRY(fanout_http_open(&http, cluster->io, pool, &cluster->http));
+    cluster->asking_pool = pool_open(cluster->pool, "asking", cluster->config.memory_bytes / ANSWERS_PART);
+    TRY(fanout_http_open(&http, cluster->io, cluster->asking_pool, &cluster->http));
     fanout_http_transport(cluster->http, &fanout.transport);
     return fanout_open(&fanout, cluster->pool, &cluster->fanout);
 }
@@ -548,11 +509,14 @@ err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct
     struct fanout_answers_config answers = {
         .secret = cluster->config.secrets->cluster, .source = own, .self = tell_self, .context = cluster
     };
-    struct pool *pool = pool_open(cluster->pool, "answers", cluster->config.memory_bytes / ANSWERS_PART);
-    TRY(fanout_answers_open(&answers, cluster->io, pool, &cluster->answers));
+    cluster->answers_pool = pool_open(cluster->pool, "answers", cluster->config.memory_bytes / ANSWERS_PART);
+    TRY(fanout_answers_open(&answers, cluster->io, cluster->answers_pool, &cluster->answers));
     atomic_store(&cluster->has_answers, true);
     TRY(open_asking(cluster));
-    TRY(log_ends_open(cluster->log, cluster->partition_count, cluster->io, cluster->pool, &cluster->ends));
+    struct agent_view view;
+    agent_view(cluster->agent, &view);
+    TRY(log_ends_open(cluster->log, cluster->partition_count, token_seed(view.cluster_id), cluster->io,
+                      cluster->pool, &cluster->ends));
     *out_queries = (struct cluster_queries){ .source = fanout_source(cluster->fanout),
                                              .positions = log_ends_ask,
                                              .positions_context = cluster->ends };
@@ -600,11 +564,11 @@ err cluster_node_join(struct cluster_node *cluster, struct shards *shards)
 
 void cluster_node_leave(struct cluster_node *cluster)
 {
-    bool is_error;
+    enum core_end end;
     int64_t end_ns = io_boottime_ns(cluster->io) + LEAVE_MS * NS_PER_MS;
     if (cluster->agent != NULL)
         agent_leave(cluster->agent);
-    while (cluster->agent != NULL && !cluster_node_has_ended(cluster, &is_error) &&
+    while (cluster->agent != NULL && !cluster_node_has_ended(cluster, &end) &&
            io_boottime_ns(cluster->io) < end_ns)
         io_sleep_ns(cluster->io, LOOK_MS * NS_PER_MS);
     atomic_store(&cluster->is_aborting, true); /* what is still to be written goes to the local disk */
@@ -624,6 +588,9 @@ void cluster_node_stop(struct cluster_node *cluster)
     cluster->http = NULL;
     fanout_answers_close(cluster->answers);
     cluster->answers = NULL;
+    pool_close(cluster->asking_pool);
+    pool_close(cluster->answers_pool);
+    cluster->asking_pool = cluster->answers_pool = NULL;
 }
 
 void cluster_node_close(struct cluster_node *cluster)
@@ -644,150 +611,4 @@ void cluster_node_close(struct cluster_node *cluster)
         pool_close(cluster->bucket_pool);
     io_mutex_done(&cluster->lock);
     pool_close(cluster->pool);
-}
-
-/* ---- any thread ---- */
-
-static void copy_why(struct cluster_node *cluster, const char *before, char why[CLUSTER_NODE_WHY_BYTES_MAX])
-{
-    io_mutex_lock(&cluster->lock);
-    snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%s%.400s", before, cluster->why);
-    io_mutex_unlock(&cluster->lock);
-}
-
-/* It waits for others to found the cluster with. */
-static bool is_awaiting(const struct agent_view *view, char why[CLUSTER_NODE_WHY_BYTES_MAX])
-{
-    if (view->is_assigned)
-        return false;
-    snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "the cluster begins when %u nodes have joined, %u are up",
-             view->init.expected_nodes, view->up_count);
-    return true;
-}
-
-/* A node that answers nothing for a while is better than one whose first answers lack partitions; for one without
- * an owner anywhere nobody gains by that. */
-static bool knows_owners(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
-{
-    uint32_t unowned = routes_unowned(agent_routes(cluster->agent));
-    bool is_waiting = io_boottime_ns(cluster->io) - cluster->joined_ns < OWNERS_MS * NS_PER_MS;
-    if (unowned > 0 && is_waiting) {
-        snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%u partitions have no owner yet", unowned);
-        return false;
-    }
-    atomic_store(&cluster->was_ready, true);
-    return true;
-}
-
-bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
-{
-    struct agent_view view;
-    if (!atomic_load(&cluster->is_joined)) {
-        copy_why(cluster, "waiting for ", why);
-        return false;
-    }
-    agent_view(cluster->agent, &view);
-    if (is_awaiting(&view, why))
-        return false;
-    if (view.self.slot == SLOT_NONE) {
-        copy_why(cluster, "this node is not up in the cluster: ", why);
-        return false;
-    }
-    if (atomic_load(&cluster->was_ready)) /* what it opens later is asked of others meanwhile */
-        return true;
-    uint32_t waiting = opener_waiting(cluster->opener);
-    if (waiting > 0) {
-        snprintf(why, CLUSTER_NODE_WHY_BYTES_MAX, "%u partitions are being opened", waiting);
-        return false;
-    }
-    return knows_owners(cluster, why);
-}
-
-err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX])
-{
-    struct agent_view view;
-    agent_view(cluster->agent, &view);
-    return is_awaiting(&view, why) ? ERR_BUSY : OK;
-}
-
-bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error)
-{
-    io_mutex_lock(&cluster->lock);
-    bool has_ended = cluster->has_ended;
-    *out_is_error = cluster->is_error;
-    io_mutex_unlock(&cluster->lock);
-    return has_ended;
-}
-
-static void say(struct net_response *response, unsigned status, const char *why)
-{
-    response->status = status;
-    response->content_type = "text/plain";
-    buf_put_str(&response->body, why);
-}
-
-void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
-                      struct net_response *response)
-{
-    if (!atomic_load(&cluster->has_agent))
-        say(response, 503, "this node is starting\n");
-    else if (slice_equal_str(request->path, PROBE_PATH))
-        probe_handle(cluster->agent, cluster->io, cluster->config.secrets->cluster, request, response);
-    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) && atomic_load(&cluster->has_answers))
-        fanout_answers_handle(cluster->answers, request, response);
-    else if (slice_equal_str(request->path, SYNC_PATH) && atomic_load(&cluster->has_sync))
-        cluster_sync_handle(cluster->sync, request, response);
-    else if (slice_equal_str(request->path, FANOUT_HTTP_PATH) || slice_equal_str(request->path, SYNC_PATH))
-        say(response, 503, "this node is starting\n");
-    else
-        say(response, 404, "no such request between nodes\n");
-}
-
-err cluster_node_show(struct cluster_node *cluster, const struct api_cluster_order *order, struct pool *pool,
-                      struct json *json, struct err_at *at)
-{
-    if (!atomic_load(&cluster->has_agent))
-        return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
-    if (slice_equal_str(order->action, "verify"))
-        return atomic_load(&cluster->has_sync) ? cluster_sync_verify(cluster->sync, order, pool, json, at)
-                                               : err_set(at, ERR_BUSY, "this node is starting");
-    return cluster_show(cluster->agent, cluster->io, order, pool, json, at);
-}
-
-err cluster_node_health(struct cluster_node *cluster, struct pool *pool, struct health *health,
-                        struct json *json, struct err_at *at)
-{
-    struct agent_copy *copy;
-    if (!atomic_load(&cluster->has_agent))
-        return err_set(at, ERR_BUSY, "this node does not know its cluster yet");
-    err e = agent_copy(cluster->agent, pool, &copy);
-    if (e != OK)
-        return err_set(at, e, "this node's part in the cluster does not answer: %s", err_text(e));
-    const struct health_cluster facts = { .copy = copy,
-                                          .may_decide = agent_may_decide(cluster->agent),
-                                          .retention = atomic_load(&cluster->guard.level),
-                                          .left_ms = atomic_load(&cluster->guard.left_ms) };
-    if (members_init(copy->members) != NULL)
-        health_of_cluster(health, &facts, json);
-    else
-        health_add(health, HEALTH_ALARM, "members", "the cluster has not begun");
-    members_close(copy->members);
-    return OK;
-}
-
-void cluster_node_step(struct cluster_node *cluster)
-{
-    if (atomic_load(&cluster->is_joined))
-        retention_guard_step(&cluster->guard, cluster->log, cluster->shards,
-                             cluster->settings.kafka.retention_max_ms, cluster->io);
-}
-
-void cluster_node_refresh(struct cluster_node *cluster)
-{
-    struct agent_view view;
-    if (!atomic_load(&cluster->has_agent))
-        return;
-    agent_view(cluster->agent, &view);
-    gauges_of_cluster(&view, agent_may_decide(cluster->agent),
-                      view.is_assigned ? routes_unowned(agent_routes(cluster->agent)) : 0);
 }

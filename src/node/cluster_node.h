@@ -78,8 +78,8 @@ void cluster_node_close(struct cluster_node *cluster);
 bool cluster_node_is_ready(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
 /* May writes be taken? ERR_BUSY: before the cluster has begun, with whom it waits for. */
 err cluster_node_intake(struct cluster_node *cluster, char why[CLUSTER_NODE_WHY_BYTES_MAX]);
-/* The process is to end: it was put out for good, or has left. *out_is_error: by a person's or the log's word. */
-bool cluster_node_has_ended(struct cluster_node *cluster, bool *out_is_error);
+/* The process is to end: it was put out for good, or has left. */
+bool cluster_node_has_ended(struct cluster_node *cluster, enum core_end *out_end);
 /* A request below /-/rpc/. */
 void cluster_node_rpc(struct cluster_node *cluster, struct net_request *request,
                       struct net_response *response);

@@ -137,19 +137,8 @@ static uint32_t on_owners(void *context, uint32_t partition, uint32_t out_slots[
                           uint32_t *out_self)
 {
     struct cluster_sync *sync = context;
-    uint32_t slots[CLUSTER_REPLICAS_MAX], others = 0;
-    struct agent_view view;
     _Static_assert(CLUSTER_REPLICAS_MAX <= SYNC_OWNERS_MAX, "each of them is told");
-    agent_view(sync->config.agent, &view);
-    size_t count = routes_of(agent_routes(sync->config.agent), partition, slots);
-    bool is_owner = false;
-    for (size_t i = 0; i < count; i++) {
-        is_owner = is_owner || slots[i] == view.self.slot;
-        if (slots[i] != view.self.slot)
-            out_slots[others++] = slots[i];
-    }
-    *out_self = view.self.slot;
-    return is_owner ? others : 0;
+    return agent_other_owners(sync->config.agent, partition, out_slots, out_self);
 }
 
 /* ---- answering ---- */

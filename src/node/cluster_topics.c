@@ -145,7 +145,7 @@ static void on_open(void *context, uint32_t partition, uint64_t opening) {}
 static void on_close(void *context, uint32_t partition) {}
 static void on_trouble(void *context, const char *why) {}
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct watcher *watcher = context;
     io_mutex_lock(&watcher->lock);

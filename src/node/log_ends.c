@@ -1,57 +1,66 @@
 /* See log_ends.h.
  *
- * Rounds: a round begins with a marker handed over for each partition and ends when all are known, or is given up.
- * A marker that the log refuses is handed over again. Whoever asks waits for a round that begins after it
- * asked: the next one, if one is under way. A marker that is on its way when its round is given up stays the
- * log's until it is answered; it tells later rounds nothing.
+ * A partition has at most one marker on its way. Whoever asks hands over those that it wants and that are not on
+ * their way, and waits until enough is known; a strong question takes what began after it, a plain one what began
+ * shortly before. A marker that the log refuses is handed over again by whoever asks next.
+ *
+ * Nobody but who asks sends anything: markers end with the questions. While questions come, those of plain
+ * ones are renewed before they are too old, so that only the first of them waits.
  *
  * Invariants (under the lock)
- *   1. At most one round is under way; `begun` counts those that began, `ended` those that ended: begun −
- *   ended ≤ 1.
- *   2. offsets[] are of the last round that ended. */
+ *   1. Whatever was acknowledged before marker m was handed over lies below m.offset once m is known.
+ *   2. m.covers of a marker on its way is the number of questions that were asked before it was handed over. */
 #include "node/log_ends.h"
 
 #include "base/time.h"
 #include "io/thread.h"
+#include "model/token.h"
 
-#define LOOK_NS   (20 * NS_PER_MS) /* between two looks at the guard */
-#define PAUSE_NS  (50 * NS_PER_MS) /* between the beginnings of two rounds: a marker in each partition costs */
-#define RESEND_NS (100 * NS_PER_MS) /* between two tries of what was refused */
+#define LOOK_NS   (20 * NS_PER_MS)  /* between two looks at the guard */
+#define PAUSE_NS  (50 * NS_PER_MS)  /* between two markers of a partition: each costs */
+#define RESEND_NS (100 * NS_PER_MS) /* … of which the first was refused */
+#define RENEW_NS  (LOG_ENDS_OLD_MS_MAX * NS_PER_MS / 2)
+#define AWAIT_NS  (NS_PER_SECOND) /* a plain question waits so long for a partition that does not answer */
 
 struct marker {
     struct log_append append;
     struct log_ends *ends;
     bool is_under_way;
-    uint64_t round;       /* whose it is */
-    uint64_t known_round; /* the last one that knows the end: */
-    uint64_t offset;
+    int64_t sent_ns; /* io_boottime_ns; INT64_MIN: never */
+    uint64_t covers;
+    int64_t trying_ns; /* since when none was answered well though they were asked for; INT64_MIN: one was */
+    /* Of the newest one that was acknowledged: when it was handed over, behind which questions. */
+    int64_t known_ns; /* INT64_MIN: none yet */
+    uint64_t known_covers;
+    uint64_t offset; /* where it lies */
 };
 
 struct log_ends {
     struct log *log;
     struct io *io;
-    uint32_t partition_count;
+    uint32_t partition_count, token_seed;
     struct io_mutex lock; /* all below; the log's own locks are never taken under it */
     struct io_cond changed;
-    uint64_t begun, ended;
-    uint32_t left; /* partitions whose end the round does not know yet */
-    int64_t resend_ns, give_up_ns, next_ns;
+    uint64_t asked;     /* questions */
+    uint32_t under_way; /* markers */
     struct marker *markers;
-    uint64_t *offsets; /* UINT64_MAX: not known */
 };
 
-err log_ends_open(struct log *log, uint32_t partition_count, struct io *io, struct pool *pool,
-                  struct log_ends **out_ends)
+err log_ends_open(struct log *log, uint32_t partition_count, uint32_t token_seed, struct io *io,
+                  struct pool *pool, struct log_ends **out_ends)
 {
     void *room;
     TRY(pool_zalloc(pool, sizeof(struct log_ends), &room));
     struct log_ends *ends = room;
-    *ends =
-        (struct log_ends){ .log = log, .io = io, .partition_count = partition_count, .next_ns = INT64_MIN };
+    *ends = (struct log_ends){
+        .log = log, .io = io, .partition_count = partition_count, .token_seed = token_seed
+    };
     TRY(pool_zalloc(pool, partition_count * sizeof *ends->markers, &room));
     ends->markers = room;
-    TRY(pool_zalloc(pool, partition_count * sizeof *ends->offsets, &room));
-    ends->offsets = room;
+    for (uint32_t p = 0; p < partition_count; p++)
+        ends->markers[p] = (struct marker){
+            .ends = ends, .sent_ns = INT64_MIN, .trying_ns = INT64_MIN, .known_ns = INT64_MIN
+        };
     io_mutex_init(&ends->lock);
     io_cond_init(&ends->changed);
     *out_ends = ends;
@@ -66,45 +75,60 @@ void log_ends_close(struct log_ends *ends)
     io_mutex_done(&ends->lock);
 }
 
-/* The lock is held. */
-static void end_round(struct log_ends *ends)
-{
-    for (uint32_t p = 0; p < ends->partition_count; p++) {
-        const struct marker *m = &ends->markers[p];
-        ends->offsets[p] = m->known_round == ends->begun ? m->offset : UINT64_MAX;
-    }
-    ends->ended = ends->begun;
-    io_cond_broadcast(&ends->changed);
-}
-
 static void on_done(struct log_append *append, err result, struct log_position position)
 {
     struct marker *m = append->context;
     struct log_ends *ends = m->ends;
     io_mutex_lock(&ends->lock);
     m->is_under_way = false;
-    if (result == OK && m->round == ends->begun && ends->ended < ends->begun) {
-        m->known_round = m->round;
+    if (result == OK) {
+        m->known_ns = m->sent_ns;
+        m->known_covers = m->covers;
         m->offset = position.offset;
-        if (--ends->left == 0)
-            end_round(ends);
+        m->trying_ns = INT64_MIN;
     }
+    if (--ends->under_way == 0)
+        io_cond_broadcast(&ends->changed);
     io_mutex_unlock(&ends->lock);
 }
 
-/* The lock is held, and given back for each append: its done may come from log_append itself. Only who began
- * the round or waits for it comes here; of two at a time each hands over what the other has not. */
-static void send_missing(struct log_ends *ends)
+/* Did that come to pass less than so long ago? */
+static bool is_within(int64_t at_ns, int64_t now_ns, int64_t most_ns)
 {
-    uint64_t round = ends->begun;
-    ends->resend_ns = io_monotonic_ns(ends->io) + RESEND_NS;
-    for (uint32_t p = 0; p < ends->partition_count && ends->ended < round; p++) {
+    return at_ns != INT64_MIN && now_ns - at_ns < most_ns;
+}
+
+static bool is_wanted(const struct marker *m, const struct log_question *q)
+{
+    return q->is_strong ? m->known_covers < q->number : !is_within(m->known_ns, q->asked_ns, RENEW_NS);
+}
+
+static bool is_enough(const struct marker *m, const struct log_question *q)
+{
+    return q->is_strong ? m->known_covers >= q->number
+                        : is_within(m->known_ns, q->asked_ns, LOG_ENDS_OLD_MS_MAX * NS_PER_MS);
+}
+
+/* May it be handed over now? The log has answered the one before. */
+static bool may_send(const struct marker *m, int64_t now_ns)
+{
+    bool was_refused = m->trying_ns != INT64_MIN;
+    return !m->is_under_way && !is_within(m->sent_ns, now_ns, was_refused ? RESEND_NS : PAUSE_NS);
+}
+
+/* The lock is held, and given back for each append: its done may come from log_append itself. */
+static void send_wanted(struct log_ends *ends, const struct log_question *q, int64_t now_ns)
+{
+    for (uint32_t p = 0; p < ends->partition_count; p++) {
         struct marker *m = &ends->markers[p];
-        if (m->is_under_way || m->known_round == round)
+        if (!is_wanted(m, q) || !may_send(m, now_ns))
             continue;
-        m->ends = ends;
+        if (m->trying_ns == INT64_MIN || !is_within(m->sent_ns, now_ns, LOG_ENDS_OLD_MS_MAX * NS_PER_MS))
+            m->trying_ns = now_ns; /* what was tried before nobody asked says nothing */
         m->is_under_way = true;
-        m->round = round;
+        m->sent_ns = now_ns;
+        m->covers = ends->asked;
+        ends->under_way++;
         m->append = (struct log_append){
             .partition = p, .done = on_done, .context = m, .frees_space = true, .is_marker = true
         };
@@ -114,50 +138,89 @@ static void send_missing(struct log_ends *ends)
     }
 }
 
-static void begin_round(struct log_ends *ends)
+/* Is there something to wait for? A plain question does not wait for a partition that has been silent for long. */
+static bool is_awaited(const struct log_ends *ends, const struct log_question *q, int64_t now_ns)
 {
-    ends->begun++;
-    ends->left = ends->partition_count;
-    int64_t now_ns = io_monotonic_ns(ends->io);
-    ends->give_up_ns = now_ns + LOG_ENDS_MS_MAX * NS_PER_MS;
-    ends->next_ns = now_ns + PAUSE_NS;
-    send_missing(ends);
-}
-
-/* The lock is held. Be there when a round that begins from now on has ended. */
-static err await_round(struct log_ends *ends, struct guard *guard)
-{
-    uint64_t mine = ends->begun + 1;
-    while (ends->ended < mine) {
-        int64_t now_ns = io_monotonic_ns(ends->io);
-        bool is_under_way = ends->begun != ends->ended;
-        if (!is_under_way && now_ns >= ends->next_ns)
-            begin_round(ends);
-        else if (is_under_way && now_ns >= ends->give_up_ns)
-            end_round(ends);
-        else if (is_under_way && now_ns >= ends->resend_ns)
-            send_missing(ends);
-        else {
-            io_cond_wait_for(&ends->changed, &ends->lock, LOOK_NS);
-            TRY(guard_check(guard));
-        }
+    int64_t most_ns = q->is_strong ? LOG_ENDS_MS_MAX * NS_PER_MS : AWAIT_NS;
+    if (now_ns - q->asked_ns >= most_ns)
+        return false;
+    for (uint32_t p = 0; p < ends->partition_count; p++) {
+        const struct marker *m = &ends->markers[p];
+        if (!is_enough(m, q) && (q->is_strong || is_within(m->trying_ns, now_ns, AWAIT_NS)))
+            return true;
     }
-    return OK;
+    return false;
 }
 
-err log_ends_ask(void *context, struct guard *guard, struct pool *pool,
-                 struct source_position **out_positions, size_t *out_count)
+void log_ends_begin(struct log_ends *ends, bool is_strong, struct log_question *out_question)
+{
+    io_mutex_lock(&ends->lock);
+    *out_question = (struct log_question){ .number = ++ends->asked,
+                                           .asked_ns = io_boottime_ns(ends->io),
+                                           .is_strong = is_strong };
+    io_mutex_unlock(&ends->lock);
+}
+
+/* The lock is held. Hand over what is wanted. True: there is nothing to wait for any more, the positions are
+ * told. */
+static bool look(struct log_ends *ends, const struct log_question *q, struct source_position *out_positions)
+{
+    int64_t now_ns = io_boottime_ns(ends->io);
+    send_wanted(ends, q, now_ns);
+    if (is_awaited(ends, q, now_ns))
+        return false;
+    for (uint32_t p = 0; p < ends->partition_count; p++) {
+        const struct marker *m = &ends->markers[p];
+        out_positions[p] =
+            (struct source_position){ p, SOURCE_GENERATION_ANY, is_enough(m, q) ? m->offset : UINT64_MAX };
+    }
+    return true;
+}
+
+bool log_ends_look(struct log_ends *ends, const struct log_question *question,
+                   struct source_position *out_positions)
+{
+    io_mutex_lock(&ends->lock);
+    bool is_over = look(ends, question, out_positions);
+    io_mutex_unlock(&ends->lock);
+    return is_over;
+}
+
+static err await(struct log_ends *ends, const struct log_question *q, struct guard *guard,
+                 struct source_position *out_positions)
+{
+    err e = OK;
+    io_mutex_lock(&ends->lock);
+    while (e == OK && !look(ends, q, out_positions)) {
+        io_cond_wait_for(&ends->changed, &ends->lock, LOOK_NS);
+        e = guard_check(guard);
+    }
+    io_mutex_unlock(&ends->lock);
+    return e;
+}
+
+/* Where tokens name more than is known, they are right. */
+static void raise_ends(struct source_position *positions, const uint64_t *ends, uint32_t count)
+{
+    for (uint32_t p = 0; p < count; p++)
+        if (ends[p] > positions[p].offset)
+            positions[p].offset = ends[p];
+}
+
+err log_ends_ask(void *context, const struct query_need *need, struct guard *guard, struct pool *pool,
+                 struct source_position **out_positions, size_t *out_count, struct err_at *at)
 {
     struct log_ends *ends = context;
-    void *room;
-    TRY(pool_alloc(pool, ends->partition_count * sizeof **out_positions, &room));
-    struct source_position *positions = room;
-    io_mutex_lock(&ends->lock);
-    err e = await_round(ends, guard);
-    for (uint32_t p = 0; e == OK && p < ends->partition_count; p++)
-        positions[p] = (struct source_position){ p, SOURCE_GENERATION_ANY, ends->offsets[p] };
-    io_mutex_unlock(&ends->lock);
-    *out_positions = positions;
+    struct log_question question;
+    void *room, *told;
+    bool is_all = need->is_strong;
     *out_count = ends->partition_count;
-    return e;
+    TRY(pool_alloc(pool, ends->partition_count * sizeof **out_positions, &room));
+    *out_positions = room;
+    TRY(pool_zalloc(pool, ends->partition_count * sizeof(uint64_t), &told));
+    TRY(token_read(ends->token_seed, need->token, ends->partition_count, told, &is_all, at));
+    log_ends_begin(ends, is_all, &question);
+    TRY(await(ends, &question, guard, room));
+    raise_ends(*out_positions, told, ends->partition_count);
+    return OK;
 }

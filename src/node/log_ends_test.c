@@ -66,12 +66,14 @@ static void append_to(uint32_t partition)
 static void ask_once(struct pool *own)
 {
     struct guard guard = { .io = io, .deadline_ns = INT64_MAX };
+    struct query_need need = { .is_strong = true };
+    struct err_at at;
     struct source_position *positions;
     size_t count;
     uint64_t before[PARTITIONS];
     for (uint32_t p = 0; p < PARTITIONS; p++)
         before[p] = atomic_load(&acked[p]);
-    if (log_ends_ask(ends, &guard, own, &positions, &count) != OK || count != PARTITIONS) {
+    if (log_ends_ask(ends, &need, &guard, own, &positions, &count, &at) != OK || count != PARTITIONS) {
         atomic_fetch_add(&wrong, 1);
         return;
     }
@@ -111,7 +113,7 @@ static int set_up(void **state)
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     struct log_config config = config_of();
     assert_ok(log_open(&config, io, pool, &the_log, &at));
-    assert_ok(log_ends_open(the_log, PARTITIONS, io, pool, &ends));
+    assert_ok(log_ends_open(the_log, PARTITIONS, 0, io, pool, &ends));
     return 0;
 }
 

@@ -547,6 +547,8 @@ static err open_ingest(struct node *node, struct err_at *at)
     config.tenants = tenants;
     config.tenant_count = tenant_count;
     config.series_max = node->memory_bytes / SERIES_BYTES;
+    config.gives_tokens = node->cluster != NULL;
+    config.token_seed = token_seed(node->identity.cluster_id);
     config.has_room = node_has_room;
     config.context = node;
     TRY(ingest_config_check(&config, at));
@@ -685,10 +687,9 @@ void node_step(struct node *node)
     }
 }
 
-bool node_has_ended(struct node *node)
+bool node_has_ended(struct node *node, enum core_end *out_end)
 {
-    bool is_error;
-    return node->cluster != NULL && cluster_node_has_ended(node->cluster, &is_error);
+    return node->cluster != NULL && cluster_node_has_ended(node->cluster, out_end);
 }
 
 /* Hand the configuration to the rooms; each takes it whole or not. The mutex is held. */

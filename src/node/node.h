@@ -3,6 +3,7 @@
 #define NODE_NODE_H
 
 #include "base/err.h"
+#include "cluster/cluster.h"
 #include "io/io.h"
 #include "node/config.h"
 
@@ -47,8 +48,8 @@ err node_reload(struct node *node, struct err_at *at);
 void node_step(struct node *node);
 
 /* A node in a cluster that was put out of it, or whose control log cannot be followed any more, has to end:
- * its reason is on standard error. Any thread. */
-bool node_has_ended(struct node *node);
+ * its reason is on standard error. *out_end: how, then. Any thread. */
+bool node_has_ended(struct node *node, enum core_end *out_end);
 
 /* Stop accepting, finish or cancel what runs, flush, close. NULL is allowed. */
 void node_close(struct node *node);

@@ -30,17 +30,20 @@ static void block_signals(sigset_t *out_set)
     signal(SIGPIPE, SIG_IGN);              /* a client that left is an error of its connection */
 }
 
-/* Until a signal that ends the node. False: it has to end for a reason of its own. */
-static bool run(struct node *node, const sigset_t *signals)
+#define UNWANTED_STATUS 3 /* the cluster does not want it: a supervisor is not to start it again */
+
+/* Until a signal that ends the node, or it has to end for a reason of its own. Returns the exit status. */
+static int run(struct node *node, const sigset_t *signals)
 {
     for (;;) {
+        enum core_end end;
         node_step(node);
-        if (node_has_ended(node))
-            return false;
+        if (node_has_ended(node, &end))
+            return end == CORE_UNWANTED ? UNWANTED_STATUS : 1;
         struct timespec second = { .tv_sec = STEP_SECONDS };
         int got = sigtimedwait(signals, NULL, &second);
         if (got == SIGTERM || got == SIGINT)
-            return true;
+            return 0;
         if (got == SIGHUP)
             ERR_IGNORE(node_reload(node, NULL)); /* it reports itself; the old configuration goes on */
     }
@@ -102,14 +105,14 @@ static int serve(const struct node_options *options)
         fprintf(stderr, "kelpie serve: %s\n", at.text);
         return 1;
     }
-    bool is_wanted = was_ended || run(node, &signals);
+    int status = was_ended ? 0 : run(node, &signals);
     sigset_t ending;
     sigemptyset(&ending);
     sigaddset(&ending, SIGTERM);
     sigaddset(&ending, SIGINT);
     sigprocmask(SIG_UNBLOCK, &ending, NULL); /* the second one has its default effect */
     node_close(node);
-    return is_wanted ? 0 : 1;
+    return status;
 }
 
 int command_serve(int argc, char **argv)

@@ -302,12 +302,15 @@ static void query_fill(struct query *query, const struct query_options *options)
 }
 
 /* With its slot, so that as many wait at a time as may run. */
-static err take_positions(struct query *query, struct err_at *at)
+static err take_positions(struct query *query, const struct query_need *need, struct err_at *at)
 {
     struct query_service *service = query->service;
     struct source_position *positions;
     size_t count;
-    err e = service->positions(service->positions_context, &query->guard, query->pool, &positions, &count);
+    err e = service->positions(service->positions_context, need, &query->guard, query->pool, &positions,
+                               &count, at);
+    if (e == ERR_INPUT)
+        return e;
     if (e != OK)
         return err_set(at, e, "it is not known where the log ends: %s", err_text(e));
     query->source = after_source_open(&query->after, service->source, positions, count);
@@ -339,8 +342,8 @@ err query_begin(struct query_service *service, const struct query_options *optio
         return e;
     }
     query->queue_ns = io_monotonic_ns(service->io) - query->begin_ns;
-    if (options->is_strong && service->positions != NULL)
-        e = take_positions(query, at);
+    if (service->positions != NULL)
+        e = take_positions(query, &options->need, at);
     if (e == OK)
         *out_query = query;
     else {

@@ -52,13 +52,20 @@ struct query;
 err query_service_open(const struct query_config *config, struct io *io, struct source *source,
                        struct pool *pool, struct query_service **out_service);
 
-/* Where a strong query's partitions must have been applied to: the positions, ascending, in pool, behind
- * everything that was acknowledged anywhere before the call. It waits for them, not beyond the guard. Without
- * one (a node that is alone knows what was acknowledged) every query is strong. Set before the first query.
- * Errors those of the guard, ERR_LIMIT,
- * ERR_CLOSED. */
-typedef err (*query_positions)(void *context, struct guard *guard, struct pool *pool,
-                               struct source_position **out_positions, size_t *out_count);
+/* What of that which was acknowledged before query_begin is in the answer, or named as missing. */
+struct query_need {
+    bool is_strong; /* everything; else what is older than 5 s, and: */
+    struct slice
+        token; /* … what these tokens (model/token.h) tell; may be empty. Borrowed until query_begin ends */
+};
+
+/* How far a query's partitions must have been applied for that: the positions, ascending, in pool. It waits for
+ * them, not beyond the guard. Without one (a node that is alone knows what was acknowledged) every query is
+ * strong. Set before the first query. Errors those of the guard, ERR_LIMIT, ERR_CLOSED; ERR_INPUT a token is none,
+ * text in at. */
+typedef err (*query_positions)(void *context, const struct query_need *need, struct guard *guard,
+                               struct pool *pool, struct source_position **out_positions, size_t *out_count,
+                               struct err_at *at);
 void query_service_set_positions(struct query_service *service, query_positions positions, void *context);
 
 /* Refuse new queries with ERR_CLOSED, cancel the waiting and running ones. They end in their own threads. */
@@ -84,16 +91,15 @@ struct query_options {
     struct slice text;   /* for the slow-query line; borrowed until query_end */
     int64_t timeout_ms;  /* 0 = the configured; longer ones are cut to it */
     int64_t lookback_ms; /* 0 = the configured */
-    bool is_strong; /* everything acknowledged before query_begin is in the answer, or named as missing */
+    struct query_need need;
     bool (*is_canceled)(void *context); /* asked every 50 ms until query_release, from other threads too;
                                          * NULL = never */
     void *context;
 };
 
 /* Admit a query, waiting for a slot if there is none. Errors ERR_BUSY queue full or waited too long,
- * ERR_CANCELED, ERR_TIMEOUT its own deadline passed in the queue, or, of a strong one, while it waited for
- * positions,
- * ERR_CLOSED (text in at for all), ERR_LIMIT no memory. Cost a mutex and a pool. */
+ * ERR_CANCELED, ERR_TIMEOUT its own deadline passed in the queue, or while it waited for positions,
+ * ERR_INPUT a token is none, ERR_CLOSED (text in at for all), ERR_LIMIT no memory. Cost a mutex and a pool. */
 err query_begin(struct query_service *service, const struct query_options *options, struct query **out_query,
                 struct err_at *at);
 

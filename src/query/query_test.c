@@ -124,7 +124,7 @@ static void waiters_get_their_turn(void **state)
     query_service_close(line.service);
 }
 
-/* Positions of a strong query go with every request to the source; without them it does not begin. */
+/* Positions of a query go with every request to the source; without them it does not begin. */
 static struct source_request asked;
 static err positions_result;
 
@@ -150,9 +150,13 @@ static err fake_groups(struct source *source, const struct source_request *reque
     return ERR_UNSUPPORTED;
 }
 
-static err fake_positions(void *context, struct guard *guard, struct pool *p,
-                          struct source_position **out_positions, size_t *out_count)
+static bool positions_strong;
+
+static err fake_positions(void *context, const struct query_need *need, struct guard *guard, struct pool *p,
+                          struct source_position **out_positions, size_t *out_count, struct err_at *at)
 {
+    positions_strong = need->is_strong;
+    assert_true(!need->is_strong || slice_equal_str(need->token, "a token"));
     static struct source_position positions[2] = { { 0, 1, 10 }, { 1, 1, 20 } };
     assert_ok(guard_check(guard));
     *out_positions = positions;
@@ -160,13 +164,13 @@ static err fake_positions(void *context, struct guard *guard, struct pool *p,
     return positions_result;
 }
 
-static void strong_queries_know_how_far(void **state)
+static void queries_know_how_far(void **state)
 {
     static const struct source_table table = { .select = fake_select, .label_names = fake_names },
                                      groups_table = { .groups = fake_groups };
     struct source_groups groups;
     struct query_service *service = open_service(1, 1, 1000);
-    struct query_options options = { .tenant = slice_str("t"), .is_strong = true };
+    struct query_options options = { .tenant = slice_str("t"), .need = { true, slice_str("a token") } };
     struct source_request requests[2] = { { .series_max = 3 }, { .series_max = 4 } };
     struct source_set *set;
     struct slice *names;
@@ -177,9 +181,11 @@ static void strong_queries_know_how_far(void **state)
     no_source.table = &table;
     query_service_set_positions(service, fake_positions, NULL);
     query = begin(service); /* not a strong one */
-    assert_true(query_source(query) == &no_source);
+    assert_false(positions_strong);
+    assert_true(query_source(query) != &no_source);
     query_end(query);
     assert_ok(query_begin(service, &options, &query, &at));
+    assert_true(positions_strong);
     struct source *source = query_source(query);
     assert_err(ERR_IO, source->table->select(source, &requests[0], query_pool(query), &set));
     assert_true(asked.series_max == 3 && asked.after_count == 2 && asked.after[1].offset == 20);
@@ -203,6 +209,10 @@ static void strong_queries_know_how_far(void **state)
     assert_non_null(strstr(at.text, "where the log ends"));
     assert_int_equal(stat_get(STAT_QUERIES_TIMED_OUT), before + 1);
     assert_int_equal(query_service_usage(service).running, 0);
+    positions_result = ERR_INPUT; /* the text is the positions' own */
+    memset(&at, 0, sizeof at);
+    assert_err(ERR_INPUT, query_begin(service, &options, &query, &at));
+    assert_string_equal(at.text, "");
     positions_result = OK;
     query_service_close(service);
 }
@@ -366,16 +376,11 @@ static void workers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slots_and_queue),
-        cmocka_unit_test(waiting_ends),
-        cmocka_unit_test(clients_that_left),
-        cmocka_unit_test(waiters_get_their_turn),
-        cmocka_unit_test(strong_queries_know_how_far),
-        cmocka_unit_test(stopping),
-        cmocka_unit_test(evaluation_and_budgets),
-        cmocka_unit_test(memory_of_others),
-        cmocka_unit_test(bad_configurations),
-        cmocka_unit_test(workers),
+        cmocka_unit_test(slots_and_queue),        cmocka_unit_test(waiting_ends),
+        cmocka_unit_test(clients_that_left),      cmocka_unit_test(waiters_get_their_turn),
+        cmocka_unit_test(queries_know_how_far),   cmocka_unit_test(stopping),
+        cmocka_unit_test(evaluation_and_budgets), cmocka_unit_test(memory_of_others),
+        cmocka_unit_test(bad_configurations),     cmocka_unit_test(workers),
     };
     if (io_open(".", &io) != OK)
         return 1;

@@ -39,6 +39,7 @@ enum shard_canary {
     SHARD_CANARY_NO_DEDUPE = 4,        /* a record seen twice is applied twice */
     SHARD_CANARY_NO_DIR_SYNC = 8,      /* the name of a stream file is not made durable */
     SHARD_CANARY_FOLD_BLINDLY = 16,    /* another replica's commit is taken over without a look at its SUM */
+    SHARD_CANARY_NO_WAIT = 32, /* a query takes what is applied, and says that it is what was asked for */
 };
 
 struct shards_config {

@@ -43,6 +43,14 @@ static void a_canceled_question_does_not_wait(void **state)
     assert_ok(world_append(w, 0, 20, false));
     struct pool *pool = pool_open(w->pool, "query", POOL_BYTES_UNLIMITED);
     assert_err(ERR_CANCELED, views_open(w->shards, &request, request.range, pool, &views));
+    /* Nor who knows an earlier end. */
+    const struct source_position earlier = { 0, SOURCE_GENERATION_ANY, 0 };
+    request.after = &earlier;
+    request.after_count = 1;
+    assert_ok(views_open(w->shards, &request, request.range, pool, &views));
+    assert_true(views.proof.complete && views.proof.partitions[0].end_offset == 0);
+    views_close(&views);
+    request.after_count = 0;
     atomic_store(&guard.canceled, false);
     assert_ok(views_open(w->shards, &request, request.range, pool, &views));
     views_close(&views);

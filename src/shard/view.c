@@ -77,10 +77,12 @@ static void name_log(struct views *views, struct view *view, bool is_told)
     bool is_old = marks.confirmed_ns == INT64_MIN ||
                   io_boottime_ns(p->shards->io) - marks.confirmed_ns > SHARD_CONFIRMED_MS_MAX * NS_PER_MS;
     if (is_old && !is_told)
-        views_missing(views, p->number, view->range, "the log's end is not confirmed");
+        views_missing(views, p->number, view->range, PROOF_NOT_CONFIRMED);
     else if (log_went_back(p->shards->log, p->number, &from) != ERR_NOT_FOUND)
         views_missing(views, p->number, view->range, "the log went back");
 }
+
+static bool waits(const struct shards *shards) { return (shards->config.canary & SHARD_CANARY_NO_WAIT) == 0; }
 
 /* Under the partition's lock. end_offset: what was durable when the query began. */
 static err take(struct views *views, struct view *view, uint64_t end_offset, bool is_told)
@@ -126,7 +128,7 @@ static err take(struct views *views, struct view *view, uint64_t end_offset, boo
     views->proof.partitions[views->proof.partition_count++] =
         (struct proof_partition){ .partition = p->number,
                                   .generation = p->applied.generation,
-                                  .applied_offset = p->applied.offset,
+                                  .applied_offset = waits(p->shards) ? p->applied.offset : UINT64_MAX / 2,
                                   .end_offset = end_offset };
     if (p->data_through_ms > views->proof.data_through_ms)
         views->proof.data_through_ms = p->data_through_ms;
@@ -183,33 +185,37 @@ static err view_open(struct views *views, struct view *view, uint64_t end_offset
     return e == OK ? open_segments(views, view, request->guard) : e;
 }
 
-/* What is to be applied for the asker's positions, beyond what is known to be durable here. Of another generation
- * there is nothing to wait for: an earlier one has ended, a later one is not read before its chain has it. */
-static bool raise_ends(struct shards *shards, const struct source_request *request, uint64_t *ends)
+/* Where the asker knows the ends, these are what is to be applied, be they beyond what is known to be durable here
+ * (wanted) or before it (ends): what others, and this node, have written since then is not waited for. Of another
+ * generation there is nothing to wait for: an earlier one has ended, a later one is not read before its chain has
+ * it. Returns whether any is beyond. */
+static bool take_ends(struct shards *shards, const struct source_request *request, uint64_t *ends,
+                      uint64_t *wanted)
 {
     bool any = false;
     for (size_t i = 0; i < request->after_count; i++) {
         const struct source_position *after = &request->after[i];
-        if (after->partition >= shards->config.partition_count ||
-            !source_asks(request->partitions, after->partition) || after->offset <= ends[after->partition] ||
+        uint32_t number = after->partition;
+        if (number >= shards->config.partition_count || !source_asks(request->partitions, number) ||
             after->offset == UINT64_MAX)
             continue;
-        struct partition *p = &shards->partitions[after->partition];
+        struct partition *p = &shards->partitions[number];
         if (!partition_lock(p))
             continue;
         bool is_present =
             after->generation == SOURCE_GENERATION_ANY || after->generation == p->applied.generation;
         io_mutex_unlock(&p->lock);
-        if (is_present) {
-            ends[after->partition] = after->offset;
-            any = true;
-        }
+        if (!is_present)
+            continue;
+        any |= after->offset > ends[number];
+        wanted[number] = after->offset;
+        ends[number] = after->offset < ends[number] ? after->offset : ends[number];
     }
     return any;
 }
 
-/* Wait for what was durable at the call, and, not longer than SHARD_AFTER_MS_MAX, for the asker's positions:
- * whoever asked names what is not reached. */
+/* Wait for what was durable at the call, or for the asker's positions: for what of them is not known to be durable
+ * here not longer than SHARD_AFTER_MS_MAX, and whoever asked names what is not reached. */
 static err wait_applied(struct shards *shards, const struct source_request *request, uint64_t *out_ends)
 {
     struct guard *guard = request->guard;
@@ -217,7 +223,7 @@ static err wait_applied(struct shards *shards, const struct source_request *requ
     uint64_t wanted[LOG_PARTITION_COUNT_MAX];
     shards_ends(shards, request->partitions, out_ends);
     memcpy(wanted, out_ends, shards->config.partition_count * sizeof *wanted);
-    if (raise_ends(shards, request, wanted)) {
+    if (take_ends(shards, request, out_ends, wanted)) {
         int64_t until_ns = io_monotonic_ns(shards->io) + SHARD_AFTER_MS_MAX * NS_PER_MS;
         err e = shards_ends_wait(shards, request->partitions, wanted,
                                  until_ns < deadline_ns ? until_ns : deadline_ns, guard);
@@ -232,7 +238,10 @@ err views_open(struct shards *shards, const struct source_request *request, stru
 {
     uint32_t count = shards->config.partition_count;
     uint64_t ends[LOG_PARTITION_COUNT_MAX];
-    TRY(wait_applied(shards, request, ends));
+    if (waits(shards))
+        TRY(wait_applied(shards, request, ends));
+    else
+        memset(ends, 0, sizeof ends);
     struct views *views = out_views;
     *views = (struct views){ .shards = shards, .pool = pool };
     void *at;

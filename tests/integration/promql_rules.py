@@ -83,7 +83,7 @@ def name_seen_by_label_functions(d):
 
 def name_kept_by_atan2(d):
     """Newer (2.48): atan2 drops the metric name like every arithmetic operator."""
-    return 'atan2' in d.text and (equal_but_names(d) or d.we_fail('same labelset'))
+    return 'atan2' in d.text and (equal_but_names(d) or d.we_fail('same labelset', 'grouping labels must ensure'))
 
 
 def name_kept_by_comparison(d):

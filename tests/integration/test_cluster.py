@@ -45,6 +45,7 @@ class Load:
         rows = [({'__name__': self.name, 'id': '%05d' % i}, [(t_ms, float(i))]) for i in range(first, first + count)]
         reply = request(self.cluster.url(node) + '/api/v1/write', remote_write.request_v1(rows),
                         {'Content-Encoding': 'snappy', 'Content-Type': 'application/x-protobuf'})
+        self.token = reply.headers.get('X-Kelpie-Token', '')
         if reply.status in (200, 204):
             self.written.update((row[0]['id'], row[1][0][1]) for row in rows)
         return reply.status
@@ -97,6 +98,18 @@ def test_a_strong_read_sees_what_was_acknowledged(cluster):
         assert complete and rows == load.written
     reply = request(cluster.url(1) + '/api/v1/query?query=strong', headers={'X-Kelpie-Consistency': 'eventual'})
     assert reply.status == 400 and 'must be "strong"' in reply.text.replace('\\', '')
+
+
+def test_a_token_stands_for_a_write(cluster):
+    """Whoever presents what a write's answer said, at any node, sees that write."""
+    load = Load(cluster, 'token')
+    for i in range(12):
+        assert load.write(1 + i % 3, count=1 if i % 2 else 300) in (200, 204)
+        assert 0 < len(load.token) <= 1024
+        complete, rows = load.ask(1 + (i + 1) % 3, **{'X-Kelpie-Token': load.token})
+        assert complete and rows == load.written
+    cut = request(cluster.url(1) + '/api/v1/query?query=token', headers={'X-Kelpie-Token': load.token[:-5]})
+    assert cut.status == 400 and cut.json()['errorType'] == 'bad_data' and 'token' in cut.json()['error']
 
 
 def run_upstream_scripts(cluster, nodes):
@@ -286,11 +299,25 @@ def test_wrong_settings(cluster, change, text):
     said = len(cluster.output(3))
     cluster.start_node(3, edit=lambda config: config.replace(*change))
     if text is None:
-        wait_until('node 3 waits for its topic', 30, lambda: "the log's topic" in ready_text(cluster, 3))
+        wait_until('node 3 waits for its topic', 60, lambda: "the log's topic" in ready_text(cluster, 3))
         cluster.kill_node(3)
     else:
         wait_until('node 3 ends', 30, lambda: not cluster.is_running(3))
         assert text in cluster.output(3)[said:]
+    cluster.start_node(3)
+    cluster.wait_ready(3)
+
+
+def test_a_node_with_another_secret_is_not_ready(cluster):
+    """Its queries would lack what the others hold; they are not disturbed by it."""
+    with open(cluster.path('other.secret'), 'w', encoding='utf-8') as f:
+        f.write('what the others do not know\n')
+    cluster.kill_node(3)
+    cluster.start_node(3, edit=lambda config: config.replace('../secret', '../other.secret'))
+    wait_until('node 3 says why it is not ready', 60, lambda: 'refuse to talk to this one' in ready_text(cluster, 3))
+    assert request(cluster.url(3) + '/-/ready').status == 503
+    assert [cluster.is_ready(node) for node in (1, 2)] == [True, True]
+    cluster.kill_node(3)
     cluster.start_node(3)
     cluster.wait_ready(3)
 

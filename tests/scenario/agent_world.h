@@ -243,13 +243,13 @@ static void on_trouble(void *context, const char *why)
     note(EVENT_TROUBLE, number_of(context), why != NULL);
 }
 
-static void on_stop(void *context, const char *why, bool is_error)
+static void on_stop(void *context, const char *why, enum core_end end)
 {
     struct node *n = context;
     if (getenv("VERBOSE") != NULL)
         printf("# %lld ms: node %u ends: %s\n", (long long)now_ms(), number_of(n), why);
     n->is_stopping = true;
-    if (is_error)
+    if (end != CORE_LEFT)
         violate("ends with an error", number_of(n), n->process);
     note(EVENT_ENDED, number_of(n), 0);
 }

@@ -6,7 +6,8 @@
  * leaders that do not know yet that they are none.
  *
  * The world must let time pass in steps not longer than it wants answers to be late: kafka_poll gives what is due
- * now, whatever its budget. Positions that name a generation count how often the committed log went back. */
+ * now, whatever its budget, unless the world knows how to wait (brokers_sim_on_wait). Positions that name a
+ * generation count how often the committed log went back. */
 #ifndef TESTS_BROKERS_SIM_H
 #define TESTS_BROKERS_SIM_H
 
@@ -47,6 +48,11 @@ void brokers_sim_close(struct brokers_sim *sim);
 /* Let time pass; everything that is due happens. */
 void brokers_sim_advance(struct brokers_sim *sim, int64_t ms);
 int64_t brokers_sim_now_ms(const struct brokers_sim *sim);
+
+/* kafka_poll with a budget and nothing to tell calls wait, which is to come back when is_ready(client) or when
+ * budget_ms have passed: the world runs its processes as fibers. */
+void brokers_sim_on_wait(struct brokers_sim *sim,
+                         void (*wait)(bool (*is_ready)(void *client), void *client, int64_t budget_ms));
 
 /* A client of a topic for a node; it must not be open already. config: sizes and times are used; NULL: 1 MiB
  * records and reading, 4 MiB sending, 5 ms, 5 s and 30 s. Closed with kafka_client_close. */

@@ -182,12 +182,28 @@ static void count_event(struct client *client, const struct kafka_event *event)
               event->cookie ^ hash_mix(event->offset));
 }
 
+static bool has_told(void *context)
+{
+    const struct client *client = context;
+    bool has_record = client->records.first != NULL && client->records.first->due_ms <= client->sim->now_ms;
+    return client->is_woken || client->replies.first != NULL || has_record;
+}
+
+void brokers_sim_on_wait(struct brokers_sim *sim,
+                         void (*wait)(bool (*is_ready)(void *client), void *client, int64_t budget_ms))
+{
+    sim->wait = wait;
+}
+
 static err poll_client(struct kafka_client *face, int64_t budget_ms, bool with_records,
                        struct kafka_event *out_event)
 {
     struct client *client = client_of(face);
     free_told(client, client->held);
     client->held = NULL;
+    if (budget_ms > 0 && client->sim->wait != NULL && !has_told(client))
+        client->sim->wait(has_told, client, budget_ms);
+    client->is_woken = false;
     bool has_record =
         with_records && client->records.first != NULL && client->records.first->due_ms <= client->sim->now_ms;
     struct told_list *list = &client->replies;
@@ -209,7 +225,8 @@ static err poll_client(struct kafka_client *face, int64_t budget_ms, bool with_r
 
 static void wake_client(struct kafka_client *face)
 {
-    check(client_of(face)->is_open); /* nobody waits in a simulation */
+    check(client_of(face)->is_open);
+    client_of(face)->is_woken = true;
 }
 
 /* ---- outboxes ---- */

@@ -159,6 +159,7 @@ struct brokers_sim {
     bool is_cut[BROKERS_SIM_PLACES_COUNT][BROKERS_SIM_PLACES_COUNT];
     int64_t balance_ms, expiry_ms;
     uint64_t counts[BROKERS_SIM_COUNT_END];
+    void (*wait)(bool (*is_ready)(void *client), void *client, int64_t budget_ms); /* NULL: nobody waits */
 };
 
 #define COUNT(sim, name) ((sim)->counts[BROKERS_SIM_COUNT_##name]++)
@@ -283,7 +284,7 @@ struct client {
     struct kafka_client face;
     struct brokers_sim *sim;
     uint32_t node, topic, life;
-    bool is_open, is_calm, is_frozen, is_denied;
+    bool is_open, is_calm, is_frozen, is_denied, is_woken;
     struct kafka_client_config config;
     struct metadata of_producer, of_reader;
     enum producer_state state;

@@ -6,8 +6,7 @@
  * Invariants:
  *   1. Nothing outside the struct io decides anything: same seed and calls, same trace hash.
  *   2. While the power is gone no call changes anything; the call at which it went is pending, not durable.
- *   3. One thread: locks are error-checking ones, so a relock, which would hang the server, is a failed
- *      check; waiting on a condition is one too. */
+ *   3. One thread: io_sim_thread.c. */
 #include "sim/io_sim.h"
 
 #include <stdio.h>
@@ -16,6 +15,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/time.h"
+#include "sim/fibers.h"
 #include "sim/io_sim_disk.h"
 
 #define START_MS    INT64_C(1700000000000)
@@ -42,6 +42,7 @@ struct io {
     err fault_error, fault_answer; /* of the fault at hand: a call that only reads finds no full disk */
     uint64_t capacity;
     int64_t monotonic_ns, wall_offset_ms;
+    struct fiber_group *group; /* NULL: it has no threads */
 };
 
 struct io_sim_image {
@@ -605,9 +606,14 @@ void io_sim_clock_advance(struct io *io, int64_t ns)
 
 void io_sleep_ns(struct io *io, int64_t ns)
 {
-    if (ns > 0)
+    if (ns > 0 && fiber_runs())
+        fiber_sleep(ns);
+    else if (ns > 0)
         io->monotonic_ns += ns;
 }
+
+void io_sim_run_threads(struct io *io, struct fiber_group *group) { io->group = group; }
+struct fiber_group *io_sim_group(const struct io *io) { return io->group; }
 
 void io_random(struct io *io, void *at, size_t len)
 {
@@ -617,45 +623,3 @@ void io_random(struct io *io, void *at, size_t len)
 
 unsigned io_cpu_count(struct io *io) { return 1; }
 uint64_t io_memory_bytes(struct io *io) { return UINT64_C(4) << 30; }
-
-/* ---- threads ---- */
-
-void io_mutex_init(struct io_mutex *mutex)
-{
-    pthread_mutexattr_t attributes;
-    check(pthread_mutexattr_init(&attributes) == 0);
-    check(pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ERRORCHECK) == 0);
-    check(pthread_mutex_init(&mutex->system, &attributes) == 0);
-    check(pthread_mutexattr_destroy(&attributes) == 0);
-}
-
-void io_mutex_done(struct io_mutex *mutex) { check(pthread_mutex_destroy(&mutex->system) == 0); }
-void io_mutex_lock(struct io_mutex *mutex) { check(pthread_mutex_lock(&mutex->system) == 0); }
-void io_mutex_unlock(struct io_mutex *mutex) { check(pthread_mutex_unlock(&mutex->system) == 0); }
-void io_rwlock_init(struct io_rwlock *lock) { check(pthread_rwlock_init(&lock->system, NULL) == 0); }
-void io_rwlock_done(struct io_rwlock *lock) { check(pthread_rwlock_destroy(&lock->system) == 0); }
-void io_rwlock_read(struct io_rwlock *lock) { check(pthread_rwlock_tryrdlock(&lock->system) == 0); }
-void io_rwlock_write(struct io_rwlock *lock) { check(pthread_rwlock_trywrlock(&lock->system) == 0); }
-void io_rwlock_unlock(struct io_rwlock *lock) { check(pthread_rwlock_unlock(&lock->system) == 0); }
-void io_cond_init(struct io_cond *cond) { check(pthread_cond_init(&cond->system, NULL) == 0); }
-void io_cond_done(struct io_cond *cond) { check(pthread_cond_destroy(&cond->system) == 0); }
-void io_cond_signal(struct io_cond *cond) {}
-void io_cond_broadcast(struct io_cond *cond) {}
-
-static bool nobody_would_signal(void) { return false; }
-
-void io_cond_wait(struct io_cond *cond, struct io_mutex *mutex) { check(nobody_would_signal()); }
-
-bool io_cond_wait_for(struct io_cond *cond, struct io_mutex *mutex, int64_t timeout_ns)
-{
-    check(timeout_ns <= 0 || nobody_would_signal());
-    return false;
-}
-
-err io_thread_start(struct io *io, const char *name, void (*run)(void *context), void *context,
-                    struct io_thread **out_thread)
-{
-    return ERR_UNSUPPORTED;
-}
-
-void io_thread_join(struct io_thread *thread) { check(nobody_would_signal()); }

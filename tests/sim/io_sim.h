@@ -69,6 +69,13 @@ struct io_sim_image *io_sim_snapshot(struct io *io);
 void io_sim_restore(struct io *io, const struct io_sim_image *image);
 void io_sim_image_close(struct io_sim_image *image);
 
+/* ---- threads ---- */
+struct fiber_group;
+/* From now on threads that are started with this io are fibers of the group (fibers.h); NULL: none can be, as at
+ * first. */
+void io_sim_run_threads(struct io *io, struct fiber_group *group);
+struct fiber_group *io_sim_group(const struct io *io);
+
 /* ---- clocks, chance, trace ---- */
 void io_sim_clock_advance(struct io *io, int64_t ns);    /* all clocks */
 void io_sim_clock_jump_ms(struct io *io, int64_t by_ms); /* the wall clock alone */

@@ -45,6 +45,7 @@ struct handle_partition {
     bool is_to_hear;  /* it went back, and the handle hears of it … */
     int64_t hears_ns; /* … at this boot time, or when it appends */
     int64_t sure_ns;  /* boot time until which its end was that of the log as it is */
+    bool is_silent;
 };
 
 struct log_sim {
@@ -195,7 +196,7 @@ static void sim_append(struct log *base, struct log_append *append)
 {
     struct log_sim *log = (struct log_sim *)base;
     struct log_position position = { 0 };
-    if (log->is_holding && !append->is_marker) {
+    if ((log->is_holding && !append->is_marker) || log->partitions[append->partition].is_silent) {
         append->next = log->held;
         log->held = append;
         return;
@@ -335,6 +336,21 @@ static const struct log_driver sim_driver = {
     .tidy = sim_tidy,
     .usage = sim_usage,
 };
+
+void log_sim_silence(struct log *handle, uint32_t partition, bool is_silent)
+{
+    struct log_sim *log = (struct log_sim *)handle;
+    log->partitions[partition].is_silent = is_silent;
+    struct log_append **at = &log->held, *append;
+    while (!is_silent && (append = *at) != NULL) {
+        if (append->partition != partition) {
+            at = &append->next;
+            continue;
+        }
+        *at = append->next;
+        append->done(append, ERR_TIMEOUT, (struct log_position){ 0 });
+    }
+}
 
 void log_sim_hold(struct log *handle) { ((struct log_sim *)handle)->is_holding = true; }
 void log_sim_hole(struct log *handle, uint64_t count) { ((struct log_sim *)handle)->hole = count; }

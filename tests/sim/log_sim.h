@@ -33,6 +33,10 @@ void log_sim_delay(struct log_sim_store *store, int64_t max_ns);
  * markers are answered. */
 void log_sim_hold(struct log *handle);
 
+/* While it is silent, no append to the partition through this handle is answered, markers neither; then they are:
+ * ERR_TIMEOUT. */
+void log_sim_silence(struct log *handle, uint32_t partition, bool is_silent);
+
 /* The next record that is read through this handle says that so many before it are lost. */
 void log_sim_hole(struct log *handle, uint64_t count);
 
