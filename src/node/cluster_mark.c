@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define MAGIC         "KELPCLUS"
-#define FORMAT        1
+#define FORMAT        2
 #define PROGRAM_BYTES 32
 #define UNFINISHED    1 /* of the flags */
 

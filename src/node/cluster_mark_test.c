@@ -36,7 +36,7 @@ static void read_as_written(void **state)
         put_le32(changed + 124, crc32c(slice_of(changed, 124), 0));
         assert_err(ERR_CORRUPT, cluster_mark_decode(slice_of(changed, sizeof changed), &out, &at));
     }
-    put_le32(bytes + 8, 2);
+    put_le32(bytes + 8, 3);
     put_le32(bytes + 124, crc32c(slice_of(bytes, 124), 0));
     assert_err(ERR_VERSION, cluster_mark_decode(slice_of(bytes, sizeof bytes), &out, &at));
     assert_non_null(strstr(at.text, KELPIE_VERSION));

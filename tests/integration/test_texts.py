@@ -39,7 +39,8 @@ def test_a_cluster(tmp_path):
     path.write_text(lacking)
     assert 'line 1 column 10: cluster needs log.kafka' in refusal('serve', '--check-config', '--config', path)
     path.write_text(lacking + "log: {kafka: {bootstrap: '127.0.0.1:1', topic: t, control_topic: c}}\n"
-                    "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc}}\n")
+                    "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc, credentials: static, access_key: a, secret_key_file: k}}\n")
+    (tmp_path / 'k').write_text('key\n')
     assert '%s/s cannot be read: not found' % tmp_path in refusal('serve', '--check-config', '--config', path)
     (tmp_path / 's').write_text('a secret of 16 and more\n')
     assert run_kelpie('serve', '--check-config', '--config', path).stdout == 'the configuration is fine\n'
