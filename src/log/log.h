@@ -231,6 +231,11 @@ err log_kafka_connect(const struct log_kafka_settings *settings, struct io *io, 
 err log_kafka_found(const struct log_kafka_settings *settings, uint32_t replica_count, int64_t retention_ms,
                     int64_t budget_ms, struct io *io, struct pool *pool, struct err_at *at);
 
+/* Is there such a topic? OK, ERR_NOT_FOUND: a broker says that there is none; ERR_TIMEOUT none answered within
+ * budget_ms; ERR_DENIED, ERR_INPUT, ERR_LIMIT. */
+err log_kafka_is_there(const struct log_kafka_settings *settings, int64_t budget_ms, struct io *io,
+                       struct pool *pool, struct err_at *at);
+
 enum log_kafka_stage { LOG_KAFKA_STARTING, LOG_KAFKA_RUNNING, LOG_KAFKA_REFUSED };
 /* STARTING: the topic is not known yet, or not there. REFUSED: it is not fit, or another one of the same name.
  * *at says why. Both end when somebody mends the topic, which is looked at again and again. */

@@ -48,6 +48,9 @@ struct log_kafka_config {
 err log_kafka_topic_check(const struct kafka_topic *topic, const struct log_kafka_config *config,
                           struct err_at *at);
 
+/* log_kafka_is_there over a client that nobody else polls. */
+err log_kafka_find(int64_t budget_ms, struct kafka_client *client, struct io *io, struct err_at *at);
+
 /* log_kafka_found over a client that nobody else polls. */
 err log_kafka_create(const struct log_kafka_config *config, uint32_t replica_count, int64_t retention_ms,
                      int64_t budget_ms, struct kafka_client *client, struct io *io, struct err_at *at);

@@ -81,3 +81,14 @@ err log_kafka_found(const struct log_kafka_settings *settings, uint32_t replica_
     kafka_client_close(client);
     return e;
 }
+
+err log_kafka_is_there(const struct log_kafka_settings *settings, int64_t budget_ms, struct io *io,
+                       struct pool *pool, struct err_at *at)
+{
+    struct kafka_client_config client_config = client_of(settings);
+    struct kafka_client *client;
+    TRY(kafka_client_open(&client_config, io, pool, &client, at));
+    err e = log_kafka_find(budget_ms, client, io, at);
+    kafka_client_close(client);
+    return e;
+}

@@ -85,6 +85,19 @@ static err create(struct creation *c, const struct kafka_new_topic *wanted)
     return e == OK || e == ERR_BUSY ? ERR_TIMEOUT : e;
 }
 
+err log_kafka_find(int64_t budget_ms, struct kafka_client *client, struct io *io, struct err_at *at)
+{
+    struct creation c = { .client = client, .io = io, .end_ns = io_boottime_ns(io) + budget_ms * NS_PER_MS };
+    while (left_ms(&c) > 0) {
+        err e = look(&c);
+        if (e == OK || e == ERR_NOT_FOUND || is_final(e))
+            return is_final(e) ? err_set(at, e, "%s", c.text[0] != 0 ? c.text : err_text(e)) : e;
+        io_sleep_ns(io, PAUSE_MS * NS_PER_MS);
+    }
+    return err_set(at, ERR_TIMEOUT, "no broker says whether the topic is there%s%s",
+                   c.text[0] != 0 ? ": " : "", c.text);
+}
+
 err log_kafka_create(const struct log_kafka_config *config, uint32_t replica_count, int64_t retention_ms,
                      int64_t budget_ms, struct kafka_client *client, struct io *io, struct err_at *at)
 {

@@ -140,6 +140,28 @@ static void refusals_end_it(void **state)
     assert_in_range((io_boottime_ns(io) - begun_ns) / NS_PER_MS, BUDGET_MS, BUDGET_MS + 1000);
 }
 
+static err find(const err *topic, size_t topic_count, struct err_at *at)
+{
+    memset(&play, 0, sizeof play);
+    play.client.calls = &calls;
+    for (size_t i = 0; i < ANSWERS_MAX; i++)
+        play.topic[i] = i < topic_count ? topic[i] : NOTHING;
+    return log_kafka_find(BUDGET_MS, &play.client, io, at);
+}
+
+static void a_look_creates_nothing(void **state)
+{
+    const err there[] = { ERR_TIMEOUT, OK }, gone[] = { SILENT, ERR_BUSY, ERR_NOT_FOUND },
+              denied[] = { ERR_DENIED }, silent[] = { SILENT };
+    struct err_at at = { 0 };
+    assert_ok(find(there, 2, &at));
+    assert_err(ERR_NOT_FOUND, find(gone, 3, &at));
+    assert_err(ERR_DENIED, find(denied, 1, &at));
+    assert_non_null(strstr(at.text, "said so"));
+    assert_err(ERR_TIMEOUT, find(silent, 1, &at));
+    assert_int_equal(play.created_asked, 0);
+}
+
 static int set_up(void **state)
 {
     assert_ok(io_sim_open(1, &io));
@@ -159,6 +181,7 @@ int main(void)
         cmocka_unit_test(what_is_not_there_is_created_fit),
         cmocka_unit_test(what_is_not_known_is_asked_again),
         cmocka_unit_test(refusals_end_it),
+        cmocka_unit_test(a_look_creates_nothing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -157,6 +157,10 @@ static int run(const struct order *order)
 
 int command_cluster(int argc, char **argv)
 {
+    if (argc > 0 && strcmp(argv[0], "restore") == 0)
+        return command_cluster_restore(argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "clone") == 0)
+        return command_cluster_clone(argc - 1, argv + 1);
     struct order order = { .whom = ASK_WHOM_DEFAULT };
     const struct option list[] = {
         { "--dry-run", NULL, "only print what would move", NULL, &order.is_dry },
@@ -178,7 +182,10 @@ int command_cluster(int argc, char **argv)
                    "with 0 if\n"
                    "no partition would be without an owner and all have caught up. Automations (placement, "
                    "eviction,\n"
-                   "repair) are suspended for a while, by somebody, for a reason.",
+                   "repair) are suspended for a while, by somebody, for a reason.\n"
+                   "Of a cluster whose nodes do not run: kelpie cluster restore --help. A copy of one whose "
+                   "nodes do:\n"
+                   "kelpie cluster clone --help.",
         .option_count = sizeof list / sizeof list[0],
         .operands_max = 2,
     };

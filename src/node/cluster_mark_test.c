@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-static const struct cluster_mark sample = { { 1, 2 }, { 3 }, { 4, 5 } };
+static const struct cluster_mark sample = { { 1, 2 }, { 3 }, { 4, 5 }, { 6, 7, 8 }, 1u << 30, 128, 2, false };
 
 static void read_as_written(void **state)
 {
@@ -24,7 +24,19 @@ static void read_as_written(void **state)
     }
     for (size_t len = 0; len < sizeof bytes; len++)
         assert_err(ERR_CORRUPT, cluster_mark_decode(slice_of(bytes, len), &out, &at));
-    put_le32(bytes + 8, 2);
+    memcpy(changed, bytes, sizeof bytes);
+    changed[123] = 1;
+    put_le32(changed + 124, crc32c(slice_of(changed, 124), 0));
+    assert_ok(cluster_mark_decode(slice_of(changed, sizeof changed), &out, &at));
+    assert_true(out.is_unfinished);
+    static const size_t bounded[] = { 112, 120, 122, 123 }; /* of which zero, or all ones, is out of bounds */
+    for (size_t i = 0; i < 4; i++) {
+        memcpy(changed, bytes, sizeof bytes);
+        memset(changed + bounded[i], i == 3 ? 0xff : 0, i == 0 ? 8 : i == 1 ? 2 : 1);
+        put_le32(changed + 124, crc32c(slice_of(changed, 124), 0));
+        assert_err(ERR_CORRUPT, cluster_mark_decode(slice_of(changed, sizeof changed), &out, &at));
+    }
+    put_le32(bytes + 8, 3);
     put_le32(bytes + 124, crc32c(slice_of(bytes, 124), 0));
     assert_err(ERR_VERSION, cluster_mark_decode(slice_of(bytes, sizeof bytes), &out, &at));
     assert_non_null(strstr(at.text, KELPIE_VERSION));
@@ -43,6 +55,14 @@ static void what_differs(void **state)
     other.control_topic_id[0] = 9;
     assert_err(ERR_CONFLICT, cluster_mark_check(&sample, &other, "it", &at));
     assert_non_null(strstr(at.text, "control log's"));
+    other = sample;
+    other.hash_key[3] = 1;
+    assert_err(ERR_CONFLICT, cluster_mark_check(&sample, &other, "it", &at));
+    assert_non_null(strstr(at.text, "different partitions"));
+    other = sample;
+    other.is_unfinished = true;
+    assert_err(ERR_CONFLICT, cluster_mark_check(&other, &sample, "the bucket", &at));
+    assert_non_null(strstr(at.text, "the bucket is being made by kelpie cluster clone"));
     other.cluster_id[0] = 9;
     assert_err(ERR_CONFLICT, cluster_mark_check(&sample, &other, "the bucket", &at));
     assert_non_null(strstr(at.text, "the bucket belongs to another cluster"));

@@ -10,8 +10,8 @@
  *   2. `shards` is set before the first partition can be asked for, and not looked at after cluster_node_stop.
  *   3. What is waited for is told: in `why`, which the answers of /-/ready show, and now and then on standard
  *   error.
- *   4. A topic is created only by a founder, and the log's only while nothing was ever assigned: a topic that
- *      is lost later is never replaced by an empty one. */
+ *   4. A topic is created only by a founder, for a bucket without CLUSTER, and the log's only while nothing was
+ *      ever assigned: a topic that is lost later is never replaced by an empty one, but by a restore. */
 #include "node/cluster_node.h"
 
 #include "base/diag.h"
@@ -212,30 +212,71 @@ err cluster_node_open(const struct cluster_node_config *config, struct io *io, s
     return e;
 }
 
+/* ---- begin: whose directory and bucket ---- */
+
+static bool is_none(const struct cluster_mark *mark)
+{
+    static const uint8_t none[sizeof mark->cluster_id];
+    return memcmp(mark->cluster_id, none, sizeof none) == 0;
+}
+
+static err open_bucket(struct cluster_node *cluster, struct err_at *at)
+{
+    struct waiting waiting = wait_for(cluster, "the bucket");
+    for (;;) {
+        struct err_at why = { 0 };
+        struct pool *pool = pool_open(cluster->pool, "bucket", POOL_BYTES_UNLIMITED);
+        err e = cluster_bucket_open(cluster->config.cluster, cluster->config.secrets,
+                                    cluster->config.free_bytes_min, &cluster->is_aborting, cluster->io, pool,
+                                    &cluster->bucket, &why);
+        cluster->bucket_pool = pool;
+        if (e == OK)
+            return OK;
+        cluster->bucket_pool = NULL;
+        pool_close(pool);
+        if (!passes(e))
+            return err_set(at, e, "bucket %s: %s", cluster->config.cluster->s3.bucket, why.text);
+        TRY(wait_on(&waiting, BUCKET_MS, why.text, at));
+    }
+}
+
+/* The bucket is away: why, and wait on. */
+static err wait_on_bucket(struct waiting *waiting, err e, struct err_at *at)
+{
+    struct err_at last = { 0 };
+    blob_s3_last_failure(waiting->cluster->bucket.bucket, &last);
+    return wait_on(waiting, BUCKET_MS, last.text[0] != 0 ? last.text : err_text(e), at);
+}
+
+/* The directory's mark; of a cluster that was restored since it was written the bucket's, which knows the topics
+ * that were made anew. Where there is neither, this node may found a cluster. */
+static err find_mark(struct cluster_node *cluster, struct cluster_mark *out_mark, struct err_at *at)
+{
+    struct waiting waiting = wait_for(cluster, "the bucket");
+    struct cluster_mark bucket = { 0 };
+    TRY(cluster_mark_load(cluster->io, cluster->pool, out_mark, at));
+    TRY(open_bucket(cluster, at));
+    err e;
+    while (passes(e = cluster_mark_find(cluster->bucket.store, cluster->pool, &bucket, at)))
+        TRY(wait_on_bucket(&waiting, e, at));
+    cluster->is_founder = is_none(out_mark) && e == ERR_NOT_FOUND && cluster->config.cluster->expect > 0;
+    if (e != OK)
+        return e == ERR_NOT_FOUND ? OK : e;
+    if (bucket.is_unfinished)
+        return cluster_mark_check(&bucket, &bucket, "the bucket", at);
+    if (memcmp(bucket.cluster_id, out_mark->cluster_id, sizeof bucket.cluster_id) != 0)
+        return OK; /* check_bucket says what is wrong, if the directory has a mark */
+    struct err_at why = { 0 };
+    if (cluster_mark_check(out_mark, &bucket, "the data directory", &why) != OK)
+        diag(
+            DIAG_INFO,
+            "The cluster was restored since this node ran; it goes on with the topics that the bucket names.",
+            "directory=\"%s\"", why.text);
+    *out_mark = bucket;
+    return OK;
+}
+
 /* ---- begin: the control log ---- */
-
-static bool is_founder(const struct cluster_node *cluster, const struct cluster_mark *mark)
-{
-    static const struct cluster_mark none;
-    return cluster->config.cluster->expect > 0 && memcmp(mark, &none, sizeof none) == 0;
-}
-
-/* The data directory's, all zero when it has none yet. */
-static err read_mark(struct cluster_node *cluster, struct cluster_mark *out_mark, struct err_at *at)
-{
-    struct slice bytes;
-    struct pool *pool = pool_open(cluster->pool, "mark", CLUSTER_MARK_BYTES * 64);
-    *out_mark = (struct cluster_mark){ 0 };
-    err e = io_read_file(cluster->io, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, &bytes);
-    if (e == OK)
-        e = cluster_mark_decode(bytes, out_mark, at);
-    else if (e == ERR_NOT_FOUND)
-        e = OK;
-    else
-        e = err_set(at, e, "cannot read %s: %s", CLUSTER_MARK_NAME, err_text(e));
-    pool_close(pool);
-    return e;
-}
 
 /* Create the topic, as long as brokers are away. */
 static err found(struct cluster_node *cluster, const struct log_kafka_settings *settings, struct err_at *at)
@@ -282,7 +323,7 @@ static err open_agent(struct cluster_node *cluster, const struct cluster_mark *m
                                    .context = cluster };
     struct core_config *core = &config.core;
     memcpy(core->cluster_id, mark->cluster_id, sizeof core->cluster_id);
-    core->init = is_founder(cluster, mark) ? &init : NULL;
+    core->init = cluster->is_founder ? &init : NULL;
     core->holds_back = true;
     io_random(cluster->io, core->init_id, sizeof core->init_id);
     core->self.name = slice_str(c->name);
@@ -313,88 +354,43 @@ static err await_beginning(struct cluster_node *cluster, struct agent_view *out_
 
 /* ---- begin: the bucket ---- */
 
-static err open_bucket(struct cluster_node *cluster, struct err_at *at)
-{
-    struct waiting waiting = wait_for(cluster, "the bucket");
-    for (;;) {
-        struct err_at why = { 0 };
-        struct pool *pool = pool_open(cluster->pool, "bucket", POOL_BYTES_UNLIMITED);
-        err e = cluster_bucket_open(cluster->config.cluster, cluster->config.secrets,
-                                    cluster->config.free_bytes_min, &cluster->is_aborting, cluster->io, pool,
-                                    &cluster->bucket, &why);
-        cluster->bucket_pool = pool;
-        if (e == OK)
-            return OK;
-        cluster->bucket_pool = NULL;
-        pool_close(pool);
-        if (!passes(e))
-            return err_set(at, e, "bucket %s: %s", cluster->config.cluster->s3.bucket, why.text);
-        TRY(wait_on(&waiting, BUCKET_MS, why.text, at));
-    }
-}
-
 /* What is in the bucket, put there if nothing is and the cluster is new: one that has written already has its
  * mark, and another bucket than its own is a mistake. */
-static err mark_bucket(struct cluster_node *cluster, const uint8_t bytes[CLUSTER_MARK_BYTES], bool is_new,
-                       struct pool *pool, struct slice *out_bytes)
+static err mark_bucket(struct cluster_node *cluster, const struct cluster_mark *seen, bool is_new,
+                       struct cluster_mark *out_mark, struct err_at *at)
 {
-    err e = blob_get(cluster->bucket.store, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, out_bytes);
+    uint8_t bytes[CLUSTER_MARK_BYTES];
+    err e = cluster_mark_find(cluster->bucket.store, cluster->pool, out_mark, at);
     if (e != ERR_NOT_FOUND || !is_new)
         return e;
-    e = blob_put(cluster->bucket.store, CLUSTER_MARK_NAME, slice_of(bytes, CLUSTER_MARK_BYTES));
+    cluster_mark_encode(seen, bytes);
+    e = blob_put(cluster->bucket.store, CLUSTER_MARK_NAME, slice_of(bytes, sizeof bytes));
     if (e != OK && e != ERR_EXISTS)
-        return e;
-    return blob_get(cluster->bucket.store, CLUSTER_MARK_NAME, CLUSTER_MARK_BYTES, pool, out_bytes);
+        return err_set(at, e, "the bucket's %s cannot be written: %s", CLUSTER_MARK_NAME, err_text(e));
+    return cluster_mark_find(cluster->bucket.store, cluster->pool, out_mark, at);
 }
 
 static err check_bucket(struct cluster_node *cluster, const struct cluster_mark *seen, bool is_new,
                         struct err_at *at)
 {
     struct waiting waiting = wait_for(cluster, "the bucket");
-    uint8_t bytes[CLUSTER_MARK_BYTES];
-    cluster_mark_encode(seen, bytes);
-    for (;;) {
-        struct slice found_bytes;
-        struct cluster_mark found_mark;
-        struct pool *pool = pool_open(cluster->pool, "mark", POOL_BYTES_UNLIMITED);
-        err e = mark_bucket(cluster, bytes, is_new, pool, &found_bytes);
-        bool is_away = passes(e);
-        if (e == OK)
-            e = cluster_mark_decode(found_bytes, &found_mark, at);
-        else if (e == ERR_NOT_FOUND)
-            e = err_set(
-                at, ERR_CONFLICT,
-                "the bucket has no %s: it is another one than the cluster's, another prefix, or was emptied",
-                CLUSTER_MARK_NAME);
-        else if (!is_away)
-            e = err_set(at, e == ERR_LIMIT ? ERR_CORRUPT : e, "the bucket's %s cannot be read: %s",
-                        CLUSTER_MARK_NAME, e == ERR_LIMIT ? "it is too long" : err_text(e));
-        if (e == OK)
-            e = cluster_mark_check(&found_mark, seen, "the bucket", at);
-        pool_close(pool);
-        if (!is_away)
-            return e;
-        struct err_at last = { 0 };
-        blob_s3_last_failure(cluster->bucket.bucket, &last);
-        TRY(wait_on(&waiting, BUCKET_MS, last.text[0] != 0 ? last.text : err_text(e), at));
-    }
+    struct cluster_mark found_mark;
+    err e;
+    while (passes(e = mark_bucket(cluster, seen, is_new, &found_mark, at)))
+        TRY(wait_on_bucket(&waiting, e, at));
+    if (e == ERR_NOT_FOUND)
+        return err_set(
+            at, ERR_CONFLICT,
+            "the bucket has no %s: it is another one than the cluster's, another prefix, or was emptied",
+            CLUSTER_MARK_NAME);
+    return e == OK ? cluster_mark_check(&found_mark, seen, "the bucket", at) : e;
 }
 
 /* The data directory is of this cluster, by its mark; or it has none. */
 static err check_directory(const struct cluster_mark *mark, const struct cluster_mark *seen,
                            struct err_at *at)
 {
-    static const struct cluster_mark none;
-    return memcmp(mark, &none, sizeof none) == 0 ? OK
-                                                 : cluster_mark_check(mark, seen, "the data directory", at);
-}
-
-static err write_mark(struct cluster_node *cluster, const struct cluster_mark *seen, struct err_at *at)
-{
-    uint8_t bytes[CLUSTER_MARK_BYTES];
-    cluster_mark_encode(seen, bytes);
-    err e = io_replace_file(cluster->io, CLUSTER_MARK_NAME, slice_of(bytes, sizeof bytes));
-    return e == OK ? OK : err_set(at, e, "cannot write %s: %s", CLUSTER_MARK_NAME, err_text(e));
+    return is_none(mark) ? OK : cluster_mark_check(mark, seen, "the data directory", at);
 }
 
 /* ---- begin ---- */
@@ -405,9 +401,12 @@ static err begin_control(struct cluster_node *cluster, const struct cluster_mark
     struct log_kafka_settings settings =
         cluster_control_settings(cluster->config.cluster, cluster->config.secrets);
     memcpy(settings.topic_id, mark->control_topic_id, sizeof settings.topic_id);
-    if (is_founder(cluster, mark))
+    if (cluster->is_founder)
         TRY(found(cluster, &settings, at));
-    TRY(connect(cluster, &settings, "the control log's topic (a node with cluster.expect creates it)",
+    TRY(connect(cluster, &settings,
+                cluster->is_founder || is_none(mark)
+                    ? "the control log's topic (a node with cluster.expect and a new bucket creates it)"
+                    : "the control log's topic (if it is gone for good: kelpie cluster restore)",
                 &cluster->control, at));
     TRY(open_agent(cluster, mark));
     return await_beginning(cluster, out_view, at);
@@ -422,25 +421,24 @@ static err begin_log(struct cluster_node *cluster, const struct cluster_mark *ma
     settings.bytes_max = cluster->config.memory_bytes / MEMORY_PART;
     memcpy(settings.cluster_id, view->cluster_id, sizeof settings.cluster_id);
     memcpy(settings.topic_id, mark->topic_id, sizeof settings.topic_id);
-    if (is_founder(cluster, mark) && !view->is_assigned)
+    if (cluster->is_founder && !view->is_assigned)
         TRY(found(cluster, &settings, at));
     return connect(cluster, &settings, "the log's topic", &cluster->log, at);
 }
 
 err cluster_node_begin(struct cluster_node *cluster, struct identity *identity, struct err_at *at)
 {
-    struct cluster_mark mark, seen = { 0 };
+    struct cluster_mark mark, seen;
     struct agent_view view;
-    TRY(read_mark(cluster, &mark, at));
+    TRY(find_mark(cluster, &mark, at));
     TRY(begin_control(cluster, &mark, &view, at));
     TRY(begin_log(cluster, &mark, &view, at));
-    TRY(open_bucket(cluster, at));
-    memcpy(seen.cluster_id, view.cluster_id, sizeof seen.cluster_id);
+    seen = cluster_mark_of(view.cluster_id, &view.init);
     log_kafka_topic_id(cluster->control, seen.control_topic_id);
     log_kafka_topic_id(cluster->log, seen.topic_id);
     TRY(check_directory(&mark, &seen, at));
     TRY(check_bucket(cluster, &seen, !view.is_assigned, at));
-    TRY(write_mark(cluster, &seen, at));
+    TRY(cluster_mark_save(cluster->io, &seen, at));
     set_why(cluster, "%s%s", "its storage to open", "");
     cluster->replica_count = view.init.replica_count;
     cluster->partition_count = view.init.partition_count;

@@ -38,6 +38,7 @@ struct cluster_node {
     _Atomic bool has_sync;    /* … and compared */
     _Atomic bool is_joined;   /* the owner has called join */
     _Atomic bool was_ready;
+    bool is_founder; /* the bucket is nobody's yet, as far as this node knows, nor is its directory */
     int64_t joined_ns;
 
     struct io_mutex lock; /* all below */

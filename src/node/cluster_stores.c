@@ -134,6 +134,17 @@ err cluster_bucket_open(const struct config_cluster *config, const struct secret
     return OK;
 }
 
+err cluster_bucket_open_bare(const struct config_cluster *config, const struct secrets *secrets,
+                             bool is_reader, struct io *io, struct pool *pool, struct blob **out_bucket,
+                             struct err_at *at)
+{
+    struct net_tls_options *tls;
+    TRY(tls_of(&config->s3, secrets, pool, &tls));
+    struct blob_s3_config settings = s3_settings(&config->s3, secrets, tls, NULL);
+    settings.as_is = is_reader;
+    return blob_open_s3(&settings, io, pool, out_bucket, at);
+}
+
 struct control_init cluster_init(const struct config_cluster *c, struct io *io)
 {
     struct control_init init = {

@@ -35,4 +35,10 @@ err cluster_bucket_open(const struct config_cluster *config, const struct secret
                         uint64_t free_bytes_min, const _Atomic bool *abort, struct io *io, struct pool *pool,
                         struct cluster_bucket *out_bucket, struct err_at *at);
 
+/* The bucket for a command, without a cache. is_reader: nothing is tried out or cleaned up. Errors of
+ * blob_open_s3. */
+err cluster_bucket_open_bare(const struct config_cluster *config, const struct secrets *secrets,
+                             bool is_reader, struct io *io, struct pool *pool, struct blob **out_bucket,
+                             struct err_at *at);
+
 #endif

@@ -25,7 +25,8 @@ struct entry {
 static const struct entry entries[] = {
     { "serve", command_serve, "run a node" },
     { "config", command_config, "show the configuration in force" },
-    { "cluster", command_cluster, "show the cluster that a running node is in, drain or remove nodes" },
+    { "cluster", command_cluster,
+      "show the cluster that a running node is in, drain or remove nodes; restore or clone one" },
     { "health", command_health, "tell what is not well with a running node and its cluster" },
     { "query", command_query, "ask a running node" },
     { "export", command_export, "print the rows of a data directory whose node does not run" },

@@ -218,13 +218,13 @@ static void forget(struct partition *p, struct range *range)
         ERR_IGNORE(log_trim(p->shards->log, p->number, range->end.offset));
 }
 
-static err delete_old_state(struct partition *p, const uint8_t digest[SHA256_BYTES])
+static err delete_old_state(struct partition *p, const struct object_name *old)
 {
     uint8_t zero[SHA256_BYTES] = { 0 };
     char key[SHARD_KEY_BYTES_MAX];
-    if (p->shards->config.is_shared || memcmp(digest, zero, SHA256_BYTES) == 0)
+    if (p->shards->config.is_shared || memcmp(old->digest, zero, SHA256_BYTES) == 0)
         return OK;
-    state_key(p->number, digest, 0, key);
+    state_key(p->number, old->digest, old->era, key);
     return blob_delete(p->shards->blob, key);
 }
 
@@ -297,8 +297,8 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
         TRY_OUT(partition_segment_put(p, outputs[i].path, &entry.segments[i]));
     }
     TRY_OUT(put_state(p, range, scratch, &entry));
-    uint8_t old_state[SHA256_BYTES];
-    memcpy(old_state, p->chain.state_digests[1], SHA256_BYTES);
+    struct object_name old_state = { .era = p->chain.state_eras[1] };
+    memcpy(old_state.digest, p->chain.state_digests[1], SHA256_BYTES);
     if (p->shards->config.canary & SHARD_CANARY_TRIM_FIRST)
         forget(p, range);
     bool valid;
@@ -312,7 +312,7 @@ static err commit_range(struct partition *p, struct range *range, struct pool *s
     TRY_OUT(range_leave(p, range)); /* the next attempt finds the entry folded and does this step alone */
     stat_add(STAT_SHARD_COMMITS, 1);
     stat_add(STAT_SHARD_BUILT_ROWS, (int64_t)range->sum.count);
-    ERR_IGNORE(delete_old_state(p, old_state));
+    ERR_IGNORE(delete_old_state(p, &old_state));
     return OK;
 out:
     for (size_t i = 0; i < count; i++)

@@ -599,6 +599,7 @@ err shard_chain_read(const struct chain_reader *r, struct chain *chain, struct e
     err e = OK;
     struct err_at why = { 0 };
     TRY_OUT(find_numbers(r, scratch, &first, &last));
+    last = r->last_number != 0 && last > r->last_number ? r->last_number : last;
     if (r->config->is_shared && last > 0)
         TRY_OUT(find_base(r, first, last, scratch, &first, &why));
     if (first > 1) {

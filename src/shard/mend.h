@@ -21,11 +21,15 @@ struct chain_reader {
      * for one that nobody needs any more, a BASE of which only the number tells. */
     void (*damaged)(void *context, const struct chain_entry *in_place, err why);
     void *context;
+    uint64_t last_number; /* of the entries that count, as if none were behind it; 0: all */
 };
 
 /* Fold all entries into an opened chain. ERR_VERSION (of a live segment, too), ERR_IO, ERR_LIMIT, ERR_SPACE; at
  * names the entry or the segment. */
 err shard_chain_read(const struct chain_reader *reader, struct chain *chain, struct err_at *at);
+
+/* What a fold tells of its partition; without newest_ms and damage_count. restore.c */
+struct shard_facts shard_facts_of(const struct chain *chain);
 
 /* Give a damaged file of a directory a second name in the quarantine, '_' for '/', with a number behind it
  * where that is taken: nothing there is replaced. Its own name is left to the caller. ERR_NOT_FOUND, ERR_EXISTS

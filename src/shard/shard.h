@@ -449,4 +449,61 @@ err shard_restore(const struct shards_config *config, struct io *io, struct blob
                   bool takes_unreadable, const struct shard_report *report,
                   struct shard_restored *out_restored, struct err_at *at);
 
+/* What a shared store has of a partition, by its chain alone. */
+struct shard_facts {
+    uint64_t last_number;            /* of its entries; 0: none */
+    uint64_t generation, end_offset; /* where its log would be read on */
+    int64_t data_through_ms;         /* append time of the newest record that is stored; INT64_MIN: none is */
+    int64_t newest_ms;               /* when the newest entry was put, by the store's clock; 0: not known */
+    uint64_t segment_count, segment_bytes, row_count;
+    uint64_t damage_count; /* entries that cannot be read, each told */
+};
+
+/* Read a chain of a shared store (config.is_shared), changing nothing. Errors of reading it; at names the
+ * entry. */
+err shard_facts(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
+                uint32_t partition, const struct shard_report *report, struct shard_facts *out_facts,
+                struct err_at *at);
+
+/* How a chain goes on without its log. */
+struct shard_revival {
+    uint64_t generation;   /* the first that the chain did not have when this began */
+    bool names_loss;       /* what the log had behind the chain's end is lost: named until it is accepted */
+    bool accepts_loss;     /* … and accepted at once, by a person's word */
+    int64_t lost_until_ms; /* nothing was appended later; tells this loss from others */
+};
+
+/* Let a chain of a shared store, whose log is gone and whose nodes do not run, go on at offset 0 of a generation
+ * that is not below the wanted one. The same call again appends nothing. Errors of reading and of blob_put;
+ * ERR_BUSY: somebody appends to it all the time. */
+err shard_revive(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
+                 uint32_t partition, const struct shard_revival *wanted, struct err_at *at);
+
+/* ---- a store copied to another one ---- */
+
+/* Two shared stores; whoever copies other partitions at the same time has its own of these. */
+struct shard_clone {
+    const struct shards_config *config; /* is_shared */
+    struct io *io;                      /* the one that `to` was opened with */
+    struct pool *pool;                  /* for the time of the calls */
+    struct blob *from, *to;
+    const char *temp_path;      /* below the io's root: of a large object on its way; nobody else's */
+    const _Atomic bool *cancel; /* true: ends with ERR_CANCELED before the next object; may be NULL */
+    void (*copied)(void *context, uint64_t bytes,
+                   bool was_there); /* an object is there, whole; may be NULL */
+    void *context;
+};
+
+/* What is to be copied of a partition as of at_ms, by the clocks of those who wrote its entries; INT64_MAX: as of
+ * now. Reads only. A chain that cannot be read whole is refused: ERR_CORRUPT, at names the entry. */
+err shard_clone_look(const struct shard_clone *clone, uint32_t partition, int64_t at_ms,
+                     struct shard_facts *out_facts, struct err_at *at);
+
+/* Copy the partition as its chain was at entry last_number: live segments, states, entries, each read back; then a
+ * generation begins in the copy. What is there already is read and kept if it is right. ERR_CORRUPT: an object is
+ * damaged, ERR_NOT_FOUND: it is gone, ERR_CONFLICT: the copy's chain is another one: at names it; and what the
+ * stores return. The same call again goes on where it stopped. */
+err shard_clone_partition(const struct shard_clone *clone, uint32_t partition, uint64_t last_number,
+                          struct err_at *at);
+
 #endif

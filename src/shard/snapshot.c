@@ -1,13 +1,11 @@
-/* Snapshot and restore of the stored part of all partitions. See shard.h.
+/* Snapshot of the stored part of all partitions. See shard.h; restore.c makes it the beginning of a node.
  *
  * A snapshot is a blob directory of links: chain entries, live segments, and the newest state objects, as they
  * are after a cut of everything. Objects are immutable, so that a link is a copy. Log and stream files are
  * not in it.
  *
- * Invariants
- *  1. Every object that a copied entry's fold needs is linked before the snapshot counts: it is complete when
- *     shards_snapshot returned OK.
- *  2. A restored chain goes on in the next generation at offset 0: the log it came from is gone. */
+ * Invariant: every object that a copied entry's fold needs is linked before the snapshot counts: it is complete
+ * when shards_snapshot returned OK. */
 #include "shard/partition.h"
 
 #include "base/check.h"
@@ -99,82 +97,4 @@ err shards_snapshot(struct shards *shards, const char *to, int64_t deadline_ns)
     while (pinned > 0)
         partition_unpin(&shards->partitions[--pinned]);
     return e;
-}
-
-/* ---- restore ---- */
-
-struct restorer {
-    const struct shards_config *config;
-    struct io *io;
-    struct blob *blob;
-    struct pool *pool;
-    bool takes_unreadable;
-    const struct shard_report *report;
-    struct shard_check check; /* of it only the damages */
-    int64_t data_through_ms;
-};
-
-static void tell_entry(void *context, const struct chain_entry *in_place, err why)
-{
-    struct restorer *r = context;
-    shard_tell_stand_in(r->report, &r->check, "is", in_place, why);
-}
-
-static err put_generation(struct restorer *r, const struct chain *chain)
-{
-    char key[SHARD_KEY_BYTES_MAX];
-    struct chain_entry entry = { .kind = CHAIN_GENERATION,
-                                 .partition = chain->partition,
-                                 .number = chain->next_number,
-                                 .leader_epoch = -1,
-                                 .written_ms = io_now_ms(r->io),
-                                 .end = { chain->end.generation + 1, 0 } };
-    struct buf bytes = buf_open(r->pool, CHAIN_ENTRY_BYTES_MAX);
-    chain_key(chain->partition, entry.number, key);
-    err e = chain_entry_encode(&entry, &bytes);
-    if (e == OK)
-        e = blob_put(r->blob, key, buf_slice(&bytes));
-    buf_close(&bytes);
-    return e;
-}
-
-static err restore_partition(struct restorer *r, uint32_t partition, struct err_at *at)
-{
-    struct chain_reader reader = { .config = r->config,
-                                   .io = r->io,
-                                   .blob = r->blob,
-                                   .pool = r->pool,
-                                   .partition = partition,
-                                   .log_start = UINT64_MAX,
-                                   .now_ms = io_now_ms(r->io),
-                                   .mends_io = r->takes_unreadable,
-                                   .damaged = tell_entry,
-                                   .context = r };
-    struct chain chain = chain_open(r->pool, partition, (struct log_position){ .generation = 1 });
-    err e = OK;
-    TRY_OUT(shard_chain_read(&reader, &chain, at));
-    if (chain.data_through_ms > r->data_through_ms)
-        r->data_through_ms = chain.data_through_ms;
-    if (chain.next_number > 1 && chain.end.offset > 0)
-        e = put_generation(r, &chain);
-out:
-    chain_close(&chain);
-    return e;
-}
-
-err shard_restore(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
-                  bool takes_unreadable, const struct shard_report *report,
-                  struct shard_restored *out_restored, struct err_at *at)
-{
-    struct restorer r = { .config = config,
-                          .io = io,
-                          .blob = blob,
-                          .pool = pool,
-                          .takes_unreadable = takes_unreadable,
-                          .report = report,
-                          .data_through_ms = INT64_MIN };
-    for (uint32_t i = 0; i < config->partition_count; i++)
-        TRY(restore_partition(&r, i, at));
-    *out_restored = (struct shard_restored){ r.data_through_ms, r.check.damage_count };
-    return OK;
 }

@@ -39,7 +39,8 @@ def test_a_cluster(tmp_path):
     path.write_text(lacking)
     assert 'line 1 column 10: cluster needs log.kafka' in refusal('serve', '--check-config', '--config', path)
     path.write_text(lacking + "log: {kafka: {bootstrap: '127.0.0.1:1', topic: t, control_topic: c}}\n"
-                    "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc}}\n")
+                    "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc, credentials: static, access_key: a, secret_key_file: k}}\n")
+    (tmp_path / 'k').write_text('key\n')
     assert '%s/s cannot be read: not found' % tmp_path in refusal('serve', '--check-config', '--config', path)
     (tmp_path / 's').write_text('a secret of 16 and more\n')
     assert run_kelpie('serve', '--check-config', '--config', path).stdout == 'the configuration is fine\n'
@@ -52,7 +53,7 @@ def test_a_cluster(tmp_path):
     try:
         end = time.monotonic() + 20
         reply = None
-        while reply is None or b'the control log' not in reply.body:
+        while reply is None or b'the bucket' not in reply.body:
             assert time.monotonic() < end, node.output()
             try:
                 reply = node.request('/-/ready')
@@ -66,6 +67,25 @@ def test_a_cluster(tmp_path):
     assert 'the configuration has no cluster section' in refusal('serve', '--data', node.data, '--http', '127.0.0.1:0')
     for command in ('verify', 'fsck', 'export'):
         assert 'is that of a node in a cluster' in refusal(command, '--data', node.data)
+
+
+def test_a_cluster_from_its_bucket(tmp_path):
+    """What restore and clone say before they have looked at anything."""
+    assert '--config is missing' in refusal('cluster', 'restore', status=2)
+    assert '--to is missing' in refusal('cluster', 'clone', '--config', 'x', status=2)
+    assert 'did you mean --dry-run?' in refusal('cluster', 'restore', '--dryrun', status=2)
+    alone = tmp_path / 'alone.yaml'
+    alone.write_text('storage: {retention: 5d}\n')
+    assert 'not that of a node in a cluster' in refusal('cluster', 'restore', '--config', alone)
+    assert 'alone.yaml: the configuration is not that of a node in a cluster' in refusal('cluster', 'clone', '--config', alone, '--to', alone)
+    member = tmp_path / 'member.yaml'
+    (tmp_path / 's').write_text('a secret of 16 and more\n')
+    (tmp_path / 'k').write_text('key\n')
+    member.write_text("cluster: {name: n, address: 'a:1', secret_file: s}\nlog: {kafka: {bootstrap: '127.0.0.1:1', topic: t, control_topic: c}}\n"
+                      "blob: {s3: {endpoint: 'http://127.0.0.1:1', bucket: abc, credentials: static, access_key: a, secret_key_file: k, retry_time: 1s}}\n")
+    assert 'bucket abc: ' in refusal('cluster', 'restore', '--config', member)
+    assert 'bucket abc: ' in refusal('cluster', 'clone', '--config', member, '--to', member)
+    assert '--at-time takes Unix seconds' in refusal('cluster', 'clone', '--config', member, '--to', member, '--at-time', 'yesterday')
 
 
 def test_command_line(tmp_path):

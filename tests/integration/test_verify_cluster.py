@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 
@@ -61,16 +62,18 @@ def objects(done):
 
 
 def s3(cluster, method, key, body=None):
-    """A request to the bucket past every node. Returns the body."""
+    """A request to the bucket past every node; what is put is described as a node's driver does. Returns the body."""
     url = 'http://127.0.0.1:%d/%s/%s' % (cluster.settings['s3'], run_cluster.BUCKET, key)
-    digest = 'x-amz-content-sha256: ' + hashlib.sha256(body or b'').hexdigest()
-    command = ['curl', '-sSf', '--aws-sigv4', 'aws:amz:us-east-1:s3', '-u', '%s:%s' % run_cluster.KEYS, '-H', digest,
-               '-X', method, url] + (['--data-binary', '@-'] if body is not None else [])
+    sha256 = hashlib.sha256(body or b'').hexdigest()
+    command = ['curl', '-sSf', '--aws-sigv4', 'aws:amz:us-east-1:s3', '-u', '%s:%s' % run_cluster.KEYS,
+               '-H', 'x-amz-content-sha256: ' + sha256, '-X', method, url]
+    if body is not None:
+        command += ['--data-binary', '@-', '-H', 'x-amz-meta-kelpie-sha256: ' + sha256]
     return subprocess.run(command, input=body, capture_output=True, check=True, timeout=30).stdout
 
 
 def keys(cluster, prefix=''):
-    listed = s3(cluster, 'GET', '?list-type=2&prefix=' + prefix).decode()
+    listed = s3(cluster, 'GET', '?list-type=2&prefix=' + urllib.parse.quote(prefix, safe='')).decode()
     return re.findall(r'<Key>([^<]*)</Key>', listed)
 
 

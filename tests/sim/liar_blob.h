@@ -21,6 +21,7 @@ struct liar {
     bool goes_on;                     /* with the same object */
     uint64_t lies;                    /* that were told */
     char key[BLOB_KEY_BYTES_MAX + 1]; /* about this object */
+    struct slice before_put; /* not empty: somebody else's, which the next put finds there. Emptied then */
 };
 
 struct liar_handle {
@@ -34,7 +35,12 @@ static inline struct liar *liar_of(struct blob *blob) { return (struct liar *)bl
 
 static inline err liar_put(struct blob *blob, const char *key, struct slice bytes)
 {
-    return blob_put(liar_of(blob)->inner, key, bytes);
+    struct liar *l = liar_of(blob);
+    if (l->before_put.len > 0) {
+        assert_ok(blob_put(l->inner, key, l->before_put));
+        l->before_put.len = 0;
+    }
+    return blob_put(l->inner, key, bytes);
 }
 
 static inline err liar_replace(struct blob *blob, const char *key, struct slice bytes)
