@@ -333,7 +333,8 @@ static void main_of(void *context)
     while (e == OK && !p->has_ended && !p->is_told_to_leave) {
         ingest_step(p->ingest);
         if (!p->node->whole->plants.no_guard)
-            retention_guard_step(&guard, p->logs[TOPIC_DATA], p->shards, RETENTION_MAX_MS, p->node->io);
+            retention_guard_step(&guard, p->logs[TOPIC_DATA], p->shards, opener_waits_since_ns(p->opener),
+                                 RETENTION_MAX_MS, p->node->io);
         io_sleep_ns(p->node->io, NS_PER_SECOND);
     }
     if (e == OK && !p->has_ended)
