@@ -1,6 +1,6 @@
-/* See retention_guard.h. From the shards: the age of what is unsaved; from the opener: since when a partition could
- * not be opened, of which nothing else is known; from the log's driver: the topic's retention. To the driver: the
- * order to raise it; to people: metrics, and a line an hour.
+/* See retention_guard.h. From the shards: the age of what is unsaved; from the opener: since when a partition
+ * could not be opened, of which nothing else is known; from the log's driver: the topic's retention. To the
+ * driver: the order to raise it; to people: metrics, and a line an hour.
  *
  * Invariants: 1. The retention is never lowered: whoever lowers it knows what for.  2. Nodes that raise at
  * once raise to the same: twice what the topic has, which all of them read there. */
