@@ -18,6 +18,7 @@ struct place {
     bool is_lost;      /* it has closed itself */
     int64_t opened_ns; /* is_open was opened then */
     int64_t retry_ns;  /* not before */
+    int64_t waits_ns;  /* boot time when it was wanted first since it was open last; 0: it was not */
     unsigned failures; /* and losses */
 };
 
@@ -92,6 +93,7 @@ static void work(struct opener *opener, struct place *place)
     place->is_busy = false;
     if (e == OK) {
         place->is_open = opening;
+        place->waits_ns = 0;
         place->opened_ns = io_monotonic_ns(opener->io);
         place->retry_ns = 0;               /* failures are forgotten when it stays open */
     } else if (place->wanted == opening) { /* another one is tried at once */
@@ -116,6 +118,12 @@ static void run(void *context)
     io_mutex_unlock(&opener->lock);
 }
 
+static void wait_from_now(const struct opener *opener, struct place *place)
+{
+    if (place->waits_ns == 0 && !is_as_wanted(place))
+        place->waits_ns = io_boottime_ns(opener->io);
+}
+
 void opener_want(struct opener *opener, uint32_t partition, uint64_t opening)
 {
     check(partition < CLUSTER_PARTITIONS_MAX && opening > 0);
@@ -124,6 +132,7 @@ void opener_want(struct opener *opener, uint32_t partition, uint64_t opening)
     place->wanted = opening;
     place->retry_ns = 0;
     place->failures = 0;
+    wait_from_now(opener, place);
     io_cond_signal(&opener->changed);
     io_mutex_unlock(&opener->lock);
 }
@@ -169,6 +178,7 @@ void opener_lost(struct opener *opener, uint32_t partition, uint64_t opening)
         int64_t ms = place->failures == 0 ? 0 : retry_ms(place->failures - 1);
         place->failures++;
         place->is_lost = true;
+        wait_from_now(opener, place);
         place->retry_ns = now_ns + ms * NS_PER_MS;
         diag(DIAG_WARN, "A partition has closed itself and is opened again.", "partition=%u in_ms=%lld",
              partition, (long long)ms);
@@ -177,6 +187,19 @@ void opener_lost(struct opener *opener, uint32_t partition, uint64_t opening)
     io_mutex_unlock(&opener->lock);
     if (is_held && opener->config.ended != NULL)
         opener->config.ended(opener->config.context, partition, opening, false);
+}
+
+int64_t opener_waits_since_ns(struct opener *opener)
+{
+    int64_t since_ns = INT64_MAX;
+    io_mutex_lock(&opener->lock);
+    for (uint32_t p = 0; p < CLUSTER_PARTITIONS_MAX; p++) {
+        const struct place *place = &opener->places[p];
+        if (place->wanted != 0 && place->waits_ns != 0 && place->waits_ns < since_ns)
+            since_ns = place->waits_ns;
+    }
+    io_mutex_unlock(&opener->lock);
+    return since_ns;
 }
 
 uint32_t opener_waiting(struct opener *opener)

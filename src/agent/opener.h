@@ -52,4 +52,8 @@ void opener_lost(struct opener *opener, uint32_t partition, uint64_t opening);
 /* Partitions that are not as they are wanted yet. */
 uint32_t opener_waiting(struct opener *opener);
 
+/* io_boottime_ns at which the one that waits longest was wanted, the first time since it was open here last;
+ * INT64_MAX: none waits. */
+int64_t opener_waits_since_ns(struct opener *opener);
+
 #endif

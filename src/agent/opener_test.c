@@ -122,13 +122,19 @@ static void what_is_not_closed_yet_is_opened_later(void **state)
 static void what_failed_is_tried_again(void **state)
 {
     failures_left = 1;
+    assert_true(opener_waits_since_ns(opener) == INT64_MAX);
     opener_want(opener, 3, 1);
+    int64_t since_ns = opener_waits_since_ns(opener);
     while (atomic_load(&ended_badly) == 0)
         io_sleep_ns(io, NS_PER_MS);
     assert_int_equal(opener_waiting(opener), 1);
-    opener_want(opener, 3, 2);
+    opener_drop(opener, 3);
+    assert_true(opener_waits_since_ns(opener) == INT64_MAX);
+    opener_want(opener, 3, 2); /* it waits since the first time */
+    assert_true(opener_waits_since_ns(opener) == since_ns || opener_holds(opener, 3, 2));
     wait_for(3, 1);
     assert_int_equal(ended_well, 1);
+    assert_true(opener_waits_since_ns(opener) == INT64_MAX);
 }
 
 /* It closed itself: at once the first time, later when it keeps doing that; only the opening that is open does. */

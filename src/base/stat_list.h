@@ -59,6 +59,7 @@
       "Questions to other nodes whose answers did not come to their end, or were given up.")                 \
     X(STAT_FANOUT_GROUPS_BYTES, COUNTER, "fanout_received_groups_bytes_total",                               \
       "Bytes of answers of nodes with groups of series.")                                                    \
+    X(STAT_FANOUT_OWN, COUNTER, "fanout_own_total", "Questions that this node answered itself.")             \
     X(STAT_FANOUT_ROWS_BYTES, COUNTER, "fanout_received_rows_bytes_total",                                   \
       "Bytes of answers of nodes with series and rows, or their names.")                                     \
     X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                                       \

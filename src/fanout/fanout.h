@@ -1,6 +1,7 @@
 /* Queries over many nodes: fanout_serve answers one request of another node from a local source; a struct
  * fanout is a source (model/source.h) that asks the nodes which hold the partitions and puts their answers
- * together. Neither knows how bytes travel: that is a table of functions, and http.h has one.
+ * together; what this node holds itself is read in place. Neither knows how bytes travel: that is a table of
+ * functions, and http.h has one.
  * docs/decisions/0017-query-fan-out.md. */
 #ifndef FANOUT_FANOUT_H
 #define FANOUT_FANOUT_H
@@ -53,6 +54,20 @@ struct fanout_transport {
     int64_t (*now_ns)(void *context); /* the clock of guard.deadline_ns */
     /* When the node last said that it is at work; NULL: only what comes of its answer tells. */
     int64_t (*heard_ns)(void *context, void *call);
+    /* Begin a call within this node: work(work_context) on another thread, once. next: ERR_BUSY until it has
+     * returned, then ERR_END; the call may be closed before. Any error: work is not done. NULL: this node asks
+     * itself as it asks others. */
+    err (*within)(void *context, void (*work)(void *work_context), void *work_context, void **out_call);
+};
+
+/* What this node answers itself, without bytes. */
+struct fanout_own {
+    struct source *source; /* its alone; NULL: it is asked as others are */
+    struct pool *pool;     /* of its answers; its budget bounds them */
+    /* Does a route mean this node, as it is now? Any thread. */
+    bool (*is_own)(void *context, uint32_t node);
+    void *context;
+    const struct promql_runner *runner; /* helps to evaluate units; NULL: nobody does */
 };
 
 struct fanout_config {
@@ -62,6 +77,7 @@ struct fanout_config {
      * thread. */
     uint32_t (*route)(void *context, uint32_t partition, uint32_t out_nodes[FANOUT_REPLICA_COUNT_MAX]);
     void *route_context;
+    struct fanout_own own;
     int64_t hedge_ns; /* no call is asked elsewhere before it is so old; 0: FANOUT_HEDGE_NS */
     int64_t
         silent_ns; /* one that is silent so long, and does not say that it is at work either, always is; 0:
@@ -76,7 +92,10 @@ struct fanout;
 /* The config is copied; context and functions live as long. ERR_LIMIT. Ends with pool. */
 err fanout_open(const struct fanout_config *config, struct pool *pool, struct fanout **out_fanout);
 
-/* Its source. What it differs in from a local one: the whole answer is here when select returns, so
+/* own.runner, copied, when it is not known before; before the first question. */
+void fanout_set_runner(struct fanout *fanout, const struct promql_runner *runner);
+
+/* Its source. What it differs in from a local one: what comes of other nodes is here when select returns, so
  * samples_max of the guard bounds that, too; cardinality is ERR_UNSUPPORTED. */
 struct source *fanout_source(struct fanout *fanout);
 

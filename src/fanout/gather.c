@@ -1,9 +1,10 @@
-/* Asking nodes for partitions. From: remote.c, with the routes. To: the transport; answers back to remote.c.
+/* Asking nodes for partitions. From: remote.c, with the routes. To: the transport, or own.c for what this node
+ * holds; answers back to remote.c.
  *
- * What is asked is a tree. A part is a set of partitions asked of one node in one call. A part that fails,
- * that is slow, or whose answer does not hold some of them, gets children: the same partitions, each asked of
- * the next node of its route that stands nowhere above. An answer cannot be cut by partition, so all its rows
- * count or none.
+ * What is asked is a tree. A part is a set of partitions asked of one node in one call; whether its answer
+ * comes in bytes or is made within this node is all one to the tree. A part that fails, that is slow, or whose
+ * answer does not hold some of them, gets children: the same partitions, each asked of the next node of its
+ * route that stands nowhere above. An answer cannot be cut by partition, so all its rows count or none.
  *
  *     live ─(proof)→ done             its partitions are answered for, but those that the proof says are not
  *       │                               there, or says nothing of: children
@@ -41,6 +42,7 @@ enum part_state { PART_LIVE, PART_DONE, PART_FAILED };
 struct part {
     struct part *parent, *children, *sibling;
     uint32_t node;                 /* NODE_NONE: the root, which asks nobody */
+    struct gather_bits asked;      /* of the node, in its last call */
     struct gather_bits partitions; /* it stands for: those asked of the node, less what others had first */
     struct gather_bits elsewhere;  /* DONE: of partitions, those that the answer does not hold */
     struct gather_bits lost;       /* of those that children were to have: nobody is left to ask */
@@ -49,8 +51,10 @@ struct part {
     bool is_narrowed;  /* others had some of what was asked: those rows are not its to count */
     bool is_dropped;   /* nobody needs it any more */
     void *call;        /* LIVE */
+    struct own *own;   /* LIVE: of a call within this node */
     int64_t begin_ns, last_ns, took_ns;
-    struct receive receive; /* while LIVE and DONE: its pool is open */
+    struct receive
+        receive; /* while LIVE and DONE: its pool is open, but that of an own answer when DONE only */
 };
 
 struct gathering {
@@ -96,11 +100,22 @@ static void part_stop(struct gathering *g, struct part *part)
 /* Give up its call and whatever it got. */
 static void part_fail(struct gathering *g, struct part *part)
 {
+    struct gather_answer *answer = &part->receive.answer;
+    struct own *own = part->own != NULL ? part->own : answer->own;
     part_stop(g, part);
     part->state = PART_FAILED;
     receive_close(&part->receive);
-    pool_close(part->receive.answer.pool);
-    part->receive.answer.pool = NULL;
+    if (own != NULL)
+        own_close(own);
+    else
+        pool_close(answer->pool);
+    answer->pool = NULL;
+    answer->own = part->own = NULL;
+}
+
+static bool part_holds(const struct part *part)
+{
+    return part->receive.answer.pool != NULL || part->own != NULL;
 }
 
 static err part_new(struct gathering *g, struct part *parent, uint32_t node, struct part **out_part)
@@ -134,26 +149,45 @@ static err request_bytes(struct gathering *g, const struct part *part, struct bu
     return wire_request_encode(&request, out);
 }
 
+/* Whoever is asked: what comes of it is taken by part_receive. */
+static err call_start(struct gathering *g, struct part *part, struct slice request)
+{
+    const struct fanout_transport *t = &g->config->transport;
+    const struct fanout_own *own = &g->config->own;
+    if (own->source != NULL && t->within != NULL && own->is_own(own->context, part->node))
+        return own_start(g->config, request, g->guard != NULL ? g->guard->io : NULL, &part->own, &part->call);
+    return t->start(t->context, part->node, request, &part->call);
+}
+
+/* What a call over the transport needs to receive its answer. */
+static err part_open(struct gathering *g, struct part *part)
+{
+    struct receive_limits limits = { g->range, g->request.series_max, g->request.samples_max,
+                                     g->request.unit.step_count, g->request.unit.column_count };
+    part->receive = (struct receive){ 0 };
+    if (part->own != NULL)
+        return OK;
+    struct pool *pool = pool_open(g->pool, "answer of a node", POOL_BYTES_UNLIMITED);
+    return receive_open(&part->receive, g->request.kind, &limits, pool);
+}
+
 /* Ask its node; it is FAILED when that does not work. */
 static err part_start(struct gathering *g, struct part *part)
 {
-    const struct fanout_transport *t = &g->config->transport;
     struct buf bytes = buf_open(g->pool, WIRE_REQUEST_BYTES_MAX);
-    struct receive_limits limits = { g->range, g->request.series_max, g->request.samples_max,
-                                     g->request.unit.step_count, g->request.unit.column_count };
-    void *call;
     TRY(request_bytes(g, part, &bytes));
-    err e = t->start(t->context, part->node, buf_slice(&bytes), &call);
+    err e = call_start(g, part, buf_slice(&bytes));
     buf_close(&bytes);
-    if (e != OK)
+    if (e != OK) {
+        part->call = NULL;
         return OK;
-    part->call = call;
+    }
     part->state = PART_LIVE;
+    part->asked = part->partitions;
     part->elsewhere = (struct gather_bits){ { 0 } };
     part->is_narrowed = false;
-    part->begin_ns = part->last_ns = t->now_ns(t->context);
-    struct pool *pool = pool_open(g->pool, "answer of a node", POOL_BYTES_UNLIMITED);
-    e = receive_open(&part->receive, g->request.kind, &limits, pool);
+    part->begin_ns = part->last_ns = g->config->transport.now_ns(g->config->transport.context);
+    e = part_open(g, part);
     if (e != OK)
         part_fail(g, part);
     return e;
@@ -220,7 +254,7 @@ static void children_drop(struct gathering *g, struct part *part);
 static void part_drop(struct gathering *g, struct part *part)
 {
     children_drop(g, part);
-    if (part->receive.answer.pool != NULL)
+    if (part_holds(part))
         part_fail(g, part);
     part->is_dropped = true;
 }
@@ -305,8 +339,8 @@ static bool part_settle(struct gathering *g, struct part *part)
 
 /* ---- answers ---- */
 
-/* Which of its partitions the answer does not hold: those that the node says are not there, and those that it says
- * nothing of, for it may know of fewer. Metadata are of no partition. */
+/* Which of its partitions the answer does not hold: those that the node says are not there, and those that it
+ * says nothing of, for it may know of fewer. Metadata are of no partition. */
 static void note_elsewhere(const struct gathering *g, struct part *part)
 {
     const struct proof *proof = &part->receive.answer.proof;
@@ -362,7 +396,7 @@ static err over_limit(struct gathering *g, int over)
 /* Samples of the answers that will count, as far as they have come: of a call and its hedges, who has more. */
 static uint64_t samples_of(const struct part *part)
 {
-    bool counts = part->receive.answer.pool != NULL && !part->is_narrowed;
+    bool counts = part_holds(part) && !part->is_narrowed;
     uint64_t own = counts ? part->receive.answer.row_count : 0, below = 0;
     for (const struct part *child = part->children; child != NULL; child = child->sibling)
         below += samples_of(child);
@@ -378,11 +412,10 @@ static void count_bytes(struct gathering *g, size_t bytes)
                                   memory_order_relaxed);
 }
 
-/* Take bytes of its answer. ERR_UNSUPPORTED: it makes no groups of this. ERR_LIMIT without is_over: memory. */
-static err part_take(struct gathering *g, struct part *part, struct slice bytes)
+/* Bytes of its answer, or all of an own one, were taken with this outcome. ERR_UNSUPPORTED: it makes no groups of
+ * this. ERR_LIMIT without is_over: memory. */
+static err part_took(struct gathering *g, struct part *part, err e)
 {
-    count_bytes(g, bytes.len);
-    err e = receive_bytes(&part->receive, bytes);
     if (part->receive.is_refused)
         return ERR_UNSUPPORTED;
     if (e == ERR_LIMIT)
@@ -392,6 +425,21 @@ static err part_take(struct gathering *g, struct part *part, struct slice bytes)
     if (samples_of(g->root) > g->request.samples_max)
         return over_limit(g, RECEIVE_OVER_SAMPLES);
     return part->receive.is_whole ? part_done(g, part) : OK;
+}
+
+static err part_take_bytes(struct gathering *g, struct part *part, struct slice bytes)
+{
+    count_bytes(g, bytes.len);
+    return part_took(g, part, receive_bytes(&part->receive, bytes));
+}
+
+/* The work within this node has ended. */
+static err part_take_own(struct gathering *g, struct part *part)
+{
+    err e = own_take(part->own, g->guard, &part->receive);
+    if (e == OK)
+        part->own = NULL; /* the answer has it */
+    return part_took(g, part, e);
 }
 
 /* Who selects for long, or makes groups, which go out when all of them are made, says meanwhile that it is at
@@ -416,10 +464,12 @@ static err part_receive(struct gathering *g, struct part *part)
             note_work(g, part);
             return OK;
         }
+        if (e == ERR_END && part->own != NULL)
+            return part_take_own(g, part);
         if (e != OK)
             return part_broken(g, part);
         part->last_ns = t->now_ns(t->context);
-        TRY(part_take(g, part, bytes));
+        TRY(part_take_bytes(g, part, bytes));
         if (g->guard != NULL)
             TRY(guard_check(g->guard));
     }
@@ -447,7 +497,7 @@ static struct progress progress_of(const struct gathering *g)
     size_t count = 0;
     for (size_t i = 0; i < g->part_count; i++) {
         const struct part *part = g->parts[i];
-        if (part->state != PART_DONE || part->receive.answer.pool == NULL)
+        if (part->state != PART_DONE || !part_holds(part))
             continue;
         for (size_t k = 0; k < GATHER_WORDS; k++)
             progress.answered +=
@@ -619,13 +669,14 @@ static int by_partition(const void *a, const void *b)
 
 /* What a done part says of the partitions that it answers for. What it lacks of others does not make it less
  * complete; but a full list may have left out more. */
-static void proof_of_part(const struct part *part, struct proof *out)
+static void proof_of_part(struct part *part, struct proof *out)
 {
     const struct proof *proof = &part->receive.answer.proof;
     struct gather_bits left = part->partitions;
     size_t lacking = 0;
     for (size_t i = 0; i < GATHER_WORDS; i++)
         left.word[i] &= ~part->elsewhere.word[i];
+    part->receive.answer.answered = left;
     if (proof->data_through_ms > out->data_through_ms)
         out->data_through_ms = proof->data_through_ms;
     for (size_t i = 0; i < proof->missing_count; i++)
@@ -647,11 +698,16 @@ static void proof_of_part(const struct part *part, struct proof *out)
         out->complete = false;
 }
 
-static void collect(struct gathering *g, struct part *part)
+/* seen: what was asked of those that answered. */
+static void collect(struct gathering *g, struct part *part, struct gather_bits *seen)
 {
     struct proof *proof = &g->gather.proof;
     if (part->state == PART_DONE) {
         proof_of_part(part, proof);
+        for (size_t i = 0; i < GATHER_WORDS; i++) {
+            g->gather.may_meet = g->gather.may_meet || (part->asked.word[i] & seen->word[i]) != 0;
+            seen->word[i] |= part->asked.word[i];
+        }
         part->receive.answer.next = g->gather.answers;
         g->gather.answers = &part->receive.answer;
     }
@@ -661,12 +717,13 @@ static void collect(struct gathering *g, struct part *part)
                        &(struct proof_missing){
                            p, g->range, part->state == PART_DONE ? PROOF_NOT_HERE : PROOF_UNANSWERED });
     for (struct part *child = part->children; child != NULL; child = child->sibling)
-        collect(g, child);
+        collect(g, child, seen);
 }
 
 static err finish(struct gathering *g)
 {
     size_t answers = 0, partitions = 0;
+    struct gather_bits seen = { { 0 } };
     struct proof *proof = &g->gather.proof;
     void *at;
     count_partitions(g->root, &answers, &partitions);
@@ -674,7 +731,7 @@ static err finish(struct gathering *g)
     proof->complete = true;
     proof->partitions = at;
     TRY(proof_reserve(proof, g->pool));
-    collect(g, g->root);
+    collect(g, g->root, &seen);
     qsort(proof->partitions, proof->partition_count, sizeof *proof->partitions, by_partition);
     return OK;
 }
@@ -734,7 +791,7 @@ void fanout_gather_close(struct gather *gather)
         return;
     struct gathering *g = (struct gathering *)gather; /* its first member */
     for (size_t i = 0; i < g->part_count; i++)
-        if (g->parts[i]->receive.answer.pool != NULL)
+        if (part_holds(g->parts[i]))
             part_fail(g, g->parts[i]);
     pool_close(g->pool);
 }

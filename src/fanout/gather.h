@@ -37,14 +37,25 @@ struct gather_series {
 struct gather_group {
     struct slice labels;
     bool drop_name;
-    size_t first_piece; /* of as many as its steps need */
+    size_t first_piece;                              /* of as many as its steps need */
+    const double *columns[SOURCE_GROUP_COLUMNS_MAX]; /* of this node's own, instead */
 };
+
+struct own;
 
 /* What one node answered: everything in pool. */
 struct gather_answer {
     struct gather_answer *next;
     struct pool *pool;
-    struct gather_series *series;
+    /* This node's own. Of samples the set is kept, whose series are series_count; what of its proof's missing
+     * list was there when it was selected is in proof, more may be found out as it is read. */
+    struct own *own; /* which ends it; NULL: it came from elsewhere */
+    const struct source_table *table;
+    struct source_set *set;
+    size_t missing_seen;
+    uint32_t number;              /* among the own ones of a set of series */
+    struct gather_bits answered;  /* what it stands for in the end; of other answers, too */
+    struct gather_series *series; /* NULL with a set, but for gather.may_meet */
     size_t series_count, series_capacity;
     struct wire_piece *pieces;
     size_t piece_count, piece_capacity;
@@ -62,9 +73,10 @@ struct gather_answer {
 };
 
 struct gather {
-    struct gather_answer
-        *answers; /* the same rows may be in two, groups of the same series not; their pools are open until
-                     fanout_gather_close */
+    /* The same rows may be in two, groups of the same series not; their pools are open until
+     * fanout_gather_close. */
+    struct gather_answer *answers;
+    bool may_meet;      /* some partition was asked of two that answered: the same series may be in both */
     struct proof proof; /* of all; partitions ascend */
 };
 
@@ -110,5 +122,17 @@ err receive_open(struct receive *r, enum wire_kind kind, const struct receive_li
  * of no use: ERR_INPUT, or what the node ended it with. */
 err receive_bytes(struct receive *r, struct slice bytes);
 void receive_close(struct receive *r); /* what it works with; the answer stays */
+
+/* ---- asking this node, own.c ---- */
+
+/* Begin; the call is of config.transport. io: the clock of deadlines, or NULL.
+ * ERR_LIMIT, ERR_BUSY: it cannot be asked now. */
+err own_start(const struct fanout_config *config, struct slice request, struct io *io, struct own **out_own,
+              void **out_call);
+/* After the end of the call: what came, in r, as receive_bytes leaves it. above ends from now on what is read
+ * of it (NULL: nobody does). Errors as receive_bytes; r->answer is set only without. */
+err own_take(struct own *own, struct guard *above, struct receive *r);
+/* Give it up or be done with it, also while it is at work. */
+void own_close(struct own *own);
 
 #endif

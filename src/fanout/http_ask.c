@@ -1,5 +1,5 @@
-/* The transport over HTTP, on the side that asks. From: gather.c, on threads of queries. To: net/client on threads
- * of its own, one a call.
+/* The transport over HTTP, on the side that asks. From: gather.c, on threads of queries. To: net/client on
+ * threads of its own, one a call; of a call within this node such a thread does the work instead (own.c).
  *
  *   start ─ worker: request ─→ other node
  *   next ←─ ready ←─ worker: proven payloads ←─ frames ←─ body
@@ -9,8 +9,8 @@
  * done with it: the worker is when its exchange is over, the asker when it closes.
  *
  * Invariants
- *  1. Nothing is ready that was not proven to come from the life that was asked, in answer to this request, in its
- *     place. ERR_END is told only behind a proven end.
+ *  1. Nothing is ready that was not proven to come from the life that was asked, in answer to this request, in
+ *     its place. ERR_END is told only behind a proven end.
  *  2. A worker waits while READY_BYTES_MAX are ready: memory of a call is bounded, however fast a node sends.
  *  3. The lock is not held during an exchange, nor while frames are checked.
  *  4. A call that is closed before its end has its exchange aborted, within a second; one whose end has come
@@ -29,12 +29,15 @@
 
 #define READY_BYTES_MAX (256u << 10)          /* before the worker waits; one frame may be larger */
 #define EXCHANGE_MS_MAX (300 * MS_PER_SECOND) /* of a call that nobody closes */
+#define NODE_SELF       UINT32_MAX            /* of calls within: counted as of one node */
 #define URL_BYTES_MAX   (FANOUT_ADDRESS_BYTES_MAX + 64)
 
 struct call {
     struct fanout_http *http;
     struct pool *pool; /* the starter's until the worker has it */
     uint32_t node;
+    void (*work)(void *work_context); /* of a call within this node; NULL: it is an exchange */
+    void *work_context;
     struct fanout_http_node of;
     struct slice request;
     _Atomic bool abort;
@@ -185,8 +188,12 @@ static void work(struct worker *worker, struct call *call)
 {
     struct fanout_http *http = worker->http;
     io_mutex_unlock(&http->lock);
-    ERR_IGNORE(exchange(worker, call)); /* has_ended tells what it was good for */
+    if (call->work != NULL)
+        call->work(call->work_context);
+    else
+        ERR_IGNORE(exchange(worker, call)); /* has_ended tells what it was good for */
     io_mutex_lock(&http->lock);
+    call->has_ended = call->has_ended || call->work != NULL;
     if (!call->has_ended)
         stat_add(STAT_FANOUT_CALLS_BROKEN, 1);
     call->is_over = true;
@@ -251,9 +258,8 @@ static err assign(struct fanout_http *http, struct call *call)
 
 /* ---- the transport ---- */
 
-static err http_start(void *context, uint32_t node, struct slice request, void **out_call)
+static err call_open(struct fanout_http *http, uint32_t node, struct call **out_call)
 {
-    struct fanout_http *http = context;
     struct pool *pool;
     void *at;
     TRY(pool_open_object(http->pool, "call of a node", sizeof(struct call), &pool, &at));
@@ -264,20 +270,47 @@ static err http_start(void *context, uint32_t node, struct slice request, void *
     call->ready = buf_open(pool, READY_BYTES_MAX + RPC_FRAME_BYTES_MAX);
     call->taken = buf_open(pool, READY_BYTES_MAX + RPC_FRAME_BYTES_MAX);
     call->heard_ns = io_monotonic_ns(http->io);
-    err e = http->config.find(http->config.context, node, &call->of) ? OK : ERR_NOT_FOUND;
-    if (e == OK)
-        e = pool_copy(pool, request, &call->request);
+    *out_call = call;
+    return OK;
+}
+
+/* The call is made, by whoever is free, or gone: e as it is so far. */
+static err call_begin(struct call *call, err e, void **out_call)
+{
+    struct fanout_http *http = call->http;
     if (e == OK) {
         io_mutex_lock(&http->lock);
         e = assign(http, call);
         io_mutex_unlock(&http->lock);
     }
-    if (e != OK) {
-        pool_close(pool);
-        return e;
-    }
+    if (e == OK)
+        *out_call = call;
+    else
+        pool_close(call->pool);
+    return e;
+}
+
+static err http_start(void *context, uint32_t node, struct slice request, void **out_call)
+{
+    struct fanout_http *http = context;
+    struct call *call;
+    TRY(call_open(http, node, &call));
+    err e = http->config.find(http->config.context, node, &call->of) ? OK : ERR_NOT_FOUND;
+    if (e == OK)
+        e = pool_copy(call->pool, request, &call->request);
+    TRY(call_begin(call, e, out_call));
     stat_add(STAT_FANOUT_CALLS, 1);
-    *out_call = call;
+    return OK;
+}
+
+static err http_within(void *context, void (*work)(void *work_context), void *work_context, void **out_call)
+{
+    struct call *call;
+    TRY(call_open(context, NODE_SELF, &call));
+    call->work = work;
+    call->work_context = work_context;
+    TRY(call_begin(call, OK, out_call));
+    stat_add(STAT_FANOUT_OWN, 1);
     return OK;
 }
 
@@ -301,7 +334,7 @@ static err http_next(void *context, void *call_at, struct slice *out_bytes)
         e = ERR_END;
     } else if (call->is_over) {
         e = ERR_IO;
-    } else if (now_ns - call->heard_ns > http->config.quiet_ms_max * NS_PER_MS) {
+    } else if (call->work == NULL && now_ns - call->heard_ns > http->config.quiet_ms_max * NS_PER_MS) {
         e = ERR_TIMEOUT;
     }
     io_mutex_unlock(&http->lock);
@@ -354,15 +387,15 @@ static int64_t http_heard(void *context, void *call_at)
     struct fanout_http *http = context;
     const struct call *call = call_at;
     io_mutex_lock(&http->lock);
-    int64_t heard_ns = call->heard_ns;
+    int64_t heard_ns = call->work != NULL ? io_monotonic_ns(http->io) : call->heard_ns;
     io_mutex_unlock(&http->lock);
     return heard_ns;
 }
 
 void fanout_http_transport(struct fanout_http *http, struct fanout_transport *out_transport)
 {
-    *out_transport =
-        (struct fanout_transport){ http, http_start, http_next, http_close, http_wait, http_now, http_heard };
+    *out_transport = (struct fanout_transport){ http,      http_start, http_next,  http_close,
+                                                http_wait, http_now,   http_heard, http_within };
 }
 
 /* ---- open and close ---- */

@@ -96,12 +96,12 @@ static err add_unit(struct receive *r, struct slice body)
     return r->over == RECEIVE_OVER_NONE ? OK : ERR_LIMIT;
 }
 
-/* A group has a series at least. */
+/* A group has a series at least, or, with what count_values makes, a series' value at some step. */
 static err add_group(struct receive *r, const struct wire_group *piece)
 {
     struct gather_answer *a = &r->answer;
     if (!piece->continues) {
-        if (a->group_count == a->of_unit.series_count)
+        if (a->group_count / r->limits.step_count >= a->of_unit.series_count)
             return ERR_INPUT;
         TRY(pool_block_reserve(a->pool, (void **)&a->groups, sizeof *a->groups, a->group_count + 1,
                                &a->group_capacity));

@@ -1,14 +1,17 @@
-/* The source whose data are at other nodes. From: promql, api, through model/source.h. To: gather.c.
+/* The source whose data are at nodes. From: promql, api, through model/source.h. To: gather.c.
  *
- * select asks for series with all their rows and returns when every answer is in: reading then touches
- * nothing but memory, from any thread. Exemplars are asked for when the first are wanted. A series lives in
- * one partition, so answers are put one behind the other; should two hold the same labels all the same, their
- * rows are merged. Groups of a unit are handed over answer by answer: merging them is the evaluator's.
+ * select asks for series with all their rows and returns when every answer is in: reading what came of other
+ * nodes then touches nothing but memory, from any thread. Of what is this node's own the set is there, and rows
+ * are read from it, also from any thread. Exemplars are asked for when the first are wanted. A series lives in
+ * one partition, so answers are put one behind the other; where two may hold the same partition, rows of the
+ * same labels are merged. Names, values, metadata and groups are in remote_union.c.
  *
  * Invariants
  *  1. A set is immutable but for its exemplars (lock-free: one thread asks for them, as the interface says of
- *     sets), which are all there or not at all.
- *  2. Rows that are read were decoded and checked when they came: reading them fails for lack of memory only.
+ *     sets), which are all there or not at all, and for what is asked for again (under its lock).
+ *  2. Rows that came in bytes were decoded and checked when they came: reading them fails for lack of memory
+ *     only. Own rows may turn out damaged, which is named, or not readable: then their partitions are asked
+ *     elsewhere, once, and rows that cannot be read here are taken from there.
  *  3. Of equal times of the same labels from two answers, one row counts. */
 #include "fanout/fanout.h"
 
@@ -16,28 +19,32 @@
 #include "base/hash.h"
 #include "base/time.h"
 #include "fanout/gather.h"
+#include "fanout/remote.h"
 #include "fanout/wire.h"
+#include "io/thread.h"
 #include "model/labels.h"
 
 #include <stdlib.h>
 
-#define WORK_COUNT (1u << 20) /* steps that are merged between looks at the guard */
-
-struct fanout {
-    struct fanout_config config;
-    struct source source;
-};
-
 struct set_series {
     const struct gather_answer *answer;
-    const struct gather_series *series;
-    uint32_t twin; /* 1 + index of the same labels from another answer; 0: none */
+    const struct gather_series *series; /* NULL: an own one whose labels nobody needed */
+    uint32_t index;                     /* in its answer */
+    uint32_t twin;                      /* 1 + index of the same labels from another answer; 0: none */
 };
 
 /* Series by their labels: 1 + index, 0 where none is. */
 struct label_table {
     uint32_t *slots;
     size_t mask;
+};
+
+/* Own partitions, asked elsewhere because some of their rows could not be read. */
+struct again {
+    struct gather *gather; /* NULL: not needed so far */
+    struct pool *pool;
+    struct set_series *series;
+    struct label_table table;
 };
 
 struct source_set {
@@ -53,51 +60,18 @@ struct source_set {
     struct set_series *exemplar_series;
     struct label_table exemplar_table;
     struct proof proof;
+    uint32_t own_count; /* answers of this node's own */
+    struct again again;
+    struct io_mutex lock; /* of again while it is made; held while other nodes are asked */
 };
 
 struct source_reader {
     struct source_set *set;
     struct pool *pool;
+    struct source_reader **own; /* of each own answer, by its number */
+    struct buf labels;
     struct sample_columns parts[2], merged; /* of labels that came twice */
 };
-
-/* ---- requests ---- */
-
-static err selector_of(const struct source_request *request, struct pool *pool, struct wire_selector *out)
-{
-    void *at;
-    TRY(pool_alloc(pool, request->matcher_count * sizeof *out->matchers + 1, &at));
-    *out = (struct wire_selector){ .range = request->range,
-                                   .matchers = at,
-                                   .matcher_count = request->matcher_count };
-    for (size_t i = 0; i < request->matcher_count; i++) {
-        out->matchers[i].type = request->matchers[i].type;
-        TRY(pool_copy(pool, request->matchers[i].name, &out->matchers[i].name));
-        TRY(pool_copy(pool, request->matchers[i].value, &out->matchers[i].value));
-    }
-    return OK;
-}
-
-static uint64_t samples_left(struct guard *guard)
-{
-    if (guard == NULL)
-        return UINT64_MAX;
-    uint64_t used = atomic_load_explicit(&guard->samples_used, memory_order_relaxed);
-    return used < guard->samples_max ? guard->samples_max - used : 0;
-}
-
-/* What all kinds have in common; texts and arrays are the caller's. */
-static struct wire_request request_of(enum wire_kind kind, const struct source_request *request)
-{
-    return (struct wire_request){ .kind = kind,
-                                  .tenant = request->tenant,
-                                  .series_max =
-                                      request->series_max >= SIZE_MAX ? UINT64_MAX : request->series_max,
-                                  .samples_max = samples_left(request->guard),
-                                  .partitions = request->partitions,
-                                  .after = request->after,
-                                  .after_count = request->after_count };
-}
 
 /* ---- sets ---- */
 
@@ -123,35 +97,74 @@ static uint32_t *table_slot(const struct label_table *table, const struct set_se
     return &table->slots[slot];
 }
 
-/* All series of all answers; of the same labels the first is in [0, *out_count), the others hang behind it. */
-static err series_of(const struct gather *gather, struct pool *pool, struct set_series **out_series,
+/* The labels of an own answer's series, in pool. */
+static err own_labels(struct gather_answer *answer, struct pool *pool)
+{
+    struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
+    struct source_reader *reader;
+    void *at;
+    err e = OK;
+    TRY(pool_zalloc(pool, answer->series_count * sizeof *answer->series + 1, &at));
+    struct gather_series *series = at;
+    TRY(answer->table->reader_open(answer->set, &reader));
+    for (size_t i = 0; i < answer->series_count && e == OK; i++) {
+        buf_clear(&labels);
+        e = answer->table->read_labels(reader, i, &labels);
+        if (e == OK)
+            e = pool_copy(pool, buf_slice(&labels), &series[i].labels);
+    }
+    answer->table->reader_close(reader);
+    if (e == OK)
+        answer->series = series;
+    return e;
+}
+
+/* Series being put one behind the other. */
+struct listing {
+    struct set_series *series;
+    size_t count, end;
+};
+
+static void list_one(struct listing *l, const struct label_table *table, struct set_series one)
+{
+    uint32_t *slot = one.series != NULL ? table_slot(table, l->series, one.series->labels) : NULL;
+    if (slot == NULL || *slot == 0) {
+        l->series[l->count++] = one;
+        if (slot != NULL)
+            *slot = (uint32_t)l->count;
+        return;
+    }
+    one.twin = l->series[*slot - 1].twin;
+    l->series[--l->end] = one;
+    l->series[*slot - 1].twin = (uint32_t)l->end + 1;
+}
+
+/* All series of all answers; of the same labels the first is in [0, *out_count), the others hang behind it.
+ * Labels of own series are read only where another answer may have them, too. */
+static err series_of(struct gather *gather, struct pool *pool, struct set_series **out_series,
                      size_t *out_count, struct label_table *out_table)
 {
-    size_t total = 0, count = 0, end;
+    size_t total = 0, named = 0;
     void *at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
+    for (struct gather_answer *a = gather->answers; a != NULL; a = a->next) {
+        if (a->set != NULL && gather->may_meet)
+            TRY(own_labels(a, pool));
         total += a->series_count;
+        named += a->series != NULL ? a->series_count : 0;
+    }
     if (total >= UINT32_MAX)
         return ERR_LIMIT;
     TRY(pool_alloc(pool, total * sizeof(struct set_series) + 1, &at));
-    TRY(table_open(pool, total, out_table));
-    struct set_series *series = at;
-    end = total;
+    TRY(table_open(pool, named, out_table));
+    struct listing listing = { .series = at, .end = total };
     for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
-        for (size_t i = 0; i < a->series_count; i++) {
-            uint32_t *slot = table_slot(out_table, series, a->series[i].labels);
-            struct set_series one = { .answer = a, .series = &a->series[i] };
-            if (*slot == 0) {
-                series[count++] = one;
-                *slot = (uint32_t)count;
-            } else {
-                one.twin = series[*slot - 1].twin;
-                series[--end] = one;
-                series[*slot - 1].twin = (uint32_t)end + 1;
-            }
-        }
-    *out_series = series;
-    *out_count = count;
+        for (size_t i = 0; i < a->series_count; i++)
+            list_one(&listing, out_table,
+                     (struct set_series){ .answer = a,
+                                          .series = a->series != NULL ? &a->series[i] : NULL,
+                                          .index = (uint32_t)i });
+    *out_series = listing.series;
+    *out_count = listing.count;
     return OK;
 }
 
@@ -159,8 +172,11 @@ static void remote_set_close(struct source_set *set)
 {
     if (set == NULL)
         return;
+    fanout_gather_close(set->again.gather);
+    pool_close(set->again.pool);
     fanout_gather_close(set->gather);
     fanout_gather_close(set->exemplars);
+    io_mutex_done(&set->lock);
     pool_close(set->pool);
 }
 
@@ -168,9 +184,9 @@ static err set_fill(struct source_set *set, const struct source_request *request
 {
     struct label_table table;
     void *at;
-    set->request = request_of(WIRE_SAMPLES, request);
+    set->request = remote_request_of(WIRE_SAMPLES, request);
     TRY(pool_copy(set->pool, request->tenant, &set->request.tenant));
-    TRY(selector_of(request, set->pool, &set->selector));
+    TRY(remote_selector_of(request, set->pool, &set->selector));
     set->request.selectors = &set->selector;
     set->request.selector_count = 1;
     if (request->partitions != NULL) {
@@ -185,6 +201,9 @@ static err set_fill(struct source_set *set, const struct source_request *request
     TRY(fanout_gather_open(&set->fanout->config, &set->request, request->range, request->guard, set->pool,
                            &set->gather));
     TRY(series_of(set->gather, set->pool, &set->series, &set->count, &table));
+    for (struct gather_answer *a = set->gather->answers; a != NULL; a = a->next)
+        if (a->set != NULL)
+            a->number = set->own_count++;
     set->proof = set->gather->proof;
     if (set->count > request->series_max)
         return request->guard == NULL ? ERR_LIMIT
@@ -202,6 +221,7 @@ static err remote_select(struct source *source, const struct source_request *req
     set->fanout = source->context;
     set->pool = own;
     set->guard = request->guard;
+    io_mutex_init(&set->lock);
     err e = set_fill(set, request);
     if (e != OK) {
         remote_set_close(set);
@@ -213,9 +233,46 @@ static err remote_select(struct source *source, const struct source_request *req
 
 static size_t remote_set_count(const struct source_set *set) { return set->count; }
 
-static const struct proof *remote_set_proof(struct source_set *set) { return &set->proof; }
+/* What of its own answers was found out to be missing since they were selected; others have room for it. */
+static const struct proof *remote_set_proof(struct source_set *set)
+{
+    for (struct gather_answer *a = set->gather->answers; a != NULL; a = a->next) {
+        if (a->set == NULL)
+            continue;
+        const struct proof *proof = a->table->set_proof(a->set);
+        for (; a->missing_seen < proof->missing_count; a->missing_seen++)
+            if (gather_has(&a->answered, proof->missing[a->missing_seen].partition))
+                proof_miss(&set->proof, &proof->missing[a->missing_seen]);
+        if (proof->missing_count == PROOF_MISSING_COUNT_MAX)
+            set->proof.complete = false; /* more may have been left out */
+    }
+    for (size_t i = 0; set->again.gather != NULL && i < set->again.gather->proof.missing_count; i++)
+        proof_miss(&set->proof, &set->again.gather->proof.missing[i]);
+    return &set->proof;
+}
 
 /* ---- reading ---- */
+
+static void remote_reader_close(struct source_reader *reader)
+{
+    if (reader == NULL)
+        return;
+    for (const struct gather_answer *a = reader->set->gather->answers; a != NULL; a = a->next)
+        if (a->set != NULL)
+            a->table->reader_close(reader->own[a->number]);
+    pool_close(reader->pool);
+}
+
+static err reader_fill(struct source_reader *reader)
+{
+    void *at;
+    TRY(pool_zalloc(reader->pool, reader->set->own_count * sizeof(struct source_reader *) + 1, &at));
+    reader->own = at;
+    for (const struct gather_answer *a = reader->set->gather->answers; a != NULL; a = a->next)
+        if (a->set != NULL)
+            TRY(a->table->reader_open(a->set, &reader->own[a->number]));
+    return OK;
+}
 
 static err remote_reader_open(struct source_set *set, struct source_reader **out_reader)
 {
@@ -225,31 +282,93 @@ static err remote_reader_open(struct source_set *set, struct source_reader **out
     struct source_reader *reader = at;
     *reader = (struct source_reader){ .set = set,
                                       .pool = pool,
+                                      .labels = buf_open(pool, LABELS_BYTES_MAX),
                                       .parts = { sample_columns_open(pool), sample_columns_open(pool) },
                                       .merged = sample_columns_open(pool) };
-    *out_reader = reader;
-    return OK;
-}
-
-static void remote_reader_close(struct source_reader *reader)
-{
-    if (reader != NULL)
-        pool_close(reader->pool);
+    err e = reader_fill(reader);
+    if (e == OK)
+        *out_reader = reader;
+    else if (reader->own == NULL)
+        pool_close(pool);
+    else
+        remote_reader_close(reader);
+    return e;
 }
 
 static err remote_read_labels(struct source_reader *reader, size_t series, struct buf *out)
 {
     check(series < reader->set->count);
-    buf_put_slice(out, reader->set->series[series].series->labels);
+    const struct set_series *s = &reader->set->series[series];
+    if (s->answer->set != NULL)
+        return s->answer->table->read_labels(reader->own[s->answer->number], s->index, out);
+    buf_put_slice(out, s->series->labels);
     return buf_err(out);
 }
 
-static err read_rows(const struct set_series *s, struct sample_columns *columns)
+static err read_pieces(const struct set_series *s, struct sample_columns *columns)
 {
     sample_columns_clear(columns);
     for (size_t i = 0; i < s->series->piece_count; i++)
         TRY(wire_piece_read(&s->answer->pieces[s->series->first_piece + i], columns));
     return OK;
+}
+
+/* ---- own rows that cannot be read ---- */
+
+static err ask_again(struct source_set *set)
+{
+    struct again *again = &set->again;
+    struct fanout_config config = set->fanout->config;
+    struct wire_request request = set->request;
+    struct gather_bits wanted = { { 0 } };
+    struct gather *gather;
+    size_t count;
+    config.own.source = NULL; /* as any other node */
+    for (const struct gather_answer *a = set->gather->answers; a != NULL; a = a->next)
+        for (size_t i = 0; a->set != NULL && i < GATHER_WORDS; i++)
+            wanted.word[i] |= a->answered.word[i];
+    request.partitions = wanted.word;
+    again->pool = pool_open(set->pool, "asked again", POOL_BYTES_UNLIMITED);
+    err e = fanout_gather_open(&config, &request, set->selector.range, set->guard, again->pool, &gather);
+    if (e == OK) {
+        e = series_of(gather, again->pool, &again->series, &count, &again->table);
+        if (e == OK)
+            again->gather = gather;
+        else
+            fanout_gather_close(gather);
+    }
+    if (e != OK) {
+        pool_close(again->pool);
+        again->pool = NULL;
+    }
+    return e;
+}
+
+/* The rows of an own series as others have them. */
+static err read_elsewhere(struct source_reader *reader, const struct set_series *s,
+                          struct sample_columns *columns)
+{
+    struct source_set *set = reader->set;
+    const struct gather_answer *a = s->answer;
+    buf_clear(&reader->labels);
+    TRY(a->table->read_labels(reader->own[a->number], s->index, &reader->labels));
+    io_mutex_lock(&set->lock);
+    err e = set->again.gather != NULL ? OK : ask_again(set);
+    io_mutex_unlock(&set->lock);
+    TRY(e);
+    uint32_t number = *table_slot(&set->again.table, set->again.series, buf_slice(&reader->labels));
+    sample_columns_clear(columns);
+    return number != 0 ? read_pieces(&set->again.series[number - 1], columns) : OK;
+}
+
+static err read_rows(struct source_reader *reader, const struct set_series *s, struct sample_columns *columns)
+{
+    const struct gather_answer *a = s->answer;
+    if (a->set == NULL)
+        return read_pieces(s, columns);
+    err e = a->table->read_samples(reader->own[a->number], s->index, columns);
+    bool is_of_the_query = e == ERR_LIMIT || e == ERR_TIMEOUT || e == ERR_CANCELED;
+    return e == OK || is_of_the_query ? e : read_elsewhere(reader, s, columns);
 }
 
 /* Append row i of c; *h walks its histograms. */
@@ -285,9 +404,9 @@ static err read_twins(struct source_reader *reader, const struct set_series *s,
                       struct sample_columns *columns)
 {
     struct sample_columns *so_far = &reader->parts[0], *more = &reader->parts[1], *merged = &reader->merged;
-    TRY(read_rows(s, so_far));
+    TRY(read_rows(reader, s, so_far));
     for (uint32_t twin = s->twin; twin != 0; twin = reader->set->series[twin - 1].twin) {
-        TRY(read_rows(&reader->set->series[twin - 1], more));
+        TRY(read_rows(reader, &reader->set->series[twin - 1], more));
         TRY(merge_rows(so_far, more, merged));
         struct sample_columns *spare = so_far;
         so_far = merged;
@@ -311,7 +430,7 @@ static err remote_read_samples(struct source_reader *reader, size_t series, stru
     struct source_set *set = reader->set;
     check(series < set->count);
     const struct set_series *s = &set->series[series];
-    TRY(s->twin == 0 ? read_rows(s, columns) : read_twins(reader, s, columns));
+    TRY(s->twin == 0 ? read_rows(reader, s, columns) : read_twins(reader, s, columns));
     return set->guard != NULL ? guard_samples(set->guard, columns->count) : OK;
 }
 
@@ -359,14 +478,32 @@ static size_t exemplar_total(const struct source_set *set, uint32_t first)
     return total;
 }
 
+static err labels_of_series(struct source_set *set, size_t series, struct pool *pool,
+                            struct slice *out_labels)
+{
+    struct source_reader *reader;
+    struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
+    const struct set_series *s = &set->series[series];
+    if (s->series != NULL) {
+        *out_labels = s->series->labels;
+        return OK;
+    }
+    TRY(s->answer->table->reader_open(s->answer->set, &reader));
+    err e = s->answer->table->read_labels(reader, s->index, &labels);
+    s->answer->table->reader_close(reader);
+    *out_labels = buf_slice(&labels);
+    return e;
+}
+
 static err remote_set_exemplars(struct source_set *set, size_t series, struct pool *pool,
                                 struct source_exemplar **out_exemplars, size_t *out_count)
 {
     check(series < set->count);
     if (set->exemplars == NULL)
         TRY(exemplars_fetch(set));
-    uint32_t first =
-        *table_slot(&set->exemplar_table, set->exemplar_series, set->series[series].series->labels);
+    struct slice labels;
+    TRY(labels_of_series(set, series, pool, &labels));
+    uint32_t first = *table_slot(&set->exemplar_table, set->exemplar_series, labels);
     size_t total = exemplar_total(set, first), count = 0, kept = 0;
     void *at;
     TRY(pool_alloc(pool, total * sizeof(struct source_exemplar) + 1, &at));
@@ -389,264 +526,12 @@ static err remote_set_exemplars(struct source_set *set, size_t series, struct po
     return OK;
 }
 
-/* ---- names, values, metadata ---- */
-
-static int by_text(const void *a, const void *b)
-{
-    return slice_compare(*(const struct slice *)a, *(const struct slice *)b);
-}
-
-/* The union of all answers' texts, sorted, copied to pool. */
-static err texts_unite(const struct gather *gather, size_t limit, struct pool *pool, struct slice **out_texts,
-                       size_t *out_count)
-{
-    size_t total = 0, count = 0, kept = 0;
-    void *at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
-        total += a->texts.count;
-    TRY(pool_alloc(pool, total * sizeof(struct slice) + 1, &at));
-    struct slice *texts = at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
-        for (size_t i = 0; i < a->texts.count; i++)
-            texts[count++] = a->texts.items[i];
-    if (count > 0)
-        qsort(texts, count, sizeof *texts, by_text);
-    for (size_t i = 0; i < count && (limit == 0 || kept < limit); i++)
-        if (kept == 0 || !slice_equal(texts[kept - 1], texts[i]))
-            TRY(pool_copy(pool, texts[i], &texts[kept++]));
-    *out_texts = texts;
-    *out_count = kept;
-    return OK;
-}
-
-static err gather_texts(struct source *source, enum wire_kind kind, struct slice name,
-                        const struct source_request *requests, size_t request_count, size_t limit,
-                        struct pool *pool, struct slice **out_texts, size_t *out_count,
-                        struct proof *out_proof)
-{
-    struct fanout *fanout = source->context;
-    struct gather *gather = NULL;
-    struct pool *scratch = pool_open(pool, "names of other nodes", POOL_BYTES_UNLIMITED);
-    struct wire_request request = request_of(kind, &requests[0]);
-    struct time_range range = requests[0].range;
-    struct proof proof = { .complete = true };
-    err e;
-    void *at;
-    check(request_count > 0);
-    TRY_OUT(pool_alloc(scratch, request_count * sizeof *request.selectors, &at));
-    struct wire_selector *selectors = at;
-    for (size_t i = 0; i < request_count; i++) {
-        TRY_OUT(selector_of(&requests[i], scratch, &selectors[i]));
-        range = time_range_join(range, requests[i].range);
-    }
-    request.name = name;
-    request.limit = limit;
-    request.selectors = selectors;
-    request.selector_count = request_count;
-    TRY_OUT(fanout_gather_open(&fanout->config, &request, range, requests[0].guard, scratch, &gather));
-    TRY_OUT(texts_unite(gather, limit, pool, out_texts, out_count));
-    TRY_OUT(proof_join(&proof, &gather->proof, pool));
-    *out_proof = proof;
-out:
-    fanout_gather_close(gather);
-    pool_close(scratch);
-    return e;
-}
-
-static err remote_label_names(struct source *source, const struct source_request *requests,
-                              size_t request_count, size_t limit, struct pool *pool, struct slice **out_names,
-                              size_t *out_count, struct proof *out_proof)
-{
-    return gather_texts(source, WIRE_NAMES, slice_of("", 0), requests, request_count, limit, pool, out_names,
-                        out_count, out_proof);
-}
-
-static err remote_label_values(struct source *source, struct slice name,
-                               const struct source_request *requests, size_t request_count, size_t limit,
-                               struct pool *pool, struct slice **out_values, size_t *out_count,
-                               struct proof *out_proof)
-{
-    return gather_texts(source, WIRE_VALUES, name, requests, request_count, limit, pool, out_values,
-                        out_count, out_proof);
-}
-
-static int metadata_order(const void *a, const void *b)
-{
-    const struct source_metadata *x = a, *y = b;
-    int order = slice_compare(x->family, y->family);
-    order = order != 0 ? order : slice_compare(x->type, y->type);
-    order = order != 0 ? order : slice_compare(x->help, y->help);
-    return order != 0 ? order : slice_compare(x->unit, y->unit);
-}
-
-static err metadata_copy(const struct source_metadata *from, struct pool *pool, struct source_metadata *out)
-{
-    TRY(pool_copy(pool, from->family, &out->family));
-    TRY(pool_copy(pool, from->type, &out->type));
-    TRY(pool_copy(pool, from->help, &out->help));
-    return pool_copy(pool, from->unit, &out->unit);
-}
-
-static err metadata_unite(const struct gather *gather, struct pool *pool,
-                          struct source_metadata **out_metadata, size_t *out_count)
-{
-    size_t total = 0, count = 0, kept = 0;
-    void *at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
-        total += a->metadata.count;
-    TRY(pool_alloc(pool, total * sizeof(struct source_metadata) + 1, &at));
-    struct source_metadata *items = at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
-        for (size_t i = 0; i < a->metadata.count; i++)
-            items[count++] = a->metadata.items[i];
-    if (count > 0)
-        qsort(items, count, sizeof *items, metadata_order);
-    for (size_t i = 0; i < count; i++)
-        if (kept == 0 || metadata_order(&items[kept - 1], &items[i]) != 0)
-            TRY(metadata_copy(&items[i], pool, &items[kept++]));
-    *out_metadata = items;
-    *out_count = kept;
-    return OK;
-}
-
-static err remote_metadata(struct source *source, struct slice tenant, struct slice family, struct pool *pool,
-                           struct source_metadata **out_metadata, size_t *out_count)
-{
-    struct fanout *fanout = source->context;
-    struct source_request all = { .tenant = tenant,
-                                  .range = { TIME_MS_MIN, TIME_MS_MAX },
-                                  .series_max = SIZE_MAX };
-    struct wire_request request = request_of(WIRE_METADATA, &all);
-    struct gather *gather;
-    request.name = family;
-    TRY(fanout_gather_open(&fanout->config, &request, all.range, NULL, pool, &gather));
-    err e = metadata_unite(gather, pool, out_metadata, out_count);
-    fanout_gather_close(gather);
-    return e;
-}
+/* ---- the whole ---- */
 
 static err remote_cardinality(struct source *source, struct slice tenant, size_t limit, struct pool *pool,
                               struct source_cardinality *out_cardinality)
 {
     return ERR_UNSUPPORTED; /* a node's counts are over all that it holds, replicas included: no sum is right */
-}
-
-/* ---- groups ---- */
-
-struct group_columns {
-    double *values[SOURCE_GROUP_COLUMNS_MAX];
-};
-
-static err group_columns_open(const struct source_unit *unit, struct pool *pool, struct group_columns *out)
-{
-    for (uint32_t i = 0; i < unit->column_count; i++) {
-        void *at;
-        TRY(pool_alloc(pool, unit->step_count * sizeof(double), &at));
-        out->values[i] = at;
-    }
-    return OK;
-}
-
-/* Hand over a group: its pieces, put one behind the other. */
-static err hand_over(const struct gather_answer *answer, const struct gather_group *group,
-                     const struct source_unit *unit, const struct group_columns *columns)
-{
-    struct source_group whole = { .labels = group->labels, .drop_name = group->drop_name };
-    size_t piece = group->first_piece;
-    for (uint64_t at = 0; at < unit->step_count; at += WIRE_PIECE_ROW_COUNT_MAX) {
-        double *to[SOURCE_GROUP_COLUMNS_MAX];
-        for (uint32_t i = 0; i < unit->column_count; i++)
-            to[i] = columns->values[i] + at;
-        wire_group_read(&answer->group_pieces[piece++], unit->column_count, to);
-    }
-    for (uint32_t i = 0; i < unit->column_count; i++)
-        whole.columns[i] = columns->values[i];
-    return unit->take(unit->context, &whole);
-}
-
-static err hand_over_all(const struct gather *gather, const struct source_unit *unit, struct guard *guard,
-                         struct pool *pool)
-{
-    struct group_columns columns;
-    size_t work = 0;
-    TRY(group_columns_open(unit, pool, &columns));
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next)
-        for (size_t i = 0; i < a->group_count; i++) {
-            TRY(hand_over(a, &a->groups[i], unit, &columns));
-            work += unit->step_count;
-            if (work < WORK_COUNT)
-                continue;
-            work = 0;
-            if (guard != NULL)
-                TRY(guard_check(guard));
-        }
-    return OK;
-}
-
-static err notes_copy(const struct slice *from, size_t count, struct pool *pool, struct slice *to,
-                      size_t *to_count)
-{
-    for (size_t i = 0; i < count; i++)
-        TRY(pool_copy(pool, from[i], &to[(*to_count)++]));
-    return OK;
-}
-
-/* Sums and unions of what the answers say. */
-static err groups_unite(const struct gather *gather, struct pool *pool, struct source_groups *out)
-{
-    size_t warnings = 0, infos = 0;
-    void *warnings_at, *infos_at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next) {
-        warnings += a->of_unit.warning_count;
-        infos += a->of_unit.info_count;
-    }
-    *out = (struct source_groups){ .proof = { .complete = true } };
-    TRY(pool_alloc(pool, warnings * sizeof(struct slice) + 1, &warnings_at));
-    TRY(pool_alloc(pool, infos * sizeof(struct slice) + 1, &infos_at));
-    out->warnings = warnings_at;
-    out->infos = infos_at;
-    for (const struct gather_answer *a = gather->answers; a != NULL; a = a->next) {
-        const struct source_groups *one = &a->of_unit;
-        out->series_count += one->series_count;
-        out->sample_count += one->sample_count;
-        TRY(notes_copy(one->warnings, one->warning_count, pool, out->warnings, &out->warning_count));
-        TRY(notes_copy(one->infos, one->info_count, pool, out->infos, &out->info_count));
-    }
-    return proof_join(&out->proof, &gather->proof, pool);
-}
-
-/* The bounds hold for what all of them read together. */
-static err account(const struct source_request *request, const struct source_groups *groups)
-{
-    if (groups->series_count > request->series_max)
-        return request->guard == NULL
-                   ? ERR_LIMIT
-                   : guard_series(request->guard, groups->series_count, request->series_max);
-    return request->guard != NULL ? guard_samples(request->guard, groups->sample_count) : OK;
-}
-
-static err remote_groups(struct source *source, const struct source_request *request,
-                         const struct source_unit *unit, struct pool *pool, struct source_groups *out_groups)
-{
-    struct fanout *fanout = source->context;
-    struct gather *gather = NULL;
-    struct source_groups groups;
-    struct wire_selector times = { .range = request->range };
-    struct wire_request wire = request_of(WIRE_GROUPS, request);
-    struct pool *scratch = pool_open(pool, "groups of other nodes", POOL_BYTES_UNLIMITED);
-    err e;
-    wire.unit = *unit;
-    wire.selectors = &times;
-    wire.selector_count = 1;
-    TRY_OUT(fanout_gather_open(&fanout->config, &wire, request->range, request->guard, scratch, &gather));
-    TRY_OUT(groups_unite(gather, pool, &groups));
-    TRY_OUT(account(request, &groups));
-    TRY_OUT(hand_over_all(gather, unit, request->guard, scratch));
-    *out_groups = groups;
-out:
-    fanout_gather_close(gather);
-    pool_close(scratch);
-    return e;
 }
 
 static const struct source_table remote_table = {
@@ -676,6 +561,12 @@ err fanout_open(const struct fanout_config *config, struct pool *pool, struct fa
     fanout->source = (struct source){ .table = &remote_table, .context = fanout };
     *out_fanout = fanout;
     return OK;
+}
+
+void fanout_set_runner(struct fanout *fanout, const struct promql_runner *runner)
+{
+    fanout->runner = *runner;
+    fanout->config.own.runner = &fanout->runner;
 }
 
 struct source *fanout_source(struct fanout *fanout) { return &fanout->source; }

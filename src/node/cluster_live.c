@@ -164,7 +164,8 @@ void cluster_node_step(struct cluster_node *cluster)
 {
     if (atomic_load(&cluster->is_joined))
         retention_guard_step(&cluster->guard, cluster->log, cluster->shards,
-                             cluster->settings.kafka.retention_max_ms, cluster->io);
+                             opener_waits_since_ns(cluster->opener), cluster->settings.kafka.retention_max_ms,
+                             cluster->io);
 }
 
 void cluster_node_refresh(struct cluster_node *cluster)

@@ -485,7 +485,18 @@ static void tell_self(void *context, struct rpc_head *out_head)
     memcpy(out_head->cluster_id, view.cluster_id, sizeof out_head->cluster_id);
 }
 
-static err open_asking(struct cluster_node *cluster)
+/* Is it this node, in this life? */
+static bool is_own(void *context, uint32_t node)
+{
+    struct cluster_node *cluster = context;
+    struct agent_view view;
+    struct route_node found;
+    agent_view(cluster->agent, &view);
+    return view.self.slot == node && routes_node(agent_routes(cluster->agent), node, &found) &&
+           found.id.incarnation == view.self.incarnation;
+}
+
+static err open_asking(struct cluster_node *cluster, struct source *own)
 {
     const struct secrets *secrets = cluster->config.secrets;
     struct fanout_http_config http = { .secret = secrets->cluster,
@@ -493,9 +504,12 @@ static err open_asking(struct cluster_node *cluster)
                                        .self = tell_self,
                                        .find = find_node,
                                        .context = cluster };
-    struct fanout_config fanout = { .partition_count = cluster->partition_count,
-                                    .route = route,
-                                    .route_context = cluster };
+    struct fanout_config fanout = {
+        .partition_count = cluster->partition_count,
+        .route = route,
+        .route_context = cluster,
+        .own = { .source = own, .pool = cluster->answers_pool, .is_own = is_own, .context = cluster }
+    };
     if (secrets->cluster_ca_file.len > 0)
         http.tls.ca_file = (const char *)secrets->cluster_ca_file.at;
     cluster->asking_pool = pool_open(cluster->pool, "asking", cluster->config.memory_bytes / ANSWERS_PART);
@@ -512,7 +526,7 @@ err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct
     cluster->answers_pool = pool_open(cluster->pool, "answers", cluster->config.memory_bytes / ANSWERS_PART);
     TRY(fanout_answers_open(&answers, cluster->io, cluster->answers_pool, &cluster->answers));
     atomic_store(&cluster->has_answers, true);
-    TRY(open_asking(cluster));
+    TRY(open_asking(cluster, own));
     struct agent_view view;
     agent_view(cluster->agent, &view);
     TRY(log_ends_open(cluster->log, cluster->partition_count, token_seed(view.cluster_id), cluster->io,
@@ -526,6 +540,7 @@ err cluster_node_attach(struct cluster_node *cluster, struct source *own, struct
 void cluster_node_set_runner(struct cluster_node *cluster, const struct promql_runner *runner)
 {
     fanout_answers_set_runner(cluster->answers, runner);
+    fanout_set_runner(cluster->fanout, runner);
 }
 
 static err open_sync(struct cluster_node *cluster)

@@ -714,10 +714,10 @@ void node_close(struct node *node)
     }
     if (node->scrape != NULL)
         scrape_close(node->scrape);
+    if (node->cluster != NULL) /* its own answers that were given up may still have the workers of queries */
+        cluster_node_stop(node->cluster);
     if (node->queries != NULL)
         query_service_close(node->queries);
-    if (node->cluster != NULL)
-        cluster_node_stop(node->cluster);
     if (node->ingest != NULL)
         ingest_close(node->ingest);
     if (node->shards != NULL)

@@ -1,5 +1,6 @@
-/* See retention_guard.h. From the shards: the age of what is unsaved; from the log's driver: the topic's
- * retention. To the driver: the order to raise it; to people: metrics, and a line an hour.
+/* See retention_guard.h. From the shards: the age of what is unsaved; from the opener: since when a partition
+ * could not be opened, of which nothing else is known; from the log's driver: the topic's retention. To the
+ * driver: the order to raise it; to people: metrics, and a line an hour.
  *
  * Invariants: 1. The retention is never lowered: whoever lowers it knows what for.  2. Nodes that raise at
  * once raise to the same: twice what the topic has, which all of them read there. */
@@ -21,6 +22,26 @@ static int64_t log_now_ms(struct retention_guard *guard, const struct retention_
     return guard->newest_ms + (facts->now_ns - guard->newest_ns) / NS_PER_MS;
 }
 
+/* Of what is unsaved in open partitions. */
+static int64_t age_of_unsaved(struct retention_guard *guard, const struct retention_facts *facts)
+{
+    if (facts->newest_ms == LOG_TIME_NONE || facts->since_ms == INT64_MAX)
+        return 0;
+    return log_now_ms(guard, facts) - facts->since_ms;
+}
+
+/* Of what may be unsaved in a partition that should be open and is not, because the bucket is away or the disk
+ * fails. Whoever looked after it before would have raised the retention at three quarters, so that it is no older
+ * than that at the begin of the wait; the retention is raised after an eighth of it, before that can expire. An
+ * opening that takes its usual time says nothing. */
+static int64_t age_of_unopened(const struct retention_facts *facts)
+{
+    if (facts->waits_since_ns == INT64_MAX)
+        return 0;
+    int64_t waits_ms = (facts->now_ns - facts->waits_since_ns) / NS_PER_MS;
+    return waits_ms < facts->retention_ms / 16 ? 0 : waits_ms + facts->retention_ms / 8 * 5;
+}
+
 struct retention_verdict retention_judge(struct retention_guard *guard, const struct retention_facts *facts)
 {
     struct retention_verdict v = { RETENTION_FOREVER_MS, RETENTION_WELL, 0 };
@@ -28,11 +49,9 @@ struct retention_verdict retention_judge(struct retention_guard *guard, const st
     if (retention_ms == LOG_RETENTION_UNKNOWN || retention_ms == LOG_RETENTION_NONE ||
         retention_ms >= RETENTION_FOREVER_MS)
         return v;
-    v.left_ms = retention_ms;
-    if (facts->newest_ms != LOG_TIME_NONE && facts->since_ms != INT64_MAX) {
-        int64_t age_ms = log_now_ms(guard, facts) - facts->since_ms;
-        v.left_ms = age_ms <= 0 ? retention_ms : age_ms < retention_ms ? retention_ms - age_ms : 0;
-    }
+    int64_t age_ms = age_of_unsaved(guard, facts), other_ms = age_of_unopened(facts);
+    age_ms = age_ms > other_ms ? age_ms : other_ms;
+    v.left_ms = age_ms <= 0 ? retention_ms : age_ms < retention_ms ? retention_ms - age_ms : 0;
     if (v.left_ms <= retention_ms / 4)
         v.level = RETENTION_EXPIRING;
     else if (v.left_ms <= retention_ms / 2)
@@ -64,7 +83,7 @@ static void tell(struct retention_guard *guard, const struct retention_verdict *
 }
 
 void retention_guard_step(struct retention_guard *guard, struct log *log, struct shards *shards,
-                          int64_t max_ms, struct io *io)
+                          int64_t waits_since_ns, int64_t max_ms, struct io *io)
 {
     struct err_at refused = { 0 };
     struct shards_unsaved unsaved = shards_unsaved(shards);
@@ -72,6 +91,7 @@ void retention_guard_step(struct retention_guard *guard, struct log *log, struct
                                      .max_ms = max_ms,
                                      .since_ms = unsaved.since_ms,
                                      .newest_ms = unsaved.newest_ms,
+                                     .waits_since_ns = waits_since_ns,
                                      .now_ns = io_boottime_ns(io) };
     if (facts.retention_ms == LOG_RETENTION_UNKNOWN)
         return;

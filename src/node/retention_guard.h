@@ -32,7 +32,9 @@ struct retention_facts {
     int64_t retention_ms;        /* of the topic: LOG_RETENTION_UNKNOWN, LOG_RETENTION_NONE */
     int64_t max_ms;              /* to which it may be raised */
     int64_t since_ms, newest_ms; /* as in struct shards_unsaved */
-    int64_t now_ns;              /* io_boottime_ns */
+    int64_t
+        waits_since_ns; /* boot time since when a partition waits to be opened here; INT64_MAX: none does */
+    int64_t now_ns;     /* io_boottime_ns */
 };
 
 struct retention_verdict {
@@ -46,8 +48,9 @@ struct retention_verdict {
  * log's own clock, as far as its newest record tells it: a node's may be wrong by years. */
 struct retention_verdict retention_judge(struct retention_guard *guard, const struct retention_facts *facts);
 
-/* Look, once a second at most; set the statistics, tell people, raise. max_ms: 0: never raise. */
+/* Look, once a second at most; set the statistics, tell people, raise. max_ms: 0: never raise. waits_since_ns: as
+ * in struct retention_facts. */
 void retention_guard_step(struct retention_guard *guard, struct log *log, struct shards *shards,
-                          int64_t max_ms, struct io *io);
+                          int64_t waits_since_ns, int64_t max_ms, struct io *io);
 
 #endif

@@ -12,6 +12,7 @@ static struct retention_facts facts_of(int64_t age_ms)
                                      .max_ms = 28 * DAY,
                                      .since_ms = 1000 * DAY - age_ms,
                                      .newest_ms = 1000 * DAY,
+                                     .waits_since_ns = INT64_MAX,
                                      .now_ns = NS_PER_SECOND };
 }
 
@@ -64,6 +65,32 @@ static void what_does_not_expire(void **state)
     assert_int_equal(retention_judge(&guard, &facts).left_ms, 8 * DAY);
 }
 
+/* Nothing is known of it: it is raised before what three quarters of the retention have passed of can expire. */
+static void a_partition_that_cannot_be_opened(void **state)
+{
+    static const struct {
+        int64_t waits_ms, retention_ms;
+        enum retention_level level;
+        int64_t raise_to_ms;
+    } cases[] = {
+        { 0, 8 * DAY, RETENTION_WELL, 0 },         { DAY / 2 - 1, 8 * DAY, RETENTION_WELL, 0 },
+        { DAY / 2, 8 * DAY, RETENTION_SHORT, 0 },  { DAY, 8 * DAY, RETENTION_EXPIRING, 16 * DAY },
+        { DAY, 16 * DAY, RETENTION_SHORT, 0 },     { 2 * DAY, 16 * DAY, RETENTION_EXPIRING, 28 * DAY },
+        { 2 * DAY, 28 * DAY, RETENTION_SHORT, 0 }, { 30 * DAY, 28 * DAY, RETENTION_EXPIRING, 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct retention_guard guard = { 0 };
+        struct retention_facts facts = facts_of(0);
+        facts.newest_ms = LOG_TIME_NONE; /* nothing was ever applied here */
+        facts.retention_ms = cases[i].retention_ms;
+        facts.now_ns = facts.now_ns + 60 * DAY * NS_PER_MS;
+        facts.waits_since_ns = facts.now_ns - cases[i].waits_ms * NS_PER_MS;
+        struct retention_verdict v = retention_judge(&guard, &facts);
+        assert_int_equal(v.level, cases[i].level);
+        assert_int_equal(v.raise_to_ms, cases[i].raise_to_ms);
+    }
+}
+
 /* Also where nothing comes any more: the log's clock goes on with this machine's, which may show anything. */
 static void time_goes_on_without_records(void **state)
 {
@@ -104,6 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels),
         cmocka_unit_test(what_does_not_expire),
+        cmocka_unit_test(a_partition_that_cannot_be_opened),
         cmocka_unit_test(time_goes_on_without_records),
         cmocka_unit_test(it_is_raised_as_far_as_allowed),
     };

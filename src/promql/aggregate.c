@@ -12,6 +12,9 @@
  *     count group     count
  *     stddev stdvar   mean                 Σ(v - mean)²   count
  *
+ * The rows of topk and bottomk that are candidates, and those of count_values, may come of who holds the series
+ * (unit.c): then they are in a group_set whose keys are the rows' labels, and merge as those of group and count.
+ *
  * a is ABSENT until the first value of its step. The average's scaling keeps sums beyond DBL_MAX exact where
  * Prometheus changes to a running mean.
  * Invariant: merge(a, b) then finish equals adding everything to one set, up to rounding; both are
@@ -295,7 +298,9 @@ struct group_set group_set_of(const struct node *n, const struct grid *grid, str
         .type = AGGREGATE_GROUP, .keep = true, .grid = *grid, .pool = pool, .index = label_index_open(pool)
     };
     if (n->type == NODE_AGGREGATE) {
-        set.type = n->aggregate.type;
+        set.type = aggregate_is_folded(n->aggregate.type)        ? n->aggregate.type
+                   : n->aggregate.type == AGGREGATE_COUNT_VALUES ? AGGREGATE_COUNT
+                                                                 : AGGREGATE_GROUP;
         set.names = n->aggregate.names;
         set.name_count = n->aggregate.name_count;
         set.keep = !n->aggregate.without;
@@ -478,17 +483,21 @@ static err top_step(struct eval *eval, struct frame *frame, struct grouping *g, 
     return OK;
 }
 
+/* Groups come in the order of their labels: neither storage nor who held their series shows in an instant
+ * result. */
 static err aggregate_top(struct eval *eval, const struct node *n, const struct grid *grid,
                          struct frame *frame, struct grouping *g, struct member *members, struct frame *out)
 {
     double *k;
+    uint32_t *order;
     TRY(eval_scalars(eval, n->aggregate.param, grid, &k));
     bool none;
     TRY(check_k(eval, k, grid->count, &none));
+    TRY(labels_order(g->index.keys, (uint32_t)g->index.count, frame->pool, &order));
     bool instant = grid->count == 1;
-    for (size_t group = 0; group < g->index.count && !none; group++)
+    for (size_t i = 0; i < g->index.count && !none; i++)
         for (size_t step = 0; step < grid->count; step++)
-            TRY(top_step(eval, frame, g, group, step, n->aggregate.type == AGGREGATE_BOTTOMK, k[step],
+            TRY(top_step(eval, frame, g, order[i], step, n->aggregate.type == AGGREGATE_BOTTOMK, k[step],
                          members, instant ? out : NULL));
     out->ordered = instant;
     for (size_t i = 0; i < frame->count && !instant && !none; i++) {
@@ -620,13 +629,41 @@ static err aggregate_count_values(struct eval *eval, const struct node *n, const
     return OK;
 }
 
+/* What of the operand is needed: the candidates of those who hold the series, or all of it. *out_is_counted: it
+ * is the result already, of count_values. */
+static err operand_of_whole(struct eval *eval, const struct node *n, const struct grid *grid,
+                            struct frame **out_frame, bool *out_is_counted)
+{
+    struct frame *frame;
+    bool is_done;
+    TRY(frame_open(eval, &frame));
+    struct group_set rows = group_set_of(n, grid, frame->pool);
+    TRY(unit_rows(eval, n, &rows, &is_done));
+    *out_is_counted = is_done && n->aggregate.type == AGGREGATE_COUNT_VALUES;
+    if (!is_done) {
+        frame_close(eval, frame);
+        return eval_frame(eval, n->aggregate.inner, grid, out_frame);
+    }
+    for (size_t i = 0; i < rows.index.count; i++)
+        TRY(frame_add(frame, (struct row){ .labels = rows.index.keys[i],
+                                           .values = rows.groups[i].a,
+                                           .drop_name = rows.groups[i].drop_name }));
+    *out_frame = frame;
+    return OK;
+}
+
 static err aggregate_whole(struct eval *eval, const struct node *n, const struct grid *grid,
                            struct frame **out_frame)
 {
     struct frame *frame, *out;
     struct grouping g;
     void *members;
-    TRY(eval_frame(eval, n->aggregate.inner, grid, &frame));
+    bool is_counted;
+    TRY(operand_of_whole(eval, n, grid, &frame, &is_counted));
+    if (is_counted) {
+        *out_frame = frame;
+        return OK;
+    }
     TRY(fail_histograms(eval, frame, aggregate_name(n->aggregate.type)));
     TRY(frame_open(eval, &out));
     TRY(grouping_make(frame->pool, n, frame, &g));

@@ -334,7 +334,7 @@ static inline bool group_set_needs_labels(const struct group_set *set)
     return set->name_count > 0 || !set->keep;
 }
 err group_set_add(struct group_set *set, const struct row *row, struct buf *scratch);
-/* The empty set of an aggregation that is folded, or of absent(). */
+/* The empty set of an aggregation that is folded, of absent(), or of the rows of one that is not. */
 struct group_set group_set_of(const struct node *n, const struct grid *grid, struct pool *pool);
 /* Which of a, b, c there are: the first so many. */
 unsigned group_columns(enum aggregate_type type);
@@ -361,6 +361,10 @@ static inline void kahan_add(double v, double *sum, double *c)
 /* Fill the groups of an aggregation that is folded, or of a call of absent: where the series are, when the source
  * does that, else here. */
 err unit_groups(struct eval *eval, const struct node *n, const struct grid *grid, struct group_set *groups);
+/* Fill rows with what topk, bottomk or count_values, each asked of some of the series, leaves of them, its key
+ * being the row's labels; counts are added up. *out_is_done: false, when the source does not do that: nothing is
+ * there. */
+err unit_rows(struct eval *eval, const struct node *n, struct group_set *rows, bool *out_is_done);
 
 /* ---- binary.c ---- */
 err binary_eval(struct eval *eval, const struct node *n, const struct grid *grid, struct frame **out_frame);

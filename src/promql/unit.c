@@ -1,5 +1,10 @@
 /* Units: aggregations (and absent) whose series are evaluated one by one, where they are.
  *
+ * Most are folded into the states of groups. Of topk and bottomk the states are rows: who holds some of the
+ * series gives at each step its k best of each group; no other can be among the k best of all, for the order of
+ * members is total, and the same choice among those gives the result. Rows of count_values hold counts, which
+ * add up.
+ *
  *     unit = aggregation ∘ (elementwise | scalar operator | window)* ∘ selector
  *
  * A unit reads one selector, and no step of it looks at two series but the aggregation at its end, whose groups
@@ -79,11 +84,21 @@ static const struct node *operand_of(const struct node *n)
     }
 }
 
-/* What is aggregated, n being folded or absent; NULL: n is neither. */
+/* An aggregation whose results over parts of the series tell that over all. A number k of selectors' values is
+ * known to who asks only. */
+static bool is_apart(const struct node *n)
+{
+    enum aggregate_type type = n->aggregate.type;
+    if (type == AGGREGATE_TOPK || type == AGGREGATE_BOTTOMK)
+        return !has_selector(n->aggregate.param);
+    return type == AGGREGATE_COUNT_VALUES || aggregate_is_folded(type);
+}
+
+/* What is aggregated, n being such, or absent; NULL: n is neither. */
 static const struct node *aggregated_of(const struct node *n)
 {
     if (n->type == NODE_AGGREGATE)
-        return aggregate_is_folded(n->aggregate.type) ? n->aggregate.inner : NULL;
+        return is_apart(n) ? n->aggregate.inner : NULL;
     bool is_absent_call = n->type == NODE_CALL && (n->call.function->id == FUNCTION_ABSENT ||
                                                    n->call.function->id == FUNCTION_ABSENT_OVER_TIME);
     return is_absent_call ? n->call.args[0] : NULL;
@@ -241,6 +256,11 @@ err unit_groups(struct eval *eval, const struct node *n, const struct grid *grid
     return is_done ? OK : unit_here(eval, n, grid, groups);
 }
 
+err unit_rows(struct eval *eval, const struct node *n, struct group_set *rows, bool *out_is_done)
+{
+    return unit_ask(eval, n, rows, out_is_done);
+}
+
 /* ---- answering ---- */
 
 /* The unit that stands in [begin, end) of the text; NULL: none does. */
@@ -278,6 +298,19 @@ static size_t notes_of(const struct annotations *list, struct slice **out_texts)
     return list->texts.count < SOURCE_NOTE_COUNT_MAX ? list->texts.count : SOURCE_NOTE_COUNT_MAX;
 }
 
+/* The rows of an aggregation that is not folded, over this source alone. */
+static err rows_here(struct eval *eval, const struct node *n, const struct grid *grid, struct group_set *rows)
+{
+    struct frame *frame;
+    TRY(aggregate_eval(eval, n, grid, &frame));
+    for (size_t i = 0; i < frame->count; i++) {
+        const struct group from = { .drop_name = frame->rows[i].drop_name, .a = frame->rows[i].values };
+        TRY(group_set_merge_one(rows, frame->rows[i].labels, &from));
+    }
+    frame_close(eval, frame);
+    return OK;
+}
+
 static err hand_over(const struct group_set *groups, const struct source_unit *unit)
 {
     for (size_t i = 0; i < groups->index.count; i++) {
@@ -299,7 +332,8 @@ static err unit_answer(struct eval *eval, const struct node *n, const struct sou
     struct group_set groups = group_set_of(n, &grid, frame->pool);
     if (group_columns(groups.type) != unit->column_count)
         return ERR_UNSUPPORTED;
-    TRY(unit_here(eval, n, &grid, &groups));
+    bool is_folded = n->type != NODE_AGGREGATE || aggregate_is_folded(n->aggregate.type);
+    TRY(is_folded ? unit_here(eval, n, &grid, &groups) : rows_here(eval, n, &grid, &groups));
     *out = (struct source_groups){ .proof = eval->proof,
                                    .series_count = eval->stats.series_loaded,
                                    .sample_count = eval->stats.samples_loaded };

@@ -17,6 +17,8 @@ struct node_call {
     size_t at, fault_at;
     size_t head_bytes, last_at; /* where its second block begins, and its last one */
     int64_t ready_ns, resume_ns;
+    struct node_work work; /* of a call within; done when it is ready, or later when that is given up */
+    bool is_within, is_done;
 };
 
 static err call_write(void *context, struct slice bytes)
@@ -120,11 +122,59 @@ static size_t call_end(const struct node_call *call, int64_t now_ns)
     }
 }
 
+/* What the node's source does in answer to itself. */
+static void fail_own(struct node_memory *node)
+{
+    bool is_read = node->fault == NODE_BREAKS || node->fault == NODE_LIES;
+    bool is_select = node->fault == NODE_STOPS || node->fault == NODE_RAMBLES;
+    node->source.select_error = is_select ? ERR_IO : OK;
+    node->source.read_error = is_read ? ERR_IO : OK;
+    node->source.read_errors = node->fault_at | UINT64_C(1) << node->fault_at % 64;
+}
+
+static err nodes_within(void *context, void (*work)(void *work_context), void *work_context, void **out_call)
+{
+    struct nodes_memory *nodes = context;
+    struct node_memory *node = &nodes->nodes[nodes->own - 1];
+    struct pool *pool;
+    void *at;
+    node->asked++;
+    if (node->fault == NODE_AWAY)
+        return ERR_BUSY;
+    TRY(pool_open_object(nodes->pool, "call", sizeof(struct node_call), &pool, &at));
+    struct node_call *call = at;
+    *call = (struct node_call){ .node = node,
+                                .pool = pool,
+                                .ready_ns = nodes->now_ns + node->delay_ns,
+                                .resume_ns = nodes->now_ns + node->pause_ns,
+                                .work = { work, work_context },
+                                .is_within = true };
+    nodes->open_calls++;
+    *out_call = call;
+    return OK;
+}
+
+static err next_within(const struct nodes_memory *nodes, struct node_call *call)
+{
+    enum node_fault fault = call->node->fault;
+    if (nodes->now_ns < call->ready_ns || fault == NODE_HANGS || fault == NODE_ENDLESS ||
+        (fault == NODE_PAUSES && nodes->now_ns < call->resume_ns))
+        return ERR_BUSY;
+    if (!call->is_done) {
+        fail_own(call->node);
+        call->is_done = true;
+        call->work.work(call->work.context);
+    }
+    return ERR_END;
+}
+
 static err nodes_next(void *context, void *call_at, struct slice *out_bytes)
 {
     struct nodes_memory *nodes = context;
     struct node_call *call = call_at;
     enum node_fault fault = call->node->fault;
+    if (call->is_within)
+        return next_within(nodes, call);
     if (nodes->now_ns < call->ready_ns)
         return ERR_BUSY;
     size_t end = call_end(call, nodes->now_ns);
@@ -148,6 +198,10 @@ static void nodes_close(void *context, void *call_at)
     struct nodes_memory *nodes = context;
     struct node_call *call = call_at;
     nodes->open_calls--;
+    if (call->is_within && !call->is_done) {
+        check(nodes->late_count < NODES_MEMORY_LATE_MAX);
+        nodes->late[nodes->late_count++] = call->work;
+    }
     pool_close(call->pool);
 }
 
@@ -204,7 +258,7 @@ err nodes_memory_open(struct source_memory *whole, uint32_t node_count, uint32_t
                 node->held[p / 64] |= UINT64_C(1) << p % 64;
     }
     nodes->config = (struct fanout_config){ .transport = { nodes, nodes_start, nodes_next, nodes_close,
-                                                           nodes_wait, nodes_now, nodes_heard },
+                                                           nodes_wait, nodes_now, nodes_heard, nodes_within },
                                             .partition_count = partition_count,
                                             .route = nodes_route,
                                             .route_context = nodes };
@@ -212,4 +266,30 @@ err nodes_memory_open(struct source_memory *whole, uint32_t node_count, uint32_t
     nodes->source = fanout_source(fanout);
     *out_nodes = nodes;
     return OK;
+}
+
+static bool nodes_is_own(void *context, uint32_t node)
+{
+    return node + 1 == ((struct nodes_memory *)context)->own;
+}
+
+err nodes_memory_be(struct nodes_memory *nodes, uint32_t node)
+{
+    struct fanout *fanout;
+    check(node < nodes->node_count);
+    nodes->own = node + 1;
+    nodes->config.own = (struct fanout_own){ .source = &nodes->nodes[node].source.source,
+                                             .pool = nodes->pool,
+                                             .is_own = nodes_is_own,
+                                             .context = nodes };
+    TRY(fanout_open(&nodes->config, nodes->pool, &fanout));
+    nodes->source = fanout_source(fanout);
+    return OK;
+}
+
+void nodes_memory_settle(struct nodes_memory *nodes)
+{
+    for (unsigned i = 0; i < nodes->late_count; i++)
+        nodes->late[i].work(nodes->late[i].context);
+    nodes->late_count = 0;
 }

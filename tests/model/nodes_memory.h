@@ -7,7 +7,8 @@
 #include "fanout/fanout.h"
 #include "model/source_memory.h"
 
-#define NODES_MEMORY_MAX 8
+#define NODES_MEMORY_MAX      8
+#define NODES_MEMORY_LATE_MAX 64
 
 enum node_fault {
     NODE_FINE,
@@ -22,6 +23,9 @@ enum node_fault {
     NODE_OLD,     /* does not read a request for groups: its version is newer */
     NODE_ENDLESS, /* sends the blocks between first and last again and again, one a millisecond */
 };
+
+/* Of the node that asks, whose answers are no bytes: BREAKS and LIES cannot read some series behind their select,
+ * STOPS and RAMBLES do not select, ENDLESS is as HANGS, OMITS as FINE. */
 
 struct node_memory {
     struct source_memory source;
@@ -44,6 +48,12 @@ struct nodes_memory {
     int64_t now_ns;
     size_t cut; /* bytes that come at once, at most */
     unsigned open_calls;
+    uint32_t own; /* 1 + the node that asks; 0: none of them does */
+    struct node_work {
+        void (*work)(void *context);
+        void *context;
+    } late[NODES_MEMORY_LATE_MAX]; /* work within that was given up before it began */
+    unsigned late_count;
     uint64_t sent_bytes; /* of answers, as far as they were taken */
     struct pool *pool;
 };
@@ -52,5 +62,10 @@ struct nodes_memory {
  * node_count). whole gets partition_count. Everything is in pool. ERR_LIMIT. */
 err nodes_memory_open(struct source_memory *whole, uint32_t node_count, uint32_t partition_count,
                       uint32_t replica_count, struct pool *pool, struct nodes_memory **out_nodes);
+
+/* From now on this node asks: what is asked of it is answered within. ERR_LIMIT. */
+err nodes_memory_be(struct nodes_memory *nodes, uint32_t node);
+/* Do the work that was given up. */
+void nodes_memory_settle(struct nodes_memory *nodes);
 
 #endif

@@ -14,6 +14,7 @@ struct source_reader {
 
 struct source_set {
     struct source_reader reader;
+    const struct source_memory *memory;
     struct pool *pool;
     const struct source_memory_series **series;
     size_t count;
@@ -70,9 +71,11 @@ static err memory_select(struct source *source, const struct source_request *req
 {
     const struct source_memory *m = source->context;
     void *memory;
+    TRY(m->select_error);
     TRY(pool_zalloc(pool, sizeof(struct source_set), &memory));
     struct source_set *set = memory;
     TRY(pool_alloc(pool, (m->count + 1) * sizeof *set->series, &memory));
+    set->memory = m;
     set->pool = pool;
     set->series = memory;
     set->range = request->range;
@@ -111,9 +114,17 @@ static err memory_labels(struct source_reader *reader, size_t series, struct buf
 
 static err memory_samples(struct source_reader *reader, size_t series, struct sample_columns *columns)
 {
-    const struct source_set *set = reader->set;
+    struct source_set *set = reader->set;
+    const struct source_memory *m = set->memory;
     const struct sample_columns *c = &set->series[series]->columns;
     size_t histogram = 0;
+    if (m->read_error != OK && (m->read_errors >> series % 64 & 1) != 0)
+        return m->read_error;
+    if ((m->read_misses >> series % 64 & 1) != 0) {
+        uint32_t partition = source_memory_partition(m, set->series[series]->labels);
+        TRY(proof_reserve(&set->proof, set->pool));
+        proof_miss(&set->proof, &(struct proof_missing){ partition, set->range, "quarantine" });
+    }
     sample_columns_clear(columns);
     for (size_t i = 0; i < c->count; i++) {
         bool is_histogram = histogram < c->histogram_count && c->histograms[histogram].row == i;

@@ -25,6 +25,9 @@ struct source_memory {
     bool is_everywhere;       /* every series counts as one of whatever partitions are asked for */
     uint64_t applied_offset;
     int64_t data_through_ms;
+    err select_error, read_error; /* != OK: these fail with it */
+    uint64_t read_errors;         /* with read_error: of series number n mod 64, a bit each */
+    uint64_t read_misses;         /* likewise: reading it finds out that its partition lacks something */
 };
 
 /* Everything lives in pool. */

@@ -372,6 +372,7 @@ static void no_trouble_makes_an_answer_wrong(void **state)
         uint64_t safe, held;
         world_open(&w, &random, 5, 1 + (uint32_t)test_random_below(&random, 4));
         routes_make(&w, &random, r);
+        own_maybe(&w, &random);
         faults_make(&w, &random);
         holders(&w, r, &safe, &held);
         w.nodes->cut = 1000 + test_random_below(&random, 100000);

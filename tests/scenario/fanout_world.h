@@ -102,7 +102,25 @@ static inline void world_open(struct world *w, struct test_random *random, uint3
 static inline void world_close(struct world *w)
 {
     assert_int_equal(w->nodes->open_calls, 0);
+    nodes_memory_settle(w->nodes);
     pool_close(w->pool);
+}
+
+/* In some turns nobody of the nodes asks, in others one of them does. */
+static inline void own_maybe(struct world *w, struct test_random *random)
+{
+    uint32_t own = (uint32_t)test_random_below(random, w->nodes->node_count + 1);
+    if (own > 0)
+        assert_ok(nodes_memory_be(w->nodes, own - 1));
+}
+
+/* Reads of the node that asks, which do only where there are series. */
+static inline bool reads_fail(const struct nodes_memory *nodes)
+{
+    if (nodes->own == 0)
+        return false;
+    enum node_fault fault = nodes->nodes[nodes->own - 1].fault;
+    return fault == NODE_BREAKS || fault == NODE_LIES;
 }
 
 /* ---- comparing ---- */
@@ -194,8 +212,17 @@ static inline void proofs_compare(const struct proof *want, const struct proof *
     assert_int_equal(want->missing_count, got->missing_count);
 }
 
-/* What the nodes answered against what the whole has of all that they did not name as missing. Returns the missing
- * partitions. */
+static inline size_t ones_keep(const struct world *w, struct one *ones, size_t count, uint64_t partitions)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++)
+        if ((partitions >> source_memory_partition(&w->whole, ones[i].labels) & 1) != 0)
+            ones[kept++] = ones[i];
+    return kept;
+}
+
+/* What the nodes answered against what the whole has of all that they did not name as missing. Returns the
+ * missing partitions. */
 static inline uint64_t compare_set(struct world *w, const struct source_request *request,
                                    struct source_set *got_set, struct pool *pool, bool exemplars)
 {
@@ -206,6 +233,8 @@ static inline uint64_t compare_set(struct world *w, const struct source_request 
     size_t count = read_all(remote, got_set, pool, exemplars, &got);
     const struct proof *proof = remote->set_proof(got_set);
     uint64_t left = not_missing(proof, asked);
+    if (w->nodes->own != 0) /* reading may find out what its own series lack */
+        count = ones_keep(w, got, count, left);
     assert_int_equal(proof->complete, left == asked);
     struct source_request rest = *request;
     rest.partitions = &left;

@@ -442,6 +442,7 @@ static err evaluate(struct scenario *s, const struct evaluation *v, struct pool 
     if (s->asks_nodes) {
         struct nodes_memory *nodes;
         TRY(nodes_memory_open(&s->source, 3, 16, 2, pool, &nodes));
+        TRY(nodes_memory_be(nodes, 0)); /* what it holds is read in place */
         nodes->nodes[1].fault = NODE_AWAY;
         source = nodes->source;
     }

@@ -124,30 +124,50 @@ static const char *judge_sample(struct whole *w, struct slice labels, int64_t t_
     return NULL;
 }
 
-static err judge_series(struct whole *w, struct source *source, struct source_set *set, uint32_t number)
+struct read_row {
+    struct slice labels;
+    int64_t t_ms;
+    double value;
+};
+
+struct read_rows {
+    struct read_row *rows;
+    size_t count, capacity;
+};
+
+/* All rows of the set. Reading what is the node's own may wait, and others ask meanwhile: nothing is judged before
+ * everything is read. */
+static err read_set(struct source *source, struct source_set *set, struct pool *pool, struct read_rows *out)
 {
-    struct pool *pool = pool_open(w->pool, "answer", POOL_BYTES_UNLIMITED);
     struct sample_columns columns = sample_columns_open(pool);
     struct buf labels = buf_open(pool, LABELS_BYTES_MAX);
-    struct source_reader *reader = NULL;
+    struct source_reader *reader;
     err e = OK;
-    TRY_OUT(source->table->reader_open(set, &reader));
+    TRY(source->table->reader_open(set, &reader));
     for (size_t i = 0; i < source->table->set_count(set); i++) {
+        struct slice copy;
         buf_clear(&labels);
         TRY_OUT(source->table->read_labels(reader, i, &labels));
         TRY_OUT(source->table->read_samples(reader, i, &columns));
-        for (size_t k = 0; k < columns.count; k++) {
-            const char *wrong =
-                judge_sample(w, buf_slice(&labels), columns.t_ms[k], columns.values[k], number);
-            if (wrong != NULL)
-                whole_violate(w, "answers: %s: value %g at %lld", wrong, columns.values[k],
-                              (long long)columns.t_ms[k]);
-        }
+        TRY_OUT(pool_copy(pool, buf_slice(&labels), &copy));
+        TRY_OUT(pool_block_reserve(pool, (void **)&out->rows, sizeof *out->rows, out->count + columns.count,
+                                   &out->capacity));
+        for (size_t k = 0; k < columns.count; k++)
+            out->rows[out->count++] = (struct read_row){ copy, columns.t_ms[k], columns.values[k] };
     }
 out:
     source->table->reader_close(reader);
-    pool_close(pool); /* what is in it waits for nobody: no fiber dies in between */
     return e;
+}
+
+static void judge_rows(struct whole *w, const struct read_rows *rows, uint32_t number)
+{
+    for (size_t i = 0; i < rows->count; i++) {
+        const struct read_row *row = &rows->rows[i];
+        const char *wrong = judge_sample(w, row->labels, row->t_ms, row->value, number);
+        if (wrong != NULL)
+            whole_violate(w, "answers: %s: value %g at %lld", wrong, row->value, (long long)row->t_ms);
+    }
 }
 
 /* Was it acknowledged before, and is it not of what the log may have lost? */
@@ -189,11 +209,14 @@ static err ask_rows(struct question *q, struct query *query, bool *out_complete)
                                       .series_max = SIZE_MAX,
                                       .guard = query_guard(query) };
     struct source_set *set;
-    uint32_t number = ++w->checks;
+    struct read_rows rows = { 0 };
     TRY(source->table->select(source, &request, query_pool(query), &set));
-    err e = judge_series(w, source, set, number);
+    err e = read_set(source, set, query_pool(query), &rows);
     *out_complete = e == OK && source->table->set_proof(set)->complete;
     source->table->set_close(set);
+    uint32_t number = ++w->checks;
+    if (e == OK)
+        judge_rows(w, &rows, number);
     if (*out_complete)
         judge_complete(w, q, number);
     if (e == OK && w->is_quiet)
@@ -248,12 +271,14 @@ static void run_query(void *context)
     struct query *query;
     struct err_at at = { 0 };
     bool is_complete = false;
+    p->busy_requests++;
     err e = query_begin(p->queries, &options, &query, &at);
     if (e == OK) {
         e = q->is_count ? ask_count(q, query, &is_complete) : ask_rows(q, query, &is_complete);
         ERR_IGNORE(query_release(query, e, &at));
         query_end(query);
     }
+    p->busy_requests--;
     whole_note(w,
                e != OK       ? EVENT_QUERY_FAILED
                : is_complete ? EVENT_QUERY_COMPLETE

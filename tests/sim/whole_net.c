@@ -1,8 +1,9 @@
 /* The network between nodes: probes, calls of the fan-out, questions of sync. See whole.h.
  *
  * A probe is one message each way, which may be lost, come twice, and be overtaken. A call is a connection: its
- * request arrives or does not, what is answered comes in order or, when the way back is cut, not at all. Nobody is
- * told of a cut: who asks finds out by its own patience. A process that is not there refuses at once.
+ * request arrives or does not, what is answered comes in order or, when the way back is cut, not at all. Nobody
+ * is told of a cut: who asks finds out by its own patience. A process that is not there refuses at once. What a
+ * process answers itself is a call, too, whose work a fiber of the process does.
  *
  * Invariant: a call belongs to the world; it goes when neither the process that asked nor the fiber that answers
  * can touch it any more. */
@@ -10,6 +11,7 @@
 
 #define PROBES_MS_MAX 60000 /* an overheard probe may be sent again */
 #define ASK_MS        5000
+#define WORK_MS       5 /* before a fiber has its turn */
 
 static struct whole *world_of(const struct whole_process *p) { return p->node->whole; }
 
@@ -109,9 +111,11 @@ struct whole_call {
     struct whole *world;
     uint32_t from, to;
     unsigned from_life, to_life;
-    struct member_id of; /* the life that is asked */
-    int64_t arrives_ms;  /* INT64_MAX: never */
-    int64_t breaks_ms;   /* then who asks hears that nobody is there; INT64_MAX: never */
+    struct member_id of;              /* the life that is asked */
+    void (*work)(void *work_context); /* of a call within a process, which has arrived when it begins */
+    void *work_context;
+    int64_t arrives_ms; /* INT64_MAX: never */
+    int64_t breaks_ms;  /* then who asks hears that nobody is there; INT64_MAX: never */
     bool has_arrived, is_served, is_closed, is_cut;
     int64_t last_due_ms, heard_ns;
     struct chunk *first, **last, *held;
@@ -158,6 +162,44 @@ static void serve(void *context)
     p->busy_requests--;
     whole_note(call->world, EVENT_CALL_SERVED, call->to, call->from);
     call->is_served = true;
+}
+
+static void work(void *context)
+{
+    struct whole_call *call = context;
+    struct whole_process *p = call->world->nodes[call->to].process;
+    fiber_sleep((int64_t)whole_below(call->world, WORK_MS) * NS_PER_MS);
+    call->work(call->work_context);
+    p->busy_requests--;
+    whole_note(call->world, EVENT_CALL_WITHIN, call->to, call->from);
+    call->is_served = true;
+}
+
+static err call_within(void *context, void (*work_of)(void *work_context), void *work_context,
+                       void **out_call)
+{
+    struct whole_process *p = context;
+    struct whole *w = world_of(p);
+    void *at = NULL;
+    check(pool_block_resize(w->pool, &at, sizeof(struct whole_call)) == OK);
+    struct whole_call *call = at;
+    *call = (struct whole_call){ .next = w->calls,
+                                 .world = w,
+                                 .from = p->node->number,
+                                 .to = p->node->number,
+                                 .from_life = p->node->life,
+                                 .to_life = p->node->life,
+                                 .work = work_of,
+                                 .work_context = work_context,
+                                 .arrives_ms = INT64_MAX,
+                                 .breaks_ms = INT64_MAX,
+                                 .has_arrived = true };
+    call->last = &call->first;
+    w->calls = call;
+    *out_call = call;
+    p->busy_requests++;
+    fiber_start(p->group, work, call);
+    return OK;
 }
 
 static err call_start(void *context, uint32_t slot, struct slice request, void **out_call)
@@ -229,7 +271,7 @@ static bool has_news(void *context)
     for (const struct whole_call *call = p->node->whole->calls; call != NULL; call = call->next)
         if (call->from == p->node->number && call->from_life == p->node->life && !call->is_closed &&
             ((call->first != NULL && call->first->due_ms <= whole_now_ms()) ||
-             whole_now_ms() >= call->breaks_ms))
+             whole_now_ms() >= call->breaks_ms || (call->work != NULL && call->is_served)))
             return true;
     return false;
 }
@@ -259,8 +301,8 @@ static int64_t call_heard(void *context, void *call_at)
 
 void net_transport(struct whole_process *process, struct fanout_transport *out_transport)
 {
-    *out_transport = (struct fanout_transport){ process,   call_start, call_next, call_close,
-                                                call_wait, call_now,   call_heard };
+    *out_transport = (struct fanout_transport){ process,   call_start, call_next,  call_close,
+                                                call_wait, call_now,   call_heard, call_within };
 }
 
 /* The answering side: nobody is there, or not the life that is meant. */

@@ -220,9 +220,22 @@ static uint32_t route(void *context, uint32_t partition, uint32_t out_nodes[FANO
     return (uint32_t)routes_of(agent_routes(p->agent), partition, out_nodes);
 }
 
+static bool is_own(void *context, uint32_t slot)
+{
+    struct whole_process *p = context;
+    struct agent_view view;
+    agent_view(p->agent, &view);
+    return view.self.slot == slot;
+}
+
 static err open_queries(struct whole_process *p)
 {
-    struct fanout_config fanout = { .partition_count = PARTITIONS, .route = route, .route_context = p };
+    struct fanout_config fanout = {
+        .partition_count = PARTITIONS,
+        .route = route,
+        .route_context = p,
+        .own = { .source = shards_source(p->shards), .pool = p->pool, .is_own = is_own, .context = p }
+    };
     struct query_config queries = query_config_default();
     struct log_ends *ends;
     queries.timeout_ms = 15000;
@@ -313,7 +326,7 @@ static void stop(struct whole_process *p)
     fiber_join(p->sync_fiber);
     opener_close(p->opener);
     p->opener = NULL;
-    while (p->busy_requests > 0) /* of other nodes; they have deadlines */
+    while (p->busy_requests > 0) /* queries, of other nodes and its own; they have deadlines */
         io_sleep_ns(p->node->io, 50 * NS_PER_MS);
     struct shards *shards = p->shards;
     p->shards = NULL;
@@ -333,7 +346,8 @@ static void main_of(void *context)
     while (e == OK && !p->has_ended && !p->is_told_to_leave) {
         ingest_step(p->ingest);
         if (!p->node->whole->plants.no_guard)
-            retention_guard_step(&guard, p->logs[TOPIC_DATA], p->shards, RETENTION_MAX_MS, p->node->io);
+            retention_guard_step(&guard, p->logs[TOPIC_DATA], p->shards, opener_waits_since_ns(p->opener),
+                                 RETENTION_MAX_MS, p->node->io);
         io_sleep_ns(p->node->io, NS_PER_SECOND);
     }
     if (e == OK && !p->has_ended)
