@@ -8,6 +8,7 @@
  * Housekeeping (ingest_step) walks the whole table once in announce_ms. What it meets
  *   was not used for idle_ms  → is dropped; its number is dead and never given again in this incarnation
  *   else                      → loses its mark, so that its next use carries its labels again (protocol §1.7)
+ * A partition whose log went back loses all marks at once, and metadata is stored again (hear_of_generations).
  * A partition with more dead than live numbers takes a new incarnation, at most every rotate_ms (§1.8). */
 #include "ingest/request.h"
 
@@ -130,8 +131,10 @@ err ingest_open(const struct ingest_config *config, struct io *io, struct log *l
     TRY_OUT(pool_zalloc(own, METADATA_CACHE_COUNT * sizeof ingest->metadata_seen[0], &seen));
     ingest->metadata_seen = seen;
     TRY_OUT(series_table_init(&ingest->table, table_pool));
-    for (uint32_t i = 0; i < config->partition_count; i++)
+    for (uint32_t i = 0; i < config->partition_count; i++) {
         producer_renew(&ingest->producers[i], io);
+        producer_hear(&ingest->producers[i], log_watermarks(log, i).generation);
+    }
     io_rwlock_init(&ingest->lock);
     io_mutex_init(&ingest->mutex);
     ingest->stepped_ns = ingest->metadata_renewed_ns = io_monotonic_ns(io);
@@ -307,6 +310,14 @@ static void walk(struct ingest *ingest, int64_t now_ns, int64_t elapsed_ms)
     }
 }
 
+/* What was acknowledged may be gone. An acknowledgement tells it too (producer_acked), and makes a request fail. */
+static void hear_of_generations(struct ingest *ingest)
+{
+    for (uint32_t i = 0; i < ingest->config.partition_count; i++)
+        if (producer_hear(&ingest->producers[i], log_watermarks(ingest->log, i).generation))
+            atomic_fetch_add(&ingest->metadata_epoch, 1);
+}
+
 /* Give the partition a new incarnation, and its series numbers from 0. Lock held for writing. */
 static void renew(struct ingest *ingest, uint32_t partition)
 {
@@ -356,6 +367,7 @@ void ingest_step(struct ingest *ingest)
     if (elapsed_ms <= 0)
         return;
     ingest->stepped_ns += elapsed_ms * NS_PER_MS;
+    hear_of_generations(ingest);
     walk(ingest, now_ns, elapsed_ms);
     if ((now_ns - ingest->metadata_renewed_ns) / NS_PER_MS >= ingest->config.announce_ms) {
         ingest->metadata_renewed_ns = now_ns;

@@ -15,13 +15,19 @@ static struct io *io;
 static struct log *fake;
 static struct ingest *ingest;
 
-static void open_all(uint64_t seed, struct ingest_config config)
+/* Over a log of that generation; 0: one that never goes back. */
+static void open_over(uint64_t seed, struct ingest_config config, uint64_t generation)
 {
     pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
     assert_ok(io_sim_open(seed, &io));
     fake = fake_log_open(pool);
+    fake->generation = generation;
     assert_ok(ingest_open(&config, io, fake, pool, &ingest));
 }
+
+static void open_all(uint64_t seed, struct ingest_config config) { open_over(seed, config, 0); }
+
+static void pass_ms(int64_t ms) { io_sim_clock_advance(io, ms * NS_PER_MS); }
 
 static void close_all(void)
 {
@@ -120,6 +126,34 @@ static void log_that_went_back(void **state)
     close_all();
 }
 
+/* In a new generation no mark of the former counts, wherever its offsets are: the step clears them. Where it did not
+ * yet, what was begun before is stored and not acknowledged, and the request after that brings its labels. */
+static void log_in_a_new_generation(void **state)
+{
+    for (int is_told = 0; is_told < 2; is_told++) {
+        open_over(1, one_partition(), 1);
+        assert_int_equal(write_now(0, 3).status, 204);
+        fake->generation = 2;
+        if (is_told) {
+            pass_ms(1000);
+            ingest_step(ingest);
+        } else {
+            struct ingest_result result = write_now(0, 3);
+            assert_true(result.status == 503 && result.samples == 0);
+            assert_non_null(strstr(result.text, "may be stored yet"));
+        }
+        uint64_t before = fake->announce_count;
+        assert_int_equal(write_now(0, 3).status, 204);
+        assert_int_equal(fake->announce_count, before + 3);
+        fake->generation = 3;
+        fake->offset[0] = 0;
+        pass_ms(1000);
+        ingest_step(ingest);
+        assert_int_equal(write_now(0, 3).status, 204); /* below the last one of the former generation */
+        close_all();
+    }
+}
+
 static void partitions_stand_alone(void **state)
 {
     open_all(1, ingest_config_default());
@@ -144,8 +178,6 @@ static void partitions_stand_alone(void **state)
     assert_int_equal(fake->announce_count - announced, 60 - stored); /* each marked on its own answer */
     close_all();
 }
-
-static void pass_ms(int64_t ms) { io_sim_clock_advance(io, ms * NS_PER_MS); }
 
 /* The request is answered with 503 in time; the log answers later, with an error, or not before the end. What it
  * says then is no acknowledgement: labels come again. */
@@ -459,6 +491,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(labels_until_acknowledged),
         cmocka_unit_test(log_that_went_back),
+        cmocka_unit_test(log_in_a_new_generation),
         cmocka_unit_test(partitions_stand_alone),
         cmocka_unit_test(the_log_answers_late),
         cmocka_unit_test(one_partition_answers_late),

@@ -300,7 +300,8 @@ static void append_done(struct log_append *append, err result, struct log_positi
     struct record *record = (struct record *)(void *)((uint8_t *)append - offsetof(struct record, append));
     struct ingest_request *r = append->context;
     struct ingest *ingest = r->ingest;
-    if (!producer_acked(&ingest->producers[append->partition], result, position)) {
+    struct producer *producer = &ingest->producers[append->partition];
+    if (!producer_acked(producer, record->generation, result, position)) {
         atomic_fetch_add(&ingest->metadata_epoch, 1);
         result = result == OK ? ERR_TIMEOUT : result; /* it is stored, and nobody may count on it */
     }

@@ -73,9 +73,10 @@ struct ingest {
 
 /* Rows of one partition on their way into one record. */
 struct columns {
-    uint32_t epoch;     /* of the producer when the record was begun; 0 = nothing here */
-    uint32_t announced; /* last number announced in this record + 1, 0 = none */
-    size_t bytes;       /* upper bound of what the record will take */
+    uint64_t generation; /* of the log when the record was begun, as its producer knew it */
+    uint32_t epoch;      /* of the producer then, read after it; 0 = nothing here */
+    uint32_t announced;  /* last number announced in this record + 1, 0 = none */
+    size_t bytes;        /* upper bound of what the record will take */
     uint64_t future_count;
     bool touched; /* in the request's list */
     uint32_t *numbers;
@@ -104,6 +105,7 @@ struct record {
     struct log_append append;
     struct slice part;
     size_t offset, len; /* in encoded */
+    uint64_t generation;
     uint32_t epoch;
     size_t mark_begin, mark_end; /* in marks */
     uint64_t samples, histograms, exemplars, metadata, future;

@@ -28,7 +28,8 @@ struct log {
     struct log_append *held[4096];
     size_t held_count;
     uint64_t offset[LOG_PARTITION_COUNT_MAX];
-    bool discard; /* do not decode: for measurements */
+    uint64_t generation; /* 0: it never goes back */
+    bool discard;        /* do not decode: for measurements */
     uint64_t record_count, byte_count, announce_count;
     struct {
         uint8_t key[20];
@@ -130,7 +131,7 @@ static inline void fake_apply(struct log *log, struct slice record)
 
 static inline void fake_answer(struct log *log, struct log_append *append, err answer)
 {
-    struct log_position position = { 0, 0 };
+    struct log_position position = { log->generation, 0 };
     if (answer == OK) {
         log->record_count++;
         log->byte_count += append->parts[0].len;
@@ -158,6 +159,11 @@ void log_append(struct log *log, struct log_append *append)
     else
         fake_answer(log, append, log->answer);
     io_mutex_unlock(&log->mutex);
+}
+
+struct log_watermarks log_watermarks(struct log *log, uint32_t partition)
+{
+    return (struct log_watermarks){ .generation = log->generation, .end_offset = log->offset[partition] };
 }
 
 /* What is held gets the answer of a log that is closed without having written it. */
