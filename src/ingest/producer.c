@@ -11,8 +11,8 @@
  *     new epoch, which clears all marks at once, before anything else is sent.
  *  4. An acknowledgement not above the last one is not positive: the log went back.
  *  5. Nor is one of a later generation of the log than the one in which its record was begun: the record may use
- *     numbers whose labels were lost with the former one. Marks are cleared before the later generation is known to
- *     anybody, so who has read it, and then the epoch, trusts no mark of the former. */
+ *     numbers whose labels were lost with the former one. Marks are cleared before the later generation is known
+ *     to anybody, so who has read it, and then the epoch, trusts no mark of the former. */
 #include "ingest/producer.h"
 
 void producer_forget_marks(struct producer *producer)

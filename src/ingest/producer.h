@@ -37,9 +37,9 @@ void producer_forget_marks(struct producer *producer);
  * says true. Any thread. */
 bool producer_hear(struct producer *producer, uint64_t generation);
 
-/* An append ended, of a record that was begun when the log was known to be in `generation` (read before the epoch).
- * False when it must not count as acknowledged; marks are cleared then. Called from the log's done, which for
- * successes comes in order from one thread. */
+/* An append ended, of a record that was begun when the log was known to be in `generation` (read before the
+ * epoch). False when it must not count as acknowledged; marks are cleared then. Called from the log's done, which
+ * for successes comes in order from one thread. */
 bool producer_acked(struct producer *producer, uint64_t generation, err result, struct log_position position);
 
 #endif

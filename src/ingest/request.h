@@ -8,6 +8,7 @@
 #ifndef INGEST_REQUEST_H
 #define INGEST_REQUEST_H
 
+#include "ingest/announce.h"
 #include "ingest/ingest.h"
 #include "ingest/producer.h"
 #include "ingest/table.h"
@@ -58,7 +59,8 @@ struct ingest {
     struct io_mutex mutex;    /* tenants' names, idle requests */
     struct series_table table;
     struct producer *producers; /* partition_count */
-    struct tenant **tenants;    /* TENANT_COUNT_MAX, NULL = never used */
+    struct announcer announcer;
+    struct tenant **tenants; /* TENANT_COUNT_MAX, NULL = never used */
     uint32_t tenant_count;
     struct ingest_request *idle; /* list */
     uint32_t idle_count;
@@ -218,6 +220,9 @@ void request_finish(struct ingest_request *r, struct ingest_result *out_result);
 
 /* Free the idle requests' memory, at close. */
 void requests_free(struct ingest *ingest);
+
+/* The series of a mark; NULL: it is not that one any more. Lock held. */
+struct series *mark_series(const struct ingest *ingest, uint32_t partition, const struct mark *mark);
 
 /* The limits that the configuration gives a tenant. */
 struct ingest_limits tenant_limits(const struct ingest *ingest, struct slice tenant);
