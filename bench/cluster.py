@@ -39,7 +39,7 @@ ONE_NODE_DOWN_SECONDS = 5   # until everybody goes around it
 IDLE_LOAD = 0.5             # load average above which figures are disturbed
 QUERIES = (('sum', 'sum({job=~"node|kubelet"})'), ('sum by of %(series)d series', 'sum by (instance) ({job=~"node|kubelet"})'),
            ('rate of one metric', 'sum by (mode) (rate(node_s0_cpu_seconds_total[5m]))'), ('one series', 'node_s0_load{device="dev0"}'))
-MOVED = 'kelpie_fanout_received_bytes_total'
+MOVED = 'kelpie_fanout_received_'   # of rows, of groups: bytes
 
 
 def cpu(pid):

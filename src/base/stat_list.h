@@ -62,8 +62,12 @@
     X(STAT_FANOUT_OWN, COUNTER, "fanout_own_total", "Questions that this node answered itself.")             \
     X(STAT_FANOUT_ROWS_BYTES, COUNTER, "fanout_received_rows_bytes_total",                                   \
       "Bytes of answers of nodes with series and rows, or their names.")                                     \
+    X(STAT_INGEST_ANNOUNCEMENTS_BYTES, GAUGE, "ingest_announcements_bytes",                                  \
+      "Memory of labels that are kept to be announced again, should the log go back.")                       \
     X(STAT_INGEST_ANNOUNCES, COUNTER, "ingest_announced_series_total",                                       \
       "Series whose labels were sent to the log and acknowledged.")                                          \
+    X(STAT_INGEST_ANNOUNCES_AGAIN, COUNTER, "ingest_announced_again_series_total",                           \
+      "Series whose labels were sent again because the log had gone back, and acknowledged.")                \
     X(STAT_INGEST_EXEMPLARS, COUNTER, "ingest_exemplars_total", "Exemplars stored durably.")                 \
     X(STAT_INGEST_HISTOGRAMS, COUNTER, "ingest_histograms_total",                                            \
       "Native histogram samples stored durably.")                                                            \

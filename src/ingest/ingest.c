@@ -1,13 +1,16 @@
 /* The ingest room's door: configuration, entries, housekeeping. See ingest.h; the work is in request.c (a
  * request's life), route.c (series and rows), and one decoder a file.
  *
- * Locks, in this order: ingest.lock → ingest.mutex | table.mutex | request.mutex (never two of the latter).
+ * Locks, in this order: ingest.lock → ingest.mutex | table.mutex | request.mutex | announcer.mutex (never two of
+ * the latter).
  * ingest.lock is held for reading while a request is built, some hundred microseconds, never while it waits; for
  * writing by ingest_step, in slices of WALK_SLICE entries.
  *
  * Housekeeping (ingest_step) walks the whole table once in announce_ms. What it meets
  *   was not used for idle_ms  → is dropped; its number is dead and never given again in this incarnation
  *   else                      → loses its mark, so that its next use carries its labels again (protocol §1.7)
+ * A partition whose log went back loses all marks at once, metadata is stored again (hear_of_generations), and all
+ * live numbers are announced again (announce.c).
  * A partition with more dead than live numbers takes a new incarnation, at most every rotate_ms (§1.8). */
 #include "ingest/request.h"
 
@@ -111,6 +114,7 @@ err ingest_open(const struct ingest_config *config, struct io *io, struct log *l
     struct pool *own = pool_open(pool, "ingest", POOL_BYTES_UNLIMITED);
     struct pool *table_pool = pool_open(own, "series table", POOL_BYTES_UNLIMITED);
     struct pool *limits_pool = pool_open(own, "limits", POOL_BYTES_UNLIMITED);
+    struct pool *announcements_pool = pool_open(own, "announcements", POOL_BYTES_UNLIMITED);
     void *at, *producers = NULL, *tenants, *seen;
     err e = OK;
     TRY_OUT(pool_zalloc(own, sizeof(struct ingest), &at));
@@ -121,6 +125,7 @@ err ingest_open(const struct ingest_config *config, struct io *io, struct log *l
     ingest->pool = own;
     ingest->table_pool = table_pool;
     ingest->limits_pool = limits_pool;
+    ingest->announcer.pool = announcements_pool;
     TRY_OUT(copy_limits(limits_pool, config->tenants, config->tenant_count, &ingest->config.tenants));
     /* One cache line pair each, so that counters of different partitions do not meet. */
     TRY_OUT(pool_zalloc(own, (config->partition_count + 1) * sizeof(struct producer), &producers));
@@ -130,14 +135,18 @@ err ingest_open(const struct ingest_config *config, struct io *io, struct log *l
     TRY_OUT(pool_zalloc(own, METADATA_CACHE_COUNT * sizeof ingest->metadata_seen[0], &seen));
     ingest->metadata_seen = seen;
     TRY_OUT(series_table_init(&ingest->table, table_pool));
-    for (uint32_t i = 0; i < config->partition_count; i++)
+    TRY_OUT(announcer_init(ingest));
+    for (uint32_t i = 0; i < config->partition_count; i++) {
         producer_renew(&ingest->producers[i], io);
+        producer_hear(&ingest->producers[i], log_watermarks(log, i).generation);
+    }
     io_rwlock_init(&ingest->lock);
     io_mutex_init(&ingest->mutex);
     ingest->stepped_ns = ingest->metadata_renewed_ns = io_monotonic_ns(io);
     *out_ingest = ingest;
     return OK;
 out:
+    pool_close(announcements_pool);
     pool_close(limits_pool);
     pool_close(table_pool);
     pool_close(own);
@@ -149,9 +158,11 @@ void ingest_close(struct ingest *ingest)
     log_drain(ingest->log);
     check(atomic_load(&ingest->in_work) == 0);
     requests_free(ingest);
+    announcer_done(&ingest->announcer);
     series_table_done(&ingest->table);
     io_mutex_done(&ingest->mutex);
     io_rwlock_done(&ingest->lock);
+    pool_close(ingest->announcer.pool);
     pool_close(ingest->limits_pool);
     pool_close(ingest->table_pool);
     pool_close(ingest->pool);
@@ -280,6 +291,7 @@ static void walk_entry(struct ingest *ingest, uint32_t id, uint16_t minute)
         s->mark = 0;
         return;
     }
+    announcer_drop(ingest, id);
     struct producer *producer = &ingest->producers[s->partition];
     producer->live--;
     producer->dead++;
@@ -307,10 +319,20 @@ static void walk(struct ingest *ingest, int64_t now_ns, int64_t elapsed_ms)
     }
 }
 
+/* What was acknowledged may be gone. An acknowledgement tells it too (producer_acked), and makes a request
+ * fail. */
+static void hear_of_generations(struct ingest *ingest)
+{
+    for (uint32_t i = 0; i < ingest->config.partition_count; i++)
+        if (producer_hear(&ingest->producers[i], log_watermarks(ingest->log, i).generation))
+            atomic_fetch_add(&ingest->metadata_epoch, 1);
+}
+
 /* Give the partition a new incarnation, and its series numbers from 0. Lock held for writing. */
 static void renew(struct ingest *ingest, uint32_t partition)
 {
     struct producer *producer = &ingest->producers[partition];
+    announcer_renew(ingest, partition);
     producer_renew(producer, ingest->io);
     for (uint32_t id = 0; id < ingest->table.id_count; id++) {
         struct series *s = series_at(&ingest->table, id);
@@ -331,7 +353,7 @@ static void renew_worn(struct ingest *ingest, int64_t now_ns)
         bool worn = (p->dead >= DEAD_MIN && p->dead > p->live) || p->next_number >= UINT32_MAX / 2 ||
                     given_up >= GIVEN_UP_MIN;
         bool due = (now_ns - p->renewed_ns) / NS_PER_MS >= ingest->config.rotate_ms;
-        if ((worn && due) || given_up >= GIVEN_UP_MAX) {
+        if ((worn && due && !announcer_is_busy(ingest, i)) || given_up >= GIVEN_UP_MAX) {
             renew(ingest, i);
             return;
         }
@@ -356,6 +378,8 @@ void ingest_step(struct ingest *ingest)
     if (elapsed_ms <= 0)
         return;
     ingest->stepped_ns += elapsed_ms * NS_PER_MS;
+    hear_of_generations(ingest);
+    announcer_step(ingest, now_ns);
     walk(ingest, now_ns, elapsed_ms);
     if ((now_ns - ingest->metadata_renewed_ns) / NS_PER_MS >= ingest->config.announce_ms) {
         ingest->metadata_renewed_ns = now_ns;

@@ -47,7 +47,8 @@ struct ingest_tenant_limits {
 
 /* Test-only sabotage, one bit each; the simulator proves that its checker finds every one. 0 in use. */
 enum ingest_canary {
-    INGEST_CANARY_MARK_AT_SEND = 1, /* a series counts as announced when its labels are sent */
+    INGEST_CANARY_MARK_AT_SEND = 1 << 0, /* a series counts as announced when its labels are sent */
+    INGEST_CANARY_NEVER_AGAIN = 1 << 1,  /* a log that went back is nobody's business */
 };
 
 struct ingest_config {

@@ -6,75 +6,9 @@
 #include "base/stat.h"
 #include "base/time.h"
 #include "ingest/discovery_file.h"
-#include "ingest/request.h"
-#include "ingest/test_log.h"
 #include "sim/io_sim.h"
 
-static struct pool *pool;
-static struct io *io;
-static struct log *fake;
-static struct ingest *ingest;
-
-static void open_all(uint64_t seed, struct ingest_config config)
-{
-    pool = pool_open(NULL, "test", POOL_BYTES_UNLIMITED);
-    assert_ok(io_sim_open(seed, &io));
-    fake = fake_log_open(pool);
-    assert_ok(ingest_open(&config, io, fake, pool, &ingest));
-}
-
-static void close_all(void)
-{
-    ingest_close(ingest);
-    io_close(io);
-    pool_close(pool);
-}
-
-static struct ingest_config one_partition(void)
-{
-    struct ingest_config config = ingest_config_default();
-    config.partition_count = 1;
-    return config;
-}
-
-static struct slice labels_of(uint64_t id)
-{
-    struct buf out = buf_open(pool, 4096);
-    char text[60];
-    snprintf(text, sizeof text, "__name__=m id=%llu", (unsigned long long)id);
-    pb_labels(&out, text);
-    return buf_slice(&out);
-}
-
-/* Begin to write rows of series [from, from + count). NULL: refused, because answers of the log are late. */
-static struct ingest_request *try_begin(uint64_t from, uint64_t count)
-{
-    struct ingest_row rows[64];
-    struct ingest_result refusal;
-    for (uint64_t i = 0; i < count; i++)
-        rows[i] = (struct ingest_row){ .labels = labels_of(from + i), .t_ms = 1, .value_bits = from + i };
-    struct ingest_rows all = { .rows = rows, .row_count = count };
-    struct ingest_request *request = ingest_begin_write(ingest, slice_str("t"), &all, &refusal);
-    if (request == NULL)
-        assert_true(refusal.status == 503 && refusal.retry_after_s > 0 && ingest->abandoned > 0);
-    return request;
-}
-
-static struct ingest_request *begin(uint64_t from, uint64_t count)
-{
-    struct ingest_request *request = try_begin(from, count);
-    assert_non_null(request);
-    return request;
-}
-
-static struct ingest_result end(struct ingest_request *request)
-{
-    struct ingest_result result;
-    assert_true(ingest_poll(request, &result));
-    return result;
-}
-
-static struct ingest_result write_now(uint64_t from, uint64_t count) { return end(begin(from, count)); }
+#include "ingest/write_fixture.h"
 
 static void labels_until_acknowledged(void **state)
 {
@@ -120,6 +54,34 @@ static void log_that_went_back(void **state)
     close_all();
 }
 
+/* In a new generation no mark of the former counts, wherever its offsets are: the step clears them. Where it did
+ * not yet, what was begun before is stored and not acknowledged, and the request after that brings its labels. */
+static void log_in_a_new_generation(void **state)
+{
+    for (int is_told = 0; is_told < 2; is_told++) {
+        open_over(1, one_partition(), 1);
+        assert_int_equal(write_now(0, 3).status, 204);
+        fake->generation = 2;
+        if (is_told) {
+            pass_ms(1000);
+            ingest_step(ingest);
+        } else {
+            struct ingest_result result = write_now(0, 3);
+            assert_true(result.status == 503 && result.samples == 0);
+            assert_non_null(strstr(result.text, "may be stored yet"));
+        }
+        uint64_t before = fake->announce_count;
+        assert_int_equal(write_now(0, 3).status, 204);
+        assert_int_equal(fake->announce_count, before + 3);
+        fake->generation = 3;
+        fake->offset[0] = 0;
+        pass_ms(1000);
+        ingest_step(ingest);
+        assert_int_equal(write_now(0, 3).status, 204); /* below the last one of the former generation */
+        close_all();
+    }
+}
+
 static void partitions_stand_alone(void **state)
 {
     open_all(1, ingest_config_default());
@@ -144,8 +106,6 @@ static void partitions_stand_alone(void **state)
     assert_int_equal(fake->announce_count - announced, 60 - stored); /* each marked on its own answer */
     close_all();
 }
-
-static void pass_ms(int64_t ms) { io_sim_clock_advance(io, ms * NS_PER_MS); }
 
 /* The request is answered with 503 in time; the log answers later, with an error, or not before the end. What it
  * says then is no acknowledgement: labels come again. */
@@ -459,6 +419,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(labels_until_acknowledged),
         cmocka_unit_test(log_that_went_back),
+        cmocka_unit_test(log_in_a_new_generation),
         cmocka_unit_test(partitions_stand_alone),
         cmocka_unit_test(the_log_answers_late),
         cmocka_unit_test(one_partition_answers_late),

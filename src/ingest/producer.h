@@ -18,8 +18,9 @@ struct producer {
     uint32_t live;                          /* numbers in use */
     uint32_t dead;                          /* numbers of dropped series */
     int64_t renewed_ns;
-    _Atomic uint64_t sequence; /* of the next record */
-    _Atomic uint32_t epoch;    /* marks of another epoch do not count; never 0 */
+    _Atomic uint64_t sequence;   /* of the next record */
+    _Atomic uint64_t generation; /* of the log, as far as it was heard of: log_watermarks */
+    _Atomic uint32_t epoch;      /* marks of another epoch do not count; never 0 */
     _Atomic uint32_t
         given_up;   /* records of this life without a positive acknowledgement: gaps in the sequences */
     bool has_acked; /* the pumping thread's, as the next */
@@ -32,8 +33,13 @@ void producer_renew(struct producer *producer, struct io *io);
 /* Clear all marks of the partition. Any thread. */
 void producer_forget_marks(struct producer *producer);
 
-/* An append ended. False when it must not count as acknowledged; marks are cleared then. Called from the log's
- * done, which for successes comes in order from one thread. */
-bool producer_acked(struct producer *producer, err result, struct log_position position);
+/* The partition's log is in this generation: if that is a later one than was known, its marks are cleared, and it
+ * says true. Any thread. */
+bool producer_hear(struct producer *producer, uint64_t generation);
+
+/* An append ended, of a record that was begun when the log was known to be in `generation` (read before the
+ * epoch). False when it must not count as acknowledged; marks are cleared then. Called from the log's done, which
+ * for successes comes in order from one thread. */
+bool producer_acked(struct producer *producer, uint64_t generation, err result, struct log_position position);
 
 #endif

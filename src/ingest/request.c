@@ -300,7 +300,8 @@ static void append_done(struct log_append *append, err result, struct log_positi
     struct record *record = (struct record *)(void *)((uint8_t *)append - offsetof(struct record, append));
     struct ingest_request *r = append->context;
     struct ingest *ingest = r->ingest;
-    if (!producer_acked(&ingest->producers[append->partition], result, position)) {
+    struct producer *producer = &ingest->producers[append->partition];
+    if (!producer_acked(producer, record->generation, result, position)) {
         atomic_fetch_add(&ingest->metadata_epoch, 1);
         result = result == OK ? ERR_TIMEOUT : result; /* it is stored, and nobody may count on it */
     }
@@ -335,15 +336,22 @@ void request_fail(struct ingest_request *r, int status, const char *format, ...)
     result_text(result, "%s\n", text);
 }
 
+struct series *mark_series(const struct ingest *ingest, uint32_t partition, const struct mark *mark)
+{
+    struct series *s = series_at(&ingest->table, mark->id);
+    return s->tenant != TENANT_NONE && s->number == mark->number && s->partition == partition ? s : NULL;
+}
+
 static void set_marks(struct ingest_request *r, const struct record *record)
 {
     struct ingest *ingest = r->ingest;
     uint32_t partition = record->append.partition;
-    if (atomic_load(&ingest->producers[partition].epoch) != record->epoch)
+    if (atomic_load(&ingest->producers[partition].epoch) != record->epoch ||
+        !announcer_keep(ingest, r, record))
         return;
     for (size_t i = record->mark_begin; i < record->mark_end; i++) {
-        struct series *s = series_at(&ingest->table, r->marks[i].id);
-        if (s->tenant != TENANT_NONE && s->number == r->marks[i].number && s->partition == partition)
+        struct series *s = mark_series(ingest, partition, &r->marks[i]);
+        if (s != NULL)
             series_set_mark(s, record->epoch);
     }
     stat_add(STAT_INGEST_ANNOUNCES, (int64_t)(record->mark_end - record->mark_begin));

@@ -8,6 +8,7 @@
 #ifndef INGEST_REQUEST_H
 #define INGEST_REQUEST_H
 
+#include "ingest/announce.h"
 #include "ingest/ingest.h"
 #include "ingest/producer.h"
 #include "ingest/table.h"
@@ -58,7 +59,8 @@ struct ingest {
     struct io_mutex mutex;    /* tenants' names, idle requests */
     struct series_table table;
     struct producer *producers; /* partition_count */
-    struct tenant **tenants;    /* TENANT_COUNT_MAX, NULL = never used */
+    struct announcer announcer;
+    struct tenant **tenants; /* TENANT_COUNT_MAX, NULL = never used */
     uint32_t tenant_count;
     struct ingest_request *idle; /* list */
     uint32_t idle_count;
@@ -73,9 +75,10 @@ struct ingest {
 
 /* Rows of one partition on their way into one record. */
 struct columns {
-    uint32_t epoch;     /* of the producer when the record was begun; 0 = nothing here */
-    uint32_t announced; /* last number announced in this record + 1, 0 = none */
-    size_t bytes;       /* upper bound of what the record will take */
+    uint64_t generation; /* of the log when the record was begun, as its producer knew it */
+    uint32_t epoch;      /* of the producer then, read after it; 0 = nothing here */
+    uint32_t announced;  /* last number announced in this record + 1, 0 = none */
+    size_t bytes;        /* upper bound of what the record will take */
     uint64_t future_count;
     bool touched; /* in the request's list */
     uint32_t *numbers;
@@ -104,6 +107,7 @@ struct record {
     struct log_append append;
     struct slice part;
     size_t offset, len; /* in encoded */
+    uint64_t generation;
     uint32_t epoch;
     size_t mark_begin, mark_end; /* in marks */
     uint64_t samples, histograms, exemplars, metadata, future;
@@ -216,6 +220,9 @@ void request_finish(struct ingest_request *r, struct ingest_result *out_result);
 
 /* Free the idle requests' memory, at close. */
 void requests_free(struct ingest *ingest);
+
+/* The series of a mark; NULL: it is not that one any more. Lock held. */
+struct series *mark_series(const struct ingest *ingest, uint32_t partition, const struct mark *mark);
 
 /* The limits that the configuration gives a tenant. */
 struct ingest_limits tenant_limits(const struct ingest *ingest, struct slice tenant);

@@ -40,6 +40,7 @@ static struct columns *columns_for(struct ingest_request *r, uint32_t partition)
 {
     struct columns *c = &r->columns[partition];
     if (c->epoch == 0) {
+        c->generation = atomic_load(&r->ingest->producers[partition].generation);
         c->epoch = atomic_load(&r->ingest->producers[partition].epoch);
         if (!c->touched)
             r->touched[r->touched_count++] = partition;
@@ -88,6 +89,7 @@ static err record_close(struct ingest_request *r, uint32_t partition)
     memcpy(b.incarnation, r->ingest->producers[partition].incarnation, INCARNATION_BYTES);
     struct record record = {
         .offset = r->encoded.len,
+        .generation = c->generation,
         .epoch = c->epoch,
         .mark_begin = r->mark_count,
         .mark_end = r->mark_count + c->announce_count,

@@ -13,6 +13,19 @@ enum fake_mode { FAKE_ACK, FAKE_HOLD };
 #define FAKE_BINDING_COUNT (1u << 16)
 #endif
 
+struct fake_binding {
+    uint8_t key[20]; /* incarnation, number */
+    bool is_taken;
+    struct slice labels; /* at NULL: unknown, or lost */
+    uint64_t record;     /* index of the first one that announced them */
+};
+
+/* A row as it is in the log, whether its number has a name or not. */
+struct fake_use {
+    const struct fake_binding *binding;
+    uint64_t record, bits;
+};
+
 struct fake_row {
     struct slice labels;
     int64_t t_ms;
@@ -28,12 +41,12 @@ struct log {
     struct log_append *held[4096];
     size_t held_count;
     uint64_t offset[LOG_PARTITION_COUNT_MAX];
-    bool discard; /* do not decode: for measurements */
+    uint64_t generation; /* 0: it never goes back */
+    bool discard;        /* do not decode: for measurements */
     uint64_t record_count, byte_count, announce_count;
-    struct {
-        uint8_t key[20];
-        struct slice labels;
-    } * bindings; /* FAKE_BINDING_COUNT, by hash */
+    struct fake_binding *bindings; /* FAKE_BINDING_COUNT, by hash */
+    struct fake_use *uses;
+    size_t use_count, use_capacity;
     struct fake_row *rows;
     size_t row_count, row_capacity;
     struct batch_exemplar exemplars[64];
@@ -58,29 +71,37 @@ static inline struct log *fake_log_open(struct pool *pool)
     return l;
 }
 
-static inline struct slice *fake_binding(struct log *log, const uint8_t incarnation[16], uint32_t number)
+static inline struct fake_binding *fake_binding_of(struct log *log, const uint8_t incarnation[16],
+                                                   uint32_t number)
 {
     uint8_t key[20];
     memcpy(key, incarnation, 16);
     memcpy(key + 16, &number, 4);
     for (uint64_t i = hash64(slice_of(key, 20), 0);; i++) {
         size_t at = i % FAKE_BINDING_COUNT;
-        if (log->bindings[at].labels.at == NULL)
-            memcpy(log->bindings[at].key, key, 20);
-        else if (memcmp(log->bindings[at].key, key, 20) != 0)
+        struct fake_binding *b = &log->bindings[at];
+        if (!b->is_taken)
+            memcpy(b->key, key, 20);
+        else if (memcmp(b->key, key, 20) != 0)
             continue;
-        return &log->bindings[at].labels;
+        b->is_taken = true;
+        return b;
     }
 }
 
 static inline void fake_row_add(struct log *log, const struct batch *b, uint32_t number, struct fake_row row)
 {
-    struct slice *labels = fake_binding(log, b->incarnation, number);
-    if (labels->at == NULL) {
+    const struct fake_binding *binding = fake_binding_of(log, b->incarnation, number);
+    void *uses = log->uses;
+    assert_ok(
+        pool_block_reserve(log->pool, &uses, sizeof *log->uses, log->use_count + 1, &log->use_capacity));
+    log->uses = uses;
+    log->uses[log->use_count++] = (struct fake_use){ binding, log->record_count, row.bits };
+    if (binding->labels.at == NULL) {
         log->unbound++;
         return;
     }
-    row.labels = *labels;
+    row.labels = binding->labels;
     void *rows = log->rows;
     assert_ok(pool_block_reserve(log->pool, &rows, sizeof row, log->row_count + 1, &log->row_capacity));
     log->rows = rows;
@@ -104,9 +125,13 @@ static inline void fake_apply(struct log *log, struct slice record)
         }
     }
     for (size_t i = 0; i < b.announce_count; i++) {
-        struct slice *labels = fake_binding(log, b.incarnation, b.announces[i].number);
-        assert_true(labels->at == NULL || slice_equal(*labels, b.announces[i].labels)); /* never rebound */
-        *labels = b.announces[i].labels;
+        struct fake_binding *bound = fake_binding_of(log, b.incarnation, b.announces[i].number);
+        if (bound->labels.at != NULL) { /* never rebound */
+            assert_true(slice_equal(bound->labels, b.announces[i].labels));
+            continue;
+        }
+        bound->labels = b.announces[i].labels;
+        bound->record = log->record_count;
     }
     log->announce_count += b.announce_count;
     size_t start = 0;
@@ -130,15 +155,30 @@ static inline void fake_apply(struct log *log, struct slice record)
 
 static inline void fake_answer(struct log *log, struct log_append *append, err answer)
 {
-    struct log_position position = { 0, 0 };
+    struct log_position position = { log->generation, 0 };
     if (answer == OK) {
-        log->record_count++;
         log->byte_count += append->parts[0].len;
         if (!log->discard)
             fake_apply(log, append->parts[0]);
+        log->record_count++;
         position.offset = ++log->offset[append->partition];
     }
     append->done(append, answer, position);
+}
+
+/* The newest records are lost, with what only they announced. Offsets go on rising: others wrote. Nobody hears of
+ * it before the generation changes. */
+static inline void fake_lose(struct log *log, uint64_t count)
+{
+    size_t kept = 0;
+    log->record_count -= count;
+    for (size_t i = 0; i < FAKE_BINDING_COUNT; i++)
+        if (log->bindings[i].record >= log->record_count)
+            log->bindings[i].labels = slice_of(NULL, 0);
+    for (size_t i = 0; i < log->use_count; i++)
+        if (log->uses[i].record < log->record_count)
+            log->uses[kept++] = log->uses[i];
+    log->use_count = kept;
 }
 
 /* Answer a held append; the others keep their order. */
@@ -158,6 +198,11 @@ void log_append(struct log *log, struct log_append *append)
     else
         fake_answer(log, append, log->answer);
     io_mutex_unlock(&log->mutex);
+}
+
+struct log_watermarks log_watermarks(struct log *log, uint32_t partition)
+{
+    return (struct log_watermarks){ .generation = log->generation, .end_offset = log->offset[partition] };
 }
 
 /* What is held gets the answer of a log that is closed without having written it. */

@@ -22,7 +22,8 @@
 #define LOG_RECORD_BYTES_MAX    (17u << 20)
 
 struct log_position {
-    uint64_t generation;
+    uint64_t
+        generation; /* of an acknowledged append: as log_watermarks tells it; of a record that is read: 0 */
     uint64_t offset;
 };
 
@@ -132,6 +133,8 @@ err log_reader_next(struct log_reader *reader, struct log_record *out_record);
 void log_on_durable(struct log *log, void (*wake)(void *context), void *context);
 
 struct log_watermarks {
+    /* 0: of a log that never goes back. Else 1, and one more for each log_go_on that this handle has obeyed: what
+     * was acknowledged in an earlier one may be gone. No other handle counts alike. */
     uint64_t generation;
     uint64_t start_offset; /* oldest that can be read */
     /* Durable end: next offset to be given, or what is known to be empty before it. Of a log that went back, until

@@ -112,7 +112,8 @@ static struct log_watermarks kafka_watermarks(struct log *base, uint32_t partiti
     const struct kafka_partition *p = &log->partitions[partition];
     bool is_hollow = p->end == p->hollow_to && p->epoch == p->hollow_epoch;
     uint64_t end = is_hollow ? p->hollow_from : p->end;
-    struct log_watermarks w = { .start_offset = p->start,
+    struct log_watermarks w = { .generation = p->generation,
+                                .start_offset = p->start,
                                 .end_offset = p->goes_on ? p->goes_on_at : end,
                                 .confirmed_ns = p->goes_on ? INT64_MIN : p->confirmed_ns };
     io_mutex_unlock(&log->mutex);
@@ -175,6 +176,7 @@ static void begin_generation(struct kafka_partition *p)
     if (p->found < place)
         return; /* it went back further meanwhile: the owner hears of that when the topic was looked at */
     p->has_gone_back = false;
+    p->generation++;
     p->acked = p->found = p->fell_to = KAFKA_OFFSET_UNKNOWN;
     p->end = p->hollow_from = p->hollow_to = p->goes_on_at;
     p->seen = (struct log_seen){ p->goes_on_at, LOG_EPOCH_NONE };
@@ -313,7 +315,7 @@ static void on_acked(struct log_kafka *log, struct kafka_partition *p, struct se
             log_kafka_keep(p, offset, get_le32(sending->head + 16), now_ns);
     }
     err result = sending->is_own ? OK : p->has_gone_back ? ERR_IO : !is_above || is_late ? ERR_TIMEOUT : OK;
-    answer(log, sending, result, (struct log_position){ .offset = offset + sending->append->is_marker });
+    answer(log, sending, result, (struct log_position){ p->generation, offset + sending->append->is_marker });
 }
 
 static void on_delivered(struct log_kafka *log, const struct kafka_event *event, int64_t now_ns)
@@ -331,7 +333,7 @@ static void on_delivered(struct log_kafka *log, const struct kafka_event *event,
     sending->may_be_stored = sending->may_be_stored || may_be;
     if (may_be && (plants & LOG_KAFKA_PLANT_EARLY_ACK) != 0) {
         unlink_sending(p, sending);
-        answer(log, sending, OK, (struct log_position){ .offset = p->end });
+        answer(log, sending, OK, (struct log_position){ p->generation, p->end });
     } else if (event->result == ERR_LIMIT && !sending->may_be_stored) {
         unlink_sending(p, sending);
         answer(log, sending, ERR_LIMIT, nowhere);
@@ -733,6 +735,7 @@ err log_kafka_open(const struct log_kafka_config *config, struct kafka_client *c
         struct kafka_partition *p = &log->partitions[i];
         *p = (struct kafka_partition){ .log = log,
                                        .last = &p->first,
+                                       .generation = 1,
                                        .acked = KAFKA_OFFSET_UNKNOWN,
                                        .fell_to = KAFKA_OFFSET_UNKNOWN,
                                        .epoch = KAFKA_EPOCH_UNKNOWN,

@@ -156,8 +156,9 @@ struct kafka_partition {
     struct log_kafka *log;
     struct sending *first, **last; /* not answered, in the order of the appends */
     struct kafka_reader *reader;
-    uint64_t acked;  /* offset of the last acknowledged record; KAFKA_OFFSET_UNKNOWN */
-    uint64_t anchor; /* up to here the log of anchor_epoch's leader reached; KAFKA_OFFSET_UNKNOWN */
+    uint64_t generation; /* under the mutex: of the log as it is taken, from 1 */
+    uint64_t acked;      /* offset of the last acknowledged record; KAFKA_OFFSET_UNKNOWN */
+    uint64_t anchor;     /* up to here the log of anchor_epoch's leader reached; KAFKA_OFFSET_UNKNOWN */
     int32_t anchor_epoch;
     bool has_acked;                         /* a batch, ever */
     struct kafka_kept kept[KAFKA_KEPT_MAX]; /* batches acknowledged and not below the anchor, rising */

@@ -145,12 +145,17 @@ static void an_old_offset_is_no_acknowledgement(void **state)
     tell_topic(); /* it is the same one */
     assert_ok(log_went_back(kafka, 0, &from));
     assert_int_equal(from, 4); /* b stands there now */
+    assert_int_equal(log_watermarks(kafka, 0).generation, 1);
     log_go_on(kafka, 0, from);
     append(&c, 0, "c");
     pump();
+    assert_int_equal(log_watermarks(kafka, 0).generation, 2);
     answer_made(last_made(), KAFKA_ACKED, 6);
     pump();
     assert_int_equal(c.result, OK);
+    assert_int_equal(a.position.generation, 1);
+    assert_int_equal(c.position.generation, 2);
+    assert_int_equal(log_watermarks(kafka, 1).generation, 1); /* each partition for itself */
 }
 
 /* Handed over before the other was acknowledged: it may have been stored before it. */
@@ -330,6 +335,7 @@ static void it_goes_on_where_it_is_said(void **state)
     log_go_on(kafka, 0, 5);
     pump();
     assert_ok(log_went_back(kafka, 0, &from));
+    assert_int_equal(log_watermarks(kafka, 0).generation, 1);
     append(&r, 0, "c");
     pump();
     assert_int_equal(r.result, ERR_BUSY);
@@ -345,6 +351,7 @@ static void it_goes_on_where_it_is_said(void **state)
     log_go_on(kafka, 0, 3); /* late: all of it is known already */
     pump();
     assert_int_equal(log_watermarks(kafka, 0).end_offset, 7);
+    assert_int_equal(log_watermarks(kafka, 0).generation, 2);
 }
 
 /* It went back a second time, and where is known, but not told yet: the first place is not where it goes on. */

@@ -204,6 +204,40 @@ static void put_rare(const struct batch *b, struct buf *out)
 
 void batch_set_sequence(uint8_t *record, uint64_t sequence) { put_le64(record + 20, sequence); }
 
+void batch_set_append_ms(uint8_t *record, int64_t append_ms)
+{
+    check(append_ms >= TIME_MS_MIN && append_ms <= TIME_MS_MAX);
+    put_le64(record + 28, (uint64_t)append_ms);
+}
+
+#define COUNTS 6 /* announces first */
+
+/* The head up to the count of announces is the same, all other counts are 0, and of the sections theirs is
+ * first. */
+size_t batch_put_announces(struct slice record, uint8_t *out)
+{
+    struct reader r = reader_of(record);
+    (void)read_bytes(&r, HEADER_BYTES);
+    (void)read_string(&r);
+    uint64_t announces = read_varint(&r);
+    size_t head = (size_t)(r.at - record.at);
+    for (int i = 1; i < COUNTS; i++)
+        (void)read_varint(&r);
+    if (announces == 0)
+        return 0;
+    const uint8_t *section = r.at;
+    uint64_t plain_bytes = read_varint(&r), packed_bytes = read_varint(&r);
+    (void)read_bytes(&r, (size_t)(packed_bytes > 0 ? packed_bytes : plain_bytes));
+    check(r.ok);
+    size_t section_bytes = (size_t)(r.at - section);
+    if (out != NULL) {
+        memcpy(out, record.at, head);
+        memset(out + head, 0, COUNTS - 1);
+        memcpy(out + head + COUNTS - 1, section, section_bytes);
+    }
+    return head + COUNTS - 1 + section_bytes;
+}
+
 err batch_encode(const struct batch *b, struct buf *out)
 {
     check(b->tenant.len > 0 && b->tenant.len <= TENANT_BYTES_MAX);

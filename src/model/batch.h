@@ -98,6 +98,13 @@ err batch_encode(const struct batch *b, struct buf *out);
  * whether they are sent. */
 void batch_set_sequence(uint8_t *record, uint64_t sequence);
 
+/* The announcements of a record that batch_encode made as a record of its own, without rows: written to `out`, or
+ * only measured (NULL). 0: it has none. At most as long as the record. */
+size_t batch_put_announces(struct slice record, uint8_t *out);
+
+/* Give a record without rows another append time, in ms, TIME_MS_MIN … TIME_MS_MAX. */
+void batch_set_append_ms(uint8_t *record, int64_t append_ms);
+
 /* Decode a record into pool (strings are borrowed from `bytes` except announces, which may be
  * decompressed into pool). ERR_CORRUPT, ERR_VERSION, ERR_LIMIT. */
 err batch_decode(struct slice bytes, struct pool *pool, struct batch *out_batch);

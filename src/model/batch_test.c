@@ -170,6 +170,39 @@ static void round_trips(void **state)
     }
 }
 
+/* What a record announces, without the rest, is a record of its own. */
+static void announces_alone(void **state)
+{
+    struct test_random r = test_random_begin("announces_alone");
+    size_t packed = 0;
+    for (int round = 0; round < 200; round++) {
+        pool_reset(pool);
+        struct batch b = some_batch(&r), decoded;
+        struct buf out = buf_open(pool, 32u << 20);
+        assert_ok(batch_encode(&b, &out));
+        size_t bytes = batch_put_announces(buf_slice(&out), NULL);
+        assert_true(bytes <= out.len && (bytes == 0) == (b.announce_count == 0));
+        if (bytes > 0) {
+            uint8_t *exact = allot(bytes);
+            assert_int_equal(batch_put_announces(buf_slice(&out), exact), bytes);
+            batch_set_sequence(exact, b.sequence + 1);
+            batch_set_append_ms(exact, b.append_ms + 5);
+            struct batch alone = { .signal = b.signal,
+                                   .tenant = b.tenant,
+                                   .sequence = b.sequence + 1,
+                                   .append_ms = b.append_ms + 5,
+                                   .announces = b.announces,
+                                   .announce_count = b.announce_count };
+            memcpy(alone.incarnation, b.incarnation, INCARNATION_BYTES);
+            assert_ok(batch_decode(slice_of(exact, bytes), pool, &decoded));
+            compare(&alone, &decoded);
+            packed += b.announce_count > 20;
+        }
+        buf_close(&out);
+    }
+    assert_true(packed > 0);
+}
+
 /* What apply relies on, of anything that decodes. */
 static void check_decoded(const struct batch *b, size_t record_bytes)
 {
@@ -285,10 +318,8 @@ static void usual_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips),
-        cmocka_unit_test(broken_records),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(usual_size),
+        cmocka_unit_test(round_trips), cmocka_unit_test(announces_alone), cmocka_unit_test(broken_records),
+        cmocka_unit_test(refusals),    cmocka_unit_test(usual_size),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

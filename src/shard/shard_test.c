@@ -200,67 +200,6 @@ static void what_is_in_the_log_alone_has_an_age(void **state)
     p->apply_failed = OK;
 }
 
-/* Rows whose labels were in a record that was not applied wait for the next announcement. */
-static void unresolved_rows_wait(void **state)
-{
-    struct world *w = &((struct fixture *)*state)->world;
-    assert_ok(world_open(w));
-    memset(w->producer.announced, 1, sizeof w->producer.announced); /* a lie */
-    world_write(w, 5);
-    assert_ok(shards_wait_applied(w->shards, world_soon(w)));
-    assert_true(shards_usage(w->shards).unresolved_rows > 0);
-    assert_string_equal(world_check(w), "an acknowledged record is lost");
-    assert_ok(shards_cut_all(w->shards, world_soon(w)));
-    world_close_quick(w); /* through the state object */
-    assert_ok(world_open(w));
-    uint64_t waiting = shards_usage(w->shards).unresolved_rows;
-    assert_true(waiting > 0);
-    memset(w->producer.announced, 0, sizeof w->producer.announced);
-    for (int i = 0; i < 40; i++)
-        world_write(w, 1);
-    world_expect(w);
-    assert_int_equal(shards_usage(w->shards).unresolved_rows, 0);
-    assert_ok(shards_cut_all(w->shards, world_soon(w)));
-    world_expect(w);
-}
-
-/* Rows wait; the record with their labels runs out of memory at its first, second, … allocation, and is tried
- * again. */
-static void labels_that_come_without_memory(void **state)
-{
-    struct fixture *f = *state;
-    struct world *w = &f->world;
-    bool worked;
-    w->config.head_rows_max = 64;
-    for (uint64_t nth = 1; nth <= 12; nth++) {
-        world_init(w, f->io, f->pool, nth);
-        w->incarnation_count = nth * 100;
-        world_producer_renew(w);
-        assert_ok(world_open(w));
-        memset(w->producer.announced, 1, sizeof w->producer.announced); /* a lie */
-        world_write(w, 12);
-        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
-        assert_true(shards_usage(w->shards).unresolved_rows > 0);
-        memset(w->producer.announced, 0, sizeof w->producer.announced);
-        for (int i = 0; i < 40; i++) {
-            struct world_record *r = world_record_make(w, (uint32_t)i % WORLD_PARTITIONS, 40, false);
-            world_send(w, r);
-            assert_ok(log_pump(w->log));
-            pool_fault_at(w->node_pool, nth, false);
-            ERR_IGNORE(shards_apply_step(w->shards, &worked));
-            pool_fault_at(w->node_pool, 0, false);
-            world_answered(w, r);
-        }
-        assert_ok(shards_wait_applied(w->shards, world_soon(w)));
-        world_expect(w);
-        assert_int_equal(shards_usage(w->shards).unresolved_rows, 0);
-        world_close_quick(w);
-        fixture_remove(f, "log");
-        fixture_remove(f, "stream");
-        fixture_remove(f, "blob");
-    }
-}
-
 static void retention_hides_and_drops(void **state)
 {
     struct world *w = &((struct fixture *)*state)->world;
@@ -768,8 +707,6 @@ int main(void)
                                         fixture_teardown),
         cmocka_unit_test_setup_teardown(a_resent_record_counts_once, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(what_is_in_the_log_alone_has_an_age, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(unresolved_rows_wait, fixture_setup, fixture_teardown),
-        cmocka_unit_test_setup_teardown(labels_that_come_without_memory, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(retention_hides_and_drops, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(series_leave_under_load, fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(a_damaged_stream_file_is_replayed, fixture_setup, fixture_teardown),

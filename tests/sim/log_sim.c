@@ -42,8 +42,9 @@ struct log_sim_store {
 };
 
 struct handle_partition {
-    uint64_t seen;      /* end of what was read or appended through this handle */
-    int32_t seen_epoch; /* of the last of it */
+    uint64_t generation; /* less one: how often it went on */
+    uint64_t seen;       /* end of what was read or appended through this handle */
+    int32_t seen_epoch;  /* of the last of it */
     uint64_t back_to;
     bool has_gone_back;
     bool is_to_hear;  /* it went back, and the handle hears of it … */
@@ -188,6 +189,7 @@ static int64_t present_ms(const struct log_sim *log)
 static err put(struct log_sim *log, const struct log_append *append, struct log_position *out_position)
 {
     struct store_partition *p = &log->store->partitions[append->partition];
+    struct handle_partition *h = &log->partitions[append->partition];
     size_t bytes = 0, at_bytes = 0;
     void *block = p->records, *at;
     for (size_t i = 0; i < append->part_count; i++)
@@ -200,8 +202,7 @@ static err put(struct log_sim *log, const struct log_append *append, struct log_
         at_bytes += append->parts[i].len;
     }
     p->records[p->count] = (struct record){ slice_of(at, bytes), p->epoch, present_ms(log) };
-    *out_position = (struct log_position){ 1, p->count++ };
-    struct handle_partition *h = &log->partitions[append->partition];
+    *out_position = (struct log_position){ h->generation + 1, p->count++ };
     h->seen = p->count;
     h->seen_epoch = p->epoch;
     return OK;
@@ -269,7 +270,7 @@ static err sim_reader_next(struct log_reader *reader, struct log_record *out_rec
     if (r->next >= p->count || h->is_to_hear) /* a leader's log that does not go on from here */
         return ERR_END;
     const struct record *record = &p->records[r->next];
-    *out_record = (struct log_record){ .position = { 1, r->next },
+    *out_record = (struct log_record){ .position.offset = r->next,
                                        .bytes = record->bytes,
                                        .missing = log->hole,
                                        .t_ms = record->t_ms,
@@ -289,7 +290,7 @@ static struct log_watermarks sim_watermarks(struct log *base, uint32_t partition
     const struct handle_partition *h = hear(log, partition, false);
     uint64_t end = log->store->partitions[partition].count;
     bool is_old = h->has_gone_back || h->is_to_hear;
-    return (struct log_watermarks){ .generation = 1,
+    return (struct log_watermarks){ .generation = h->generation + 1,
                                     .end_offset =
                                         h->has_gone_back || (is_old && h->seen > end) ? h->seen : end,
                                     .confirmed_ns = is_old ? h->sure_ns : io_boottime_ns(log->io) };
@@ -322,7 +323,9 @@ static void sim_go_on(struct log *base, uint32_t partition, uint64_t from)
     if (from > log->partitions[partition].back_to)
         return; /* it went back further meanwhile */
     log->partitions[partition] =
-        (struct handle_partition){ .seen = from, .seen_epoch = log->store->partitions[partition].epoch };
+        (struct handle_partition){ .generation = log->partitions[partition].generation + 1,
+                                   .seen = from,
+                                   .seen_epoch = log->store->partitions[partition].epoch };
 }
 
 static err sim_trim(struct log *log, uint32_t partition, uint64_t before) { return OK; }

@@ -27,20 +27,24 @@
 #include "sim/io_sim.h"
 #include "sync/sync.h"
 
-#define NODES_MAX     5
-#define PARTITIONS    4
-#define SERIES        16
-#define ROWS_MAX      65536
-#define ATTEMPTS_MAX  16384
-#define REQUEST_ROWS  6
-#define TICK_MS       10
-#define SUSPECT_MS    15000
-#define REPAIR_MS     30000
-#define REST_MS       120000 /* all converges in that time once the faults have ended */
-#define START_MS      INT64_C(1700000000000)
-#define TOPIC_CONTROL 0
-#define TOPIC_DATA    1
-#define RETENTION_MS  (INT64_C(10) * MS_PER_MINUTE) /* of the log, at first */
+#define NODES_MAX      5
+#define PARTITIONS     4
+#define SERIES_LASTING 16
+#define SERIES_BRIEF   112 /* each is written for BRIEF_MS, one after the other, and never again */
+#define SERIES         (SERIES_LASTING + SERIES_BRIEF)
+#define BRIEF_MS       15000
+#define ROWS_MAX       65536
+#define ATTEMPTS_MAX   16384
+#define LIVES_MAX      1024
+#define REQUEST_ROWS   6
+#define TICK_MS        10
+#define SUSPECT_MS     15000
+#define REPAIR_MS      30000
+#define REST_MS        120000 /* all converges in that time once the faults have ended */
+#define START_MS       INT64_C(1700000000000)
+#define TOPIC_CONTROL  0
+#define TOPIC_DATA     1
+#define RETENTION_MS   (INT64_C(10) * MS_PER_MINUTE) /* of the log, at first */
 
 /* clang-format off */
 #define WHOLE_EVENTS(X) \
@@ -68,6 +72,7 @@ enum whole_event {
 /* Bugs that tests plant, each to be found by one oracle. Of the world's own parts; others are the rooms'. */
 struct whole_plants {
     unsigned agent, kafka;
+    uint32_t ingest;
     uint32_t shard, shard_of_one; /* of every node; of the first one besides */
     bool no_guard;                /* nobody raises the log's retention */
     bool no_opening_again;        /* … or finds that a partition has closed itself */
@@ -159,6 +164,9 @@ struct whole_node {
 
 struct whole_row {
     uint32_t series, attempt, seen; /* seen: number of the check that found it */
+    uint32_t partition;
+    uint64_t offset;  /* of the first record in the log that has it; UINT64_MAX: none was seen … */
+    int64_t found_ms; /* … and when it was */
     int64_t t_ms;
 };
 
@@ -171,6 +179,7 @@ struct whole_loss {
 /* One request of a client. */
 struct whole_attempt {
     uint32_t first, count, node;
+    unsigned life;    /* of the node's process that it was sent to */
     int64_t acked_ns; /* INT64_MAX: it was not */
     bool is_refused;  /* for sure: nothing of it is stored */
 };
@@ -215,6 +224,7 @@ struct whole {
     struct members *members; /* the fold of what is committed */
     uint64_t folded, control_generation;
     unsigned lives;
+    int64_t ended_ms[LIVES_MAX]; /* by the number of a process's life; 0: it has not */
     struct whole_row *rows;
     uint32_t row_count;
     struct whole_attempt *attempts;

@@ -10,18 +10,24 @@
  *              before), but what the log lost; an aggregation counts no less, and no more than was sent
  *   expiry     no record of rows leaves the brokers before a segment that the chain names holds it
  *   replicas   never told to differ; of two with the same chain all segments are equal
- *   at rest    every node answers completely; owners have applied the log's end, and hold the same SUMs; all rows
- *              that are stored are the rows that are answered, so none is stored twice */
+ *   at rest    every node answers completely, or, if the log went back, with all that was acknowledged outside of
+ *              what it lost, and all acknowledged that it has, unless who wrote it died soon after; owners have
+ *              applied the log's end, and hold the same SUMs; all rows that are stored are the rows that are
+ *              answered, so none is stored twice */
 #include "sim/whole.h"
 
 #include "base/stat.h"
 #include "cluster/members.h"
+#include "model/batch.h"
 #include "model/labels.h"
 #include "model/sum.h"
 #include "sim/whole_shards.h"
 
-#define PLAIN_NS  (INT64_C(5100) * NS_PER_MS) /* what is older than this a plain answer has */
-#define DOUBT_NS  (15 * NS_PER_SECOND)        /* a record is on its way so long, or its answer */
+#define PLAIN_NS (INT64_C(5100) * NS_PER_MS) /* what is older than this a plain answer has */
+#define DOUBT_NS (15 * NS_PER_SECOND)        /* a record is on its way so long, or its answer */
+#define LOOK_MS  1000                        /* between two looks at the brokers' truth */
+#define NAMED_MS \
+    (2 * MS_PER_MINUTE) /* within that a log that went back is noticed, and what it lost announced */
 #define WINDOW_MS MS_PER_HOUR
 #define LATE_MS   (3 * MS_PER_DAY)
 
@@ -42,9 +48,11 @@ static void labels_make(struct whole *w, uint32_t series)
 static uint32_t row_make(struct whole *w, uint32_t attempt)
 {
     check(w->row_count < ROWS_MAX);
-    uint32_t series = (uint32_t)whole_below(w, SERIES);
+    uint32_t series = (uint32_t)whole_below(w, SERIES_LASTING);
     int64_t t_ms = START_MS + whole_now_ms();
-    struct whole_row row = { .series = series, .attempt = attempt };
+    if (whole_chance(w, 4))
+        series = SERIES_LASTING + (uint32_t)(whole_now_ms() / BRIEF_MS) % SERIES_BRIEF;
+    struct whole_row row = { .series = series, .attempt = attempt, .offset = UINT64_MAX };
     if (t_ms <= w->last_t_ms[series])
         t_ms = w->last_t_ms[series] + 1;
     w->last_t_ms[series] = t_ms;
@@ -57,8 +65,11 @@ static uint32_t attempt_make(struct whole *w, uint32_t node)
 {
     check(w->attempt_count < ATTEMPTS_MAX);
     uint32_t attempt = w->attempt_count, count = 1 + (uint32_t)whole_below(w, REQUEST_ROWS);
-    w->attempts[attempt] =
-        (struct whole_attempt){ .first = w->row_count, .count = count, .node = node, .acked_ns = INT64_MAX };
+    w->attempts[attempt] = (struct whole_attempt){ .first = w->row_count,
+                                                   .count = count,
+                                                   .node = node,
+                                                   .life = w->nodes[node].life,
+                                                   .acked_ns = INT64_MAX };
     for (uint32_t i = 0; i < count; i++)
         (void)row_make(w, attempt);
     w->attempt_count++;
@@ -103,7 +114,7 @@ void model_write(void *context)
 struct question {
     struct whole_process *process;
     bool is_strong, is_count;
-    bool has_all;     /* of the rows that were due, whatever it says of itself */
+    bool has_all;     /* the rows that were due came, whatever the answer says of itself */
     int64_t bound_ns; /* what was acknowledged before is in an answer that is complete */
     uint64_t hand_overs;
     uint32_t first_unsent; /* rows from here on were sent after it was asked */
@@ -180,12 +191,31 @@ static bool is_due(const struct whole *w, const struct whole_attempt *a, int64_t
     return a->acked_ns < bound_ns && !may_be_lost;
 }
 
+/* Had the row's writer time to announce again what the log may have lost just before the row's record? */
+static bool is_named(const struct whole *w, const struct whole_row *row)
+{
+    int64_t ended_ms = w->ended_ms[w->attempts[row->attempt].life];
+    return ended_ms == 0 || ended_ms - row->found_ms >= NAMED_MS;
+}
+
+/* When nobody writes and nothing fails, more is known of what was acknowledged about the time of a loss: the log
+ * has it. */
+static bool is_due_at_rest(const struct whole *w, const struct whole_row *row)
+{
+    const struct whole_attempt *a = &w->attempts[row->attempt];
+    return w->is_quiet && a->acked_ns != INT64_MAX && row->offset != UINT64_MAX && is_named(w, row);
+}
+
 /* The first row that was due and that the check did not see; w->row_count: all were there. */
 static uint32_t first_lacking(const struct whole *w, const struct question *q, uint32_t number)
 {
-    for (uint32_t i = 0; i < w->row_count; i++)
-        if (w->rows[i].seen != number && is_due(w, &w->attempts[w->rows[i].attempt], q->bound_ns))
+    for (uint32_t i = 0; i < w->row_count; i++) {
+        const struct whole_row *row = &w->rows[i];
+        const struct whole_attempt *a = &w->attempts[row->attempt];
+        if (row->seen != number &&
+            (is_due(w, a, q->bound_ns) || (a->acked_ns < q->bound_ns && is_due_at_rest(w, row))))
             return i;
+    }
     return w->row_count;
 }
 
@@ -219,8 +249,14 @@ static err ask_rows(struct question *q, struct query *query, bool *out_complete)
         judge_rows(w, &rows, number);
     if (*out_complete)
         judge_complete(w, q, number);
+    uint32_t lacking = first_lacking(w, q, number);
+    q->has_all = e == OK && lacking == w->row_count;
     if (e == OK && w->is_quiet)
         w->answered_check = number;
+    if (e == OK && lacking < w->row_count && whole_is_verbose())
+        printf("# %lld ms: node %u lacks row %u of series %u, acknowledged at %lld ms\n",
+               (long long)whole_now_ms(), q->process->node->number, lacking, w->rows[lacking].series,
+               (long long)(w->attempts[w->rows[lacking].attempt].acked_ns / NS_PER_MS));
     return e;
 }
 
@@ -292,7 +328,8 @@ static void run_query(void *context)
                              : "incomplete");
     if (q->hand_overs != w->hand_overs)
         whole_note(w, EVENT_HAND_OVER_UNDER_QUERY, p->node->number, 0);
-    if (e == OK && (is_complete || w->has_gone_back) && w->is_quiet && !q->is_count)
+    /* What a log lost is named, and such an answer is never complete: it has all that was not lost. */
+    if (e == OK && (is_complete || (w->has_gone_back && q->has_all)) && w->is_quiet && !q->is_count)
         w->was_answered[p->node->number] = true;
     pool_block_free(p->pool, q);
 }
@@ -370,16 +407,44 @@ struct whole_tail {
     bool has_rows[TAIL_MAX];
 };
 
-/* What was acknowledged around that time may be gone. */
-static void lose(struct whole *w, const struct whole_tail *tail, const struct brokers_sim_back *back)
+/* What was acknowledged around that time may be gone. A record that came and went between two looks has no
+ * time. */
+static void lose(struct whole *w, uint32_t partition, const struct brokers_sim_back *back)
 {
+    const struct whole_tail *tail = &w->tails[partition];
     w->has_gone_back = true;
-    if (back->at >= tail->end)
+    for (uint32_t i = 0; i < w->row_count; i++)
+        if (w->rows[i].partition == partition && w->rows[i].offset >= back->at)
+            w->rows[i].offset = UINT64_MAX;
+    if (back->at >= back->end)
         return;
-    int64_t from_ns = (tail->t_ms[back->at] - START_MS) * NS_PER_MS - DOUBT_NS;
+    int64_t first_ms = back->at < tail->end ? tail->t_ms[back->at] - START_MS : back->when_ms - LOOK_MS;
+    int64_t from_ns = first_ms * NS_PER_MS - DOUBT_NS;
     int64_t to_ns = back->when_ms * NS_PER_MS + DOUBT_NS;
     check(w->loss_count < LOSSES_MAX);
     w->losses[w->loss_count++] = (struct whole_loss){ from_ns, to_ns };
+    if (whole_is_verbose())
+        printf("# %lld ms: a log went back from %llu to %llu: what was acknowledged at %lld to %lld ms may "
+               "be gone\n",
+               (long long)whole_now_ms(), (unsigned long long)back->end, (unsigned long long)back->at,
+               (long long)(from_ns / NS_PER_MS), (long long)(to_ns / NS_PER_MS));
+}
+
+/* Whose rows a record at that offset has. */
+static void find_rows(struct whole *w, uint32_t partition, uint64_t offset, struct slice bytes)
+{
+    struct pool *pool = pool_open(w->pool, "record", POOL_BYTES_UNLIMITED);
+    struct batch batch = { 0 };
+    check(batch_decode(bytes, pool, &batch) == OK);
+    for (size_t i = 0; i < batch.row_count; i++) {
+        struct whole_row *row = &w->rows[(uint32_t)bits_double(batch.value_bits[i])];
+        if (offset >= row->offset)
+            continue;
+        row->partition = partition;
+        row->offset = offset;
+        row->found_ms = whole_now_ms();
+    }
+    pool_close(pool);
 }
 
 /* The record at its end. Of CUTs that close the same range the first counts. */
@@ -397,6 +462,8 @@ static void follow_one(struct whole *w, struct whole_tail *tail, uint32_t partit
     w->trace = hash_mix(w->trace ^ hash64(bytes, tail->end));
     enum whole_record kind = whole_record_of(bytes, &closes);
     tail->has_rows[tail->end] = kind == WHOLE_ROWS;
+    if (kind == WHOLE_ROWS)
+        find_rows(w, partition, tail->end, bytes);
     if (kind == WHOLE_CUT && tail->has_cut && closes.generation == tail->closes.generation &&
         closes.offset == tail->closes.offset)
         whole_note(w, EVENT_CUT_LOST, partition, closes.offset);
@@ -411,7 +478,7 @@ static void follow(struct whole *w, uint32_t partition)
     size_t count;
     const struct brokers_sim_back *backs = brokers_sim_backs(w->brokers, TOPIC_DATA, partition, &count);
     for (; tail->backs < count; tail->backs++) {
-        lose(w, tail, &backs[tail->backs]);
+        lose(w, partition, &backs[tail->backs]);
         tail->end = backs[tail->backs].at < tail->end ? backs[tail->backs].at : tail->end;
     }
     for (; tail->end < truth.end_offset; tail->end++) {
@@ -498,7 +565,7 @@ void model_pass(struct whole *w)
 {
     fold_control(w);
     ask_now_and_then(w);
-    if (whole_now_ms() % 1000 != 0)
+    if (whole_now_ms() % LOOK_MS != 0)
         return;
     for (uint32_t p = 0; p < PARTITIONS; p++) {
         follow(w, p);
@@ -586,7 +653,7 @@ bool model_last_queries(struct whole *w)
 
 void model_judge_rest(struct whole *w)
 {
-    uint64_t stored = 0, answered = 0;
+    uint64_t stored = 0, answered = 0, nameless = 0;
     for (uint32_t p = 0; p < PARTITIONS; p++) {
         for (uint32_t i = 0; i < w->node_count; i++)
             if (fold_of(&w->nodes[i], p).is_open) {
@@ -594,11 +661,16 @@ void model_judge_rest(struct whole *w)
                 break;
             }
     }
-    for (uint32_t i = 0; i < w->row_count; i++)
-        answered += w->rows[i].seen == w->answered_check;
-    if (stored != answered)
-        whole_violate(w, "at rest: %llu rows are stored, and %llu answered", (unsigned long long)stored,
-                      (unsigned long long)answered);
+    for (uint32_t i = 0; i < w->row_count; i++) {
+        const struct whole_row *row = &w->rows[i];
+        bool is_seen = row->seen == w->answered_check;
+        answered += is_seen;
+        /* It used a number whose name the log lost, and who would have said it again died before. */
+        nameless += !is_seen && w->has_gone_back && row->offset != UINT64_MAX && !is_named(w, row);
+    }
+    if (stored < answered || stored - answered > nameless)
+        whole_violate(w, "at rest: %llu rows are stored, %llu answered, and %llu may have no name",
+                      (unsigned long long)stored, (unsigned long long)answered, (unsigned long long)nameless);
 }
 
 void model_open(struct whole *w)

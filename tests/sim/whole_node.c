@@ -287,6 +287,7 @@ static err open_ingest(struct whole_process *p)
     c.partition_count = PARTITIONS;
     c.announce_ms = 10 * MS_PER_MINUTE;
     c.wait_ms_max = 10 * MS_PER_SECOND;
+    c.canary = p->node->whole->plants.ingest;
     set_number(c.hash_key, 7);
     TRY(ingest_open(&c, p->node->io, p->logs[TOPIC_DATA], p->pool, &p->ingest));
     for (int i = 0; i < CLIENTS; i++)
@@ -365,6 +366,7 @@ void node_start(struct whole_node *node)
     p->pool = pool;
     p->group = fiber_group_open();
     node->life = ++node->whole->lives;
+    check(node->life < LIVES_MAX);
     node->process = p;
     io_sim_run_threads(node->io, p->group);
     fiber_start(p->group, main_of, p);
@@ -375,6 +377,7 @@ static void end(struct whole_node *node)
 {
     struct whole_process *p = node->process;
     node->process = NULL;
+    node->whole->ended_ms[node->life] = whole_now_ms();
     node->frozen_until_ms = 0;
     fiber_group_kill(p->group);
     io_sim_run_threads(node->io, NULL);

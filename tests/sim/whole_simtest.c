@@ -341,6 +341,7 @@ static const struct {
     { "nobody raises the log's retention", "expiry: ", 2, { .no_guard = true } },
     { "a lease holds for ever", "put out", 3, { .agent = AGENT_PLANT_LONG_LEASE } },
     { "nobody finds that a partition has closed itself", "at rest: ", 8, { .no_opening_again = true } },
+    { "nobody announces again what a log lost", "at rest: ", 24, { .ingest = INGEST_CANARY_NEVER_AGAIN } },
 };
 
 static void planted_bugs_are_found(void **state)
