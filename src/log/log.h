@@ -241,7 +241,8 @@ err log_kafka_is_there(const struct log_kafka_settings *settings, int64_t budget
 
 enum log_kafka_stage { LOG_KAFKA_STARTING, LOG_KAFKA_RUNNING, LOG_KAFKA_REFUSED };
 /* STARTING: the topic is not known yet, or not there. REFUSED: it is not fit, or another one of the same name.
- * *at says why. Both end when somebody mends the topic, which is looked at again and again. */
+ * *at says why; of one that runs it is empty, or says what the last look at the topic failed with. Both end when
+ * somebody mends the topic, which is looked at again and again. */
 enum log_kafka_stage log_kafka_stage(struct log *log, struct err_at *at);
 /* The topic's id, to be kept for the next open; zero: brokers that have none, or not known yet. */
 void log_kafka_topic_id(struct log *log, uint8_t *out_id);

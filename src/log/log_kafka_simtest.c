@@ -464,6 +464,17 @@ static void another_topic_of_the_name_is_refused(void **state)
     struct err_at at;
     uint8_t id[16];
     begin();
+    pump_for(LOG_KAFKA_TOPIC_MS);
+    push_event((struct kafka_event){
+        .kind = KAFKA_EVENT_TOPIC, .cookie = script.topic_cookie, .result = ERR_NOT_FOUND, .topic = &topic });
+    script.topic_cookie = 0;
+    pump(); /* one broker's word: told, and no reason to stop */
+    assert_int_equal(log_kafka_stage(kafka, &at), LOG_KAFKA_RUNNING);
+    assert_string_equal(at.text, "the topic is not known: not found");
+    pump_for(LOG_KAFKA_RETRY_MS);
+    tell_topic();
+    assert_int_equal(log_kafka_stage(kafka, &at), LOG_KAFKA_RUNNING);
+    assert_string_equal(at.text, "");
     topic.id[0] ^= 1;
     pump_for(LOG_KAFKA_TOPIC_MS);
     tell_topic();

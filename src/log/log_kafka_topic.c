@@ -108,13 +108,16 @@ void log_kafka_on_topic(struct log_kafka *log, const struct kafka_event *event)
         return;
     log->topic_cookie = 0;
     bool is_found = event->result == OK;
-    if (!is_found && log->stage == LOG_KAFKA_RUNNING) { /* one broker's word, or none: asked again */
-        log->topic_at_ns = now_ns + LOG_KAFKA_RETRY_MS * NS_PER_MS;
-        return;
-    }
     err e = is_found ? check_topic(log, event->topic, &at) : event->result;
     if (!is_found)
         e = err_set(&at, e, "the topic is not known: %s", err_text(e));
+    if (!is_found && log->stage == LOG_KAFKA_RUNNING) { /* one broker's word, or none: asked again */
+        log->topic_at_ns = now_ns + LOG_KAFKA_RETRY_MS * NS_PER_MS;
+        io_mutex_lock(&log->mutex);
+        log->refused = at;
+        io_mutex_unlock(&log->mutex);
+        return;
+    }
     io_mutex_lock(&log->mutex);
     if (is_found)
         log->stage = e == OK ? LOG_KAFKA_RUNNING : LOG_KAFKA_REFUSED;

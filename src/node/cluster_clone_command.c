@@ -86,11 +86,7 @@ static err open_source(struct clone *c)
     TRY(e);
     if (c->source.is_unfinished)
         return err_set(&c->at, ERR_CONFLICT, "the source is a copy that is not finished");
-    c->config = shards_config_default(io_memory_bytes(c->io) / 2);
-    c->config.partition_count = c->source.partition_count;
-    c->config.range_bytes_max = c->source.range_bytes_max;
-    c->config.blob_directory = "the source";
-    c->config.is_shared = true;
+    c->config = cluster_shards_of(&c->source, "the source", c->io);
     return OK;
 }
 
@@ -167,27 +163,16 @@ static err for_each(struct clone *c, err (*run)(void *context, uint32_t partitio
 
 static void print_facts(struct clone *c)
 {
-    uint64_t segments = 0, rows = 0;
-    int64_t oldest_ms = INT64_MAX, newest_ms = INT64_MIN;
     char text[2][TIME_TEXT_BYTES];
-    c->total_bytes = 0;
-    for (uint32_t i = 0; i < c->source.partition_count; i++) {
-        const struct shard_facts *f = &c->facts[i];
-        segments += f->segment_count;
-        rows += f->row_count;
-        c->total_bytes += f->segment_bytes;
-        if (f->data_through_ms == INT64_MIN)
-            continue;
-        oldest_ms = f->data_through_ms < oldest_ms ? f->data_through_ms : oldest_ms;
-        newest_ms = f->data_through_ms > newest_ms ? f->data_through_ms : newest_ms;
-    }
+    struct cluster_total total = cluster_total_of(c->facts, c->source.partition_count);
+    c->total_bytes = total.bytes;
     printf("%u partitions: %llu rows in %llu segments, %llu bytes, beside states and manifest entries\n",
-           c->source.partition_count, (unsigned long long)rows, (unsigned long long)segments,
+           c->source.partition_count, (unsigned long long)total.rows, (unsigned long long)total.segments,
            (unsigned long long)c->total_bytes);
-    if (newest_ms == INT64_MIN)
+    if (total.newest_ms == INT64_MIN)
         return;
-    time_print(oldest_ms, text[0]);
-    time_print(newest_ms, text[1]);
+    time_print(total.oldest_ms, text[0]);
+    time_print(total.newest_ms, text[1]);
     printf("the copy holds what was acknowledged through %s to %s, by partition\n", text[0], text[1]);
 }
 

@@ -51,3 +51,31 @@ err cluster_each(struct cluster_each *each, struct io *io, struct err_at *at)
     io_mutex_done(&crew.lock);
     return crew.first;
 }
+
+struct shards_config cluster_shards_of(const struct cluster_mark *mark, const char *store_name, struct io *io)
+{
+    struct shards_config config = shards_config_default(io_memory_bytes(io) / 2);
+    config.partition_count = mark->partition_count;
+    config.range_bytes_max = mark->range_bytes_max;
+    config.blob_directory = store_name;
+    config.is_shared = true;
+    return config;
+}
+
+struct cluster_total cluster_total_of(const struct shard_facts *facts, uint32_t partition_count)
+{
+    struct cluster_total total = { .oldest_ms = INT64_MAX, .newest_ms = INT64_MIN };
+    for (uint32_t i = 0; i < partition_count; i++) {
+        const struct shard_facts *f = &facts[i];
+        total.segments += f->segment_count;
+        total.bytes += f->segment_bytes;
+        total.rows += f->row_count;
+        total.damages += f->damage_count;
+        total.empty += f->data_through_ms == INT64_MIN;
+        if (f->data_through_ms == INT64_MIN)
+            continue;
+        total.oldest_ms = f->data_through_ms < total.oldest_ms ? f->data_through_ms : total.oldest_ms;
+        total.newest_ms = f->data_through_ms > total.newest_ms ? f->data_through_ms : total.newest_ms;
+    }
+    return total;
+}

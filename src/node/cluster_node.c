@@ -340,15 +340,21 @@ static err open_agent(struct cluster_node *cluster, const struct cluster_mark *m
     return e;
 }
 
-static err await_beginning(struct cluster_node *cluster, struct agent_view *out_view, struct err_at *at)
+/* A broker that has not heard yet that the topic is gone lets a node connect: what the others say is told. */
+static err await_beginning(struct cluster_node *cluster, const char *for_what, struct agent_view *out_view,
+                           struct err_at *at)
 {
     struct waiting waiting = wait_for(cluster, "the control log");
     for (;;) {
+        struct err_at why = { 0 };
         agent_view(cluster->agent, out_view);
         TRY(check_ended(cluster, at));
         if (out_view->has_begun && out_view->known_ns != INT64_MIN)
             return OK;
-        TRY(wait_on(&waiting, LOOK_MS, out_view->trouble, at));
+        log_kafka_stage(cluster->control, &why);
+        bool is_known = why.text[0] == 0;
+        waiting.for_what = is_known ? "the control log" : for_what;
+        TRY(wait_on(&waiting, LOOK_MS, is_known ? out_view->trouble : why.text, at));
     }
 }
 
@@ -401,15 +407,15 @@ static err begin_control(struct cluster_node *cluster, const struct cluster_mark
     struct log_kafka_settings settings =
         cluster_control_settings(cluster->config.cluster, cluster->config.secrets);
     memcpy(settings.topic_id, mark->control_topic_id, sizeof settings.topic_id);
+    const char *for_what =
+        cluster->is_founder || is_none(mark)
+            ? "the control log's topic (a node with cluster.expect and a new bucket creates it)"
+            : "the control log's topic (if it is gone for good: kelpie cluster restore)";
     if (cluster->is_founder)
         TRY(found(cluster, &settings, at));
-    TRY(connect(cluster, &settings,
-                cluster->is_founder || is_none(mark)
-                    ? "the control log's topic (a node with cluster.expect and a new bucket creates it)"
-                    : "the control log's topic (if it is gone for good: kelpie cluster restore)",
-                &cluster->control, at));
+    TRY(connect(cluster, &settings, for_what, &cluster->control, at));
     TRY(open_agent(cluster, mark));
-    return await_beginning(cluster, out_view, at);
+    return await_beginning(cluster, for_what, out_view, at);
 }
 
 static err begin_log(struct cluster_node *cluster, const struct cluster_mark *mark,

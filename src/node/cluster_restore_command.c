@@ -67,11 +67,7 @@ static err open_all(struct restore *r)
     if (r->mark.is_unfinished)
         return err_set(&r->at, ERR_CONFLICT,
                        "kelpie cluster clone has not ended in this bucket: run that again");
-    r->config = shards_config_default(io_memory_bytes(r->io) / 2);
-    r->config.partition_count = r->mark.partition_count;
-    r->config.range_bytes_max = r->mark.range_bytes_max;
-    r->config.blob_directory = "bucket";
-    r->config.is_shared = true;
+    r->config = cluster_shards_of(&r->mark, "bucket", r->io);
     return OK;
 }
 
@@ -222,32 +218,19 @@ static err write_mark(struct restore *r)
 /* Returns how many partitions have damaged entries. */
 static uint64_t print_facts(const struct restore *r)
 {
-    uint64_t segments = 0, bytes = 0, rows = 0, damages = 0;
-    int64_t oldest_ms = INT64_MAX, newest_ms = INT64_MIN;
-    uint32_t empty = 0;
     char text[2][TIME_TEXT_BYTES];
-    for (uint32_t i = 0; i < r->mark.partition_count; i++) {
-        const struct shard_facts *f = &r->facts[i];
-        segments += f->segment_count;
-        bytes += f->segment_bytes;
-        rows += f->row_count;
-        damages += f->damage_count;
-        empty += f->data_through_ms == INT64_MIN;
-        if (f->data_through_ms == INT64_MIN)
-            continue;
-        oldest_ms = f->data_through_ms < oldest_ms ? f->data_through_ms : oldest_ms;
-        newest_ms = f->data_through_ms > newest_ms ? f->data_through_ms : newest_ms;
-    }
+    struct cluster_total total = cluster_total_of(r->facts, r->mark.partition_count);
     printf("the bucket has %u partitions: %llu rows in %llu segments, %llu bytes\n", r->mark.partition_count,
-           (unsigned long long)rows, (unsigned long long)segments, (unsigned long long)bytes);
-    if (newest_ms != INT64_MIN) {
-        time_print(oldest_ms, text[0]);
-        time_print(newest_ms, text[1]);
+           (unsigned long long)total.rows, (unsigned long long)total.segments,
+           (unsigned long long)total.bytes);
+    if (total.newest_ms != INT64_MIN) {
+        time_print(total.oldest_ms, text[0]);
+        time_print(total.newest_ms, text[1]);
         printf("they hold what was acknowledged through %s to %s\n", text[0], text[1]);
     }
-    if (empty > 0)
-        printf("%u partitions have never been stored anything of\n", empty);
-    return damages;
+    if (total.empty > 0)
+        printf("%u partitions have never been stored anything of\n", total.empty);
+    return total.damages;
 }
 
 static void print_partitions(const struct restore *r)
