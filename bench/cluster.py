@@ -2,7 +2,7 @@
 """What a cluster costs beside a single node, on this machine: three nodes, each partition at two of them, three Kafka brokers and an
 S3 store, and a single node in the same run.
 
-usage: ./dev bench cluster [--seconds 60] [--series 120000] [--steps 40]
+usage: ./dev bench cluster [--seconds 60] [--series 120000] [--steps 40] [--partitions 24]
 
   throughput   samples per CPU-second of all nodes together (brokers and store are not counted), against the single node's: known
                series, the same requests, three senders; until acknowledged and until settled, without what doing nothing costs; where the CPU goes, by thread
@@ -267,7 +267,7 @@ def latency(report, cluster, options):
 def measure(report, options):
     folder = os.path.join(bench.WORK, 'cluster')
     shutil.rmtree(folder, ignore_errors=True)
-    cluster = run_cluster.Cluster(os.path.join(folder, 'three'), ttl=7200, scrapes=False, memory='2GiB')
+    cluster = run_cluster.Cluster(os.path.join(folder, 'three'), ttl=7200, scrapes=False, memory='2GiB', partitions=options.partitions)
     single = bench.Server('kelpie', os.path.join(folder, 'one'))
     try:
         single.start().wait_ready()
@@ -289,6 +289,7 @@ def main():
     parser.add_argument('--seconds', type=int, default=60)
     parser.add_argument('--series', type=int, default=120000)
     parser.add_argument('--steps', type=int, default=40)
+    parser.add_argument('--partitions', type=int, default=24)
     options = parser.parse_args()
     if run_cluster.why_not() is not None:
         print('no cluster here: ' + run_cluster.why_not(), file=sys.stderr)

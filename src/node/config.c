@@ -180,7 +180,7 @@ struct config config_default(void)
         .log_level = CONFIG_INFO,
         .log_format = CONFIG_LOGFMT,
         .cluster = { .zone = "default",
-                     .partitions = 128,
+                     .partitions = 24,
                      .replicas = 2,
                      .suspect_age_ms = 30 * MS_PER_SECOND,
                      .repair_delay_ms = 10 * MS_PER_MINUTE,

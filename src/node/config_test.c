@@ -169,7 +169,7 @@ static void a_cluster_is_read(void **state)
     assert_int_equal(c->s3.credentials, CONFIG_CREDENTIALS_INSTANCE);
     assert_int_equal(c->kafka.mechanism, CONFIG_SASL_NONE);
     assert_string_equal(c->zone, "default");
-    assert_true(c->cache_bytes == 10ULL << 30 && c->partitions == 128 && c->replicas == 2);
+    assert_true(c->cache_bytes == 10ULL << 30 && c->partitions == 24 && c->replicas == 2);
     assert_true(c->kafka.replicas == 3 && c->kafka.retention_ms == 7 * INT64_C(86400000) &&
                 c->kafka.retention_max_ms == 28 * INT64_C(86400000) && !c->kafka.accept_weak_topic);
 }
