@@ -2,10 +2,10 @@
 """What a cluster costs beside a single node, on this machine: three nodes, each partition at two of them, three Kafka brokers and an
 S3 store, and a single node in the same run.
 
-usage: ./dev bench cluster [--seconds 60] [--series 120000] [--steps 40] [--partitions 24]
+usage: ./dev bench cluster [--seconds 60] [--series 120000] [--steps 40] [--partitions 24] [--connections 16]
 
   throughput   samples per CPU-second of all nodes together (brokers and store are not counted), against the single node's: known
-               series, the same requests, three senders; until acknowledged and until settled, without what doing nothing costs; where the CPU goes, by thread
+               series, the same requests, three senders of as many connections; until acknowledged and until settled, without what doing nothing costs; where the CPU goes, by thread
   latency      of acknowledgements under 26,400 samples a second; from an acknowledgement by one node until another one answers it;
                with all nodes, and with one killed
   queries      CPU of all nodes for a query against the single node's, and the bytes that move between nodes for it
@@ -164,8 +164,8 @@ def measure_load(target, first, files):
 
 def throughput(report, targets, options):
     each = options.series // SENDERS
-    made = [[bench.make_data('cluster-' + kind, series=each, steps=steps, seed=seed + 1, connections=4, start=start)[0]
-             for seed in range(SENDERS)] for kind, steps, start in
+    made = [[bench.make_data('cluster-' + kind, series=each, steps=steps, seed=seed + 1, connections=options.connections,
+                              start=start)[0] for seed in range(SENDERS)] for kind, steps, start in
             (('first', 2, FIRST_MS), ('known', options.steps, FIRST_MS + 2 * INTERVAL_MS))]
     found = {target.name: measure_load(target, *made) for target in targets}
     for name, f in found.items():
@@ -290,6 +290,7 @@ def main():
     parser.add_argument('--series', type=int, default=120000)
     parser.add_argument('--steps', type=int, default=40)
     parser.add_argument('--partitions', type=int, default=24)
+    parser.add_argument('--connections', type=int, default=16, help='of each sender, as the shards of a Prometheus that remote-writes')
     options = parser.parse_args()
     if run_cluster.why_not() is not None:
         print('no cluster here: ' + run_cluster.why_not(), file=sys.stderr)

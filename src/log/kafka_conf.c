@@ -46,8 +46,10 @@ static const struct setting reading[] = {
     { "isolation.level", "read_uncommitted" }, /* nobody else's open transaction holds records back */
     { "check.crcs", "true" },
     { "max.poll.interval.ms", "86400000" },
-    { "fetch.wait.max.ms", "100" }, /* an end, and a partition just assigned, wait for it */
-    { "fetch.min.bytes", "1" },
+    /* Each answer wakes two threads, however little it brings; with 1 byte it brings a record or two. An end, a
+     * marker of a strong read and a partition just assigned wait for it. */
+    { "fetch.wait.max.ms", "50" },
+    { "fetch.min.bytes", "65536" },
     { "fetch.error.backoff.ms", "100" },
     { "fetch.queue.backoff.ms", "20" },
 };
