@@ -329,42 +329,12 @@ static err admit_series(struct ingest_request *r, struct slice labels, bool has_
     return OK;
 }
 
-static bool ends_with(struct slice s, const char *end)
-{
-    size_t len = strlen(end);
-    return s.len > len && memcmp(s.at + s.len - len, end, len) == 0;
-}
-
-/* What decides the partition: the hash of the labels, but the same for all buckets of a classic histogram and its
- * _count, so that they meet in one segment, where they are stored as differences (docs/format/labels.md §2). */
-static err route_hash(struct ingest_request *r, struct hash128 hash, struct slice labels, uint64_t *out_route)
-{
-    *out_route = hash.low;
-    struct slice name = labels_get(labels, name_label);
-    size_t suffix = ends_with(name, "_bucket") ? 7 : ends_with(name, "_count") ? 6 : 0;
-    if (suffix == 0)
-        return OK;
-    struct buf *family = &r->bytes;
-    struct reader walk = reader_of(labels);
-    struct label label;
-    buf_clear(family);
-    while (labels_next(&walk, &label)) {
-        if (slice_equal_str(label.name, "le"))
-            continue;
-        if (slice_equal(label.name, name_label))
-            label.value.len -= suffix;
-        labels_put(family, label.name, label.value);
-    }
-    *out_route = series_hash(r->tenant->hasher, buf_slice(family)).low;
-    return buf_err(family);
-}
-
 /* Enter a series with valid labels into the table, unless another thread just did. */
 static err register_series(struct ingest_request *r, struct hash128 hash, struct slice labels,
                            uint32_t *out_id)
 {
     uint64_t route;
-    TRY(route_hash(r, hash, labels, &route));
+    TRY(series_route(r->tenant->hasher, hash, labels, &r->bytes, &route));
     struct ingest *ingest = r->ingest;
     struct tenant *tenant = r->tenant;
     const struct ingest_config *config = &ingest->config;
@@ -631,7 +601,7 @@ err request_metadata(struct ingest_request *r, const struct batch_metadata *m)
     if (r->metadata_hash_count > 0 && r->metadata_hashes[r->metadata_hash_count - 1] == hash)
         return OK;
     uint32_t partition =
-        jump_hash(hash64(m->family, r->tenant->hasher.seed), r->ingest->config.partition_count);
+        jump_hash(family_route(r->tenant->hasher, m->family), r->ingest->config.partition_count);
     size_t bytes = m->family.len + m->help.len + m->unit.len + ROW_BYTES_MAX;
     struct columns *c = columns_for(r, partition);
     if (c->bytes + bytes > RECORD_BYTES) {

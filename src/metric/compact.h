@@ -172,12 +172,23 @@ err metric_compact_verify(struct segment_source source, const uint8_t *digest, s
                           struct segment_info *out_info, struct err_at *at);
 
 /* ---- merging ---- */
+struct metric_compact_share;
 struct metric_compact_merge {
     struct metric_compact **inputs; /* in position order: of equal (tenant, labels, t) the later wins */
     size_t input_count;
-    struct time_range window; /* rows outside are left alone: another merge takes them */
-    int64_t cutoff_ms;        /* rows older are dropped as expired; INT64_MIN = none */
-    struct guard *guard;      /* may be NULL; canceled → ERR_CANCELED */
+    struct time_range window;                 /* rows outside are left alone: another merge takes them */
+    int64_t cutoff_ms;                        /* rows older are dropped as expired; INT64_MIN = none */
+    struct guard *guard;                      /* may be NULL; canceled → ERR_CANCELED */
+    const struct metric_compact_share *share; /* NULL: every series and all metadata */
+};
+
+/* A part of one input: of the series those whose number, by ordinal, is this one. */
+struct metric_compact_share {
+    const uint16_t *number_of_series;
+    uint16_t number;
+    bool (*takes_metadata)(const struct metric_compact_share *share, struct slice tenant,
+                           struct slice family);
+    void *context;
 };
 
 /* Write the merge of inputs to writer (opened, empty) and finish it. Duplicates are dropped and summed. Over all

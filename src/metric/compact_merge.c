@@ -73,10 +73,13 @@ static err add_histogram(struct pool *pool, struct rows *r, struct slice bytes, 
     return OK;
 }
 
-/* Go to the next series of an input. */
-static err advance(struct input *input, struct err_at *at)
+/* Go to the next series of an input that is wanted. */
+static err advance(const struct metric_compact_share *share, struct input *input, struct err_at *at)
 {
     const struct segment_info *info = input->compact->info;
+    while (share != NULL && input->next < info->series_count &&
+           share->number_of_series[input->next] != share->number)
+        input->next++;
     input->more = input->next < info->series_count;
     if (!input->more)
         return OK;
@@ -264,20 +267,22 @@ static err merge_all(struct merge *m, bool *has, struct err_at *at)
             if (!has[i])
                 continue;
             m->inputs[i].next++;
-            TRY(advance(&m->inputs[i], at));
+            TRY(advance(request->share, &m->inputs[i], at));
         }
     }
 }
 
 static err merge_metadata(struct merge *m, struct err_at *at)
 {
+    const struct metric_compact_share *share = m->request->share;
     for (size_t i = 0; i < m->request->input_count; i++) {
         struct batch_metadata *list;
         struct slice *owners;
         size_t count;
         TRY(compact_metadata_list(m->inputs[i].compact, NULL, m->exemplar_pool, &owners, &list, &count, at));
         for (size_t k = 0; k < count; k++)
-            TRY(metric_compact_writer_metadata(m->writer, owners[k], &list[k]));
+            if (share == NULL || share->takes_metadata(share, owners[k], list[k].family))
+                TRY(metric_compact_writer_metadata(m->writer, owners[k], &list[k]));
         pool_reset(m->exemplar_pool);
     }
     return OK;
@@ -291,7 +296,7 @@ err metric_compact_merge(const struct metric_compact_merge *request, struct metr
     size_t n = request->input_count;
     bool *has;
     err e = OK;
-    check(n >= 1);
+    check(n >= 1 && (request->share == NULL || n == 1));
     m.exemplar_pool = pool_open(own, "merge exemplars", POOL_BYTES_UNLIMITED);
     TRY_OUT(pool_zalloc(own, n * sizeof *m.inputs, (void **)&m.inputs));
     TRY_OUT(pool_zalloc(own, n * sizeof *has, (void **)&has));
@@ -301,7 +306,7 @@ err metric_compact_merge(const struct metric_compact_merge *request, struct metr
         TRY_OUT(metric_compact_labels_open(own, &m.inputs[i].reader));
         TRY_OUT(metric_compact_cursor_open(request->inputs[i], METRIC_COMPACT_TIMELINES_MAX, own,
                                            &m.inputs[i].cursor));
-        TRY_OUT(advance(&m.inputs[i], at));
+        TRY_OUT(advance(request->share, &m.inputs[i], at));
     }
     TRY_OUT(merge_all(&m, has, at));
     if (m.kept == 0) {

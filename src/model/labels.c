@@ -428,6 +428,35 @@ struct series_hasher series_hasher_of(const uint8_t hash_key[16], struct slice t
     return (struct series_hasher){ .seed = hash64(tenant, hash64(slice_of(hash_key, 16), 0)) };
 }
 
+static bool ends_with(struct slice s, const char *end)
+{
+    size_t len = strlen(end);
+    return s.len > len && memcmp(s.at + s.len - len, end, len) == 0;
+}
+
+err series_route(struct series_hasher h, struct hash128 hash, struct slice labels, struct buf *scratch,
+                 uint64_t *out_route)
+{
+    static const struct slice name_label = { (const uint8_t *)"__name__", 8 };
+    *out_route = hash.low;
+    struct slice name = labels_get(labels, name_label);
+    size_t suffix = ends_with(name, "_bucket") ? 7 : ends_with(name, "_count") ? 6 : 0;
+    if (suffix == 0)
+        return OK;
+    struct reader walk = reader_of(labels);
+    struct label label;
+    buf_clear(scratch);
+    while (labels_next(&walk, &label)) {
+        if (slice_equal_str(label.name, "le"))
+            continue;
+        if (slice_equal(label.name, name_label))
+            label.value.len -= suffix;
+        labels_put(scratch, label.name, label.value);
+    }
+    *out_route = series_hash(h, buf_slice(scratch)).low;
+    return buf_err(scratch);
+}
+
 uint32_t jump_hash(uint64_t key, uint32_t count)
 {
     check(count > 0);

@@ -77,6 +77,18 @@ static inline struct hash128 series_hash(struct series_hasher h, struct slice la
     return hash128(labels, h.seed);
 }
 
+/* What decides the partition of a series, as jump_hash(route, P): the hash of its labels, but one for all buckets
+ * of a classic histogram and its _count, so that they meet in one segment, where they are stored as differences
+ * (docs/format/labels.md §2). hash: series_hash of the canonical labels; scratch: overwritten. ERR_LIMIT. */
+err series_route(struct series_hasher h, struct hash128 hash, struct slice labels, struct buf *scratch,
+                 uint64_t *out_route);
+
+/* … and that of the metadata of a metric family. */
+static inline uint64_t family_route(struct series_hasher h, struct slice family)
+{
+    return hash64(family, h.seed);
+}
+
 /* jump_hash (Lamping, Veach 2014): bucket of key in [0, count). */
 uint32_t jump_hash(uint64_t key, uint32_t count);
 

@@ -161,6 +161,8 @@ int command_cluster(int argc, char **argv)
         return command_cluster_restore(argc - 1, argv + 1);
     if (argc > 0 && strcmp(argv[0], "clone") == 0)
         return command_cluster_clone(argc - 1, argv + 1);
+    if (argc > 0 && strcmp(argv[0], "adopt") == 0)
+        return command_cluster_adopt(argc - 1, argv + 1);
     struct order order = { .whom = ASK_WHOM_DEFAULT };
     const struct option list[] = {
         { "--dry-run", NULL, "only print what would move", NULL, &order.is_dry },
@@ -176,16 +178,18 @@ int command_cluster(int argc, char **argv)
         .operands =
             "[drain|undrain|remove|replace|may-stop NODE | add ZONE | rebalance | suspend|resume AUTOMATION]",
         .options = list,
-        .summary = "Show the cluster that a node is in; or drain a node (others are to hold what it holds), "
-                   "undrain it, remove\n"
-                   "it for good; or, with --dry-run, what replacing or adding one would move. may-stop exits "
-                   "with 0 if\n"
-                   "no partition would be without an owner and all have caught up. Automations (placement, "
-                   "eviction,\n"
-                   "repair) are suspended for a while, by somebody, for a reason.\n"
-                   "Of a cluster whose nodes do not run: kelpie cluster restore --help. A copy of one whose "
-                   "nodes do:\n"
-                   "kelpie cluster clone --help.",
+        .summary =
+            "Show the cluster that a node is in; or drain a node (others are to hold what it holds), "
+            "undrain it, remove\n"
+            "it for good; or, with --dry-run, what replacing or adding one would move. may-stop exits "
+            "with 0 if\n"
+            "no partition would be without an owner and all have caught up. Automations (placement, "
+            "eviction,\n"
+            "repair) are suspended for a while, by somebody, for a reason.\n"
+            "Of a cluster whose nodes do not run: kelpie cluster restore --help. A copy of one whose "
+            "nodes do:\n"
+            "kelpie cluster clone --help. What a single node has stored, taken in: kelpie cluster adopt "
+            "--help.",
         .option_count = sizeof list / sizeof list[0],
         .operands_max = 2,
     };

@@ -8,6 +8,7 @@ int command_cluster(int argc, char **argv);
 int command_cluster_restore(int argc,
                             char **argv); /* cluster_restore_command.c: restore is the first of argv */
 int command_cluster_clone(int argc, char **argv);  /* cluster_clone_command.c: clone is */
+int command_cluster_adopt(int argc, char **argv);  /* cluster_adopt_command.c: adopt is */
 int command_health(int argc, char **argv);         /* health_command.c */
 int command_config(int argc, char **argv);         /* config_command.c */
 int command_query(int argc, char **argv);          /* query_command.c */

@@ -8,6 +8,7 @@
  *
  * Invariant: a restore never touches an existing directory, and a restore that fails leaves no NODE behind, so
  * that no node starts on half of it. */
+#include "node/snapshot.h"
 #include "base/time.h"
 #include "blob/blob.h"
 #include "node/ask.h"
@@ -251,9 +252,8 @@ static err restore_chains(struct restore *r, const uint8_t node_bytes[IDENTITY_B
     return e;
 }
 
-/* NODE, the last thing that a snapshot gets. */
-static err read_identity(struct io *cwd, const char *snapshot, struct pool *pool, struct slice *out_bytes,
-                         struct err_at *at)
+err snapshot_read_identity(struct io *cwd, const char *snapshot, struct pool *pool, struct slice *out_bytes,
+                           struct err_at *at)
 {
     char path[IO_PATH_BYTES_MAX];
     TRY(join(path, snapshot, IDENTITY_SNAPSHOT_FILE));
@@ -262,11 +262,10 @@ static err read_identity(struct io *cwd, const char *snapshot, struct pool *pool
                        IDENTITY_SNAPSHOT_FILE);
     TRY(join(path, snapshot, "log"));
     if (io_exists(cwd, path))
-        return err_set(
-            at, ERR_INPUT,
-            "%s is not a snapshot: there is a log in it, which restore would leave behind; if it is a"
-            " data directory, remove %s from it",
-            snapshot, IDENTITY_SNAPSHOT_FILE);
+        return err_set(at, ERR_INPUT,
+                       "%s is not a snapshot: there is a log in it, which would be left behind; if it is a"
+                       " data directory, remove %s from it",
+                       snapshot, IDENTITY_SNAPSHOT_FILE);
     TRY(join(path, snapshot, IDENTITY_FILE));
     err e = io_read_file(cwd, path, IDENTITY_BYTES, pool, out_bytes);
     if (e == OK && out_bytes->len == IDENTITY_BYTES)
@@ -280,7 +279,7 @@ static err restore(struct restore *r)
 {
     char from[IO_PATH_BYTES_MAX], to[IO_PATH_BYTES_MAX];
     struct slice node_bytes;
-    TRY(read_identity(r->cwd, r->snapshot, r->pool, &node_bytes, &r->at));
+    TRY(snapshot_read_identity(r->cwd, r->snapshot, r->pool, &node_bytes, &r->at));
     err e = io_dir_create(r->cwd, r->data);
     if (e != OK)
         return err_set(&r->at, e, "cannot create %s: %s", r->data,

@@ -25,6 +25,7 @@ err chain_base(const struct chain *c, struct pool *pool, struct chain_entry *out
                                  .unresolved = c->unresolved,
                                  .dropped = c->dropped,
                                  .accepted_end = c->accepted_end,
+                                 .adopted_end = c->adopted_end,
                                  .lost_count = c->lost_count,
                                  .ignored_count = c->ignored_count,
                                  .commit_count = c->commit_count,

@@ -80,6 +80,15 @@ static void put_commit(struct buf *out, const struct chain_entry *entry)
     put_segments(out, entry);
 }
 
+static void put_adopt(struct buf *out, const struct chain_entry *entry)
+{
+    put_position(out, entry->start);
+    put_position(out, entry->end);
+    sum_put(out, entry->sum);
+    put_losses(out, entry);
+    put_segments(out, entry);
+}
+
 static void put_base(struct buf *out, const struct chain_entry *entry)
 {
     put_position(out, entry->end);
@@ -99,10 +108,12 @@ static void put_base(struct buf *out, const struct chain_entry *entry)
     put_segments(out, entry);
 }
 
-/* At the end of an entry that names objects, unless all of them are of era 0. */
+/* At the end of an entry that names objects, unless all of them are of era 0; and behind them, in a base, how far
+ * generation 0 reaches, unless nothing was adopted. */
 static void put_eras(struct buf *out, const struct chain_entry *entry)
 {
-    uint64_t any = entry->state_era | entry->older_state_era | entry->eras[0];
+    uint64_t adopted = entry->adopted_end.offset;
+    uint64_t any = entry->state_era | entry->older_state_era | entry->eras[0] | adopted;
     for (size_t i = 0; i < entry->segment_count; i++)
         any |= entry->segments[i].era;
     if (any == 0)
@@ -113,6 +124,8 @@ static void put_eras(struct buf *out, const struct chain_entry *entry)
     buf_put_le64(out, entry->older_state_era);
     for (size_t i = 0; i < entry->segment_count; i++)
         buf_put_le64(out, entry->segments[i].era);
+    if (adopted != 0)
+        buf_put_le64(out, adopted);
 }
 
 err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
@@ -167,6 +180,9 @@ err chain_entry_encode(const struct chain_entry *entry, struct buf *out)
         break;
     case CHAIN_ERA:
         buf_put_le64(out, entry->ended_era);
+        break;
+    case CHAIN_ADOPT:
+        put_adopt(out, entry);
         break;
     case CHAIN_KIND_COUNT:
         check(false);
@@ -310,6 +326,15 @@ static err get_amends(struct reader *r, struct pool *pool, struct chain_entry *e
     return get_segments(r, pool, entry);
 }
 
+static err get_adopt(struct reader *r, struct pool *pool, struct chain_entry *entry)
+{
+    entry->start = get_position(r);
+    entry->end = get_position(r);
+    entry->sum = sum_read(r);
+    TRY(get_losses(r, pool, entry));
+    return get_segments(r, pool, entry);
+}
+
 static err get_base(struct reader *r, struct pool *pool, struct chain_entry *entry)
 {
     entry->end = get_position(r);
@@ -341,6 +366,11 @@ static err get_eras(struct reader *r, struct chain_entry *entry)
     any |= entry->older_state_era = read_le64(r);
     for (size_t i = 0; i < entry->segment_count; i++)
         any |= entry->segments[i].era = read_le64(r);
+    if (entry->kind == CHAIN_BASE && read_left(r) > 0) {
+        any |= entry->adopted_end.offset = read_le64(r);
+        if (entry->adopted_end.offset == 0)
+            return ERR_CORRUPT;
+    }
     bool has_eras = entry->kind == CHAIN_BASE || (entry->eras[0] | entry->eras[1] | entry->eras[2]) == 0;
     bool is_ordered = entry->eras[0] < entry->number && entry->eras[0] >= entry->eras[1] &&
                       entry->eras[1] >= entry->eras[2];
@@ -395,11 +425,14 @@ err chain_entry_decode(struct slice bytes, struct pool *pool, struct chain_entry
     case CHAIN_ERA:
         entry.ended_era = read_le64(&r);
         break;
+    case CHAIN_ADOPT:
+        TRY(get_adopt(&r, pool, &entry));
+        break;
     default:
         return ERR_VERSION;
     }
     if (entry.kind == CHAIN_COMMIT || entry.kind == CHAIN_REPLACE || entry.kind == CHAIN_LOST ||
-        entry.kind == CHAIN_BASE)
+        entry.kind == CHAIN_BASE || entry.kind == CHAIN_ADOPT)
         TRY(get_eras(&r, &entry));
     if (!r.ok || read_left(&r) != 0)
         return ERR_CORRUPT;

@@ -34,6 +34,7 @@ enum chain_kind {
         7, /* the fold of all entries before it, which may be removed once two bases stand behind them */
     CHAIN_LOSSES = 8, /* what a replica knows to be lost or doubtful */
     CHAIN_ERA = 9,    /* of a shared store: an era begins, which sweeps count by */
+    CHAIN_ADOPT = 10, /* of a shared store: what another store held, older than everything in this one */
     CHAIN_KIND_COUNT
 };
 
@@ -134,7 +135,10 @@ struct chain_entry {
     uint64_t older_state_era;
     uint64_t eras[CHAIN_ERA_COUNT];
     struct log_position accepted_end;
+    struct log_position adopted_end;
     uint64_t lost_count, ignored_count, commit_count;
+
+    /* ADOPT: [start, end) of generation 0, sum, losses, segments */
 
     /* ERA: the era that it ends */
     uint64_t ended_era;
@@ -175,6 +179,7 @@ struct chain {
     struct sum unresolved; /* at `end` */
     struct sum dropped;    /* by compaction and retention so far */
     struct log_position accepted_end; /* unresolved rows of producers last heard before are accepted */
+    struct log_position adopted_end;  /* of generation 0, where the next adoption begins */
     uint64_t lost_count;              /* LOST entries */
     uint64_t ignored_count;           /* entries that were not valid */
     uint64_t commit_count;

@@ -159,22 +159,29 @@ static bool names_old(const struct chain *c, const struct chain_entry *entry)
 
 #define NAMES_OLD "what it names was put two eras ago, and may be deleted"
 
-static const char *commit_invalid(const struct chain *c, const struct chain_entry *entry)
+/* Of an entry with a range: what it names lies in it, and adds up to its SUM. */
+static const char *segments_invalid(const struct chain *c, const struct chain_entry *entry)
 {
-    if (position_compare(entry->start, c->end) != 0 || position_compare(entry->start, entry->end) >= 0)
-        return "its range does not start at the chain's end";
+    struct sum sum = { 0 };
     if (names_old(c, entry))
         return NAMES_OLD;
-    struct sum sum = { 0 };
     for (size_t i = 0; i < entry->segment_count; i++) {
         const struct chain_segment *s = &entry->segments[i];
         if (position_compare(s->from, entry->start) < 0 || position_compare(s->to, entry->end) > 0)
             return "a segment lies outside its range";
         sum_add(&sum, s->sum);
     }
-    return sum_equal(sum, entry->sum) && entry->resolved_added.count == entry->resolved_removed.count
-               ? NULL
-               : "its sums do not agree";
+    return sum_equal(sum, entry->sum) ? NULL : "its sums do not agree";
+}
+
+static const char *commit_invalid(const struct chain *c, const struct chain_entry *entry)
+{
+    if (position_compare(entry->start, c->end) != 0 || position_compare(entry->start, entry->end) >= 0)
+        return "its range does not start at the chain's end";
+    const char *why = segments_invalid(c, entry);
+    if (why != NULL)
+        return why;
+    return entry->resolved_added.count == entry->resolved_removed.count ? NULL : "its sums do not agree";
 }
 
 static err fold_commit(struct chain *c, const struct chain_entry *entry, const char **out_why)
@@ -271,6 +278,27 @@ static err fold_replace(struct chain *c, const struct chain_entry *entry, const 
 out:
     pool_block_free(c->pool, block);
     return e;
+}
+
+static const char *adopt_invalid(const struct chain *c, const struct chain_entry *entry)
+{
+    bool follows = position_compare(entry->start, c->adopted_end) == 0 && entry->end.generation == 0 &&
+                   position_compare(entry->start, entry->end) < 0;
+    return follows ? segments_invalid(c, entry) : "it does not begin where the adoption before it ends";
+}
+
+/* Its segments lie below every position of the log, whose generations begin at 1: of equal times the log's win. */
+static err fold_adopt(struct chain *c, const struct chain_entry *entry, const char **out_why)
+{
+    *out_why = adopt_invalid(c, entry);
+    if (*out_why != NULL)
+        return OK;
+    TRY(reserve_segments(c, entry->segment_count));
+    TRY(add_losses(c, entry));
+    for (size_t i = 0; i < entry->segment_count; i++)
+        insert_segment(c, &entry->segments[i]);
+    c->adopted_end = entry->end;
+    return OK;
 }
 
 static void fold_retain(struct chain *c, const struct chain_entry *entry, const char **out_why)
@@ -388,6 +416,7 @@ static err fold_base(struct chain *c, const struct chain_entry *entry)
     c->unresolved = entry->unresolved;
     c->dropped = entry->dropped;
     c->accepted_end = entry->accepted_end;
+    c->adopted_end = entry->adopted_end;
     c->lost_count = entry->lost_count;
     c->ignored_count = entry->ignored_count;
     c->commit_count = entry->commit_count;
@@ -452,6 +481,9 @@ err chain_fold(struct chain *c, const struct chain_entry *entry, bool *out_valid
         else
             why = "the era that it ends is not the present one";
         break;
+    case CHAIN_ADOPT:
+        TRY(fold_adopt(c, entry, &why));
+        break;
     case CHAIN_KIND_COUNT:
         check(false);
     }
@@ -484,6 +516,9 @@ err chain_would_take(const struct chain *c, const struct chain_entry *entry, boo
         break;
     case CHAIN_ERA:
         *out_valid = is_next_era(c, entry);
+        break;
+    case CHAIN_ADOPT:
+        *out_valid = adopt_invalid(c, entry) == NULL;
         break;
     default:
         break;

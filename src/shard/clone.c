@@ -23,32 +23,56 @@ struct cloner {
     uint32_t partition;
     struct pool *pool;
     struct err_at *at;
-    err damage; /* of the source's chain: the first entry that cannot be read */
-    char damaged_key[SHARD_KEY_BYTES_MAX];
 };
 
 static bool is_canceled(const struct shard_clone *c) { return c->cancel != NULL && atomic_load(c->cancel); }
 
-static err refuse(struct cloner *w, err e, const char *where, const char *key)
+err shard_refuse_object(err e, const char *where, const char *key, struct err_at *at)
 {
     const char *what = e == ERR_NOT_FOUND ? "it is gone: a sweep may have removed it since"
                        : e == ERR_CORRUPT ? "it is damaged: its bytes are not those that were put"
                                           : err_text(e);
-    return err_set(w->at, e, "object %s in the %s: %s", key, where, what);
+    return err_set(at, e, "object %s in the %s: %s", key, where, what);
+}
+
+static err refuse(struct cloner *w, err e, const char *where, const char *key)
+{
+    return shard_refuse_object(e, where, key, w->at);
 }
 
 /* ---- the chain ---- */
 
+/* The first entry of a chain that cannot be read. */
+struct damage {
+    uint32_t partition;
+    err why;
+    char key[SHARD_KEY_BYTES_MAX];
+};
+
 static void on_damage(void *context, const struct chain_entry *in_place, err why)
 {
-    struct cloner *w = context;
-    if (w->damage != OK)
+    struct damage *damage = context;
+    if (damage->why != OK)
         return;
-    w->damage = why == ERR_NOT_FOUND ? ERR_NOT_FOUND : ERR_CORRUPT;
-    chain_key(w->partition, in_place->number, w->damaged_key);
+    damage->why = why == ERR_NOT_FOUND ? ERR_NOT_FOUND : ERR_CORRUPT;
+    chain_key(damage->partition, in_place->number, damage->key);
 }
 
-/* Fold a store's chain up to an entry; nothing may stand in for another. */
+err shard_chain_read_whole(const struct chain_reader *how, const char *where, struct chain *out_chain,
+                           struct err_at *at)
+{
+    struct damage damage = { .partition = how->partition };
+    struct chain_reader reader = *how;
+    reader.log_start = UINT64_MAX;
+    reader.now_ms = io_now_ms(reader.io);
+    reader.damaged = on_damage;
+    reader.context = &damage;
+    *out_chain = chain_open(reader.pool, reader.partition, (struct log_position){ .generation = 1 });
+    err e = shard_chain_read(&reader, out_chain, at);
+    return damage.why != OK ? shard_refuse_object(damage.why, where, damage.key, at) : e;
+}
+
+/* Fold a store's chain up to an entry. */
 static err read_chain(struct cloner *w, struct blob *blob, const char *where, uint64_t last_number,
                       struct chain *out_chain)
 {
@@ -57,17 +81,8 @@ static err read_chain(struct cloner *w, struct blob *blob, const char *where, ui
                                    .blob = blob,
                                    .pool = w->pool,
                                    .partition = w->partition,
-                                   .log_start = UINT64_MAX,
-                                   .last_number = last_number,
-                                   .now_ms = io_now_ms(w->c->io),
-                                   .damaged = on_damage,
-                                   .context = w };
-    w->damage = OK;
-    *out_chain = chain_open(w->pool, w->partition, (struct log_position){ .generation = 1 });
-    err e = shard_chain_read(&reader, out_chain, w->at);
-    if (w->damage != OK)
-        return refuse(w, w->damage, where, w->damaged_key);
-    return e;
+                                   .last_number = last_number };
+    return shard_chain_read_whole(&reader, where, out_chain, w->at);
 }
 
 /* The highest number of an entry that was written by at_ms, 0: none. */

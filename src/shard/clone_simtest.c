@@ -1,6 +1,7 @@
-/* Copying a store, and letting its chains go on without their log, with the process killed or the power gone at
- * every call, and with every call failing once: run again, it comes to the same end, and no state between says
- * more than is there. KELPIE_SIM=full has each call end in each of the four ways, else in one of them. */
+/* Copying a store, letting its chains go on without their log, and taking a node's store into a shared one,
+ * with the process killed or the power gone at every call, and with every call failing once: run again, it
+ * comes to the same end, and no state between says more than is there. KELPIE_SIM=full has each call end in
+ * each of the four ways, else in one of them. */
 #include "shard/fixture.h"
 
 #include "shard/partition.h"
@@ -44,7 +45,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- the two that are tried ---- */
+/* ---- what is tried ---- */
 
 struct stores {
     struct pool *pool;
@@ -93,6 +94,45 @@ static err revive(struct stores *s)
     for (uint32_t p = 0; p < WORLD_PARTITIONS; p++)
         TRY(shard_revive(&config, io, s->from, s->pool, p, &wanted, NULL));
     return OK;
+}
+
+static err route(void *context, struct slice tenant, struct slice labels, struct buf *scratch,
+                 uint32_t *out_partition)
+{
+    *out_partition = jump_hash(hash64(labels, 0), WORLD_PARTITIONS);
+    return OK;
+}
+
+static uint32_t route_family(void *context, struct slice tenant, struct slice family) { return 0; }
+
+static err adopt(struct stores *s)
+{
+    struct shards_config from_config = w.config;
+    struct shard_adoption *adoption;
+    struct shard_adopt_facts facts;
+    uint64_t ignored;
+    from_config.read_only = true;
+    const struct shard_adopt door = { .from_config = &from_config,
+                                      .to_config = &config,
+                                      .io = io,
+                                      .pool = s->pool,
+                                      .from = s->from,
+                                      .to = s->to,
+                                      .route = route,
+                                      .route_family = route_family,
+                                      .entry_segments_max = 2 };
+    err e = OK;
+    TRY(shard_adoption_open(&door, &adoption, &facts, NULL));
+    for (uint32_t p = 0; p < WORLD_PARTITIONS && e == OK; p++) {
+        e = shard_adoption_look(adoption, p, &ignored, NULL);
+        shard_adoption_begin(adoption, p, 0);
+    }
+    for (uint32_t p = 0; p < WORLD_PARTITIONS && e == OK; p++)
+        e = shard_adoption_write(adoption, p, "piece.tmp", NULL);
+    for (uint32_t p = 0; p < WORLD_PARTITIONS && e == OK; p++)
+        e = shard_adoption_name(adoption, p, NULL);
+    shard_adoption_close(adoption);
+    return e;
 }
 
 typedef err (*deed)(struct stores *s);
@@ -148,7 +188,7 @@ static void check_store(deed run, uint64_t out_numbers[WORLD_PARTITIONS])
 {
     struct stores s;
     assert_ok(stores_open(&s));
-    const char *wrong = wrong_store(run == copy ? s.to : s.from, s.pool, out_numbers);
+    const char *wrong = wrong_store(run == revive ? s.from : s.to, s.pool, out_numbers);
     stores_close(&s);
     if (wrong != NULL)
         fail_msg("%s", wrong);
@@ -201,6 +241,7 @@ static void explore(deed run)
 
 static void a_copy_crashes(void **state) { explore(copy); }
 static void a_revival_crashes(void **state) { explore(revive); }
+static void an_adoption_crashes(void **state) { explore(adopt); }
 
 static void fail_each(deed run)
 {
@@ -223,6 +264,7 @@ static void fail_each(deed run)
 
 static void calls_of_a_copy_fail(void **state) { fail_each(copy); }
 static void calls_of_a_revival_fail(void **state) { fail_each(revive); }
+static void calls_of_an_adoption_fail(void **state) { fail_each(adopt); }
 
 /* A process of before takes the number meanwhile: it is folded, and the next one taken. */
 static void a_number_is_taken(void **state)
@@ -257,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_copy_crashes),       cmocka_unit_test(a_revival_crashes),
         cmocka_unit_test(calls_of_a_copy_fail), cmocka_unit_test(calls_of_a_revival_fail),
+        cmocka_unit_test(an_adoption_crashes),  cmocka_unit_test(calls_of_an_adoption_fail),
         cmocka_unit_test(a_number_is_taken),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

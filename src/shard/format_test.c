@@ -229,6 +229,55 @@ static void replace_is(struct chain *c, uint8_t name, uint64_t era, bool valid)
     fold_is(c, &replace, valid);
 }
 
+/* Adoptions tile generation 0, below every segment of the log; bases keep how far they reach. */
+static void adoptions_fold(void **unused)
+{
+    struct chain c = chain_open(root, 0, (struct log_position){ 1, 0 });
+    struct chain_segment own = segment_at(1, 0, 10, 0, 99, 5), old = segment_at(2, 0, 3, 0, 99, 6);
+    struct chain_loss loss = { LOSS_CHAIN, { 0, 0 }, { 0, 3 }, { 5, 6 }, 0, .accepted = false };
+    struct chain_entry entry = commit_of(&c, 10, &own, 1), base;
+    fold_is(&c, &entry, true);
+    old.from.generation = old.to.generation = 0;
+    struct chain_entry adopt = { .kind = CHAIN_ADOPT,
+                                 .number = c.next_number,
+                                 .leader_epoch = -1,
+                                 .end = { 0, 3 },
+                                 .sum = old.sum,
+                                 .losses = &loss,
+                                 .loss_count = 1,
+                                 .segments = &old,
+                                 .segment_count = 1 };
+    struct chain_entry wrong[4] = { adopt, adopt, adopt, adopt };
+    wrong[0].end.offset = 2; /* its segment reaches beyond it */
+    wrong[1].sum.count++;
+    wrong[2].start.offset = 1; /* not where generation 0 ends */
+    wrong[3].end.generation = 1;
+    for (size_t i = 0; i < 4; i++) {
+        bool would;
+        wrong[i].number = c.next_number;
+        assert_ok(chain_would_take(&c, &wrong[i], &would));
+        assert_false(would);
+        fold_is(&c, &wrong[i], false);
+    }
+    adopt.number = c.next_number;
+    fold_is(&c, &adopt, true);
+    adopt.number = c.next_number;
+    fold_is(&c, &adopt, false); /* again */
+    assert_true(c.segment_count == 2 && c.segments[0].digest[0] == 2 && c.loss_count == 1);
+    assert_true(c.end.generation == 1 && c.end.offset == 10 && c.adopted_end.offset == 3);
+    assert_ok(chain_base(&c, root, &base));
+    struct chain alone = chain_open(root, 0, (struct log_position){ 1, 0 });
+    fold_is(&alone, &base, true);
+    assert_int_equal(alone.adopted_end.offset, 3);
+    adopt = (struct chain_entry){
+        .kind = CHAIN_ADOPT, .number = alone.next_number, .start = { 0, 3 }, .end = { 0, 9 }
+    };
+    fold_is(&alone, &adopt, true); /* another one, of nothing that belongs here */
+    assert_int_equal(alone.adopted_end.offset, 9);
+    chain_close(&alone);
+    chain_close(&c);
+}
+
 /* Of an era before the last nothing becomes live, what is live stays so; bases keep eras. */
 static void eras_fold(void **unused)
 {
@@ -520,6 +569,7 @@ int main(void)
         cmocka_unit_test(dedupe_agrees_with_bitmap),
         cmocka_unit_test(chain_folds),
         cmocka_unit_test(eras_fold),
+        cmocka_unit_test(adoptions_fold),
         cmocka_unit_test(names_say_their_era),
         cmocka_unit_test(state_comes_back),
         cmocka_unit_test(control_comes_back),

@@ -28,6 +28,20 @@ struct chain_reader {
  * names the entry or the segment. */
 err shard_chain_read(const struct chain_reader *reader, struct chain *chain, struct err_at *at);
 
+/* The same, into a chain that it opens, of a store without a log in which nothing may stand in for an entry:
+ * one that cannot be read is refused by its key, ERR_CORRUPT or ERR_NOT_FOUND. where: what at calls the
+ * store. The chain is to be closed with an error, too. Of how count config, io, blob, pool, partition and
+ * last_number. clone.c */
+err shard_chain_read_whole(const struct chain_reader *how, const char *where, struct chain *out_chain,
+                           struct err_at *at);
+/* e, told of an object. clone.c */
+err shard_refuse_object(err e, const char *where, const char *key, struct err_at *at);
+
+/* Put an entry under the chain's next number, without a partition that is open. ERR_EXISTS: that is taken; and as
+ * blob_put. restore.c */
+err shard_entry_put(struct io *io, struct blob *blob, const struct chain *chain, struct chain_entry *entry,
+                    struct pool *pool);
+
 /* What a fold tells of its partition; without newest_ms and damage_count. restore.c */
 struct shard_facts shard_facts_of(const struct chain *chain);
 

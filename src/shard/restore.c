@@ -47,21 +47,26 @@ static err read_chain(struct restorer *r, uint32_t partition, struct chain *out_
     return shard_chain_read(&reader, out_chain, at);
 }
 
-/* Under the chain's next number. ERR_EXISTS: that is taken. */
-static err put_entry(struct restorer *r, const struct chain *chain, struct chain_entry *entry)
+err shard_entry_put(struct io *io, struct blob *blob, const struct chain *chain, struct chain_entry *entry,
+                    struct pool *pool)
 {
     char key[SHARD_KEY_BYTES_MAX];
-    struct buf bytes = buf_open(r->pool, CHAIN_ENTRY_BYTES_MAX);
+    struct buf bytes = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
     entry->partition = chain->partition;
     entry->number = chain->next_number;
     entry->leader_epoch = LOG_EPOCH_NONE;
-    entry->written_ms = io_now_ms(r->io);
+    entry->written_ms = io_now_ms(io);
     chain_key(chain->partition, entry->number, key);
     err e = chain_entry_encode(entry, &bytes);
     if (e == OK)
-        e = blob_put(r->blob, key, buf_slice(&bytes));
+        e = blob_put(blob, key, buf_slice(&bytes));
     buf_close(&bytes);
     return e;
+}
+
+static err put_entry(struct restorer *r, const struct chain *chain, struct chain_entry *entry)
+{
+    return shard_entry_put(r->io, r->blob, chain, entry, r->pool);
 }
 
 static struct chain_entry next_generation(const struct chain *chain)

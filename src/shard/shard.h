@@ -479,6 +479,63 @@ struct shard_revival {
 err shard_revive(const struct shards_config *config, struct io *io, struct blob *blob, struct pool *pool,
                  uint32_t partition, const struct shard_revival *wanted, struct err_at *at);
 
+/* ---- a node's store taken into a shared one ---- */
+
+struct shard_adopt {
+    const struct shards_config *from_config; /* read_only, not is_shared */
+    const struct shards_config *to_config;   /* is_shared */
+    struct io *io;                           /* the one of temporary files */
+    struct pool *pool;                       /* of what lives until the close; thread-safe */
+    struct blob *from;                       /* of a snapshot: nobody writes there */
+    struct blob *to;                         /* nodes may be writing there */
+    /* The partition of `to` that a series (by canonical labels), or the metadata of a family, belongs to. Any
+     * thread; scratch is overwritten. */
+    err (*route)(void *context, struct slice tenant, struct slice labels, struct buf *scratch,
+                 uint32_t *out_partition);
+    uint32_t (*route_family)(void *context, struct slice tenant, struct slice family);
+    bool (*is_canceled)(void *context); /* true: ERR_CANCELED before the next segment; may be NULL */
+    void (*written)(void *context,
+                    uint64_t bytes); /* of a segment of `from`, done; any thread; may be NULL */
+    void *context;
+    uint32_t entry_segments_max; /* that one entry of a chain names; 0: as many as fit */
+};
+
+struct shard_adoption;
+
+/* What there is to adopt. */
+struct shard_adopt_facts {
+    uint8_t digest[SHA256_BYTES]; /* of the names of all live segments in order: equal of equal snapshots */
+    uint64_t segment_count, segment_bytes, row_count;
+    int64_t data_through_ms;  /* INT64_MIN: nothing was ever stored */
+    uint64_t loss_count;      /* that nobody accepted: they go along, and are named in every partition */
+    uint64_t unresolved_rows; /* whose labels never came: they are left behind, as one of the losses */
+};
+
+/* Read the chains of `from`. *adopt is copied, what it names is borrowed until the close. ERR_CORRUPT and the
+ * like, the object in at. */
+err shard_adoption_open(const struct shard_adopt *adopt, struct shard_adoption **out_adoption,
+                        struct shard_adopt_facts *out_facts, struct err_at *at);
+void shard_adoption_close(struct shard_adoption *adoption); /* NULL is allowed */
+
+/* How far a partition of `to` has adopted: an adoption begins there. Each partition of `to` before the first
+ * write; any thread. */
+err shard_adoption_look(struct shard_adoption *adoption, uint32_t partition, uint64_t *out_end,
+                        struct err_at *at);
+/* … and where this one began, when an earlier run did: what shard_adoption_look gave then. */
+void shard_adoption_begin(struct shard_adoption *adoption, uint32_t partition, uint64_t first);
+
+/* Write a partition of `from` out, by the partitions of `to`, through a file temp_path of nobody else; what
+ * is there already, whole, is not written again. Each partition once; any thread. ERR_CORRUPT: a segment is
+ * damaged, or its rows are not those that were written out. Memory: 2 B for each series of a segment, and a
+ * merge's. */
+err shard_adoption_write(struct shard_adoption *adoption, uint32_t from_partition, const char *temp_path,
+                         struct err_at *at);
+
+/* After all writes: let the chain of a partition of `to` name what belongs to it. Again: nothing more happens.
+ * ERR_ORDER: it took so long that what was put may be swept, or somebody else adopts; ERR_BUSY: others append
+ * all the time. */
+err shard_adoption_name(struct shard_adoption *adoption, uint32_t partition, struct err_at *at);
+
 /* ---- a store copied to another one ---- */
 
 /* Two shared stores; whoever copies other partitions at the same time has its own of these. */

@@ -205,6 +205,12 @@ static void make_chain(struct buf *out)
                                 gone,
                                 { LOSS_SEGMENT, c.from, c.to, c.range, c.sum.count, .accepted = true } };
     all[1].accepted = true;
+    struct chain_loss early = { LOSS_CHAIN, { 0, 0 }, { 0, 4 }, { 1800, 1900 }, 0, .accepted = false };
+    struct chain_segment old = a;
+    old.digest[0] = 10;
+    old.era = CHAIN_ERA;
+    old.from = (struct log_position){ 0, 2 };
+    old.to = (struct log_position){ 0, 3 };
     struct chain_entry entries[] = {
         { .kind = CHAIN_COMMIT,
           .start = { 1, 0 },
@@ -265,6 +271,13 @@ static void make_chain(struct buf *out)
           .segment_count = 1 },
         { .kind = CHAIN_LOSSES, .losses = &doubt, .loss_count = 1 },
         { .kind = CHAIN_ERA, .ended_era = 5 },
+        { .kind = CHAIN_ADOPT,
+          .end = { 0, 4 },
+          .sum = old.sum,
+          .losses = &early,
+          .loss_count = 1,
+          .segments = &old,
+          .segment_count = 1 },
     };
     for (size_t i = 0; i < sizeof entries / sizeof entries[0]; i++) {
         struct buf one = buf_open(pool, CHAIN_ENTRY_BYTES_MAX);
@@ -292,9 +305,12 @@ static void read_chain(struct slice bytes)
         REQUIRE(chain_fold(&chain, &entry, &valid, &why) == OK && valid);
     }
     REQUIRE(r.ok && read_left(&r) == 0);
-    REQUIRE(chain.segment_count == 1 && chain.segments[0].digest[0] == 9 && chain.segments[0].bytes == 4096);
-    REQUIRE(chain.segments[0].flags == CHAIN_SEGMENT_WIDE && chain.segments[0].range.max_ms == 2000);
-    REQUIRE(chain.loss_count == 4 && chain.losses[3].kind == LOSS_DOUBT && !chain.losses[0].accepted &&
+    REQUIRE(chain.segment_count == 2 && chain.segments[0].digest[0] == 10 &&
+            chain.segments[0].era == CHAIN_ERA);
+    REQUIRE(chain.adopted_end.generation == 0 && chain.adopted_end.offset == 4);
+    REQUIRE(chain.segments[1].digest[0] == 9 && chain.segments[1].bytes == 4096);
+    REQUIRE(chain.segments[1].flags == CHAIN_SEGMENT_WIDE && chain.segments[1].range.max_ms == 2000);
+    REQUIRE(chain.loss_count == 5 && chain.losses[3].kind == LOSS_DOUBT && !chain.losses[0].accepted &&
             chain.losses[1].accepted);
     REQUIRE(chain.losses[1].kind == LOSS_CHAIN && chain.losses[2].kind == LOSS_SEGMENT &&
             chain.lost_count == 1);
@@ -306,7 +322,7 @@ static void read_chain(struct slice bytes)
     REQUIRE(chain.dropped.count == 6 && chain.dropped.high == 8 && chain.commit_count == 1);
     REQUIRE(chain.base_number == CHAIN_BASE);
     REQUIRE(chain.eras[0] == CHAIN_ERA && chain.eras[1] == 5 && chain.eras[2] == 4);
-    REQUIRE(chain.segments[0].era == 4 && chain.state_eras[0] == 5 && chain.state_eras[1] == 2);
+    REQUIRE(chain.segments[1].era == 4 && chain.state_eras[0] == 5 && chain.state_eras[1] == 2);
     chain_close(&chain);
 }
 

@@ -1,5 +1,6 @@
-"""kelpie cluster restore and clone: on real brokers and a real S3 store, with nodes that are stopped, and with such that run.
+"""kelpie cluster restore, clone and adopt: on real brokers and a real S3 store, with nodes that are stopped, and with such that run.
 Killed at any moment and run again, both come to their end; what was committed is answered, what is lost is named."""
+import glob
 import json
 import os
 import re
@@ -12,7 +13,8 @@ import time
 
 import pytest
 
-from conftest import BINARY, TOP, run_kelpie, wait_until
+import remote_write
+from conftest import BINARY, TOP, Node, run_kelpie, wait_until
 from test_cluster import STRONG, Load, ready_text, request
 from test_verify_cluster import keys, metric, s3
 
@@ -330,3 +332,86 @@ def test_clones_that_are_refused(cluster, copy, tmp_path):
     assert "a cluster's already: the source's own" in command('clone', '--config', cluster.config(1), '--to', cluster.config(2), status=1)
     assert '--at-time takes Unix seconds' in clone(cluster, copy, '--at-time', 'yesterday', status=1)
     assert 'the bucket has no CLUSTER' in command('restore', '--config', other, status=1)
+
+
+# ---- adopt ----
+
+class Alone:
+    """A single node, where a Load takes a cluster."""
+    def __init__(self, node):
+        self.node = node
+
+    def url(self, node):
+        return self.node.url
+
+
+def adopt(cluster, snapshot, *arguments, status=0):
+    return command('adopt', snapshot, '--config', cluster.config(1), *arguments, status=status)
+
+
+def snapshot_of(node):
+    assert run_kelpie('snapshot', '--url', node.url).returncode == 0
+    return max(glob.glob(os.path.join(node.data, 'snapshots', '*')), key=os.path.getmtime)
+
+
+def test_a_single_node_is_adopted(cluster, start, tmp_path):
+    """Killed at any moment and run again, while both run: the cluster answers what the node had; what it has itself wins."""
+    node = start(Node(tmp_path / 'alone')).start()
+    history = Load(Alone(node), 'history')
+    for _ in range(3):
+        assert history.write(1) in (200, 204)
+    t_ms = int(time.time() * 1000)
+    both = Load(Alone(node), 'both')
+    assert both.write(1, t_ms=t_ms) in (200, 204)
+    newer = Load(cluster, 'both')
+    newer.written = {i: value + 0.5 for i, value in both.written.items() if value % 2}
+    rows = [({'__name__': 'both', 'id': i}, [(t_ms, value)]) for i, value in newer.written.items()]
+    assert request(cluster.url(1) + '/api/v1/write', remote_write.request_v1(rows),
+                   {'Content-Encoding': 'snappy', 'Content-Type': 'application/x-protobuf'}).status in (200, 204)
+
+    snapshot = snapshot_of(node)
+    rows = len(history.written) + len(both.written)
+    said = adopt(cluster, snapshot, '--dry-run')
+    assert rows_in(said) == rows and 'are to go to %d partitions' % PARTITIONS in said, said
+    assert 'ADOPT' not in keys(cluster)
+    said, kills = run_with_kills(tmp_path, 'has adopted this snapshot before', 'adopt', snapshot, '--config', cluster.config(1))
+    print('killed %d times' % kills)
+    assert kills > 0
+    assert said is None or 'is gone on with' in said and 'adopted: ' in said, said
+    assert 'ADOPT' not in keys(cluster) and any(k.startswith('adopted/') for k in keys(cluster))
+    assert not [f for f in os.listdir(tmp_path) if f.endswith('.tmp')]
+
+    history.cluster = cluster
+    newer.written = {**both.written, **newer.written}
+    for load in (history, newer):
+        assert must_be_there(cluster, load, 1)   # nodes look for others' entries now and then
+        load.must_be_answered_by((1, 2, 3))
+    cluster.kill_node(2)   # and who opens the chains anew reads it there
+    cluster.start_node(2)
+    cluster.wait_ready(2)
+    history.must_be_answered_by((2,))
+    assert 'the cluster has adopted this snapshot before' in adopt(cluster, snapshot, status=1)
+
+
+def test_adoptions_that_are_refused(cluster, start, tmp_path):
+    node = start(Node(tmp_path / 'alone')).start()
+    assert Load(Alone(node), 'refused').write(1) in (200, 204)
+    snapshot = snapshot_of(node)
+    assert 'is not a snapshot' in adopt(cluster, node.data, status=1)
+    segment = glob.glob(os.path.join(snapshot, 'blob', 'p*', 'segment', '*'))[0]
+    with open(segment, 'rb') as f:
+        whole = f.read()
+    os.unlink(segment)   # a link: the node keeps its own
+    with open(segment, 'wb') as f:
+        f.write(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    assert os.path.basename(segment) in adopt(cluster, snapshot, status=1)
+    assert 'the adoption of another snapshot was begun' in adopt(cluster, take_another(node), status=1)
+    with open(segment, 'wb') as f:
+        f.write(whole)
+    assert 'is gone on with' in adopt(cluster, snapshot)
+    assert 'SNAPSHOT is missing' in run_kelpie('cluster', 'adopt', '--config', cluster.config(1)).stderr
+
+
+def take_another(node):
+    assert Load(Alone(node), 'more').write(1) in (200, 204)
+    return snapshot_of(node)
