@@ -304,7 +304,7 @@ static int run(struct adopt *a)
     if (e != OK)
         fprintf(stderr, "kelpie cluster adopt: %s\n", a->at.text[0] != 0 ? a->at.text : err_text(e));
     else if (!a->is_dry)
-        printf("adopted: the cluster's answers have it within seconds\n");
+        printf("adopted: within half a minute the cluster's answers have it\n");
     return e == OK ? 0 : 1;
 }
 
