@@ -54,13 +54,14 @@ class Server:
             shutil.rmtree(folder)
         os.makedirs(folder, exist_ok=True)
         self.process = None
+        self.arguments = []   # more of them
 
     def command(self):
         peers = os.path.join(TOP, '.cache/peers/usr/bin')
         address = '127.0.0.1:%d' % self.port
         data = os.path.join(self.folder, 'data')
         if self.target == 'kelpie':
-            return [os.path.join(TOP, 'build/release/kelpie'), 'serve', '--data', data, '--http', address]
+            return [os.path.join(TOP, 'build/release/kelpie'), 'serve', '--data', data, '--http', address] + self.arguments
         if self.target == 'victoria':
             return [os.path.join(peers, 'victoria-metrics'), '-storageDataPath', data, '-httpListenAddr', address,
                     '-retentionPeriod', '100y', '-search.maxUniqueTimeseries=5000000',

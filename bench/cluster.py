@@ -36,6 +36,8 @@ INTERVAL_MS = 15000
 SETTLED_SECONDS, SETTLED_CPU, SETTLE_SECONDS_MAX = 10, 0.3, 180
 PROBES_A_SECOND = 10
 ONE_NODE_DOWN_SECONDS = 5   # until everybody goes around it
+STORED_SECONDS_MAX = 300
+STORAGE = 'storage:\n  idle_cut: 2s\n'   # of both: all is built and merged before anything is asked
 IDLE_LOAD = 0.5             # load average above which figures are disturbed
 QUERIES = (('sum', 'sum({job=~"node|kubelet"})'), ('sum by of %(series)d series', 'sum by (instance) ({job=~"node|kubelet"})'),
            ('rate of one metric', 'sum by (mode) (rate(node_s0_cpu_seconds_total[5m]))'), ('one series', 'node_s0_load{device="dev0"}'))
@@ -92,8 +94,17 @@ class Target:
         """CPU seconds since then, but for what nothing costs."""
         return self.cpu() - begun[0] - self.idle * (time.monotonic() - begun[1])
 
+    def unstored(self):
+        """Rows that are in no segment yet."""
+        return sum(self.metric('kelpie_head_rows') + self.metric('kelpie_stream_rows'))
+
     def settle(self):
-        """Until hardly more CPU is used than for nothing."""
+        """Until everything is in segments, and hardly more CPU is used than for nothing."""
+        limit = time.monotonic() + STORED_SECONDS_MAX
+        while self.unstored() > 0:
+            if time.monotonic() > limit:
+                raise RuntimeError('%s: %d rows are in no segment after %d s' % (self.name, self.unstored(), STORED_SECONDS_MAX))
+            time.sleep(1)
         limit = time.monotonic() + SETTLE_SECONDS_MAX
         while time.monotonic() < limit and self.rest() > self.idle * 1.2 + SETTLED_CPU / SETTLED_SECONDS:
             pass
@@ -123,15 +134,23 @@ class Target:
                 raise RuntimeError('%s: %s is incomplete: %s' % (self.name, query, r.headers['X-Kelpie-Missing']))
             return json.load(r)['data']['result']
 
-    def moved(self):
-        """Bytes that came from other nodes, or None where nobody counts them."""
-        total = None
+    def metric(self, prefix):
+        """The values of all metrics of all servers whose names begin so."""
+        found = []
         for port in self.ports:
             with urllib.request.urlopen('http://127.0.0.1:%d/metrics' % port, timeout=30) as r:
-                for line in r.read().decode().split('\n'):
-                    if line.startswith(MOVED):
-                        total = (total or 0) + int(float(line.rsplit(' ', 1)[1]))
-        return total
+                found += [int(float(line.rsplit(' ', 1)[1])) for line in r.read().decode().split('\n') if line.startswith(prefix)]
+        return found
+
+    def moved(self):
+        """Bytes that came from other nodes, or None where nobody counts them."""
+        found = self.metric(MOVED)
+        return sum(found) if found else None
+
+
+class Cluster(run_cluster.Cluster):
+    def write_config(self, node, edit=None):
+        super().write_config(node, lambda text: (edit(text) if edit else text) + STORAGE)
 
 
 class Report:
@@ -165,7 +184,7 @@ def measure_load(target, first, files):
 def throughput(report, targets, options):
     each = options.series // SENDERS
     made = [[bench.make_data('cluster-' + kind, series=each, steps=steps, seed=seed + 1, connections=options.connections,
-                              start=start)[0] for seed in range(SENDERS)] for kind, steps, start in
+                             first=seed * each, start=start)[0] for seed in range(SENDERS)] for kind, steps, start in
             (('first', 2, FIRST_MS), ('known', options.steps, FIRST_MS + 2 * INTERVAL_MS))]
     found = {target.name: measure_load(target, *made) for target in targets}
     for name, f in found.items():
@@ -267,8 +286,12 @@ def latency(report, cluster, options):
 def measure(report, options):
     folder = os.path.join(bench.WORK, 'cluster')
     shutil.rmtree(folder, ignore_errors=True)
-    cluster = run_cluster.Cluster(os.path.join(folder, 'three'), ttl=7200, scrapes=False, memory='2GiB', partitions=options.partitions)
+    cluster = Cluster(os.path.join(folder, 'three'), ttl=7200, scrapes=False, memory='2GiB', partitions=options.partitions)
     single = bench.Server('kelpie', os.path.join(folder, 'one'))
+    config = os.path.join(single.folder, 'kelpie.yaml')
+    with open(config, 'w', encoding='utf-8') as f:
+        f.write(STORAGE)
+    single.arguments = ['--config', config]
     try:
         single.start().wait_ready()
         cluster.start()

@@ -73,6 +73,7 @@ struct text {
 
 struct options {
     long series, steps, start_ms, interval_ms, per_request, connections, churn, port, loops;
+    long first; /* number of the first target: others have other series */
     uint64_t seed;
     const char *path;
 };
@@ -443,7 +444,7 @@ static int make(const char *path, const struct options *o)
         snprintf(name, sizeof name, "%s.%ld", path, c);
         lanes[c].options = o;
         lanes[c].number = (int)c;
-        lanes[c].next_number = (uint32_t)c;
+        lanes[c].next_number = (uint32_t)(o->first + c);
         lanes[c].random = o->seed * 1000003 + (uint64_t)c;
         lanes[c].target_count = target_count / o->connections + (c < target_count % o->connections);
         lanes[c].targets = calloc((size_t)lanes[c].target_count + 1, sizeof(struct target));
@@ -691,6 +692,7 @@ int main(int argc, char **argv)
             { "--port", &o.port },
             { "--loops", &o.loops },
             { "--seed", (long *)&o.seed },
+            { "--first", &o.first },
         };
         bool known = false;
         for (size_t n = 0; n < sizeof names / sizeof *names; n++)
