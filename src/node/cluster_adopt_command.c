@@ -149,6 +149,19 @@ static err look_at(void *context, uint32_t partition, struct err_at *at)
     return OK;
 }
 
+/* It is adopted, and says so. */
+static err finish(struct adopt *a)
+{
+    err e = blob_put(a->to, a->adopted_key, slice_str("adopted\n"));
+    if (e == OK || e == ERR_EXISTS)
+        e = blob_delete(a->to, CLUSTER_PLAN_ADOPT);
+    return e == OK || e == ERR_NOT_FOUND
+               ? OK
+               : err_set(&a->at, e,
+                         "all is adopted, but the bucket's %s cannot be removed: %s; run this again",
+                         CLUSTER_PLAN_ADOPT, err_text(e));
+}
+
 /* Has somebody begun to adopt something, and is it this? */
 static err find_plan(struct adopt *a)
 {
@@ -156,16 +169,20 @@ static err find_plan(struct adopt *a)
     snprintf(a->adopted_key, sizeof a->adopted_key, "adopted/");
     for (size_t i = 0; i < 16; i++)
         snprintf(a->adopted_key + 8 + 2 * i, 3, "%02x", a->facts.digest[i]);
-    err e = blob_size(a->to, a->adopted_key, &size);
-    if (e != ERR_NOT_FOUND)
-        return e == OK ? err_set(&a->at, ERR_EXISTS, "the cluster has adopted this snapshot before")
-                       : err_set(&a->at, e, "the bucket cannot be read: %s", err_text(e));
-    e = cluster_plan_find(a->to, CLUSTER_PLAN_ADOPT, a->pool, &a->plan, &a->at);
+    err adopted = blob_size(a->to, a->adopted_key, &size);
+    if (adopted != OK && adopted != ERR_NOT_FOUND)
+        return err_set(&a->at, adopted, "the bucket cannot be read: %s", err_text(adopted));
+    err e = cluster_plan_find(a->to, CLUSTER_PLAN_ADOPT, a->pool, &a->plan, &a->at);
+    if (e != OK && e != ERR_NOT_FOUND)
+        return e;
     a->has_plan = e == OK;
-    if (e == ERR_NOT_FOUND)
+    bool is_this = a->has_plan && memcmp(a->plan.of_id, a->facts.digest, sizeof a->plan.of_id) == 0;
+    if (adopted == OK && is_this && !a->is_dry) /* killed before its last step */
+        TRY(finish(a));
+    if (adopted == OK)
+        return err_set(&a->at, ERR_EXISTS, "the cluster has adopted this snapshot before");
+    if (!a->has_plan)
         return OK;
-    TRY(e);
-    bool is_this = memcmp(a->plan.of_id, a->facts.digest, sizeof a->plan.of_id) == 0;
     bool is_here = memcmp(a->plan.cluster_id, a->mark.cluster_id, sizeof a->plan.cluster_id) == 0 &&
                    a->plan.partition_count == a->mark.partition_count;
     return is_this && is_here
@@ -228,18 +245,6 @@ static err name_partition(void *context, uint32_t partition, struct err_at *at)
 {
     struct adopt *a = context;
     return shard_adoption_name(a->adoption, partition, at);
-}
-
-static err finish(struct adopt *a)
-{
-    err e = blob_put(a->to, a->adopted_key, slice_str("adopted\n"));
-    if (e == OK || e == ERR_EXISTS)
-        e = blob_delete(a->to, CLUSTER_PLAN_ADOPT);
-    return e == OK || e == ERR_NOT_FOUND
-               ? OK
-               : err_set(&a->at, e,
-                         "all is adopted, but the bucket's %s cannot be removed: %s; run this again",
-                         CLUSTER_PLAN_ADOPT, err_text(e));
 }
 
 static bool is_canceled_by(void *context)
