@@ -40,9 +40,9 @@ struct log {
     err answer; /* in mode FAKE_ACK */
     struct log_append *held[4096];
     size_t held_count;
-    uint64_t offset[LOG_PARTITION_COUNT_MAX];
-    uint64_t generation; /* 0: it never goes back */
-    bool discard;        /* do not decode: for measurements */
+    _Atomic uint64_t offset[LOG_PARTITION_COUNT_MAX];
+    _Atomic uint64_t generation; /* 0: it never goes back */
+    bool discard;                /* do not decode: for measurements */
     uint64_t record_count, byte_count, announce_count;
     struct fake_binding *bindings; /* FAKE_BINDING_COUNT, by hash */
     struct fake_use *uses;
